@@ -1,0 +1,198 @@
+//! What is run: its name and its policies.
+
+use std::{borrow::Cow, time::Duration};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+/// An operation's stable name and its policies. The attribute's options are these.
+///
+/// ```
+/// use std::time::Duration;
+/// use idempotent_runtime::{Abandoned, Operation};
+///
+/// let charge = Operation::new("payments.charge")
+///     .ttl(Duration::from_secs(7 * 24 * 60 * 60))
+///     .abandoned(Abandoned::Refuse);
+/// # let _ = charge;
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Operation<P = ReleaseErrors> {
+    pub(crate) name: Cow<'static, str>,
+    pub(crate) ttl: Duration,
+    pub(crate) lease: Duration,
+    pub(crate) wait: Duration,
+    pub(crate) abandoned: Abandoned,
+    pub(crate) errors: P,
+}
+
+impl Operation {
+    /// How long a finished result is kept unless said otherwise: 24 hours.
+    pub const DEFAULT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+    /// How long a claim lives without a sign of life unless said otherwise: 30 seconds.
+    pub const DEFAULT_LEASE: Duration = Duration::from_secs(30);
+    /// How long a duplicate waits for the running call unless said otherwise: 10 seconds.
+    pub const DEFAULT_WAIT: Duration = Duration::from_secs(10);
+
+    /// An operation with this name and the default policies.
+    ///
+    /// The name is part of every stored key: renaming an operation forgets its results.
+    pub fn new(name: impl Into<Cow<'static, str>>) -> Self {
+        Self::with_name(name.into())
+    }
+
+    /// The same at compile time.
+    pub(crate) const fn with_name(name: Cow<'static, str>) -> Self {
+        Self {
+            name,
+            ttl: Self::DEFAULT_TTL,
+            lease: Self::DEFAULT_LEASE,
+            wait: Self::DEFAULT_WAIT,
+            abandoned: Abandoned::Rerun,
+            errors: ReleaseErrors,
+        }
+    }
+
+    /// Keeps errors and replays them, instead of freeing the key for a retry.
+    pub fn store_errors(self) -> Operation<StoreErrors> {
+        self.with_errors(StoreErrors)
+    }
+
+    /// Keeps the errors that `keep` is true for, and frees the key for a retry after the others.
+    pub fn store_errors_if<E>(self, keep: fn(&E) -> bool) -> Operation<StoreErrorsIf<E>> {
+        self.with_errors(StoreErrorsIf(keep))
+    }
+
+    fn with_errors<P>(self, errors: P) -> Operation<P> {
+        let Self { name, ttl, lease, wait, abandoned, errors: ReleaseErrors } = self;
+        Operation { name, ttl, lease, wait, abandoned, errors }
+    }
+}
+
+impl<P> Operation<P> {
+    /// How long a finished result is kept, counted from completion.
+    pub const fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// How long a claim lives without a sign of life. It is renewed at a third of this while the body runs.
+    pub const fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// How long a duplicate waits for the running call. Zero refuses at once.
+    pub const fn wait(mut self, wait: Duration) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// What happens to a claim whose owner vanished.
+    pub const fn abandoned(mut self, abandoned: Abandoned) -> Self {
+        self.abandoned = abandoned;
+        self
+    }
+}
+
+impl From<&'static str> for Operation {
+    fn from(name: &'static str) -> Self {
+        Self::new(name)
+    }
+}
+
+impl From<String> for Operation {
+    fn from(name: String) -> Self {
+        Self::new(name)
+    }
+}
+
+/// What happens to a claim whose owner vanished: crashed, panicked, was dropped, or let its lease lapse.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Abandoned {
+    /// The next call runs the body again, with a higher attempt.
+    #[default]
+    Rerun,
+    /// No call runs the body again: each gets [`Error::Abandoned`](crate::Error::Abandoned) until an operator resolves it.
+    Refuse,
+}
+
+/// What an `Err` of the body does, for a body whose error is `E`. Sealed: the three policies below are all there is.
+pub trait ErrorPolicy<E>: sealed::Sealed + Clone + Send + Sync + 'static {
+    /// Whether this error is kept.
+    #[doc(hidden)]
+    fn keeps(&self, error: &E) -> bool;
+    /// The error, serialized.
+    #[doc(hidden)]
+    fn encode(&self, error: &E) -> Result<Vec<u8>, crate::codec::NotFaithful>;
+    /// The error, as it was kept.
+    #[doc(hidden)]
+    fn decode(&self, bytes: &[u8]) -> Result<E, crate::Error>;
+}
+
+/// An `Err` frees the key, so that a retry runs the body again. The default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReleaseErrors;
+
+/// An `Err` is kept and replayed like a result.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StoreErrors;
+
+/// An `Err` is kept where the function says so; otherwise it frees the key.
+pub struct StoreErrorsIf<E>(pub(crate) fn(&E) -> bool);
+
+impl<E> Clone for StoreErrorsIf<E> {
+    fn clone(&self) -> Self {
+        Self(self.0)
+    }
+}
+
+impl<E> std::fmt::Debug for StoreErrorsIf<E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StoreErrorsIf(..)")
+    }
+}
+
+impl<E> ErrorPolicy<E> for ReleaseErrors {
+    fn keeps(&self, _: &E) -> bool {
+        false
+    }
+    fn encode(&self, _: &E) -> Result<Vec<u8>, crate::codec::NotFaithful> {
+        Err(crate::codec::NotFaithful)
+    }
+    fn decode(&self, _: &[u8]) -> Result<E, crate::Error> {
+        Err(crate::Error::Undecodable(crate::error::Undecodable::StoredError))
+    }
+}
+
+impl<E: Serialize + DeserializeOwned> ErrorPolicy<E> for StoreErrors {
+    fn keeps(&self, _: &E) -> bool {
+        true
+    }
+    fn encode(&self, error: &E) -> Result<Vec<u8>, crate::codec::NotFaithful> {
+        crate::codec::encode(error)
+    }
+    fn decode(&self, bytes: &[u8]) -> Result<E, crate::Error> {
+        crate::codec::decode(bytes)
+    }
+}
+
+impl<E: Serialize + DeserializeOwned + 'static> ErrorPolicy<E> for StoreErrorsIf<E> {
+    fn keeps(&self, error: &E) -> bool {
+        (self.0)(error)
+    }
+    fn encode(&self, error: &E) -> Result<Vec<u8>, crate::codec::NotFaithful> {
+        crate::codec::encode(error)
+    }
+    fn decode(&self, bytes: &[u8]) -> Result<E, crate::Error> {
+        crate::codec::decode(bytes)
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::ReleaseErrors {}
+    impl Sealed for super::StoreErrors {}
+    impl<E> Sealed for super::StoreErrorsIf<E> {}
+}

@@ -1,0 +1,50 @@
+//! Who owns a claim.
+
+use std::fmt;
+
+/// 128 random bits, made by the caller, that name one claim.
+///
+/// The caller makes it, so that a claim whose reply was lost can be recognised by asking again.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Nonce([u8; Self::LEN]);
+
+impl Nonce {
+    /// Its length in bytes.
+    pub const LEN: usize = 16;
+
+    /// A fresh one, from the thread's cryptographic generator.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(rand::random())
+    }
+
+    /// The nonce with these bytes, as a store read them.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes, for a store to write.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; Self::LEN] {
+        &self.0
+    }
+}
+
+/// Ownership is not for logs: whoever knows the nonce can end the claim.
+impl fmt::Debug for Nonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Nonce(..)")
+    }
+}
+
+/// Proof of ownership of a claim: the caller's nonce and, once known, the store's fence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Names the claim.
+    pub nonce: Nonce,
+    /// A number that only rises per key; `None` where the store makes it on first use ([`Store::fence`]).
+    ///
+    /// [`Store::fence`]: crate::store::Store::fence
+    pub fence: Option<u64>,
+}
