@@ -1,10 +1,14 @@
 //! Run an async function once per key and replay its stored result.
 
+#[doc(hidden)]
+#[path = "private.rs"]
+pub mod __private;
 mod codec;
 mod engine;
 mod error;
 mod fingerprint;
 mod idempotency;
+mod install;
 pub mod key;
 mod notify;
 mod operation;
