@@ -45,7 +45,7 @@ use crate::{
     fingerprint::Fingerprint,
     idempotency::Idempotency,
     key::{self, KeyWriter},
-    observe::Disposition,
+    observe::{Disposition, observe},
     operation::{Abandoned, ErrorPolicy, Operation},
     record::{Finished, Outcome, Unavailable},
     store::ClaimRequest,
@@ -106,10 +106,10 @@ impl<P> Call<P> {
         let errors = self.errors;
         match admit(self.stage).await? {
             Admitted::Replay(finished) => replay(&errors, finished),
-            Admitted::Run(mut run, context) => {
-                let output = run.drive(body).await;
-                conclude(run, context, errors, output).await
-            }
+            Admitted::Run(mut run, context) => match run.drive(body).await {
+                Some(output) => conclude(run, context, errors, output).await,
+                None => Err(late(run, &context).into()),
+            },
         }
     }
 
@@ -128,9 +128,10 @@ impl<P> Call<P> {
         };
         let attempt = run.attempt();
         let task = async move {
-            let output = run.drive(std::pin::pin!(body)).await;
-            let (answer, disposition) = crate::observe::observe(conclude(run, context, errors, output)).await;
-            (answer, disposition)
+            match run.drive(std::pin::pin!(body)).await {
+                Some(output) => observe(conclude(run, context, errors, output)).await,
+                None => (Err(late(run, &context).into()), Disposition::Refused),
+            }
         };
         match tokio::spawn(task.in_current_span()).await {
             Ok((answer, disposition)) => {
@@ -210,6 +211,12 @@ async fn admit(stage: Stage) -> Result<Admitted, Error> {
             Err(error)
         }
     }
+}
+
+fn late(run: Run, context: &Context) -> Error {
+    let error = run.give_back();
+    refuse(context.key.operation(), &error);
+    error
 }
 
 /// What an earlier run came to, as the function returns it.

@@ -13,7 +13,7 @@ use crate::{events, store::Transition, token::Token};
 /// How long a lease is trusted, counted from when it was asked for: a tenth less than it was asked for, for clocks
 /// that run at different rates and for a scheduler that is late.
 pub(super) fn trusted(lease: Duration) -> Duration {
-    lease - lease / 10
+    lease.saturating_sub(lease / 10)
 }
 
 /// A claim in the hands of its owner.

@@ -12,6 +12,8 @@
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
+use tokio::time::Instant;
+
 use super::{
     background::{Backoff, Settled, finish_later},
     claim::release_until,
@@ -19,6 +21,7 @@ use super::{
     lease::{Claim, Heart},
 };
 use crate::{
+    error::Error,
     events,
     execution::{Execution, Scope},
     record::{Finished, Outcome, State},
@@ -65,8 +68,13 @@ impl Run {
     }
 
     /// Runs the body, keeping the claim alive once the body has to wait for something.
-    pub(crate) async fn drive<F: Future>(&mut self, body: Pin<&mut F>) -> F::Output {
-        let Some((claim, _)) = &self.held else { return body.await };
+    ///
+    /// `None` if it is too late to start it: between the claim and now, another may have got the key.
+    pub(crate) async fn drive<F: Future>(&mut self, body: Pin<&mut F>) -> Option<F::Output> {
+        let (claim, _) = self.held.as_ref()?;
+        if claim.token.is_some() && Instant::now() >= claim.until() {
+            return None;
+        }
         let claim = Arc::clone(claim);
         let span = events::run_span(&claim);
         let scope = Scope::run(Execution::new(Arc::clone(&claim)));
@@ -77,7 +85,7 @@ impl Run {
             if poll.is_pending() && self.heart.is_none() {
                 self.heart = Heart::start(&claim);
             }
-            poll
+            poll.map(Some)
         })
         .await
     }
@@ -99,6 +107,21 @@ impl Run {
             },
             |_| Box::pin(std::future::ready(())),
         )
+    }
+}
+
+impl Run {
+    /// Gives the claim back: the body did not start.
+    pub(crate) fn give_back(mut self) -> Error {
+        if let Some((claim, lead)) = self.held.take() {
+            finish_later(
+                async move {
+                    record(&claim, lead, Ending::Release).await;
+                },
+                None,
+            );
+        }
+        StoreError::new(StoreErrorKind::Unavailable, "the claim was granted too long ago to start on it").into()
     }
 }
 
