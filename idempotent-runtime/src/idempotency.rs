@@ -1,7 +1,306 @@
-//! The handle.
+//! The handle: a store, limits, and what calls in this process share.
 
-/// A store and the limits that calls through it keep. Cloning is cheap and shares both.
-#[derive(Clone, Debug)]
+use std::{
+    fmt,
+    future::Future,
+    sync::{Arc, atomic::AtomicUsize},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    engine::{Call, Flights},
+    error::Error,
+    fingerprint::Fingerprint,
+    key,
+    operation::{ErrorPolicy, Operation},
+    record::{Record, RecordKey},
+    store::{Cursor, Page, Store},
+};
+
+/// A store and the limits that calls through it keep.
+///
+/// Cloning is cheap and shares everything. Calls through one handle (and its clones) that are duplicates of each other
+/// share one claim; give each process one handle per store.
+///
+/// ```
+/// # use idempotent_runtime::{Error, Idempotency};
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
+/// let idempotency = Idempotency::memory();
+/// let charge = |amount: u64| idempotency.call("charge", "order-17", &amount, async move {
+///     Ok::<_, Error>(format!("charged {amount}"))
+/// });
+/// assert_eq!(charge(100).await?, "charged 100");
+/// assert_eq!(charge(100).await?, "charged 100"); // not run again
+/// assert!(matches!(charge(999).await, Err(Error::Mismatch)));
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
 pub struct Idempotency {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) limits: Limits,
+    pub(crate) flights: Flights,
+    pub(crate) waiters: AtomicUsize,
+}
+
+/// What a handle was built with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
     pub(crate) max_key_len: usize,
+    pub(crate) max_result_len: usize,
+    pub(crate) max_waiters: usize,
+    pub(crate) when_unavailable: WhenUnavailable,
+}
+
+impl Idempotency {
+    /// A handle on this store, with the default limits.
+    #[must_use]
+    pub fn new(store: impl Store) -> Self {
+        Self::builder().build(store)
+    }
+
+    /// A handle on a new embedded store: one process, lost on exit.
+    #[cfg(feature = "memory")]
+    #[must_use]
+    pub fn memory() -> Self {
+        Self::new(crate::store::memory::MemoryStore::new())
+    }
+
+    /// A handle on the store that the URL names, with the default limits.
+    ///
+    /// | URL | store | feature |
+    /// |---|---|---|
+    /// | `memory:` | embedded | `memory` |
+    /// | `redis://[user:password@]host[:port][/db]`, `rediss://…` | Redis or Valkey | `redis`, `redis-tls` |
+    /// | `redis+cluster://host:port,host:port,…` | a cluster of them | `redis` |
+    /// | `redis+sentinel://host:port,…/master-name[/db]` | a primary that sentinels watch | `redis` |
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] for a URL that is not understood, [`Error::Store`] for a store that cannot be reached or whose
+    /// settings do not allow the promises.
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        Self::builder().connect(url).await
+    }
+
+    /// Other limits than the default ones.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Runs the body once per key, or answers with the stored result: what the attribute does, without it.
+    ///
+    /// The arguments are hashed, so that the key with other arguments is refused. `operation` is a name, or an
+    /// [`Operation`] with policies.
+    ///
+    /// # Errors
+    ///
+    /// The body's own, and [`Error`] converted into them.
+    ///
+    /// # Panics
+    ///
+    /// If the body does, or the `Serialize` of its arguments or key.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped while the body runs, the run is abandoned and the operation's policy decides ([`Operation::abandoned`]).
+    /// Dropped before, nothing has happened; dropped after the body returned, its result is recorded all the same.
+    pub async fn call<P, K, A, T, E, B>(
+        &self,
+        operation: impl Into<Operation<P>>,
+        key: &K,
+        arguments: &A,
+        body: B,
+    ) -> Result<T, E>
+    where
+        K: Serialize + ?Sized,
+        A: Serialize + ?Sized,
+        T: Serialize + DeserializeOwned,
+        E: From<Error>,
+        P: ErrorPolicy<E>,
+        B: Future<Output = Result<T, E>>,
+    {
+        self.prepare(operation.into(), key, arguments)?.run(std::pin::pin!(body)).await
+    }
+
+    /// The same with the body on a task of its own: dropping the caller's future does not stop it half-way.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call).
+    ///
+    /// # Panics
+    ///
+    /// As [`call`](Self::call), and outside a tokio runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped while the body runs, it runs on and its result is recorded.
+    pub async fn call_detached<P, K, A, T, E, B>(
+        &self,
+        operation: impl Into<Operation<P>>,
+        key: &K,
+        arguments: &A,
+        body: B,
+    ) -> Result<T, E>
+    where
+        K: Serialize + ?Sized,
+        A: Serialize + ?Sized,
+        T: Serialize + DeserializeOwned + Send + 'static,
+        E: From<Error> + Send + 'static,
+        P: ErrorPolicy<E>,
+        B: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        self.prepare(operation.into(), key, arguments)?.run_detached(body).await
+    }
+
+    fn prepare<P, K, A>(&self, operation: Operation<P>, key: &K, arguments: &A) -> Result<Call<P>, Error>
+    where
+        K: Serialize + ?Sized,
+        A: Serialize + ?Sized,
+    {
+        Call::new(self, operation, Fingerprint::of(arguments), |writer, _| writer.value(key))
+    }
+
+    /// Removes the record of a key, whatever its state, and says whether there was one. For operators: this is how an
+    /// abandoned key is resolved. The next call runs the body; a body that is running now cannot record its result.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Key`], [`Error::Store`].
+    pub async fn forget<K: Serialize + ?Sized>(&self, operation: &str, key: &K) -> Result<bool, Error> {
+        Ok(self.inner.store.forget(&self.record_key(operation, key)?).await?)
+    }
+
+    /// The record of a key, `None` if there is none. For operators.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Key`], [`Error::Store`], [`Error::Undecodable`].
+    pub async fn inspect<K: Serialize + ?Sized>(&self, operation: &str, key: &K) -> Result<Option<Record>, Error> {
+        Ok(self.inner.store.inspect(&self.record_key(operation, key)?).await?)
+    }
+
+    /// The records of one operation or of all, about `limit` at a time; a record can be listed twice. For operators.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
+    pub async fn list(&self, operation: Option<&str>, after: Option<&Cursor>, limit: usize) -> Result<Page, Error> {
+        Ok(self.inner.store.list(operation, after, limit).await?)
+    }
+
+    /// Removes up to `limit` expired records and says how many. For stores that do not expire records by themselves.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
+    pub async fn purge_expired(&self, limit: usize) -> Result<usize, Error> {
+        Ok(self.inner.store.purge_expired(limit).await?)
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.inner.store
+    }
+
+    fn record_key<K: Serialize + ?Sized>(&self, operation: &str, key: &K) -> Result<RecordKey, Error> {
+        Ok(key::record_key(operation, self.inner.limits.max_key_len, |writer| writer.value(key))?)
+    }
+}
+
+impl fmt::Debug for Idempotency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Idempotency")
+            .field("store", &self.inner.store)
+            .field("limits", &self.inner.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a call does when the store is out of reach at its claim.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WhenUnavailable {
+    /// Answers [`Error::Store`]; the body does not run.
+    #[default]
+    Fail,
+    /// Runs the body without protection, and says so: duplicates can run, and nothing is stored.
+    RunUnprotected,
+}
+
+/// Builds a handle with other limits than the default ones.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Builder {
+    limits: Limits,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            limits: Limits {
+                max_key_len: 1024,
+                max_result_len: 1024 * 1024,
+                max_waiters: 10_000,
+                when_unavailable: WhenUnavailable::Fail,
+            },
+        }
+    }
+}
+
+impl Builder {
+    /// The longest key, in bytes of its encoded form. 1,024 unless said otherwise; longer ones are [`Error::Key`].
+    pub const fn max_key_len(mut self, bytes: usize) -> Self {
+        self.limits.max_key_len = bytes;
+        self
+    }
+
+    /// The largest result that is kept, in bytes of its serialized form. 1 MiB unless said otherwise; of larger ones
+    /// only the fact is kept, and repeats get [`Error::ResultUnavailable`].
+    pub const fn max_result_len(mut self, bytes: usize) -> Self {
+        self.limits.max_result_len = bytes;
+        self
+    }
+
+    /// How many calls may wait for running duplicates at a time, in this process. 10,000 unless said otherwise;
+    /// further ones get [`Error::TooManyWaiters`].
+    pub const fn max_waiters(mut self, calls: usize) -> Self {
+        self.limits.max_waiters = calls;
+        self
+    }
+
+    /// What a call does when the store is out of reach. Fails unless said otherwise.
+    pub const fn when_unavailable(mut self, what: WhenUnavailable) -> Self {
+        self.limits.when_unavailable = what;
+        self
+    }
+
+    /// A handle on this store.
+    #[must_use]
+    pub fn build(self, store: impl Store) -> Idempotency {
+        Idempotency {
+            inner: Arc::new(Inner {
+                store: Arc::new(store),
+                limits: self.limits,
+                flights: Flights::new(),
+                waiters: AtomicUsize::new(0),
+            }),
+        }
+    }
+
+    /// A handle on the store that the URL names. See [`Idempotency::connect`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Idempotency::connect`].
+    pub async fn connect(self, url: &str) -> Result<Idempotency, Error> {
+        let store: Arc<dyn Store> = crate::store::connect(url).await?;
+        Ok(self.build(store))
+    }
 }

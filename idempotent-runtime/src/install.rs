@@ -1,8 +1,43 @@
-//! The handle that calls without one of their own use.
+//! The handle that calls use when they name none.
 
-use crate::{Error, Idempotency};
+use std::sync::OnceLock;
 
-/// The installed handle.
-pub(crate) fn installed() -> Result<Idempotency, Error> {
-    Ok(Idempotency { max_key_len: 1024 })
+use crate::{
+    error::{ConfigError, Error},
+    idempotency::Idempotency,
+};
+
+static INSTALLED: OnceLock<Idempotency> = OnceLock::new();
+
+/// Makes this handle the one that functions use which name no other. Call it once, at start-up, before any of them.
+///
+/// # Errors
+///
+/// [`Error::Config`] if one is installed already, or a call has used the embedded store already: its results would
+/// not be found in the new one.
+///
+/// ```
+/// # use idempotent_runtime::{Error, Idempotency, install};
+/// # fn main() -> Result<(), Error> {
+/// install(Idempotency::memory())?;
+/// assert!(install(Idempotency::memory()).is_err());
+/// # Ok(()) }
+/// ```
+pub fn install(idempotency: Idempotency) -> Result<(), Error> {
+    INSTALLED.set(idempotency).map_err(|_| ConfigError::AlreadyInstalled.into())
+}
+
+/// The installed handle; without one, the embedded store's.
+///
+/// # Errors
+///
+/// [`Error::NotInstalled`] where nothing is installed and the embedded store is not compiled in.
+pub fn installed() -> Result<&'static Idempotency, Error> {
+    #[cfg(feature = "memory")]
+    return Ok(INSTALLED.get_or_init(|| {
+        crate::events::embedded();
+        Idempotency::memory()
+    }));
+    #[cfg(not(feature = "memory"))]
+    INSTALLED.get().ok_or(Error::NotInstalled)
 }

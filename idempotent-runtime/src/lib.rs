@@ -6,11 +6,14 @@ pub mod __private;
 mod codec;
 mod engine;
 mod error;
+mod events;
+mod execution;
 mod fingerprint;
 mod idempotency;
 mod install;
 pub mod key;
 mod notify;
+mod observe;
 mod operation;
 mod record;
 pub mod store;
@@ -18,11 +21,14 @@ mod store_error;
 mod token;
 
 pub use error::{ArgumentsError, ConfigError, Error, KeyError, Undecodable};
+pub use execution::{Execution, current};
 pub use fingerprint::Fingerprint;
-pub use idempotency::Idempotency;
-pub use operation::{Abandoned, ErrorPolicy, Operation, ReleaseErrors, StoreErrors, StoreErrorsIf};
-pub use store::Store;
-pub use store_error::{StoreError, StoreErrorKind};
-
+pub use idempotency::{Builder, Idempotency, WhenUnavailable};
 #[cfg(feature = "macros")]
 pub use idempotent_macros::idempotent;
+pub use install::{install, installed};
+pub use observe::{Disposition, observe};
+pub use operation::{Abandoned, ErrorPolicy, Operation, ReleaseErrors, StoreErrors, StoreErrorsIf};
+pub use record::{Outcome, Record, RecordKey, State, Unavailable};
+pub use store::Store;
+pub use store_error::{StoreError, StoreErrorKind};

@@ -27,7 +27,10 @@
 
 use std::{fmt::Debug, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use crate::fingerprint::Fingerprint;
+use crate::{
+    error::{ConfigError, Error},
+    fingerprint::Fingerprint,
+};
 pub use crate::{
     notify::{Hub, Subscription},
     record::{Finished, Outcome, Record, RecordKey, State, Unavailable},
@@ -277,3 +280,20 @@ macro_rules! forward_store {
 }
 
 forward_store!(Arc<S>, Box<S>);
+
+/// The store that a URL names.
+#[cfg_attr(not(feature = "redis"), expect(clippy::unused_async, reason = "only stores on a network are waited for"))]
+pub(crate) async fn connect(url: &str) -> Result<Arc<dyn Store>, Error> {
+    let scheme = url.split(':').next().unwrap_or_default();
+    match scheme {
+        #[cfg(feature = "memory")]
+        "memory" => Ok(Arc::new(memory::MemoryStore::new())),
+        #[cfg(not(feature = "memory"))]
+        "memory" => Err(ConfigError::Scheme { feature: Some("memory") }.into()),
+        #[cfg(feature = "redis")]
+        _ if scheme.starts_with("redis") || scheme == "unix" => Ok(Arc::new(redis::RedisStore::connect(url).await?)),
+        #[cfg(not(feature = "redis"))]
+        _ if scheme.starts_with("redis") => Err(ConfigError::Scheme { feature: Some("redis") }.into()),
+        _ => Err(ConfigError::Scheme { feature: None }.into()),
+    }
+}

@@ -1,0 +1,73 @@
+//! Asking the store for the key, so that an answer that was lost is not a claim that is lost.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    background::{Backoff, Settled},
+    context::Context,
+};
+use crate::{
+    store::{BoxFuture, ClaimOutcome, ClaimRequest},
+    store_error::{StoreError, StoreErrorKind},
+    token::Token,
+};
+
+/// How often the store is asked before its failure is the caller's.
+const TRIES: u32 = 3;
+
+/// The store's answer to a claim.
+pub(crate) struct Reply {
+    context: Arc<Context>,
+    request: ClaimRequest,
+    /// When the claim was first sent: its lease cannot have begun before.
+    pub(super) sent: Instant,
+    pub(super) outcome: Result<ClaimOutcome, StoreError>,
+}
+
+/// Claims with this nonce, again while the store is unavailable.
+///
+/// Dropped before it is answered, the claim is followed up in the background and given back: its body never started.
+pub(super) fn claim(context: &Arc<Context>, request: ClaimRequest) -> Settled<Reply> {
+    let context = Arc::clone(context);
+    Settled::new(ask(context, request), give_back)
+}
+
+async fn ask(context: Arc<Context>, request: ClaimRequest) -> Reply {
+    let sent = Instant::now();
+    let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(200));
+    let mut tries = 1;
+    loop {
+        let outcome = context.store().claim(&context.key, &request).await;
+        match outcome {
+            Err(error) if error.kind() == StoreErrorKind::Unavailable && tries < TRIES => {
+                tries += 1;
+                tokio::time::sleep(backoff.pause()).await;
+            }
+            outcome => return Reply { context, request, sent, outcome },
+        }
+    }
+}
+
+/// Releases what a claim got, or may have got, and nobody will use.
+pub(super) fn give_back(reply: Reply) -> BoxFuture<'static, ()> {
+    let Reply { context, request, sent, outcome } = reply;
+    let token = match outcome {
+        Ok(ClaimOutcome::Claimed { token, .. }) => token,
+        // No answer is not a no.
+        Err(error) if error.kind() == StoreErrorKind::Unavailable => Token { nonce: request.nonce, fence: None },
+        _ => return Box::pin(std::future::ready(())),
+    };
+    Box::pin(async move { release_until(&context, &token, sent + request.lease).await })
+}
+
+/// Releases a claim, again while the store fails, until its lease would be over anyway.
+pub(super) async fn release_until(context: &Context, token: &Token, deadline: Instant) {
+    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+    while context.store().release(&context.key, token).await.is_err() {
+        if !backoff.sleep_before(deadline).await {
+            return;
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! What one call is about: shared by everything that happens on its behalf.
+
+use std::{sync::Arc, time::Duration};
+
+use super::flight::Flight;
+use crate::{
+    idempotency::Idempotency,
+    record::RecordKey,
+    store::{ClaimRequest, Store},
+    token::Nonce,
+};
+
+/// A call on its way through the engine.
+pub(crate) struct Context {
+    pub(super) handle: Idempotency,
+    pub(super) key: RecordKey,
+    /// What the call claims with; its nonce is made anew for each claim that must not be mistaken for an earlier one.
+    pub(super) request: ClaimRequest,
+    pub(super) wait: Duration,
+    /// Where duplicates in this process meet, if this call leads them.
+    pub(super) flight: Flight,
+}
+
+impl Context {
+    pub(crate) fn store(&self) -> &dyn Store {
+        &*self.handle.inner.store
+    }
+
+    pub(crate) fn key(&self) -> &RecordKey {
+        &self.key
+    }
+
+    pub(super) fn fresh_request(self: &Arc<Self>) -> ClaimRequest {
+        ClaimRequest { nonce: Nonce::random(), ..self.request }
+    }
+}

@@ -1,0 +1,218 @@
+//! From the call to its entry: a result to replay, or the right to run the body.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    background::{Backoff, finish_later},
+    claim::{Reply, claim, give_back},
+    context::Context,
+    flight::{End, Joined, Lead, Phase},
+    lease::{Claim, trusted},
+    run::Run,
+};
+use crate::{
+    error::Error,
+    idempotency::WhenUnavailable,
+    observe::Disposition,
+    record::Finished,
+    store::{ClaimOutcome, Subscription},
+    store_error::{StoreError, StoreErrorKind},
+};
+
+/// How often a claim that was answered too late is made anew.
+const LATE_CLAIMS: u32 = 3;
+
+/// What a call is to do.
+pub(crate) enum Entry {
+    /// Answer with what an earlier run came to.
+    Replay(Finished, Disposition),
+    /// Run the body.
+    Run(Run),
+}
+
+/// Finds out what a call is to do. Waits for a running duplicate as long as the call is willing to.
+///
+/// # Cancel safety
+///
+/// Dropped at any point, a claim that was granted, or may have been, is given back in the background.
+pub(super) async fn enter(context: Arc<Context>) -> Result<Entry, Error> {
+    let mut waiting = Waiting::new(&context);
+    loop {
+        match context.handle.inner.flights.join(&context) {
+            Joined::Lead(leadership) => return lead(&context, leadership, waiting).await,
+            Joined::Apart => return lead(&context, Lead::apart(), waiting).await,
+            Joined::Follow(leader) => {
+                if let Some(answer) = follow(&leader, &mut waiting).await? {
+                    return Ok(answer);
+                }
+            }
+        }
+    }
+}
+
+/// Waits for a leader in this process; `None` when this call should see for itself.
+async fn follow(leader: &Context, waiting: &mut Waiting) -> Result<Option<Entry>, Error> {
+    waiting.begin()?;
+    let asked = leader.flight.phase_when(|phase| !matches!(phase, Phase::Claiming)).await;
+    let phase = if let Phase::Running { .. } = asked {
+        let over = leader.flight.phase_when(|phase| matches!(phase, Phase::Over(_)));
+        match tokio::time::timeout_at(waiting.deadline, over).await {
+            Ok(phase) => phase,
+            Err(_) => leader.flight.phase_when(|_| true).await,
+        }
+    } else {
+        asked
+    };
+    match phase {
+        Phase::Over(End::Done { finished, waited }) => {
+            let disposition = if waited { Disposition::Waited } else { Disposition::Replayed };
+            Ok(Some(Entry::Replay(finished, disposition)))
+        }
+        Phase::Over(End::Failed(error)) => Err(error),
+        Phase::Running { until } => Err(in_flight(until)),
+        Phase::Over(End::Busy { until }) if waiting.is_over() => Err(in_flight(until)),
+        Phase::Over(End::Busy { .. } | End::Vacant) | Phase::Claiming => Ok(None),
+    }
+}
+
+/// Asks the store, and waits for a run elsewhere, for this call and its followers.
+async fn lead(context: &Arc<Context>, lead: Lead, mut waiting: Waiting) -> Result<Entry, Error> {
+    let mut request = context.request;
+    let mut late_claims = 0;
+    loop {
+        let reply = claim(context, request).await;
+        let sent = reply.sent;
+        match reply.outcome {
+            Ok(ClaimOutcome::Claimed { .. }) if sent.elapsed() >= trusted(request.lease) => {
+                // Answered so late that another may have the key by now: no body starts on it.
+                finish_later(give_back(reply), None);
+                late_claims += 1;
+                if late_claims == LATE_CLAIMS {
+                    return Err(fail(lead, StoreError::new(StoreErrorKind::Unavailable, TOO_LATE).into()));
+                }
+                request = context.fresh_request();
+            }
+            Ok(ClaimOutcome::Claimed { token, attempt }) => {
+                let claim = Claim::new(Arc::clone(context), Some(token), attempt, sent);
+                return Ok(Entry::Run(Run::start(claim, lead)));
+            }
+            Ok(ClaimOutcome::Done(finished)) => {
+                let waited = waiting.has_waited;
+                lead.end(End::Done { finished: finished.clone(), waited });
+                let disposition = if waited { Disposition::Waited } else { Disposition::Replayed };
+                return Ok(Entry::Replay(finished, disposition));
+            }
+            Ok(ClaimOutcome::InFlight { retry_after }) => {
+                let until = Instant::now() + retry_after;
+                if waiting.is_over() {
+                    lead.end(End::Busy { until });
+                    return Err(Error::InFlight { retry_after });
+                }
+                waiting.begin()?;
+                lead.running(until);
+                waiting.wait(context, until).await;
+            }
+            Ok(ClaimOutcome::Mismatch) => return Err(fail(lead, Error::Mismatch)),
+            Ok(ClaimOutcome::Abandoned { attempt }) => return Err(fail(lead, Error::Abandoned { attempt })),
+            Err(ref error) => {
+                let error = error.clone();
+                return unavailable(context, lead, reply, error);
+            }
+        }
+    }
+}
+
+const TOO_LATE: &str = "the store answered claims later than their lease allows";
+
+/// The store gave no answer: fail closed, or run all the same if the handle was built to.
+fn unavailable(context: &Arc<Context>, lead: Lead, reply: Reply, error: StoreError) -> Result<Entry, Error> {
+    let sent = reply.sent;
+    finish_later(give_back(reply), None);
+    let run = error.kind() == StoreErrorKind::Unavailable
+        && context.handle.inner.limits.when_unavailable == WhenUnavailable::RunUnprotected;
+    if !run {
+        return Err(fail(lead, error.into()));
+    }
+    crate::events::unprotected(context.key.operation(), &error);
+    Ok(Entry::Run(Run::start(Claim::new(Arc::clone(context), None, 1, sent), lead)))
+}
+
+fn fail(lead: Lead, error: Error) -> Error {
+    lead.end(End::Failed(error.clone()));
+    error
+}
+
+fn in_flight(until: Instant) -> Error {
+    let left = until.saturating_duration_since(Instant::now());
+    Error::InFlight { retry_after: left.max(Duration::from_millis(1)) }
+}
+
+/// A call's patience.
+struct Waiting {
+    deadline: Instant,
+    context: Arc<Context>,
+    /// Counted among the waiters of the handle.
+    counted: bool,
+    has_waited: bool,
+    subscription: Option<Subscription>,
+    polls: Backoff,
+}
+
+impl Waiting {
+    fn new(context: &Arc<Context>) -> Self {
+        Self {
+            deadline: Instant::now() + context.wait,
+            context: Arc::clone(context),
+            counted: false,
+            has_waited: false,
+            subscription: None,
+            polls: Backoff::new(Duration::from_millis(100), Duration::from_secs(1)),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+
+    /// Takes a place among the waiters.
+    fn begin(&mut self) -> Result<(), Error> {
+        if self.counted {
+            return Ok(());
+        }
+        let inner = &self.context.handle.inner;
+        self.counted = true;
+        if inner.waiters.fetch_add(1, Ordering::Relaxed) < inner.limits.max_waiters {
+            Ok(())
+        } else {
+            Err(Error::TooManyWaiters)
+        }
+    }
+
+    /// Waits until asking the store again may tell something new.
+    async fn wait(&mut self, context: &Context, until: Instant) {
+        self.has_waited = true;
+        let Some(subscription) = &mut self.subscription else {
+            // What ended before the subscription is in place is seen by asking again at once.
+            let subscription = context.store().subscribe(&context.key).await;
+            self.subscription = Some(subscription.unwrap_or_else(|_| Subscription::never()));
+            return;
+        };
+        let poll = Instant::now() + self.polls.pause();
+        let next = poll.min(until).min(self.deadline);
+        // An error here is the time being up, which is as good as a notification.
+        let _ = tokio::time::timeout_at(next, subscription.notified()).await;
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if self.counted {
+            self.context.handle.inner.waiters.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Duplicates in one process: the first leads, the others follow and share what it learns.
+//!
+//! ```text
+//!  Claiming ──▶ Running ──▶ Over(Done | Vacant)
+//!      │                      ▲
+//!      ├──▶ Waiting ──────────┤   (another process runs; the leader waits for all)
+//!      └──▶ Over(Failed | Busy | Done)
+//! ```
+
+use std::{
+    borrow::Borrow,
+    collections::HashSet,
+    hash::{BuildHasher, Hash, Hasher, RandomState},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::{sync::Notify, time::Instant};
+
+use super::context::Context;
+use crate::{error::Error, record::Finished};
+
+/// Where the leader stands, for its followers.
+#[derive(Clone, Debug)]
+pub(crate) enum Phase {
+    /// The store was asked and has not answered yet.
+    Claiming,
+    /// The body runs, here or elsewhere; the claim lives until then unless it is renewed.
+    Running { until: Instant },
+    /// The leader has left.
+    Over(End),
+}
+
+/// What the leader learned.
+#[derive(Clone, Debug)]
+pub(crate) enum End {
+    /// A result; `waited` if a run was waited for.
+    Done { finished: Finished, waited: bool },
+    /// Nothing: the next may lead.
+    Vacant,
+    /// Another process is running, and the leader did not want to wait for it any longer.
+    Busy { until: Instant },
+    /// Why the key cannot be claimed, which holds for all who ask now.
+    Failed(Error),
+}
+
+/// The meeting point itself. Lives in the leader's [`Context`].
+pub(crate) struct Flight {
+    phase: Mutex<Phase>,
+    changed: Notify,
+}
+
+impl Flight {
+    pub(crate) fn new() -> Self {
+        Self { phase: Mutex::new(Phase::Claiming), changed: Notify::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the phase is not what `settled` refuses, and answers it.
+    pub(crate) async fn phase_when(&self, settled: impl Fn(&Phase) -> bool) -> Phase {
+        loop {
+            let changed = self.changed.notified();
+            let mut changed = std::pin::pin!(changed);
+            changed.as_mut().enable();
+            {
+                let phase = self.lock();
+                if settled(&phase) {
+                    return phase.clone();
+                }
+            }
+            changed.await;
+        }
+    }
+
+    /// The claim's new end, after a renewal. Wakes nobody.
+    pub(crate) fn extend(&self, to: Instant) {
+        if let Phase::Running { until } = &mut *self.lock() {
+            *until = to;
+        }
+    }
+}
+
+/// The calls under way in this process, by record key.
+pub(crate) struct Flights {
+    shards: [Mutex<HashSet<ByKey>>; Self::SHARDS],
+    hasher: RandomState,
+}
+
+/// How a call takes part.
+pub(crate) enum Joined {
+    /// It is the first: it asks the store, for all.
+    Lead(Lead),
+    /// Another with the same fingerprint leads.
+    Follow(Arc<Context>),
+    /// Another with another fingerprint leads: this one asks the store for itself.
+    Apart,
+}
+
+impl Flights {
+    const SHARDS: usize = 16;
+
+    pub(crate) fn new() -> Self {
+        Self { shards: std::array::from_fn(|_| Mutex::default()), hasher: RandomState::new() }
+    }
+
+    fn shard(&self, key: &str) -> MutexGuard<'_, HashSet<ByKey>> {
+        #[expect(clippy::cast_possible_truncation, reason = "any of the hash's bits will do")]
+        let index = self.hasher.hash_one(key) as usize % Self::SHARDS;
+        #[expect(clippy::indexing_slicing, reason = "the index was reduced to the number of shards")]
+        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Joins the call to the others of its key.
+    pub(crate) fn join(&self, call: &Arc<Context>) -> Joined {
+        let mut calls = self.shard(call.key.as_str());
+        let Some(ByKey(leader)) = calls.get(call.key.as_str()) else {
+            calls.insert(ByKey(Arc::clone(call)));
+            return Joined::Lead(Lead { context: Some(Arc::clone(call)) });
+        };
+        if leader.request.fingerprint == call.request.fingerprint {
+            Joined::Follow(Arc::clone(leader))
+        } else {
+            Joined::Apart
+        }
+    }
+}
+
+/// A context in a set: by its record key.
+struct ByKey(Arc<Context>);
+
+impl Borrow<str> for ByKey {
+    fn borrow(&self) -> &str {
+        self.0.key.as_str()
+    }
+}
+
+impl Hash for ByKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.key.as_str().hash(state);
+    }
+}
+
+impl PartialEq for ByKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key == other.0.key
+    }
+}
+
+impl Eq for ByKey {}
+
+/// Leadership of a key's calls in this process. Ends with what [`end`](Self::end) says, or [`End::Vacant`] when dropped.
+pub(crate) struct Lead {
+    /// `None` for a call that stands apart, and after the end.
+    context: Option<Arc<Context>>,
+}
+
+impl Lead {
+    /// Leads nobody.
+    pub(crate) const fn apart() -> Self {
+        Self { context: None }
+    }
+
+    /// Tells the followers that a body runs, here or elsewhere.
+    pub(crate) fn running(&self, until: Instant) {
+        if let Some(context) = &self.context {
+            *context.flight.lock() = Phase::Running { until };
+            context.flight.changed.notify_waiters();
+        }
+    }
+
+    /// Tells the followers how it ended, and makes way for the next call.
+    pub(crate) fn end(mut self, end: End) {
+        self.leave(end);
+    }
+
+    fn leave(&mut self, end: End) {
+        let Some(context) = self.context.take() else { return };
+        // First out of the map, so that a follower that is woken does not join the same flight again.
+        context.handle.inner.flights.shard(context.key.as_str()).remove(context.key.as_str());
+        *context.flight.lock() = Phase::Over(end);
+        context.flight.changed.notify_waiters();
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        self.leave(End::Vacant);
+    }
+}

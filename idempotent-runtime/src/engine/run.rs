@@ -1,0 +1,231 @@
+//! The run of a body under a claim, and every way it can end.
+//!
+//! | ending | what the record becomes |
+//! |---|---|
+//! | `Ok`, or an `Err` that is kept | done, with the result or, where that cannot be kept, without |
+//! | another `Err` | vacant |
+//! | panic, dropped future | abandoned |
+//! | crash, or the store out of reach for all of the above | running until its lease lapses |
+//!
+//! The body's end and its record are one step from here on: once the body has returned, dropping the caller's future
+//! does not stop the recording.
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    background::{Backoff, Settled, finish_later},
+    claim::release_until,
+    flight::{End, Lead},
+    lease::{Claim, Heart},
+};
+use crate::{
+    error::Error,
+    events,
+    execution::{Execution, Scope},
+    record::{Finished, Outcome, State},
+    store::Transition,
+    store_error::{StoreError, StoreErrorKind},
+    token::Token,
+};
+
+/// A claim whose body may run. Dropped before [`finish`](Self::finish), it is abandoned.
+pub(crate) struct Run {
+    /// `None` once it is finished.
+    held: Option<(Arc<Claim>, Lead)>,
+    heart: Option<Heart>,
+}
+
+/// What becomes of the record at the body's end.
+pub(crate) enum Ending {
+    Keep(Outcome),
+    Release,
+}
+
+/// What the caller gets.
+pub(crate) enum Ended {
+    /// The body's own value.
+    Own,
+    /// Another run took the key over and finished first: its result is the key's.
+    Superseded(Finished),
+    /// Another run took the key over and has no result yet.
+    Lost,
+}
+
+impl Run {
+    pub(super) fn start(claim: Claim, lead: Lead) -> Self {
+        lead.running(claim.until());
+        Self { held: Some((Arc::new(claim), lead)), heart: None }
+    }
+
+    pub(crate) fn attempt(&self) -> u32 {
+        self.held.as_ref().map_or(1, |(claim, _)| claim.attempt)
+    }
+
+    pub(crate) fn is_protected(&self) -> bool {
+        self.held.as_ref().is_some_and(|(claim, _)| claim.token.is_some())
+    }
+
+    /// Runs the body, keeping the claim alive once the body has to wait for something.
+    ///
+    /// `None` if it is too late to start it: between the claim and now, another may have got the key.
+    pub(crate) async fn drive<F: Future>(&mut self, body: Pin<&mut F>) -> Option<F::Output> {
+        let (claim, _) = self.held.as_ref()?;
+        if claim.token.is_some() && Instant::now() >= claim.until() {
+            return None;
+        }
+        let claim = Arc::clone(claim);
+        let span = events::run_span(&claim);
+        let scope = Scope::run(Execution::new(Arc::clone(&claim)));
+        let mut body = std::pin::pin!(scope.around(body));
+        std::future::poll_fn(|cx| {
+            let _entered = span.enter();
+            let poll = body.as_mut().poll(cx);
+            if poll.is_pending() && self.heart.is_none() {
+                self.heart = Heart::start(&claim);
+            }
+            poll.map(Some)
+        })
+        .await
+    }
+
+    /// Records how the body ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it goes on in the background.
+    pub(crate) fn finish(mut self, ending: Ending) -> Settled<Ended> {
+        let held = self.held.take();
+        self.heart = None;
+        Settled::new(
+            async move {
+                match held {
+                    Some((claim, lead)) => record(&claim, lead, ending).await,
+                    None => Ended::Own,
+                }
+            },
+            |_| Box::pin(std::future::ready(())),
+        )
+    }
+}
+
+impl Run {
+    /// Gives the claim back: the body did not start.
+    pub(crate) fn give_back(mut self) -> Error {
+        if let Some((claim, lead)) = self.held.take() {
+            finish_later(
+                async move {
+                    record(&claim, lead, Ending::Release).await;
+                },
+                None,
+            );
+        }
+        StoreError::new(StoreErrorKind::Unavailable, "the claim was granted too long ago to start on it").into()
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let Some((claim, lead)) = self.held.take() else { return };
+        self.heart = None;
+        events::abandoned(claim.context.key.operation(), claim.attempt);
+        finish_later(abandon(claim, lead), None);
+    }
+}
+
+async fn abandon(claim: Arc<Claim>, _lead: Lead) {
+    let Some(token) = claim.token else { return };
+    let context = &claim.context;
+    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+    while context.store().abandon(&context.key, &token, context.request.ttl).await.is_err() {
+        if !backoff.sleep_before(claim.until()).await {
+            return;
+        }
+    }
+}
+
+async fn record(claim: &Arc<Claim>, lead: Lead, ending: Ending) -> Ended {
+    match (ending, claim.token) {
+        (Ending::Keep(outcome), Some(token)) => {
+            let finished = Finished {
+                fingerprint: claim.context.request.fingerprint,
+                attempt: claim.attempt,
+                outcome: outcome.clone(),
+            };
+            match complete(claim, &token, &outcome).await {
+                Ok(Transition::Applied) => {}
+                Ok(Transition::Lost) => return superseded(claim, lead).await,
+                Err(error) => events::not_recorded(claim.context.key.operation(), claim.attempt, &error),
+            }
+            lead.end(End::Done { finished, waited: true });
+        }
+        (Ending::Keep(outcome), None) => {
+            let fingerprint = claim.context.request.fingerprint;
+            let finished = Finished { fingerprint, attempt: claim.attempt, outcome };
+            lead.end(End::Done { finished, waited: true });
+        }
+        (Ending::Release, Some(token)) => release(claim, token, lead).await,
+        (Ending::Release, None) => {}
+    }
+    Ended::Own
+}
+
+/// Completes, again while the store fails, until the lease is near its end.
+async fn complete(claim: &Claim, token: &Token, outcome: &Outcome) -> Result<Transition, StoreError> {
+    let context = &claim.context;
+    let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+    loop {
+        match context.store().complete(&context.key, token, outcome, context.request.ttl).await {
+            Ok(transition) => return Ok(transition),
+            Err(error) => {
+                let hopeless = matches!(error.kind(), StoreErrorKind::Corrupt | StoreErrorKind::Refused);
+                if hopeless || !backoff.sleep_before(claim.until()).await {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+/// Releases at once; if the store fails, the caller has its error now and the rest happens in the background.
+async fn release(claim: &Arc<Claim>, token: Token, lead: Lead) {
+    let context = &claim.context;
+    if context.store().release(&context.key, &token).await.is_err() {
+        let claim = Arc::clone(claim);
+        finish_later(
+            async move {
+                release_until(&claim.context, &token, claim.until()).await;
+                drop(lead);
+            },
+            None,
+        );
+    }
+}
+
+/// The claim was lost: what does the key's record say now?
+async fn superseded(claim: &Claim, lead: Lead) -> Ended {
+    let context = &claim.context;
+    let operation = context.key.operation();
+    if !claim.is_lost() {
+        events::claim_lost(operation, claim.attempt);
+    }
+    let record = match context.store().inspect(&context.key).await {
+        Ok(Some(record)) => record,
+        Ok(None) => {
+            // Nobody else answers for the key, so the body's own value is the truth; but it is not on record.
+            let vanished = StoreError::new(StoreErrorKind::Corrupt, "the record vanished while the body ran");
+            events::not_recorded(operation, claim.attempt, &vanished);
+            return Ended::Own;
+        }
+        Err(_) => return Ended::Lost,
+    };
+    match record.state {
+        State::Done(outcome) if record.fingerprint == context.request.fingerprint => {
+            let finished = Finished { fingerprint: record.fingerprint, attempt: record.attempt, outcome };
+            lead.end(End::Done { finished: finished.clone(), waited: true });
+            Ended::Superseded(finished)
+        }
+        _ => Ended::Lost,
+    }
+}

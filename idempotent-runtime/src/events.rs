@@ -1,0 +1,95 @@
+//! What is told to operators: a `tracing` event for every disposition and every fault, a counter with it (feature
+//! `metrics`). Never a key, an argument, a result.
+//!
+//! | event | level | counter |
+//! |---|---|---|
+//! | call answered, with its disposition | debug; info for `took-over`; warn for mismatch and abandoned | `idempotent_calls_total{operation,disposition}` |
+//! | claim lost, lease lapsed | error | `idempotent_claims_lost_total{operation}` |
+//! | run ended without an outcome | warn | `idempotent_runs_abandoned_total{operation}` |
+//! | outcome not recorded | error | `idempotent_outcomes_not_recorded_total{operation}` |
+
+use tracing::{Span, debug, error, info, warn};
+
+use crate::{engine::Claim, error::Error, observe::Disposition, store_error::StoreError};
+
+#[cfg(feature = "metrics")]
+macro_rules! count {
+    ($name:literal, $operation:expr $(, $label:literal => $value:expr)*) => {
+        metrics::counter!($name, "operation" => $operation.to_owned() $(, $label => $value)*).increment(1)
+    };
+}
+#[cfg(not(feature = "metrics"))]
+macro_rules! count {
+    ($($ignored:tt)*) => {};
+}
+
+/// The span around a body.
+pub(crate) fn run_span(claim: &Claim) -> Span {
+    tracing::debug_span!("idempotent_run", operation = claim.context().key().operation(), attempt = claim.attempt())
+}
+
+/// A call has its answer.
+pub(crate) fn answered(operation: &str, disposition: Disposition) {
+    count!("idempotent_calls_total", operation, "disposition" => disposition.as_str());
+    if disposition == Disposition::TookOver {
+        info!(operation, %disposition, "idempotent call answered");
+    } else {
+        debug!(operation, %disposition, "idempotent call answered");
+    }
+}
+
+/// A call is refused.
+pub(crate) fn refused(operation: &str, reason: &Error) {
+    count!("idempotent_calls_total", operation, "disposition" => Disposition::Refused.as_str(), "reason" => reason.code());
+    let code = reason.code();
+    match reason {
+        Error::InFlight { .. } | Error::ClaimLost => debug!(operation, code, "idempotent call refused"),
+        Error::Store(_) | Error::Undecodable(_) | Error::ResultUnavailable(_) => {
+            error!(operation, code, "idempotent call refused");
+        }
+        _ => warn!(operation, code, "idempotent call refused"),
+    }
+}
+
+/// The store says that the claim of a running body is another's.
+pub(crate) fn claim_lost(operation: &str, attempt: u32) {
+    count!("idempotent_claims_lost_total", operation);
+    error!(operation, attempt, "the claim of a running body was lost to another run");
+}
+
+/// The lease of a running body could not be renewed in time: another may take the key over.
+pub(crate) fn lease_lapsed(operation: &str, attempt: u32, reason: &StoreError) {
+    count!("idempotent_claims_lost_total", operation);
+    error!(operation, attempt, kind = ?reason.kind(), "the lease of a running body could not be renewed in time");
+}
+
+/// A body ended by a panic or with its future.
+pub(crate) fn abandoned(operation: &str, attempt: u32) {
+    count!("idempotent_runs_abandoned_total", operation);
+    warn!(operation, attempt, "a run ended without an outcome: it panicked or was dropped");
+}
+
+/// A body ran, and its outcome is not on record.
+pub(crate) fn not_recorded(operation: &str, attempt: u32, reason: &StoreError) {
+    count!("idempotent_outcomes_not_recorded_total", operation);
+    error!(operation, attempt, kind = ?reason.kind(), "a body ran and its outcome could not be recorded");
+}
+
+/// A body ran and what it returned is not kept.
+pub(crate) fn not_kept(operation: &str, attempt: u32, reason: crate::record::Unavailable) {
+    warn!(operation, attempt, %reason, "a result is not kept: repeats of this call will be refused");
+}
+
+/// A body runs without a claim.
+pub(crate) fn unprotected(operation: &str, reason: &StoreError) {
+    warn!(operation, kind = ?reason.kind(), "the store is out of reach: the body runs without protection");
+}
+
+/// Calls use the embedded store without having been told to.
+#[cfg(feature = "memory")]
+pub(crate) fn embedded() {
+    warn!(
+        "no idempotency store is installed: the embedded one is used, which is neither shared between processes \
+         nor durable; call `idempotent_runtime::install` at start-up"
+    );
+}

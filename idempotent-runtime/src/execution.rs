@@ -1,0 +1,133 @@
+//! The run that is under way, as its body sees it.
+
+use std::{fmt, future::Future, sync::Arc};
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    engine::Claim,
+    error::Error,
+    observe::{Disposition, Observed},
+};
+
+tokio::task_local! {
+    static SCOPE: Scope;
+}
+
+/// What calls and bodies inside a future see of what is around them.
+#[derive(Clone)]
+pub(crate) struct Scope {
+    execution: Option<Execution>,
+    observed: Option<Observed>,
+}
+
+impl Scope {
+    /// Around a body: its own execution, and no observer, since that one watches the call and not what it calls.
+    pub(crate) const fn run(execution: Execution) -> Self {
+        Self { execution: Some(execution), observed: None }
+    }
+
+    /// Around an observed call.
+    pub(crate) fn observed(observed: Observed) -> Self {
+        Self { execution: current(), observed: Some(observed) }
+    }
+
+    pub(crate) fn around<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
+        SCOPE.scope(self, future)
+    }
+
+    /// Tells the observer, if there is one.
+    pub(crate) fn note(disposition: Disposition) {
+        // An error means that nothing is around.
+        let _ = SCOPE.try_with(|scope| {
+            if let Some(observed) = &scope.observed {
+                observed.note(disposition);
+            }
+        });
+    }
+}
+
+/// The execution that the caller is part of: inside the body of an idempotent function, `None` elsewhere.
+///
+/// It follows the task: a task that the body spawns is not part of it.
+#[must_use]
+pub fn current() -> Option<Execution> {
+    SCOPE.try_with(|scope| scope.execution.clone()).ok().flatten()
+}
+
+/// One run of an idempotent function. See [`current`].
+#[derive(Clone)]
+pub struct Execution {
+    claim: Arc<Claim>,
+}
+
+impl Execution {
+    pub(crate) const fn new(claim: Arc<Claim>) -> Self {
+        Self { claim }
+    }
+
+    /// The operation's name.
+    #[must_use]
+    pub fn operation(&self) -> &str {
+        self.claim.context().key().operation()
+    }
+
+    /// The key within the operation, in its encoded form (see [`key`](crate::key)).
+    #[must_use]
+    pub fn key(&self) -> &str {
+        self.claim.context().key().key()
+    }
+
+    /// 1 for the first run of the key, more after each run that ended without an outcome.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.claim.attempt()
+    }
+
+    /// A number that rises with every claim of the key, for downstream systems that can refuse stale writers.
+    ///
+    /// Checked against ownership: may cost a round trip.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ClaimLost`] when the claim is not this run's any more, or never was on record (a run without
+    /// protection); [`Error::Store`] when the store cannot say.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn fence(&self) -> Result<u64, Error> {
+        let token = self.claim.token().ok_or(Error::ClaimLost)?;
+        let context = self.claim.context();
+        context.store().fence(context.key(), token).await?.ok_or(Error::ClaimLost)
+    }
+
+    /// A key for a call to another system on behalf of this run: the same in every attempt, and another for every
+    /// operation, key and label. 64 hexadecimal digits, so that any system can take it.
+    #[must_use]
+    pub fn child_key(&self, label: &str) -> String {
+        let record = self.claim.context().key().as_str();
+        let mut hash = Sha256::new();
+        hash.update(b"idempotent child key 1\0");
+        // The record key has no zero byte, so that the two cannot run into each other.
+        hash.update(record.as_bytes());
+        hash.update(b"\0");
+        hash.update(label.as_bytes());
+        hash.finalize().iter().fold(String::with_capacity(64), |mut hex, byte| {
+            for nibble in [byte >> 4, byte & 0xf] {
+                hex.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
+            }
+            hex
+        })
+    }
+}
+
+/// Without the key, which is not for logs.
+impl fmt::Debug for Execution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Execution")
+            .field("operation", &self.operation())
+            .field("attempt", &self.attempt())
+            .finish_non_exhaustive()
+    }
+}
