@@ -1,5 +1,7 @@
 //! Run an async function once per key and replay its stored result.
 
+#[cfg(feature = "memory")]
+mod clock;
 mod codec;
 mod engine;
 mod error;
@@ -11,6 +13,8 @@ mod operation;
 mod record;
 pub mod store;
 mod store_error;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod token;
 
 pub use error::{ArgumentsError, ConfigError, Error, KeyError, Undecodable};
