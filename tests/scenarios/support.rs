@@ -79,6 +79,14 @@ impl Backend {
         }
     }
 
+    /// The same, to kill and restart it.
+    pub(crate) fn server_mut(&mut self) -> &mut RedisServer {
+        match self {
+            Self::Redis { server } => server,
+            Self::Memory { .. } => panic!("the memory store has no server"),
+        }
+    }
+
     /// A store of its own connection, without faults.
     pub(crate) async fn store(&self) -> Arc<dyn Store> {
         match self {
