@@ -6,7 +6,7 @@ use syn::{Expr, spanned::Spanned as _};
 
 use crate::{
     args::{OnAbandoned, OnError, Options, Time, ungrouped},
-    function::Function,
+    function::{Boxed, Function},
     validate::{Hashed, KeyPlan, Plan, TemplatePiece},
 };
 
@@ -29,14 +29,11 @@ struct Generator<'a> {
 ///
 /// ```text
 /// async fn charge(order_id: &str, amount: u64) -> Result<Receipt, Error> {
-///     let call = match {
+///     let call = {
 ///         let mut arguments = ::idempotent_runtime::__private::Arguments::new(2);
-///         arguments.argument("amount", &amount);
-///         arguments.argument("order_id", &order_id);
+///         ::idempotent_runtime::__private::argument(&mut arguments, "amount", &amount);
+///         ::idempotent_runtime::__private::argument(&mut arguments, "order_id", &order_id);
 ///         ::idempotent_runtime::__private::call(None, operation("module::charge").ttl(…), arguments, &order_id)
-///     } {
-///         Ok(call) => call,
-///         Err(error) => return ::idempotent_runtime::__private::fail(error),
 ///     };
 ///     let body = pin!(async move {
 ///         if let Some(never) = None::<Result<Receipt, Error>> { return never; }
@@ -55,39 +52,34 @@ pub(crate) fn generate(options: &Options, function: &Function, plan: &Plan<'_>) 
     let code = match &function.boxed {
         None => {
             let (attributes, block) = split_inner_attributes(body);
-            let run = generator.run(&block.into_token_stream());
+            let run = generator.run(&block);
             quote!(#attributes #run)
         }
         Some(boxed) => {
             let run = generator.run(&boxed.body);
-            let (before, pin, inner) = (&boxed.before, &boxed.pin, &boxed.inner);
-            quote_spanned!(Span::mixed_site()=> #before #pin(async move { #inner #run }))
+            let Boxed { before, pin, keywords, inner, .. } = boxed;
+            let block = braced(quote!(#inner #run), boxed.braces);
+            quote_spanned!(Span::mixed_site()=> #before #pin(#keywords #block))
         }
     };
-    let mut braces = Group::new(Delimiter::Brace, code);
-    braces.set_span(body.span());
     let mut item = function.head.clone();
-    item.extend([TokenTree::from(braces)]);
+    item.extend([TokenTree::from(braced(code, body.span()))]);
     item
 }
 
 impl Generator<'_> {
     /// The claim, and the body behind it.
-    fn run(&self, body: &TokenStream) -> TokenStream {
+    fn run(&self, body: &Group) -> TokenStream {
         let (output, claim) = (&self.output, self.claim());
-        let fail = self.at_output("fail", quote_spanned!(Span::mixed_site()=> (__idempotent_error)));
+        let body = block(body);
         let hint = quote_spanned! {Span::mixed_site()=>
             // The result's type, before the body is looked at: an `async` block has no other place for it.
             if let ::core::option::Option::Some(__idempotent_never) = ::core::option::Option::None::<#output> {
                 return __idempotent_never;
             }
         };
-        let claim = quote_spanned! {Span::mixed_site()=>
-            let __idempotent_call = match #claim {
-                ::core::result::Result::Ok(__idempotent_call) => __idempotent_call,
-                ::core::result::Result::Err(__idempotent_error) => return #fail,
-            };
-        };
+        let allow = self.uses_underscore().then(allow_underscore);
+        let claim = quote_spanned!(Span::mixed_site()=> #allow let __idempotent_call = #claim;);
         if self.options.detach {
             let keep = self.keep_arguments();
             let run = self.at_output(
@@ -154,7 +146,9 @@ impl Generator<'_> {
         let mutable = (!self.plan.hashed.is_empty()).then(|| quote_spanned!(Span::mixed_site()=> mut));
         let each = self.plan.hashed.iter().map(|Hashed { name, ident, cfg }| {
             let and = quote_spanned!(Span::mixed_site().located_at(ident.span())=> &);
-            quote_spanned!(Span::mixed_site()=> #(#cfg)* __idempotent_arguments.argument(#name, #and #ident);)
+            quote_spanned! {Span::mixed_site()=>
+                #(#cfg)* #krate::__private::argument(&mut __idempotent_arguments, #name, #and #ident);
+            }
         });
         quote_spanned! {Span::mixed_site()=>
             let #mutable __idempotent_arguments = #krate::__private::Arguments::new(#always #(#sometimes)*);
@@ -201,11 +195,13 @@ impl Generator<'_> {
         quote_spanned!(Span::mixed_site()=> .#setter(#time))
     }
 
-    /// `|key| { key.literal("order:")?; hole(key, &order_id) }`
+    /// `|key| { literal(key, "order:")?; hole(key, &order_id) }`
     fn template(&self, pieces: &[TemplatePiece<'_>]) -> TokenStream {
         let krate = &self.krate;
         let writes = pieces.iter().map(|piece| match piece {
-            TemplatePiece::Text(text) => quote_spanned!(Span::mixed_site()=> __idempotent_key.literal(#text)),
+            TemplatePiece::Text(text) => {
+                quote_spanned!(Span::mixed_site()=> #krate::__private::literal(__idempotent_key, #text))
+            }
             TemplatePiece::Hole(ident) => {
                 quote_spanned!(Span::mixed_site()=> #krate::__private::hole(__idempotent_key, &#ident))
             }
@@ -220,11 +216,25 @@ impl Generator<'_> {
 
     /// A detached body owns all arguments, as the function does: a guard that it never names is held until it ends.
     fn keep_arguments(&self) -> TokenStream {
+        let allow = allow_underscore();
         let arguments = self.function.arguments.iter().flat_map(|argument| {
             let cfg = &argument.cfg;
-            argument.names.iter().map(move |ident| quote_spanned!(Span::mixed_site()=> #(#cfg)* let _ = &#ident;))
+            argument.names.iter().map(move |ident| (ident, cfg))
         });
-        arguments.collect()
+        arguments.map(|(ident, cfg)| quote_spanned!(Span::mixed_site()=> #(#cfg)* #allow let _ = &#ident;)).collect()
+    }
+
+    fn uses_underscore(&self) -> bool {
+        let holes = match &self.plan.key {
+            KeyPlan::Template(pieces) => pieces.as_slice(),
+            KeyPlan::Hash | KeyPlan::Value(_) => &[],
+        };
+        let holes = holes.iter().filter_map(|piece| match piece {
+            TemplatePiece::Hole(ident) => Some(*ident),
+            TemplatePiece::Text(_) => None,
+        });
+        let hashed = self.plan.hashed.iter().map(|argument| argument.ident);
+        hashed.chain(holes).any(|ident| ident.to_string().starts_with('_'))
     }
 
     /// The user's expression; what `#[async_trait]` renamed in the body is renamed here as well.
@@ -235,6 +245,11 @@ impl Generator<'_> {
             None => tokens,
         }
     }
+}
+
+/// An argument may be unused in the body, and hashed.
+fn allow_underscore() -> TokenStream {
+    quote_spanned!(Span::mixed_site()=> #[allow(clippy::used_underscore_binding)])
 }
 
 /// `&(EXPR)`, and so for the parts of a tuple: a key is written from references, and moves nothing.
@@ -309,7 +324,20 @@ fn split_inner_attributes(body: &Group) -> (TokenStream, Group) {
         rest = after;
     }
     let attributes = tokens.iter().take(tokens.len() - rest.len()).cloned().collect();
-    let mut block = Group::new(Delimiter::Brace, rest.iter().cloned().collect());
-    block.set_span(body.span());
-    (attributes, block)
+    (attributes, braced(rest.iter().cloned().collect(), body.span()))
+}
+
+/// The body as a block inside of another. Around a single expression the braces are ours: as the user's, they would be
+/// reported as superfluous.
+fn block(body: &Group) -> Group {
+    let statement = |token: TokenTree| matches!(token, TokenTree::Punct(punct) if punct.as_char() == ';');
+    let single = !body.stream().into_iter().any(statement);
+    let span = if single { Span::mixed_site().located_at(body.span()) } else { body.span() };
+    braced(body.stream(), span)
+}
+
+fn braced(tokens: TokenStream, span: Span) -> Group {
+    let mut group = Group::new(Delimiter::Brace, tokens);
+    group.set_span(span);
+    group
 }

@@ -1,6 +1,6 @@
 //! The annotated function: its signature is looked at, its tokens stay as they are.
 
-use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{
     Attribute, Block, Expr, ExprAsync, FnArg, Ident, Local, Pat, PatType, ReturnType, Signature, Stmt, Type,
@@ -38,10 +38,14 @@ pub(crate) struct Boxed {
     pub(crate) before: TokenStream,
     /// `Box::pin`, as written.
     pub(crate) pin: Expr,
+    /// `async move`, as written.
+    pub(crate) keywords: TokenStream,
+    /// The place of the block's braces: other macros resolve names of theirs there.
+    pub(crate) braces: Span,
     /// The statements of the block that bind the arguments again, and so must stay outside.
     pub(crate) inner: TokenStream,
-    /// What to run, in braces.
-    pub(crate) body: TokenStream,
+    /// What to run.
+    pub(crate) body: Group,
     /// What `self` is called where the body runs.
     pub(crate) receiver: Option<Ident>,
 }
@@ -106,6 +110,13 @@ fn braces(group: Group) -> Option<Group> {
     }
 }
 
+fn only_braces(block: impl ToTokens) -> Option<Group> {
+    match block.into_token_stream().into_iter().next()? {
+        TokenTree::Group(group) => braces(group),
+        _ => None,
+    }
+}
+
 fn head_of_function(input: ParseStream<'_>) -> syn::Result<Signature> {
     input.call(Attribute::parse_outer)?;
     input.parse::<Visibility>()?;
@@ -165,8 +176,10 @@ impl Boxed {
             output,
             before: before.iter().map(ToTokens::to_token_stream).collect(),
             pin: (*call.func).clone(),
+            keywords: [block.async_token.to_token_stream(), block.capture.to_token_stream()].into_iter().collect(),
+            braces: block.block.brace_token.span.join(),
             inner: TokenStream::new(),
-            body: block.block.to_token_stream(),
+            body: only_braces(&block.block)?,
             receiver: None,
         };
         new.split_async_trait(block, arguments);
@@ -182,13 +195,14 @@ impl Boxed {
         let Pat::Type(typed) = &result.pat else { return None };
         let Pat::Ident(name) = &*typed.pat else { return None };
         let body = result.init.as_ref().filter(|_| last.path.is_ident(&name.ident))?;
+        let body = only_braces(&body.expr)?;
         for binding in bindings {
             if let Stmt::Local(local) = binding {
                 self.rebind(local, arguments);
             }
         }
         self.output = (*typed.ty).clone();
-        self.body = body.expr.to_token_stream();
+        self.body = body;
         self.inner = bindings.iter().map(ToTokens::to_token_stream).collect();
         Some(())
     }

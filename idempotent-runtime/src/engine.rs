@@ -63,6 +63,8 @@ enum Stage {
     Replay(Finished, std::borrow::Cow<'static, str>),
     /// The store is to be asked.
     Ask(Arc<Context>),
+    /// There is nothing to ask for.
+    Refused(Error),
 }
 
 impl<P> Call<P> {
@@ -93,6 +95,11 @@ impl<P> Call<P> {
             }
         };
         Ok(Self { stage, errors })
+    }
+
+    /// A call that is answered with this error.
+    pub(crate) const fn refused(error: Error, errors: P) -> Self {
+        Self { stage: Stage::Refused(error), errors }
     }
 
     /// Answers the call. The body is polled only if it is this call's to run.
@@ -198,6 +205,7 @@ async fn admit(stage: Stage) -> Result<Admitted, Error> {
             return Ok(Admitted::Replay(finished));
         }
         Stage::Ask(context) => context,
+        Stage::Refused(error) => return Err(error),
     };
     let operation = context.key.operation();
     match Box::pin(enter(Arc::clone(&context))).await {
