@@ -2,7 +2,7 @@
 
 use proc_macro2::{Delimiter, Group, Ident, Spacing, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
-use syn::{Expr, spanned::Spanned as _};
+use syn::{Expr, LitStr, Type, spanned::Spanned as _};
 
 use crate::{
     args::{OnAbandoned, OnError, Options, Time, ungrouped},
@@ -29,17 +29,18 @@ struct Generator<'a> {
 ///
 /// ```text
 /// async fn charge(order_id: &str, amount: u64) -> Result<Receipt, Error> {
+///     use ::idempotent_runtime::__private as runtime;
 ///     let call = {
-///         let mut arguments = ::idempotent_runtime::__private::Arguments::new(2);
-///         ::idempotent_runtime::__private::argument(&mut arguments, "amount", &amount);
-///         ::idempotent_runtime::__private::argument(&mut arguments, "order_id", &order_id);
-///         ::idempotent_runtime::__private::call(None, operation("module::charge").ttl(…), arguments, &order_id)
+///         let mut arguments = runtime::Arguments::new(2);
+///         runtime::argument(&mut arguments, "amount", &amount);
+///         runtime::argument(&mut arguments, "order_id", &order_id);
+///         runtime::call(None, runtime::operation("module::charge").ttl(…), arguments, &order_id)
 ///     };
 ///     let body = pin!(async move {
 ///         if let Some(never) = None::<Result<Receipt, Error>> { return never; }
 ///         BODY
 ///     });
-///     ::idempotent_runtime::__private::run(call, body).await
+///     runtime::run(call, body).await
 /// }
 /// ```
 pub(crate) fn generate(options: &Options, function: &Function, plan: &Plan<'_>) -> TokenStream {
@@ -79,21 +80,26 @@ impl Generator<'_> {
             }
         };
         let allow = self.uses_underscore().then(allow_underscore);
-        let claim = quote_spanned!(Span::mixed_site()=> #allow let __idempotent_call = #claim;);
+        let krate = &self.krate;
+        let claim = quote_spanned! {Span::mixed_site()=>
+            use #krate::__private as __idempotent;
+            #allow
+            let __idempotent_call = #claim;
+        };
         if self.options.detach {
             let keep = self.keep_arguments();
-            let run = self.at_output(
-                "run_detached",
-                quote_spanned!(Span::mixed_site()=> (__idempotent_call, __idempotent_body).await),
-            );
+            let run = self.at_output(quote_spanned! {Span::mixed_site()=>
+                __idempotent::run_detached(__idempotent_call, __idempotent_body).await
+            });
             return quote_spanned! {Span::mixed_site()=>
                 #claim
                 let __idempotent_body = async move { #keep #hint #body };
                 #run
             };
         }
-        let run =
-            self.at_output("run", quote_spanned!(Span::mixed_site()=> (__idempotent_call, __idempotent_body).await));
+        let run = self.at_output(quote_spanned! {Span::mixed_site()=>
+            __idempotent::run(__idempotent_call, __idempotent_body).await
+        });
         quote_spanned! {Span::mixed_site()=>
             #claim
             let __idempotent_body = ::core::pin::pin!(async move { #hint #body });
@@ -101,43 +107,39 @@ impl Generator<'_> {
         }
     }
 
-    /// A call into the runtime that is underlined at the return type, where its bounds are to be met.
-    fn at_output(&self, name: &str, rest: TokenStream) -> TokenStream {
-        let spans: Vec<Span> = self.output.clone().into_iter().map(|token| token.span()).collect();
-        let first = spans.first().copied().unwrap_or_else(Span::mixed_site);
-        let last = spans.last().copied().unwrap_or_else(Span::mixed_site);
-        let mut path = self.krate.clone();
-        path.extend(quote_spanned!(Span::mixed_site()=> ::__private::));
-        let mut call = located(path, first);
-        call.extend([TokenTree::from(Ident::new(name, Span::mixed_site().located_at(last)))]);
-        call.extend(located(rest, last));
-        call
+    /// A call into the runtime that is underlined at the return type, where its bounds are to be met. It has to be one
+    /// token of it: with more than one place, each bound would be reported at each.
+    fn at_output(&self, call: TokenStream) -> TokenStream {
+        let place = match self.function.output() {
+            Some(Type::Path(path)) => path.path.segments.last().map_or_else(|| path.span(), |last| last.ident.span()),
+            other => other.span(),
+        };
+        located(call, place)
     }
 
     /// Hashes, encodes the key, and asks for the call.
     fn claim(&self) -> TokenStream {
-        let (krate, arguments) = (&self.krate, self.arguments());
+        let arguments = self.arguments();
         let store = match &self.options.store {
             None => quote_spanned!(Span::mixed_site()=> ::core::option::Option::None),
             Some(store) => {
-                let store = self.user(store);
-                quote_spanned!(Span::mixed_site()=> #krate::__private::handle(&(#store)))
+                let store = self.user(by_reference(store));
+                quote_spanned!(Span::mixed_site()=> __idempotent::handle(#store))
             }
         };
         let (call, key) = match &self.plan.key {
             KeyPlan::Hash => ("call_by_hash", TokenStream::new()),
             KeyPlan::Value(expr) => ("call", self.user(by_reference(expr))),
-            KeyPlan::Template(pieces) => ("call_by_template", self.template(pieces)),
+            KeyPlan::Template(literal, pieces) => ("call_by_template", template(literal, pieces)),
         };
         let (call, operation) = (Ident::new(call, Span::mixed_site()), self.operation());
         quote_spanned! {Span::mixed_site()=> {
             #arguments
-            #krate::__private::#call(#store, #operation, __idempotent_arguments, #key)
+            __idempotent::#call(#store, #operation, __idempotent_arguments, #key)
         }}
     }
 
     fn arguments(&self) -> TokenStream {
-        let krate = &self.krate;
         let always = self.plan.hashed.iter().filter(|argument| argument.cfg.is_empty()).count();
         let sometimes = self.plan.hashed.iter().filter(|argument| !argument.cfg.is_empty()).map(|argument| {
             let predicates = argument.cfg.iter().filter_map(|cfg| cfg.meta.require_list().ok()).map(|cfg| &cfg.tokens);
@@ -147,17 +149,17 @@ impl Generator<'_> {
         let each = self.plan.hashed.iter().map(|Hashed { name, ident, cfg }| {
             let and = quote_spanned!(Span::mixed_site().located_at(ident.span())=> &);
             quote_spanned! {Span::mixed_site()=>
-                #(#cfg)* #krate::__private::argument(&mut __idempotent_arguments, #name, #and #ident);
+                #(#cfg)* __idempotent::argument(&mut __idempotent_arguments, #name, #and #ident);
             }
         });
         quote_spanned! {Span::mixed_site()=>
-            let #mutable __idempotent_arguments = #krate::__private::Arguments::new(#always #(#sometimes)*);
+            let #mutable __idempotent_arguments = __idempotent::Arguments::new(#always #(#sometimes)*);
             #(#each)*
         }
     }
 
     fn operation(&self) -> TokenStream {
-        let (options, krate, output) = (self.options, &self.krate, &self.output);
+        let (options, output) = (self.options, &self.output);
         let name = if let Some(name) = &options.name {
             name.to_token_stream()
         } else {
@@ -169,17 +171,17 @@ impl Generator<'_> {
         let wait = options.wait.as_ref().map(|wait| self.time("wait", wait));
         let abandoned = match &options.abandoned {
             Some(OnAbandoned::Refuse) => {
-                Some(quote_spanned!(Span::mixed_site()=> .abandoned(#krate::Abandoned::Refuse)))
+                Some(quote_spanned!(Span::mixed_site()=> .abandoned(__idempotent::Abandoned::Refuse)))
             }
             Some(OnAbandoned::Rerun) | None => None,
         };
         let operation =
-            quote_spanned!(Span::mixed_site()=> #krate::__private::operation(#name) #ttl #lease #wait #abandoned);
+            quote_spanned!(Span::mixed_site()=> __idempotent::operation(#name) #ttl #lease #wait #abandoned);
         match &options.errors {
             OnError::Release => operation,
             OnError::Store => quote_spanned!(Span::mixed_site()=> #operation.store_errors()),
             OnError::StoreIf(keep) => quote_spanned! {Span::mixed_site()=>
-                #krate::__private::store_errors_if::<#output>(#operation, #keep)
+                __idempotent::store_errors_if::<#output>(#operation, #keep)
             },
         }
     }
@@ -195,25 +197,6 @@ impl Generator<'_> {
         quote_spanned!(Span::mixed_site()=> .#setter(#time))
     }
 
-    /// `|key| { literal(key, "order:")?; hole(key, &order_id) }`
-    fn template(&self, pieces: &[TemplatePiece<'_>]) -> TokenStream {
-        let krate = &self.krate;
-        let writes = pieces.iter().map(|piece| match piece {
-            TemplatePiece::Text(text) => {
-                quote_spanned!(Span::mixed_site()=> #krate::__private::literal(__idempotent_key, #text))
-            }
-            TemplatePiece::Hole(ident) => {
-                quote_spanned!(Span::mixed_site()=> #krate::__private::hole(__idempotent_key, &#ident))
-            }
-        });
-        let mut code = TokenStream::new();
-        for write in writes {
-            let next = if code.is_empty() { write } else { quote_spanned!(Span::mixed_site()=> ?; #write) };
-            code.extend(next);
-        }
-        quote_spanned!(Span::mixed_site()=> |__idempotent_key| { #code })
-    }
-
     /// A detached body owns all arguments, as the function does: a guard that it never names is held until it ends.
     fn keep_arguments(&self) -> TokenStream {
         let allow = allow_underscore();
@@ -226,7 +209,7 @@ impl Generator<'_> {
 
     fn uses_underscore(&self) -> bool {
         let holes = match &self.plan.key {
-            KeyPlan::Template(pieces) => pieces.as_slice(),
+            KeyPlan::Template(_, pieces) => pieces.as_slice(),
             KeyPlan::Hash | KeyPlan::Value(_) => &[],
         };
         let holes = holes.iter().filter_map(|piece| match piece {
@@ -245,6 +228,25 @@ impl Generator<'_> {
             None => tokens,
         }
     }
+}
+
+/// `|key| { literal(key, "order:")?; hole(key, &order_id) }`
+fn template(literal: &LitStr, pieces: &[TemplatePiece<'_>]) -> TokenStream {
+    let mut code = TokenStream::new();
+    for piece in pieces {
+        let write = match piece {
+            TemplatePiece::Text(text) => {
+                quote_spanned!(Span::mixed_site()=> __idempotent::literal(__idempotent_key, #text))
+            }
+            TemplatePiece::Hole(ident) => {
+                let value = quote_spanned!(Span::mixed_site()=> &#ident);
+                let value = located(value, literal.span());
+                quote_spanned!(Span::mixed_site()=> __idempotent::hole(__idempotent_key, #value))
+            }
+        };
+        code.extend(if code.is_empty() { write } else { quote_spanned!(Span::mixed_site()=> ?; #write) });
+    }
+    quote_spanned!(Span::mixed_site()=> |__idempotent_key| { #code })
 }
 
 /// An argument may be unused in the body, and hashed.
@@ -267,7 +269,12 @@ fn by_reference(expr: &Expr) -> TokenStream {
         Expr::Path(_) | Expr::Field(_) | Expr::Call(_) | Expr::MethodCall(_) | Expr::Macro(_) | Expr::Index(_) => {
             quote!(#and #expr)
         }
-        _ => quote_spanned!(Span::mixed_site().located_at(expr.span())=> #and(#expr)),
+        _ => {
+            let last = expr.to_token_stream().into_iter().last().map_or_else(Span::mixed_site, |last| last.span());
+            let mut operand = Group::new(Delimiter::Parenthesis, expr.to_token_stream());
+            operand.set_span(Span::mixed_site().located_at(last));
+            quote!(#and #operand)
+        }
     }
 }
 

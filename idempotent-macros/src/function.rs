@@ -51,7 +51,7 @@ pub(crate) struct Boxed {
 }
 
 impl Function {
-    pub(crate) fn parse(item: TokenStream) -> syn::Result<Self> {
+    pub(crate) fn parse(item: &TokenStream) -> syn::Result<Self> {
         let mut tokens: Vec<TokenTree> = ungrouped(item).into_iter().collect();
         let body = match tokens.pop() {
             Some(TokenTree::Punct(end)) if end.as_char() == ';' => None,
@@ -90,11 +90,11 @@ impl Function {
 }
 
 /// The tokens without an invisible group around all of them (`$item` of a `macro_rules!`).
-fn ungrouped(item: TokenStream) -> TokenStream {
+fn ungrouped(item: &TokenStream) -> TokenStream {
     let mut tokens = item.clone().into_iter();
     match (tokens.next(), tokens.next()) {
-        (Some(TokenTree::Group(group)), None) if group.delimiter() == Delimiter::None => ungrouped(group.stream()),
-        _ => item,
+        (Some(TokenTree::Group(group)), None) if group.delimiter() == Delimiter::None => ungrouped(&group.stream()),
+        _ => item.clone(),
     }
 }
 
@@ -239,7 +239,7 @@ mod tests {
     use super::*;
 
     fn names(function: &str) -> Vec<(Vec<String>, bool)> {
-        let function = Function::parse(function.parse().expect("tokens")).expect("a function");
+        let function = Function::parse(&function.parse().expect("tokens")).expect("a function");
         let text = |name: &Ident| name.to_string();
         function.arguments.iter().map(|it| (it.names.iter().map(text).collect(), it.unnamed.is_some())).collect()
     }
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn the_shape_of_async_trait_is_taken_apart() {
-        let function = Function::parse(quote::quote! {
+        let function = Function::parse(&quote::quote! {
             fn f<'life0, 'async_trait>(&'life0 self, id: u64, __arg2: (A, B), __arg3: C)
                 -> ::core::pin::Pin<Box<dyn ::core::future::Future<Output = Result<A, E>> + Send + 'async_trait>>
             where Self: 'async_trait

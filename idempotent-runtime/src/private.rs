@@ -9,8 +9,10 @@ use crate::{
     error::{Error, KeyError},
     fingerprint, install,
     key::KeyWriter,
-    operation::{ErrorPolicy, Operation, ReleaseErrors, StoreErrors, StoreErrorsIf},
+    operation::{ErrorPolicy, Operation, StoreErrorsIf},
 };
+
+pub use crate::operation::Abandoned;
 
 /// An operation with this name and the default policies.
 pub const fn operation(name: &'static str) -> Operation {
@@ -100,7 +102,7 @@ fn new<P: Clone>(
 }
 
 /// Runs the body, or answers for it.
-pub fn run<T, E, P, F>(call: Call<P>, body: Pin<&mut F>) -> impl Future<Output = Result<T, E>>
+pub fn run<T, E, P, F>(call: Call<P>, body: Pin<&mut F>) -> impl Future<Output = F::Output>
 where
     F: Body<T, E>,
     T: Stored,
@@ -111,7 +113,7 @@ where
 }
 
 /// The same on a task of its own.
-pub fn run_detached<T, E, P, F>(call: Call<P>, body: F) -> impl Future<Output = Result<T, E>>
+pub fn run_detached<T, E, P, F>(call: Call<P>, body: F) -> impl Future<Output = F::Output>
 where
     F: Body<T, E> + Send + 'static,
     T: Stored + Send + 'static,
@@ -186,20 +188,13 @@ pub trait CarriesErrors: From<Error> {}
 #[diagnostic::do_not_recommend]
 impl<E: From<Error>> CarriesErrors for E {}
 
-/// An error that can be stored and replayed.
+/// A policy that can handle errors of type `E`.
 #[diagnostic::on_unimplemented(
-    message = "an error of type `{Self}` cannot be stored and replayed",
-    label = "with `errors = …` other than `release`, `{Self}` must implement `serde::Serialize` and `serde::Deserialize`",
+    message = "an error of type `{E}` cannot be stored and replayed",
+    label = "with `errors = …` other than `release`, `{E}` must implement `serde::Serialize` and `serde::Deserialize`",
     note = "help: `#[derive(serde::Serialize, serde::Deserialize)]` on the type, or remove `errors`"
 )]
-pub trait StoredError: Serialize + DeserializeOwned {}
-
-#[diagnostic::do_not_recommend]
-impl<E: Serialize + DeserializeOwned> StoredError for E {}
-
-/// A policy that can handle errors of type `E`.
 pub trait Fits<E>: ErrorPolicy<E> {}
 
-impl<E> Fits<E> for ReleaseErrors {}
-impl<E: StoredError> Fits<E> for StoreErrors {}
-impl<E: StoredError + 'static> Fits<E> for StoreErrorsIf<E> {}
+#[diagnostic::do_not_recommend]
+impl<E, P: ErrorPolicy<E>> Fits<E> for P {}
