@@ -58,6 +58,12 @@ impl Hub {
         self.lock().keys().cloned().collect()
     }
 
+    /// Whether a key has subscribers now.
+    #[must_use]
+    pub fn contains(&self, key: &str) -> bool {
+        self.lock().contains_key(key)
+    }
+
     fn subscription(&self, key: &RecordKey, receiver: watch::Receiver<()>) -> Subscription {
         Subscription { inner: Some(Inner { hub: self.clone(), key: key.as_str().into(), receiver }), on_last: None }
     }
@@ -93,6 +99,12 @@ impl Subscription {
     #[must_use]
     pub const fn never() -> Self {
         Self { inner: None, on_last: None }
+    }
+
+    /// Whether it is ever woken.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) const fn can_wake(&self) -> bool {
+        self.inner.is_some()
     }
 
     /// Calls `then` with the key when this subscription is dropped and was the key's last.
