@@ -112,7 +112,7 @@ impl<P> Call<P> {
     {
         let Self { stage, errors } = self;
         match stage {
-            Stage::Replay(finished, operation) => replayed(&errors, &operation, finished),
+            Stage::Replay(finished, operation) => replay(&errors, &operation, finished, Disposition::Replayed),
             Stage::Refused(error) => Err(error.into()),
             // Boxed: it is large, and would be part of the caller's future beside the body.
             Stage::Ask(context) => Box::pin(ask(context, errors, body)).await,
@@ -129,13 +129,17 @@ impl<P> Call<P> {
     {
         let Self { stage, errors } = self;
         let context = match stage {
-            Stage::Replay(finished, operation) => return replayed(&errors, &operation, finished),
+            Stage::Replay(finished, operation) => {
+                return replay(&errors, &operation, finished, Disposition::Replayed);
+            }
             Stage::Refused(error) => return Err(error.into()),
             Stage::Ask(context) => context,
         };
         let mut run = match Box::pin(admit(&context)).await? {
-            Admitted::Replay(finished) => return replay(&errors, finished),
-            Admitted::Run(run) => run,
+            Entry::Replay(finished, disposition) => {
+                return replay(&errors, context.key.operation(), finished, disposition);
+            }
+            Entry::Run(run) => run,
         };
         let attempt = run.attempt();
         let task = async move {
@@ -206,32 +210,16 @@ where
     P: ErrorPolicy<E>,
 {
     match admit(&context).await? {
-        Admitted::Replay(finished) => replay(&errors, finished),
-        Admitted::Run(mut run) => match run.drive(body).await {
+        Entry::Replay(finished, disposition) => replay(&errors, context.key.operation(), finished, disposition),
+        Entry::Run(mut run) => match run.drive(body).await {
             Some(output) => conclude(run, context, errors, output).await,
             None => Err(late(run, &context).into()),
         },
     }
 }
 
-enum Admitted {
-    Replay(Finished),
-    Run(Run),
-}
-
-async fn admit(context: &Arc<Context>) -> Result<Admitted, Error> {
-    let operation = context.key.operation();
-    match enter(Arc::clone(context)).await {
-        Ok(Entry::Replay(finished, disposition)) => {
-            answer(operation, disposition);
-            Ok(Admitted::Replay(finished))
-        }
-        Ok(Entry::Run(run)) => Ok(Admitted::Run(run)),
-        Err(error) => {
-            refuse(operation, &error);
-            Err(error)
-        }
-    }
+async fn admit(context: &Arc<Context>) -> Result<Entry, Error> {
+    enter(Arc::clone(context)).await.inspect_err(|error| refuse(context.key.operation(), error))
 }
 
 fn late(run: Run, context: &Context) -> Error {
@@ -240,28 +228,27 @@ fn late(run: Run, context: &Context) -> Error {
     error
 }
 
-/// What the store had at hand.
-fn replayed<T, E, P>(errors: &P, operation: &str, finished: Finished) -> Result<T, E>
-where
-    T: DeserializeOwned,
-    E: From<Error>,
-    P: ErrorPolicy<E>,
-{
-    answer(operation, Disposition::Replayed);
-    replay(errors, finished)
-}
-
 /// What an earlier run came to, as the function returns it.
-fn replay<T, E, P>(errors: &P, finished: Finished) -> Result<T, E>
+fn replay<T, E, P>(errors: &P, operation: &str, finished: Finished, disposition: Disposition) -> Result<T, E>
 where
     T: DeserializeOwned,
     E: From<Error>,
     P: ErrorPolicy<E>,
 {
-    match finished.outcome {
-        Outcome::Ok(bytes) => Ok(codec::decode(&bytes)?),
-        Outcome::Err(bytes) => Err(errors.decode(&bytes)?),
-        Outcome::Unavailable(why) => Err(Error::ResultUnavailable(why).into()),
+    let replayed = match finished.outcome {
+        Outcome::Ok(bytes) => codec::decode(&bytes).map(Ok),
+        Outcome::Err(bytes) => errors.decode(&bytes).map(Err),
+        Outcome::Unavailable(why) => Err(Error::ResultUnavailable(why)),
+    };
+    match replayed {
+        Ok(result) => {
+            answer(operation, disposition);
+            result
+        }
+        Err(error) => {
+            refuse(operation, &error);
+            Err(error.into())
+        }
     }
 }
 
@@ -277,9 +264,9 @@ where
         Err(error) if errors.keeps(error) => Some(encode(|| errors.encode(error)).map(Outcome::Err)),
         Err(_) => None,
     };
-    match record(run, context, encoded).await? {
+    match record(run, &context, encoded).await? {
         None => output,
-        Some(finished) => replay(&errors, finished),
+        Some(finished) => replay(&errors, context.key.operation(), finished, Disposition::Waited),
     }
 }
 
@@ -294,7 +281,7 @@ fn encode(encode: impl FnOnce() -> Result<Vec<u8>, codec::NotFaithful>) -> Resul
 /// Ends the run with what is to be kept of it; `Some` is the result of another run to answer with.
 async fn record(
     run: Run,
-    context: Arc<Context>,
+    context: &Context,
     encoded: Option<Result<Outcome, Unavailable>>,
 ) -> Result<Option<Finished>, Error> {
     let operation = context.key.operation();
@@ -321,10 +308,7 @@ async fn record(
             answer(operation, disposition);
             Ok(None)
         }
-        Ended::Superseded(finished) => {
-            answer(operation, Disposition::Waited);
-            Ok(Some(finished))
-        }
+        Ended::Superseded(finished) => Ok(Some(finished)),
         Ended::Lost => {
             refuse(operation, &Error::ClaimLost);
             Err(Error::ClaimLost)
