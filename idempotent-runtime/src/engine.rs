@@ -47,7 +47,7 @@ use crate::{
     key::{self, KeyWriter},
     observe::{Disposition, observe},
     operation::{Abandoned, ErrorPolicy, Operation},
-    record::{Finished, Outcome, Unavailable},
+    record::{Finished, Outcome, RecordKey, Unavailable},
     store::ClaimRequest,
     token::Nonce,
 };
@@ -63,43 +63,40 @@ enum Stage {
     Replay(Finished, std::borrow::Cow<'static, str>),
     /// The store is to be asked.
     Ask(Arc<Context>),
-    /// There is nothing to ask for.
+    /// It cannot be answered otherwise.
     Refused(Error),
 }
 
 impl<P> Call<P> {
-    /// Hashes and encodes. Nothing is claimed yet, nothing is waited for.
+    /// Hashes and encodes, and looks at what is at hand. Nothing is claimed yet, nothing is waited for.
     pub(crate) fn new(
-        handle: &Idempotency,
+        handle: Result<&Idempotency, Error>,
         operation: Operation<P>,
         fingerprint: Result<Fingerprint, ArgumentsError>,
         key: impl FnOnce(&mut KeyWriter, &Fingerprint) -> Result<(), KeyError>,
-    ) -> Result<Self, Error> {
-        let prepared = prepare(handle, &operation, fingerprint, key);
-        let (key, fingerprint) = prepared.inspect_err(|error| refuse(&operation.name, error))?;
+    ) -> Self {
         let Operation { name, ttl, lease, wait, abandoned, errors } = operation;
-        let stage = match handle.inner.store.peek(&key) {
-            Some(finished) if finished.fingerprint != fingerprint => {
-                refuse(&name, &Error::Mismatch);
-                return Err(Error::Mismatch);
-            }
-            Some(finished) => Stage::Replay(finished, name),
-            None => {
-                let take_over = match abandoned {
-                    Abandoned::Rerun => true,
-                    Abandoned::Refuse => false,
-                };
-                let request = ClaimRequest { fingerprint, nonce: Nonce::random(), lease, ttl, take_over };
-                let handle = handle.clone();
-                Stage::Ask(Arc::new(Context { handle, key, request, wait, flight: Flight::new() }))
-            }
+        let take_over = match abandoned {
+            Abandoned::Rerun => true,
+            Abandoned::Refuse => false,
         };
-        Ok(Self { stage, errors })
-    }
-
-    /// A call that is answered with this error.
-    pub(crate) const fn refused(error: Error, errors: P) -> Self {
-        Self { stage: Stage::Refused(error), errors }
+        let stage = prepare(handle, &name, fingerprint, key).and_then(|(handle, key, fingerprint)| {
+            check_durations(lease, ttl)?;
+            match handle.inner.store.peek(&key) {
+                Some(finished) if finished.fingerprint != fingerprint => Err(Error::Mismatch),
+                Some(finished) => Ok(Stage::Replay(finished, name.clone())),
+                None => {
+                    let request = ClaimRequest { fingerprint, nonce: Nonce::random(), lease, ttl, take_over };
+                    let handle = handle.clone();
+                    Ok(Stage::Ask(Arc::new(Context { handle, key, request, wait, flight: Flight::new() })))
+                }
+            }
+        });
+        let stage = stage.unwrap_or_else(|error| {
+            refuse(&name, &error);
+            Stage::Refused(error)
+        });
+        Self { stage, errors }
     }
 
     /// Answers the call. The body is polled only if it is this call's to run.
@@ -162,17 +159,16 @@ impl<P> Call<P> {
     }
 }
 
-fn prepare<P>(
-    handle: &Idempotency,
-    operation: &Operation<P>,
+fn prepare<'h>(
+    handle: Result<&'h Idempotency, Error>,
+    operation: &str,
     fingerprint: Result<Fingerprint, ArgumentsError>,
     key: impl FnOnce(&mut KeyWriter, &Fingerprint) -> Result<(), KeyError>,
-) -> Result<(crate::record::RecordKey, Fingerprint), Error> {
-    check_durations(operation.lease, operation.ttl)?;
-    let fingerprint = fingerprint?;
+) -> Result<(&'h Idempotency, RecordKey, Fingerprint), Error> {
+    let (handle, fingerprint) = (handle?, fingerprint?);
     let max = handle.inner.limits.max_key_len;
-    let key = key::record_key(&operation.name, max, |writer| key(writer, &fingerprint))?;
-    Ok((key, fingerprint))
+    let key = key::record_key(operation, max, |writer| key(writer, &fingerprint))?;
+    Ok((handle, key, fingerprint))
 }
 
 /// A hundred years: more is a mistake, and would overflow some store's clock.
