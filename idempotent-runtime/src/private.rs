@@ -92,7 +92,10 @@ fn new<P>(
     arguments: Arguments,
     key: impl FnOnce(&mut KeyWriter, &fingerprint::Fingerprint) -> Result<(), KeyError>,
 ) -> Call<P> {
-    let handle = handle.map_or_else(install::installed, Ok);
+    let handle = match handle {
+        Some(handle) => Ok(handle),
+        None => install::installed(),
+    };
     Call(engine::Call::new(handle, operation, arguments.0.finish(), key))
 }
 
