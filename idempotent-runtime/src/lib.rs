@@ -1,5 +1,8 @@
 //! Run an async function once per key and replay its stored result.
 
+#[doc(hidden)]
+#[path = "private.rs"]
+pub mod __private;
 mod codec;
 mod engine;
 mod error;

@@ -1,0 +1,340 @@
+//! What stands in the attribute's parentheses: grammar only, the rules are in `validate`.
+
+use proc_macro2::{Delimiter, TokenTree};
+use syn::{
+    Expr, ExprLit, Ident, Lit, LitStr, Path, Token, ext::IdentExt as _, parse::ParseStream, parse::Parser as _,
+    punctuated::Punctuated,
+};
+
+use crate::{
+    diagnostics::{Errors, alternatives, error_at, nearest, typed},
+    duration,
+};
+
+/// Every option that there is, in the order of the documentation.
+const NAMES: [&str; 11] =
+    ["key", "ttl", "name", "skip", "store", "lease", "wait", "errors", "abandoned", "detach", "crate"];
+
+/// The options as written.
+#[derive(Default)]
+pub(crate) struct Options {
+    pub(crate) key: Option<Key>,
+    pub(crate) ttl: Option<Time>,
+    pub(crate) name: Option<LitStr>,
+    pub(crate) skip: Vec<Ident>,
+    pub(crate) store: Option<Expr>,
+    pub(crate) lease: Option<Time>,
+    pub(crate) wait: Option<Time>,
+    pub(crate) errors: OnError,
+    pub(crate) abandoned: Option<OnAbandoned>,
+    pub(crate) detach: bool,
+    pub(crate) krate: Option<Path>,
+    /// The options that were named, right or wrong: each may come once.
+    seen: Vec<Ident>,
+}
+
+pub(crate) enum Key {
+    Template(LitStr),
+    Value(Expr),
+}
+
+pub(crate) enum Time {
+    Literal { literal: LitStr, milliseconds: u64 },
+    Value(Expr),
+}
+
+#[derive(Default)]
+pub(crate) enum OnError {
+    #[default]
+    Release,
+    Store,
+    StoreIf(Path),
+}
+
+pub(crate) enum OnAbandoned {
+    Rerun,
+    Refuse,
+}
+
+impl Options {
+    /// Parses all options that can be parsed, and reports the others.
+    pub(crate) fn parse(args: proc_macro2::TokenStream, errors: &mut Errors) -> Self {
+        let mut options = Self::default();
+        let parsed = (|input: ParseStream<'_>| {
+            while !input.is_empty() {
+                if let Err(error) = options.option(input) {
+                    errors.push(error);
+                    skip_to_comma(input)?;
+                } else if !input.is_empty() && !input.peek(Token![,]) {
+                    let next: TokenTree = input.fork().parse()?;
+                    errors.at(&next, "expected a `,` between two options", format!("`, {next}`"));
+                    skip_to_comma(input)?;
+                }
+                input.parse::<Option<Token![,]>>()?;
+            }
+            Ok(())
+        })
+        .parse2(args);
+        if let Err(error) = parsed {
+            errors.push(error);
+        }
+        options
+    }
+
+    /// Whether an option was named, even if its value was wrong.
+    pub(crate) fn names(&self, option: &str) -> bool {
+        self.seen.iter().any(|seen| seen == option)
+    }
+
+    fn option(&mut self, input: ParseStream<'_>) -> syn::Result<()> {
+        let Ok(name) = input.call(Ident::parse_any) else {
+            let next: TokenTree = input.parse()?;
+            let help = match &next {
+                TokenTree::Literal(literal) if duration::parse(literal.to_string().trim_matches('"')).is_ok() => {
+                    format!("`ttl = {literal}`")
+                }
+                TokenTree::Literal(literal) if literal.to_string().starts_with('"') => format!("`key = {literal}`"),
+                _ => "`key = order_id, ttl = \"24h\"`".to_owned(),
+            };
+            return Err(error_at(next, "expected an option", help));
+        };
+        let option = name.to_string();
+        if !NAMES.contains(&option.as_str()) {
+            return Err(unknown(&name));
+        }
+        if self.names(&option) {
+            return Err(error_at(&name, format!("`{option}` is given twice"), "keep one of them"));
+        }
+        self.seen.push(name.clone());
+        match option.as_str() {
+            "key" => self.key = Some(key(value(input, &name, "order_id")?)),
+            "ttl" => self.ttl = Some(time(input, &name, "24h")?),
+            "lease" => self.lease = Some(time(input, &name, "30s")?),
+            "wait" => self.wait = Some(time(input, &name, "10s")?),
+            "name" => self.name = Some(operation_name(input, &name)?),
+            "skip" => self.skip = skip(input, &name)?,
+            "store" => self.store = Some(value(input, &name, "self.idempotency")?),
+            "errors" => self.errors = on_error(value(input, &name, "store")?)?,
+            "abandoned" => self.abandoned = Some(on_abandoned(input, &name)?),
+            "detach" => self.detach = flag(input, &name)?,
+            _ => self.krate = Some(krate(input, &name)?),
+        }
+        Ok(())
+    }
+}
+
+fn skip_to_comma(input: ParseStream<'_>) -> syn::Result<()> {
+    while !input.is_empty() && !input.peek(Token![,]) {
+        input.parse::<TokenTree>()?;
+    }
+    Ok(())
+}
+
+fn unknown(name: &Ident) -> syn::Error {
+    let option = name.to_string();
+    let help = match nearest(&option, NAMES) {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None => format!("the options are {}", alternatives(&NAMES)),
+    };
+    error_at(name, format!("unknown option `{option}`"), help)
+}
+
+/// The `=` before a value.
+fn equals(input: ParseStream<'_>, name: &Ident, example: &str) -> syn::Result<()> {
+    if input.peek(Token![=]) && !input.peek(Token![==]) {
+        input.parse::<Token![=]>()?;
+        if !input.is_empty() && !input.peek(Token![,]) {
+            return Ok(());
+        }
+    }
+    Err(error_at(name, format!("`{name}` needs a value"), format!("`{name} = {example}`")))
+}
+
+fn value(input: ParseStream<'_>, name: &Ident, example: &str) -> syn::Result<Expr> {
+    equals(input, name, example)?;
+    input.parse()
+}
+
+/// An expression without the invisible groups that `macro_rules!` put around it.
+pub(crate) fn ungrouped(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Group(group) => ungrouped(&group.expr),
+        expr => expr,
+    }
+}
+
+fn string(expr: &Expr) -> Option<&LitStr> {
+    match ungrouped(expr) {
+        Expr::Lit(ExprLit { lit: Lit::Str(literal), .. }) => Some(literal),
+        _ => None,
+    }
+}
+
+fn key(expr: Expr) -> Key {
+    match string(&expr) {
+        Some(literal) => Key::Template(literal.clone()),
+        None => Key::Value(expr),
+    }
+}
+
+fn time(input: ParseStream<'_>, name: &Ident, example: &str) -> syn::Result<Time> {
+    let expr = value(input, name, &format!("\"{example}\""))?;
+    if let Some(literal) = string(&expr) {
+        return match duration::parse(&literal.value()) {
+            Ok(milliseconds) => Ok(Time::Literal { literal: literal.clone(), milliseconds }),
+            Err(malformed) => Err(error_at(literal, malformed.reason, format!("`{name} = \"{}\"`", malformed.instead))),
+        };
+    }
+    match ungrouped(&expr) {
+        Expr::Lit(ExprLit { lit, .. }) => {
+            let help = match lit {
+                Lit::Int(number) => format!("`{name} = \"{}s\"`", number.base10_digits()),
+                _ => format!("`{name} = \"{example}\"`"),
+            };
+            Err(error_at(lit, format!("`{name}` is a string with units, or an expression of type `Duration`"), help))
+        }
+        _ => Ok(Time::Value(expr)),
+    }
+}
+
+fn operation_name(input: ParseStream<'_>, name: &Ident) -> syn::Result<LitStr> {
+    let expr = value(input, name, "\"payments.charge\"")?;
+    string(&expr).cloned().ok_or_else(|| {
+        let help = match typed(&expr) {
+            path if path.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.') => format!("`name = \"{path}\"`"),
+            _ => "`name = \"payments.charge\"`".to_owned(),
+        };
+        error_at(&expr, "the name is a string literal: it is stored, and must not change by accident", help)
+    })
+}
+
+fn skip(input: ParseStream<'_>, name: &Ident) -> syn::Result<Vec<Ident>> {
+    let arguments = match input.fork().parse() {
+        Ok(TokenTree::Group(group)) if group.delimiter() == Delimiter::Parenthesis => group,
+        _ => return Err(error_at(name, "`skip` lists arguments in parentheses", "`skip(db)`")),
+    };
+    input.parse::<TokenTree>()?;
+    let names =
+        (|input: ParseStream<'_>| Punctuated::<Ident, Token![,]>::parse_terminated_with(input, Ident::parse_any))
+            .parse2(arguments.stream())
+            .map_err(|error| error_at(SpanOf(error.span()), "`skip` takes the names of arguments", "`skip(db)`"))?;
+    if names.is_empty() {
+        return Err(error_at(name, "`skip()` skips nothing", "name an argument, as in `skip(db)`, or remove it"));
+    }
+    Ok(names.into_iter().collect())
+}
+
+fn on_error(expr: Expr) -> syn::Result<OnError> {
+    match ungrouped(&expr) {
+        Expr::Path(path) if path.path.is_ident("release") => Ok(OnError::Release),
+        Expr::Path(path) if path.path.is_ident("store") => Ok(OnError::Store),
+        Expr::Path(path) if path.qself.is_none() => Ok(OnError::StoreIf(path.path.clone())),
+        _ => Err(error_at(
+            expr,
+            "`errors` is `release`, `store`, or the path of a function `fn(&E) -> bool` that is true for errors to keep",
+            "`errors = store`",
+        )),
+    }
+}
+
+fn on_abandoned(input: ParseStream<'_>, name: &Ident) -> syn::Result<OnAbandoned> {
+    equals(input, name, "refuse")?;
+    let value: TokenTree = input.parse()?;
+    match value.to_string().as_str() {
+        "rerun" => Ok(OnAbandoned::Rerun),
+        "refuse" => Ok(OnAbandoned::Refuse),
+        other => {
+            let meant = nearest(other, ["rerun", "refuse"]).unwrap_or("refuse");
+            Err(error_at(value, "`abandoned` is `rerun` or `refuse`", format!("`abandoned = {meant}`")))
+        }
+    }
+}
+
+fn flag(input: ParseStream<'_>, name: &Ident) -> syn::Result<bool> {
+    if input.is_empty() || input.peek(Token![,]) {
+        return Ok(true);
+    }
+    Err(error_at(name, format!("`{name}` takes no value"), format!("`{name}`")))
+}
+
+fn krate(input: ParseStream<'_>, name: &Ident) -> syn::Result<Path> {
+    equals(input, name, "::my_crate::idempotent")?;
+    if let Ok(literal) = input.fork().parse::<LitStr>() {
+        return Err(error_at(&literal, "`crate` is a path, not a string", format!("`crate = {}`", literal.value())));
+    }
+    input.call(Path::parse_mod_style)
+}
+
+/// Something to underline that is only a place.
+struct SpanOf(proc_macro2::Span);
+
+impl quote::ToTokens for SpanOf {
+    fn to_tokens(&self, tokens: &mut proc_macro2::TokenStream) {
+        tokens.extend([TokenTree::from(Ident::new("_place", self.0))]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn errors(args: &str) -> Vec<String> {
+        let mut errors = Errors::default();
+        Options::parse(args.parse().expect("tokens"), &mut errors);
+        errors.texts()
+    }
+
+    #[test]
+    fn every_option_in_every_form() {
+        for args in [
+            "",
+            "key = order_id",
+            "key = (tenant, &event.id), ttl = \"24h\",",
+            "key = \"order:{order_id}\", ttl = Duration::from_secs(5)",
+            "key = parse::<u8, u8>(a, b), skip(db, r#type,), detach",
+            "name = \"a.b\", store = self.idempotency, lease = \"30s\", wait = \"0s\"",
+            "errors = release, abandoned = rerun, crate = ::other::path",
+            "errors = store, abandoned = refuse, crate = crate",
+            "errors = PaymentError::is_final",
+        ] {
+            assert_eq!(errors(args), Vec::<String>::new(), "{args}");
+        }
+    }
+
+    #[test]
+    fn five_mistakes_are_five_errors() {
+        let found = errors("tll = \"1h\", ttl = 30, key, abandoned = reconcile(find), skip(1 + 1), wait = \"1s\"");
+        let first_lines: Vec<&str> = found.iter().filter_map(|error| error.lines().next()).collect();
+        assert_eq!(
+            first_lines,
+            [
+                "unknown option `tll`",
+                "`ttl` is a string with units, or an expression of type `Duration`",
+                "`key` needs a value",
+                "`abandoned` is `rerun` or `refuse`",
+                "`skip` takes the names of arguments",
+            ]
+        );
+    }
+
+    #[test]
+    fn help_can_be_typed() {
+        for (args, help) in [
+            ("ttl = 30", "help: `ttl = \"30s\"`"),
+            ("ttl = \"2 hours\"", "help: `ttl = \"2h\"`"),
+            ("\"24h\"", "help: `ttl = \"24h\"`"),
+            ("\"order:{id}\"", "help: `key = \"order:{id}\"`"),
+            ("name = payments.charge", "help: `name = \"payments.charge\"`"),
+            ("crate = \"::a\"", "help: `crate = ::a`"),
+            ("abandoned = refus", "help: `abandoned = refuse`"),
+            ("detach = true", "help: `detach`"),
+            ("key = a key = b", "help: `, key`"),
+            ("key = a, key = b", "help: keep one of them"),
+            ("skip = db", "help: `skip(db)`"),
+        ] {
+            let found = errors(args);
+            assert_eq!(found.len(), 1, "{args}: {found:?}");
+            assert!(found.iter().all(|error| error.ends_with(help)), "{args}: {found:?}");
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Parse, validate, and generate; or give the function back as it was, with all that is wrong.
+
+use proc_macro2::TokenStream;
+
+use crate::{args::Options, codegen, diagnostics::Errors, function::Function, validate};
+
+/// `file` is the name of the source file, to suggest a name from.
+pub(crate) fn expand(args: TokenStream, item: TokenStream, file: Option<&str>) -> TokenStream {
+    let mut errors = Errors::default();
+    let options = Options::parse(args, &mut errors);
+    let code = match Function::parse(item.clone()) {
+        Ok(function) => {
+            let plan = validate::validate(&options, &function, file, &mut errors);
+            codegen::generate(&options, &function, &plan)
+        }
+        Err(error) => {
+            errors.push(error);
+            TokenStream::new()
+        }
+    };
+    match errors.into_tokens() {
+        None => code,
+        Some(errors) => {
+            let mut degraded = item;
+            degraded.extend(errors);
+            degraded
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! The annotated function: its signature is looked at, its tokens stay as they are.
+
+use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
+use quote::ToTokens;
+use syn::{
+    Attribute, Block, Expr, ExprAsync, FnArg, Ident, Local, Pat, PatType, ReturnType, Signature, Stmt, Type,
+    Visibility, ext::IdentExt as _, parse::ParseStream, parse::Parser as _,
+};
+
+use crate::{diagnostics::error_at, types};
+
+pub(crate) struct Function {
+    /// All that stands before the body, verbatim.
+    pub(crate) head: TokenStream,
+    pub(crate) signature: Signature,
+    /// The braces and what is in them; `None` for a declaration in a trait.
+    pub(crate) body: Option<Group>,
+    pub(crate) arguments: Vec<Argument>,
+    /// `Some` if the body is `Box::pin(async move { … })` and the type says so, as `#[async_trait]` leaves it.
+    pub(crate) boxed: Option<Boxed>,
+}
+
+/// One argument other than `self`.
+pub(crate) struct Argument {
+    pub(crate) ty: Type,
+    /// The names that its pattern binds: usually one.
+    pub(crate) names: Vec<Ident>,
+    /// The first part of the pattern that binds nothing.
+    pub(crate) unnamed: Option<TokenStream>,
+    /// Its `#[cfg(…)]` attributes.
+    pub(crate) cfg: Vec<Attribute>,
+}
+
+/// The parts of `{ BEFORE Box::pin(async move { INNER let RESULT: OUTPUT = BODY; RESULT }) }`.
+pub(crate) struct Boxed {
+    pub(crate) output: Type,
+    /// The statements before the last expression.
+    pub(crate) before: TokenStream,
+    /// `Box::pin`, as written.
+    pub(crate) pin: Expr,
+    /// The statements of the block that bind the arguments again, and so must stay outside.
+    pub(crate) inner: TokenStream,
+    /// What to run, in braces.
+    pub(crate) body: TokenStream,
+    /// What `self` is called where the body runs.
+    pub(crate) receiver: Option<Ident>,
+}
+
+impl Function {
+    pub(crate) fn parse(item: TokenStream) -> syn::Result<Self> {
+        let mut tokens: Vec<TokenTree> = ungrouped(item).into_iter().collect();
+        let body = match tokens.pop() {
+            Some(TokenTree::Punct(end)) if end.as_char() == ';' => None,
+            Some(TokenTree::Group(group)) => braces(group),
+            _ => None,
+        };
+        let head: TokenStream = tokens.into_iter().collect();
+        let signature = head_of_function
+            .parse2(head.clone())
+            .map_err(|_| error_at(&head, "`#[idempotent]` goes on an async function", "move it to an `async fn`"))?;
+        let mut arguments: Vec<Argument> = signature
+            .inputs
+            .iter()
+            .filter_map(|input| match input {
+                FnArg::Typed(argument) => Some(Argument::of(argument)),
+                FnArg::Receiver(_) => None,
+            })
+            .collect();
+        let boxed = body.as_ref().and_then(|body| Boxed::of(&signature, body, &mut arguments));
+        Ok(Self { head, signature, body, arguments, boxed })
+    }
+
+    /// What the body returns, if the signature says so.
+    pub(crate) fn output(&self) -> Option<&Type> {
+        match (&self.boxed, &self.signature.output) {
+            (Some(boxed), _) => Some(&boxed.output),
+            (None, ReturnType::Type(_, ty)) => Some(ty),
+            (None, ReturnType::Default) => None,
+        }
+    }
+
+    /// Its name, without `r#`.
+    pub(crate) fn name(&self) -> String {
+        self.signature.ident.unraw().to_string()
+    }
+}
+
+/// The tokens without an invisible group around all of them (`$item` of a `macro_rules!`).
+fn ungrouped(item: TokenStream) -> TokenStream {
+    let mut tokens = item.clone().into_iter();
+    match (tokens.next(), tokens.next()) {
+        (Some(TokenTree::Group(group)), None) if group.delimiter() == Delimiter::None => ungrouped(group.stream()),
+        _ => item,
+    }
+}
+
+/// A body in braces, or such in an invisible group (`$body:block`).
+fn braces(group: Group) -> Option<Group> {
+    match group.delimiter() {
+        Delimiter::Brace => Some(group),
+        Delimiter::None => match group.stream().into_iter().next()? {
+            TokenTree::Group(inner) => braces(inner),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn head_of_function(input: ParseStream<'_>) -> syn::Result<Signature> {
+    input.call(Attribute::parse_outer)?;
+    input.parse::<Visibility>()?;
+    input.parse()
+}
+
+impl Argument {
+    fn of(argument: &PatType) -> Self {
+        let cfg = argument.attrs.iter().filter(|attribute| attribute.path().is_ident("cfg")).cloned().collect();
+        let mut new = Self { ty: (*argument.ty).clone(), names: Vec::new(), unnamed: None, cfg };
+        new.bind(&argument.pat);
+        new
+    }
+
+    /// Collects what the pattern binds, and the first part of it that binds nothing.
+    fn bind(&mut self, pat: &Pat) {
+        match pat {
+            Pat::Ident(name) => {
+                // `name @ pattern` has the whole value in its name.
+                self.names.push(name.ident.clone());
+            }
+            Pat::Paren(inner) => self.bind(&inner.pat),
+            Pat::Reference(inner) => self.bind(&inner.pat),
+            Pat::Type(inner) => self.bind(&inner.pat),
+            Pat::Tuple(tuple) => tuple.elems.iter().for_each(|pat| self.bind(pat)),
+            Pat::TupleStruct(tuple) => tuple.elems.iter().for_each(|pat| self.bind(pat)),
+            Pat::Slice(slice) => slice.elems.iter().for_each(|pat| self.bind(pat)),
+            Pat::Struct(structure) => {
+                structure.fields.iter().for_each(|field| self.bind(&field.pat));
+                if let Some(rest) = &structure.rest {
+                    self.unnamed.get_or_insert_with(|| rest.to_token_stream());
+                }
+            }
+            // `()` and unit structs hold nothing.
+            Pat::Path(_) => {}
+            other => {
+                self.unnamed.get_or_insert_with(|| other.to_token_stream());
+            }
+        }
+    }
+}
+
+impl Boxed {
+    fn of(signature: &Signature, body: &Group, arguments: &mut [Argument]) -> Option<Self> {
+        let ReturnType::Type(_, ty) = &signature.output else { return None };
+        let output = types::boxed_future_output(ty).filter(|_| signature.asyncness.is_none())?;
+        let statements = Block::parse_within.parse2(body.stream()).ok()?;
+        let (last, before) = statements.split_last()?;
+        let Stmt::Expr(Expr::Call(call), None) = last else { return None };
+        let Expr::Path(pin) = &*call.func else { return None };
+        let mut names = pin.path.segments.iter().rev().map(|segment| &segment.ident);
+        if !(names.next()? == "pin" && names.next()? == "Box") {
+            return None;
+        }
+        let Some(Expr::Async(block)) = call.args.first() else { return None };
+        let mut new = Self {
+            output,
+            before: before.iter().map(ToTokens::to_token_stream).collect(),
+            pin: (*call.func).clone(),
+            inner: TokenStream::new(),
+            body: block.block.to_token_stream(),
+            receiver: None,
+        };
+        new.split_async_trait(block, arguments);
+        Some(new)
+    }
+
+    /// `#[async_trait]` binds every argument again inside of the block, patterns only there, and has the user's own
+    /// body in a `let`. Where its code is found, only that body is to run.
+    fn split_async_trait(&mut self, block: &ExprAsync, arguments: &mut [Argument]) -> Option<()> {
+        let (last, statements) = block.block.stmts.split_last()?;
+        let (result, bindings) = statements.split_last()?;
+        let (Stmt::Local(result), Stmt::Expr(Expr::Path(last), None)) = (result, last) else { return None };
+        let Pat::Type(typed) = &result.pat else { return None };
+        let Pat::Ident(name) = &*typed.pat else { return None };
+        let body = result.init.as_ref().filter(|_| last.path.is_ident(&name.ident))?;
+        for binding in bindings {
+            if let Stmt::Local(local) = binding {
+                self.rebind(local, arguments);
+            }
+        }
+        self.output = (*typed.ty).clone();
+        self.body = body.expr.to_token_stream();
+        self.inner = bindings.iter().map(ToTokens::to_token_stream).collect();
+        Some(())
+    }
+
+    /// `let __self = self;` and `let (a, b) = { let __arg1 = __arg1; __arg1 };`
+    fn rebind(&mut self, local: &Local, arguments: &mut [Argument]) {
+        let source = match local.init.as_ref().map(|init| &*init.expr) {
+            Some(Expr::Path(path)) => path.path.get_ident(),
+            Some(Expr::Block(block)) => match block.block.stmts.last() {
+                Some(Stmt::Expr(Expr::Path(path), None)) => path.path.get_ident(),
+                _ => None,
+            },
+            _ => None,
+        };
+        let Some(source) = source else { return };
+        if let (true, Pat::Ident(name)) = (source == "self", &local.pat) {
+            self.receiver = Some(name.ident.clone());
+        }
+        let positional = source.to_string().starts_with("__arg");
+        if let Some(argument) = arguments.iter_mut().find(|it| positional && it.names.contains(source)) {
+            argument.names.clear();
+            match &local.pat {
+                Pat::Ident(name) if name.ident == *source => {
+                    argument.unnamed = Some(syn::Token![_](name.ident.span()).to_token_stream());
+                }
+                pat => argument.bind(pat),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(function: &str) -> Vec<(Vec<String>, bool)> {
+        let function = Function::parse(function.parse().expect("tokens")).expect("a function");
+        let text = |name: &Ident| name.to_string();
+        function.arguments.iter().map(|it| (it.names.iter().map(text).collect(), it.unnamed.is_some())).collect()
+    }
+
+    fn bound(bound: &[&str]) -> (Vec<String>, bool) {
+        (bound.iter().map(ToString::to_string).collect(), false)
+    }
+
+    #[test]
+    fn every_binding_of_a_pattern_has_a_name() {
+        assert_eq!(
+            names(
+                "async fn f(&self, a: A, mut b: B, (c, [d, e]): C, Json(f): D, S { g, h: i }: E, all @ (_, _): F) {}"
+            ),
+            [bound(&["a"]), bound(&["b"]), bound(&["c", "d", "e"]), bound(&["f"]), bound(&["g", "i"]), bound(&["all"]),]
+        );
+    }
+
+    #[test]
+    fn what_binds_nothing_is_noticed() {
+        for pattern in ["_", "(_, _)", "S { .. }", "T(..)"] {
+            assert_eq!(names(&format!("async fn f({pattern}: A) {{}}")), [(vec![], true)], "{pattern}");
+        }
+    }
+
+    #[test]
+    fn the_shape_of_async_trait_is_taken_apart() {
+        let function = Function::parse(quote::quote! {
+            fn f<'life0, 'async_trait>(&'life0 self, id: u64, __arg2: (A, B), __arg3: C)
+                -> ::core::pin::Pin<Box<dyn ::core::future::Future<Output = Result<A, E>> + Send + 'async_trait>>
+            where Self: 'async_trait
+            {
+                Box::pin(async move {
+                    if let Some(__ret) = None::<Result<A, E>> { return __ret; }
+                    let __self = self;
+                    let id = id;
+                    let (a, b) = { let __arg2 = __arg2; __arg2 };
+                    let __arg3 = __arg3;
+                    let __ret: Result<A, E> = { __self.g(id, a, b) };
+                    #[allow(unreachable_code)]
+                    __ret
+                })
+            }
+        })
+        .expect("a function");
+        let boxed = function.boxed.as_ref().expect("the shape");
+        assert_eq!(boxed.receiver.as_ref().map(ToString::to_string).as_deref(), Some("__self"));
+        assert_eq!(boxed.body.to_string(), quote::quote!({ __self.g(id, a, b) }).to_string());
+        let bindings: Vec<_> = function.arguments.iter().map(|it| it.names.len()).collect();
+        assert_eq!(bindings, [1, 2, 0]);
+        assert_eq!(function.arguments.iter().filter(|it| it.unnamed.is_some()).count(), 1);
+    }
+}

@@ -1,0 +1,344 @@
+//! Every rule, none of which stops the others from being checked.
+
+use proc_macro2::TokenStream;
+use quote::ToTokens;
+use syn::{Attribute, Expr, ExprLit, ExprUnary, GenericParam, Ident, Receiver, ReturnType, UnOp, ext::IdentExt as _};
+
+use crate::{
+    args::{Key, Options, Time, ungrouped},
+    diagnostics::{Errors, nearest},
+    function::{Argument, Function},
+    template::{self, Piece},
+    types,
+};
+
+/// The longest name that the stores accept, in bytes.
+const MAX_NAME: usize = 255;
+
+/// What the rules leave to generate.
+pub(crate) struct Plan<'a> {
+    /// What is hashed, in ascending order of names.
+    pub(crate) hashed: Vec<Hashed<'a>>,
+    pub(crate) key: KeyPlan<'a>,
+}
+
+pub(crate) struct Hashed<'a> {
+    pub(crate) name: String,
+    pub(crate) ident: &'a Ident,
+    pub(crate) cfg: &'a [Attribute],
+}
+
+pub(crate) enum KeyPlan<'a> {
+    /// The hash of all arguments.
+    Hash,
+    Value(&'a Expr),
+    Template(Vec<TemplatePiece<'a>>),
+}
+
+pub(crate) enum TemplatePiece<'a> {
+    Text(String),
+    Hole(&'a Ident),
+}
+
+/// Checks everything; the plan is only meaningful if nothing was reported.
+pub(crate) fn validate<'a>(
+    options: &'a Options,
+    function: &'a Function,
+    file: Option<&str>,
+    errors: &mut Errors,
+) -> Plan<'a> {
+    qualifiers(function, errors);
+    output(function, errors);
+    name(options, function, file, errors);
+    times(options, errors);
+    skipped(options, function, errors);
+    arguments(options, function, errors);
+    if options.detach {
+        detached(function, errors);
+    }
+    let mut hashed: Vec<Hashed<'_>> = names(function)
+        .filter(|(ident, _)| !options.skip.contains(ident))
+        .map(|(ident, argument)| Hashed { name: ident.unraw().to_string(), ident, cfg: &argument.cfg })
+        .collect();
+    hashed.sort_by(|a, b| a.name.cmp(&b.name));
+    let key = key(options, function, hashed.is_empty(), errors);
+    Plan { hashed, key }
+}
+
+/// All names that arguments bind.
+fn names(function: &Function) -> impl Iterator<Item = (&Ident, &Argument)> {
+    function.arguments.iter().flat_map(|argument| argument.names.iter().map(move |ident| (ident, argument)))
+}
+
+fn qualifiers(function: &Function, errors: &mut Errors) {
+    let signature = &function.signature;
+    let name = &signature.ident;
+    if function.body.is_none() {
+        errors.at(
+            name,
+            format!("`{name}` has no body to run: a declaration cannot be idempotent"),
+            "move `#[idempotent]` to the function in the `impl`",
+        );
+    } else if signature.asyncness.is_none() && function.boxed.is_none() {
+        errors.at(signature.fn_token, "an idempotent function is async", format!("`async fn {name}`"));
+    }
+    if let Some(constness) = &signature.constness {
+        errors.at(
+            constness,
+            "a `const fn` cannot be idempotent: a store cannot be asked at compile time",
+            "remove `const`",
+        );
+    }
+    if let Some(abi) = &signature.abi {
+        errors.at(
+            abi,
+            "an `extern` function cannot be idempotent: it is called from outside of Rust",
+            "remove `extern`",
+        );
+    }
+    if let Some(variadic) = &signature.variadic {
+        errors.at(variadic, "variadic arguments cannot be hashed", "remove `...`");
+    }
+}
+
+fn output(function: &Function, errors: &mut Errors) {
+    let Some(output) = function.output() else {
+        if let ReturnType::Default = function.signature.output {
+            errors.at(
+                &function.signature.ident,
+                "an idempotent function returns a `Result`, so that it can report a duplicate that is still running",
+                "`-> Result<(), idempotent_runtime::Error>`",
+            );
+        }
+        return;
+    };
+    if let Some(word) = types::word(output, &["impl"]) {
+        errors.at(
+            word,
+            "an `impl Trait` result cannot be stored: its type has no name to decode it as",
+            "name the type, and derive `serde::Serialize` and `serde::Deserialize` for it",
+        );
+    }
+    // Only the outermost: what is in it goes away with it.
+    if let Some(reference) = types::references(output).first() {
+        errors.at(
+            reference,
+            "a returned reference cannot be replayed: there would be nothing that it borrows from",
+            format!("return an owned value: `{}`", types::owned(reference)),
+        );
+    }
+}
+
+fn name(options: &Options, function: &Function, file: Option<&str>, errors: &mut Errors) {
+    if let Some(literal) = &options.name {
+        let len = literal.value().len();
+        if len == 0 {
+            errors.at(literal, "the name is empty", format!("`name = \"{}\"`", suggested_name(function, file)));
+        } else if len > MAX_NAME {
+            errors.at(
+                literal,
+                format!("the name has {len} bytes, the limit is {MAX_NAME}"),
+                format!("`name = \"{}\"`", suggested_name(function, file)),
+            );
+        }
+        return;
+    }
+    if options.names("name") {
+        return;
+    }
+    let signature = &function.signature;
+    let generic = signature.generics.params.iter().any(|param| !matches!(param, GenericParam::Lifetime(_)));
+    let why = if signature.receiver().is_some() || types::word(signature, &["Self"]).is_some() {
+        "a method needs a `name`: its module and its own name do not tell it from those of other types"
+    } else if generic {
+        "a generic function needs a `name`: all its instances share one, and with it their records"
+    } else {
+        return;
+    };
+    errors.missing(why, format!("add `name = \"{}\"`", suggested_name(function, file)));
+}
+
+/// `payments.charge` for `charge` in `payments.rs`.
+fn suggested_name(function: &Function, file: Option<&str>) -> String {
+    match file {
+        Some(file) => format!("{file}.{}", function.name()),
+        None => function.name(),
+    }
+}
+
+fn times(options: &Options, errors: &mut Errors) {
+    for (name, example, time) in [("ttl", "24h", &options.ttl), ("lease", "30s", &options.lease)] {
+        if let Some(Time::Literal { literal, milliseconds: 0 }) = time {
+            errors.at(literal, format!("`{name}` is zero"), format!("`{name} = \"{example}\"`"));
+        }
+    }
+    if let (
+        Some(Time::Literal { literal: ttl, milliseconds: kept }),
+        Some(Time::Literal { literal: lease, milliseconds: held }),
+    ) = (&options.ttl, &options.lease)
+        && held > kept
+        && *kept > 0
+    {
+        errors.at(
+            lease,
+            "`lease` is longer than `ttl`: a claim would outlive the results that it is for",
+            format!("`lease = \"{}\"`, or a longer `ttl`", ttl.value()),
+        );
+    }
+}
+
+fn skipped(options: &Options, function: &Function, errors: &mut Errors) {
+    for (position, skipped) in options.skip.iter().enumerate() {
+        if skipped == "self" {
+            errors.at(skipped, "`self` is never hashed", "remove it from `skip`");
+        } else if !names(function).any(|(ident, _)| ident == skipped) {
+            errors.at(skipped, format!("no argument is called `{skipped}`"), meant(&skipped.to_string(), function));
+        } else if options.skip.iter().take(position).any(|before| before == skipped) {
+            errors.at(skipped, format!("`{skipped}` is skipped twice"), "remove one");
+        }
+    }
+}
+
+/// The argument that was probably meant, or all that there are.
+fn meant(word: &str, function: &Function) -> String {
+    let arguments: Vec<String> = names(function).map(|(ident, _)| ident.to_string()).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    if let Some(meant) = nearest(word, arguments.iter().copied()) {
+        return format!("did you mean `{meant}`?");
+    }
+    match arguments.as_slice() {
+        [] => "the function has no arguments".to_owned(),
+        [only] => format!("the only argument is `{only}`"),
+        all => format!("the arguments are {}", crate::diagnostics::alternatives(all).replace(" or ", " and ")),
+    }
+}
+
+fn arguments(options: &Options, function: &Function, errors: &mut Errors) {
+    for argument in &function.arguments {
+        if let Some(unnamed) = &argument.unnamed {
+            errors.at(
+                unnamed,
+                "this part of an argument has no name, so it cannot be hashed",
+                "name the argument; if it does not belong to the request, also list it in `skip(...)`",
+            );
+        }
+        let hashed = argument.names.iter().find(|name| !options.skip.contains(name));
+        if let Some(name) = hashed
+            && types::references(&argument.ty).iter().any(|reference| reference.mutability.is_some())
+        {
+            errors.at(
+                &argument.ty,
+                format!("`{name}` is hashed, and a replay would not repeat the changes that are made through `&mut`"),
+                format!("return the changes, or leave it out of the hash: `{}`", skip_with(options, name)),
+            );
+        }
+    }
+}
+
+/// The `skip` that there is, and one more name.
+fn skip_with(options: &Options, name: &Ident) -> String {
+    let names: Vec<String> = options.skip.iter().chain([name]).map(ToString::to_string).collect();
+    format!("skip({})", names.join(", "))
+}
+
+fn detached(function: &Function, errors: &mut Errors) {
+    let mut report = |tokens: TokenStream, help: String| {
+        errors.at(tokens, "`detach` runs the body on a task of its own, which cannot borrow from the caller", help);
+    };
+    if let Some(receiver) = function.signature.receiver().filter(|receiver| borrows(receiver)) {
+        report(receiver.to_token_stream(), "`self: std::sync::Arc<Self>`".to_owned());
+    }
+    for argument in &function.arguments {
+        let short = |reference: &syn::TypeReference| {
+            reference.lifetime.as_ref().is_none_or(|lifetime| lifetime.ident != "static")
+        };
+        if let Some(reference) = types::references(&argument.ty).into_iter().find(short) {
+            let owned = types::owned(&reference);
+            report(reference.into_token_stream(), format!("take an owned value: `{owned}`"));
+        } else if let Some(lifetime) = types::short_lifetimes(&argument.ty).into_iter().next() {
+            report(lifetime.into_token_stream(), "`'static`".to_owned());
+        }
+    }
+}
+
+fn borrows(receiver: &Receiver) -> bool {
+    !types::references(receiver).is_empty() || !types::short_lifetimes(receiver).is_empty()
+}
+
+fn key<'a>(options: &'a Options, function: &'a Function, nothing_hashed: bool, errors: &mut Errors) -> KeyPlan<'a> {
+    const SHARED: &str = "every call would share one record";
+    match &options.key {
+        None => {
+            if nothing_hashed && !options.names("key") {
+                let help = match (names(function).next(), function.signature.receiver()) {
+                    (Some((skipped, _)), _) => format!("add `key = {skipped}`, or hash an argument"),
+                    (None, Some(_)) => "add `key = self.id`, or an argument that tells the calls apart".to_owned(),
+                    (None, None) => "add an argument that tells the calls apart, as in `order_id: &str`".to_owned(),
+                };
+                errors.missing(format!("no argument is hashed and there is no `key`: {SHARED}"), help);
+            }
+            KeyPlan::Hash
+        }
+        Some(Key::Value(expr)) => {
+            if is_constant(expr) {
+                errors.at(expr, format!("this key is a constant: {SHARED}"), example_key(function));
+            }
+            KeyPlan::Value(expr)
+        }
+        Some(Key::Template(literal)) => {
+            let pieces = template::parse(&literal.value()).unwrap_or_else(|(message, help)| {
+                errors.at(literal, message, help);
+                Vec::new()
+            });
+            if pieces.iter().all(|piece| matches!(piece, Piece::Text(_))) && !pieces.is_empty()
+                || literal.value().is_empty()
+            {
+                errors.at(literal, format!("this template has no holes: {SHARED}"), example_key(function));
+            }
+            KeyPlan::Template(pieces.into_iter().filter_map(|piece| fill(piece, literal, function, errors)).collect())
+        }
+    }
+}
+
+/// A key over what the function has.
+fn example_key(function: &Function) -> String {
+    match (names(function).next(), function.signature.receiver()) {
+        (Some((argument, _)), _) => format!("`key = {argument}`"),
+        (None, Some(_)) => "`key = self.id`".to_owned(),
+        (None, None) => "add an argument that tells the calls apart, and name it in the key".to_owned(),
+    }
+}
+
+fn fill<'a>(
+    piece: Piece,
+    literal: &syn::LitStr,
+    function: &'a Function,
+    errors: &mut Errors,
+) -> Option<TemplatePiece<'a>> {
+    let hole = match piece {
+        Piece::Text(text) => return Some(TemplatePiece::Text(text)),
+        Piece::Hole(hole) => hole,
+    };
+    let found = names(function).find(|(ident, _)| ident.unraw() == hole);
+    if found.is_none() {
+        let help = match hole.as_str() {
+            "self" => "write a tuple over its fields: `key = (\"order\", self.id)`".to_owned(),
+            _ => meant(&hole, function),
+        };
+        errors.at(literal, format!("no argument is called `{hole}`"), help);
+    }
+    found.map(|(ident, _)| TemplatePiece::Hole(ident))
+}
+
+/// Whether an expression is made of literals only.
+fn is_constant(expr: &Expr) -> bool {
+    match ungrouped(expr) {
+        Expr::Lit(ExprLit { .. }) => true,
+        Expr::Paren(inner) => is_constant(&inner.expr),
+        Expr::Reference(inner) => is_constant(&inner.expr),
+        Expr::Unary(ExprUnary { op: UnOp::Neg(_) | UnOp::Not(_), expr, .. }) => is_constant(expr),
+        Expr::Tuple(tuple) => tuple.elems.iter().all(is_constant),
+        Expr::Array(array) => array.elems.iter().all(is_constant),
+        _ => false,
+    }
+}
