@@ -19,6 +19,8 @@ mod record;
 pub mod store;
 mod store_error;
 mod token;
+#[cfg(feature = "redis")]
+mod wire;
 
 pub use error::{ArgumentsError, ConfigError, Error, KeyError, Undecodable};
 pub use execution::{Execution, current};

@@ -58,6 +58,12 @@ impl Hub {
         self.lock().keys().cloned().collect()
     }
 
+    /// Whether a key has subscribers now.
+    #[must_use]
+    pub fn contains(&self, key: &str) -> bool {
+        self.lock().contains_key(key)
+    }
+
     fn subscription(&self, key: &RecordKey, receiver: watch::Receiver<()>) -> Subscription {
         Subscription { inner: Some(Inner { hub: self.clone(), key: key.as_str().into(), receiver }), on_last: None }
     }

@@ -1,1 +1,4 @@
 //! Harness of the test suite: servers, proxies, counters.
+
+pub mod proxy;
+pub mod redis_server;

@@ -1,1 +1,415 @@
-//! x
+//! Records in Redis 7.0 or later, or Valkey: shared by all processes that reach the server.
+//!
+//! A record is one string value under `{prefix}{operation}|{key}`, with a fixed header and the result as the codec
+//! wrote it, so that `redis-cli GETRANGE key 74 -1` shows it. Expiry is the server's own. A hit is one command and one
+//! round trip (`SET … NX GET PX`), a miss is two; only a contended or lapsed key needs a script to claim it. Each
+//! transition is one script on one key, which is what makes it atomic, in a cluster too.
+//!
+//! # URLs
+//!
+//! | URL | what |
+//! |---|---|
+//! | `redis://[user:password@]host[:port][/database]` | one server |
+//! | `rediss://…` | the same over TLS (feature `redis-tls`) |
+//! | `unix:///path/redis.sock` | one server on this machine |
+//! | `redis+cluster://[user:password@]host:port,host:port` | a cluster, found through any of its nodes |
+//! | `redis+sentinel://[user:password@]host:port,host:port/primary[/database]` | the primary that sentinels name; `?sentinel_user=` and `?sentinel_password=` log in to the sentinels |
+//!
+//! `rediss+cluster` and `rediss+sentinel` are the same over TLS. Credentials are percent-encoded and never shown.
+//!
+//! # What is promised, and what is not
+//!
+//! Every step is atomic on one primary, on that server's clock. What an acknowledged record survives is the server's to
+//! say:
+//!
+//! | server | an acknowledged record survives | it does not survive |
+//! |---|---|---|
+//! | one primary, `appendonly yes`, `appendfsync always` | crashes of clients and of the server | `FLUSHALL`, the loss of the disk |
+//! | one primary, `appendfsync everysec` or no AOF | crashes of clients | a crash of the server loses the latest records, or all |
+//! | replicas: sentinel, cluster, managed failover | crashes of clients; everything between failovers | a failover: replication is asynchronous, so the promoted replica may lack records that were acknowledged |
+//! | an evicting `maxmemory-policy` | nothing | any record may vanish; [`connect`](RedisStore::connect) refuses, see [`allow_eviction`](RedisStoreBuilder::allow_eviction) |
+//!
+//! Where a lost record means a second run that must not be, use a downstream key or fence, or a store that commits with
+//! the effects. A server clock that jumps ahead ends leases early. A full server (`maxmemory`) refuses new claims with
+//! [`StoreErrorKind::Full`], still replays what it has, and still accepts the ends of runs that it had granted.
+//!
+//! Fences are the greater of the last one plus one and the server's time in µs, so that they rise as long as its clock
+//! does not go back while the key is vacant.
+//!
+//! While a cluster moves slots between nodes, [`list`](Store::list) can miss the records in them. Databases of one
+//! server share their channels: use a prefix each, not a database each, or wake-ups are sometimes spurious.
+//!
+//! # Permissions
+//!
+//! The login needs no more than
+//!
+//! ```text
+//! ACL SETUSER app on >… resetkeys resetchannels ~idempotent:* &idempotent:* -@all +hello +info +set +get +getrange
+//!   +setrange +del +pttl +pexpire +time +publish +subscribe +unsubscribe +evalsha +eval
+//! ```
+//!
+//! and `+scan` for listings, `+select` for another database than 0, `+cluster|slots`, `+cluster|nodes`, `+readonly` and `+ping` in a cluster. `INFO` is what `connect` checks
+//! release and eviction policy with; a login without it is refused unless eviction is accepted.
+//!
+//! # Connections
+//!
+//! One multiplexed connection (one for each node of a cluster, and one for wake-ups), replaced when it fails or lets an
+//! answer time out, at most every 100 ms. A failed call is not repeated here: its outcome may be unknown, and the
+//! caller asks again with the same nonce. Wake-ups come by publish/subscribe, and only where somebody waits; after a
+//! reconnection all waiters are woken, since messages may have been missed.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use redis::{Cmd, RedisWrite, ToRedisArgs, Value};
+
+use super::{
+    BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Hub, Outcome, Page, Record, RecordKey, State, Store, StoreError,
+    StoreErrorKind, StoreResult, Subscription, Token, Transition,
+};
+use crate::{
+    error::Error,
+    wire::{self, Phase, Stored, millis},
+};
+
+mod address;
+mod builder;
+mod check;
+mod connection;
+mod fault;
+mod list;
+mod listen;
+mod script;
+
+pub use builder::RedisStoreBuilder;
+use connection::Connector;
+use fault::unexpected_reply;
+use listen::Inbox;
+use script::Script;
+
+/// A store in Redis or Valkey. See the [module](self) for what it promises.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), idempotent_runtime::Error> {
+/// use idempotent_runtime::store::redis::RedisStore;
+///
+/// let store = RedisStore::connect("redis://localhost").await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct RedisStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    prefix: Box<str>,
+    /// The connection for commands.
+    commands: Arc<Connector>,
+    /// The connection for wake-ups: the same, except in a cluster.
+    listener: Arc<Connector>,
+    hub: Hub,
+    inbox: Arc<Inbox>,
+    is_cluster: bool,
+}
+
+impl RedisStore {
+    /// Connects with the default settings; the [module](self) lists the URLs.
+    ///
+    /// # Errors
+    ///
+    /// As [`RedisStoreBuilder::connect`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is left behind.
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        Self::builder().connect(url).await
+    }
+
+    /// Starts with the default settings.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), idempotent_runtime::Error> {
+    /// use idempotent_runtime::store::redis::RedisStore;
+    ///
+    /// let store = RedisStore::builder().prefix("billing:").connect("redis://localhost").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder() -> RedisStoreBuilder {
+        RedisStoreBuilder::new()
+    }
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore")
+            .field("prefix", &self.shared.prefix)
+            .field("cluster", &self.shared.is_cluster)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A record's key as the server knows it, written into a command without an intermediate copy.
+#[derive(Clone, Copy)]
+struct FullKey<'a> {
+    prefix: &'a str,
+    key: &'a str,
+}
+
+impl ToRedisArgs for FullKey<'_> {
+    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+        use std::io::Write;
+        let mut writer = out.writer_for_next_arg();
+        // Writing to memory does not fail.
+        let _ = writer.write_all(self.prefix.as_bytes());
+        let _ = writer.write_all(self.key.as_bytes());
+    }
+}
+
+impl Shared {
+    fn full_key<'a>(&'a self, key: &'a RecordKey) -> FullKey<'a> {
+        FullKey { prefix: &self.prefix, key: key.as_str() }
+    }
+
+    async fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
+        let record = wire::encode_claim(request);
+        let keep_ms = millis(request.lease) + millis(request.ttl);
+        let mut set = Cmd::with_capacity(7, 320);
+        set.arg("SET").arg(self.full_key(key)).arg(record.as_slice()).arg("NX").arg("GET").arg("PX").arg(keep_ms);
+        match self.commands.call(&set).await? {
+            Value::Nil => Ok(ClaimOutcome::Claimed { token: Token { nonce: request.nonce, fence: None }, attempt: 1 }),
+            Value::BulkString(bytes) => match settle(wire::decode(&Bytes::from(bytes))?, request) {
+                Ok(outcome) => Ok(outcome),
+                Err(_) => self.contend(key, request, &record, keep_ms).await,
+            },
+            _ => Err(unexpected_reply()),
+        }
+    }
+
+    /// The claim of a key that somebody else holds, held or left.
+    async fn contend(
+        &self,
+        key: &RecordKey,
+        request: &ClaimRequest,
+        record: &[u8],
+        keep_ms: u64,
+    ) -> StoreResult<ClaimOutcome> {
+        let take_over = if request.take_over { "1" } else { "0" };
+        let answer = self.commands.run(&script::CONTEND, |command| {
+            command.arg(self.full_key(key)).arg(record).arg(keep_ms).arg(take_over);
+        });
+        match answer.await? {
+            Value::BulkString(bytes) => {
+                settle(wire::decode(&Bytes::from(bytes))?, request).map_err(|_| unexpected_reply())
+            }
+            Value::Int(left_ms @ 1..) => Ok(in_flight(left_ms.unsigned_abs())),
+            Value::Int(attempt @ ..=-1) => {
+                let attempt = u32::try_from(attempt.unsigned_abs()).map_err(|_| unexpected_reply())?;
+                Ok(ClaimOutcome::Abandoned { attempt })
+            }
+            _ => Err(unexpected_reply()),
+        }
+    }
+
+    /// The claim on a server that refuses writes for lack of memory: what is there can still be told.
+    async fn claim_when_full(
+        &self,
+        key: &RecordKey,
+        request: &ClaimRequest,
+        full: StoreError,
+    ) -> StoreResult<ClaimOutcome> {
+        let Some((stored, pttl_ms)) = self.read(key).await? else { return Err(full) };
+        match settle(stored, request) {
+            Ok(outcome) => Ok(outcome),
+            Err(stored) => match stored.lease_left_ms(pttl_ms) {
+                Some(left_ms) => Ok(in_flight(left_ms)),
+                None if request.take_over => Err(full),
+                None => Ok(ClaimOutcome::Abandoned { attempt: stored.attempt }),
+            },
+        }
+    }
+
+    /// A script that answers 1 for applied and 0 for lost.
+    async fn transition(&self, script: &Script, arguments: impl Fn(&mut Cmd)) -> StoreResult<Transition> {
+        match self.commands.run(script, arguments).await? {
+            Value::Int(1) => Ok(Transition::Applied),
+            Value::Int(0) => Ok(Transition::Lost),
+            _ => Err(unexpected_reply()),
+        }
+    }
+
+    /// The record and its remaining time in milliseconds, read together.
+    async fn read(&self, key: &RecordKey) -> StoreResult<Option<(Stored, i64)>> {
+        let answer = self.commands.run(&script::INSPECT, |command| {
+            command.arg(self.full_key(key));
+        });
+        let parts = match answer.await? {
+            Value::Nil => return Ok(None),
+            Value::Array(parts) => <[Value; 2]>::try_from(parts).map_err(|_| unexpected_reply())?,
+            _ => return Err(unexpected_reply()),
+        };
+        match parts {
+            [Value::BulkString(bytes), Value::Int(pttl_ms)] => Ok(Some((wire::decode(&Bytes::from(bytes))?, pttl_ms))),
+            _ => Err(unexpected_reply()),
+        }
+    }
+
+    async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {
+        let Some((stored, pttl_ms)) = self.read(key).await? else { return Ok(None) };
+        let lease_left = stored.lease_left_ms(pttl_ms).map(Duration::from_millis);
+        let (fingerprint, attempt) = (stored.fingerprint, stored.attempt);
+        let state = match (stored.phase, lease_left) {
+            (Phase::Done(outcome), _) => State::Done(outcome),
+            (_, Some(lease_left)) => State::Running { lease_left },
+            (_, None) => State::Abandoned,
+        };
+        let expires_in = Duration::from_millis(u64::try_from(pttl_ms).unwrap_or_default());
+        Ok(Some(Record::new(key.clone(), fingerprint, attempt, state, expires_in)))
+    }
+
+    async fn subscribe(&self, key: &RecordKey) -> Subscription {
+        let (subscription, _) = self.hub.subscribe(key);
+        let inbox = Arc::downgrade(&self.inbox);
+        let subscription = subscription.on_last_drop(move |key| {
+            if let Some(inbox) = inbox.upgrade() {
+                inbox.left(key);
+            }
+        });
+        // A failure leaves a subscription that is silent until the server is back: its owner polls as well.
+        if self.inbox.listen(&self.listener, key.as_str()).await.is_ok() {
+            let answer = self.commands.run(&script::AWAIT, |command| {
+                command.arg(self.full_key(key));
+            });
+            let _ = answer.await;
+        }
+        subscription
+    }
+}
+
+/// What a claim makes of the record that is there; the record back where that takes the server's clock.
+fn settle(stored: Stored, request: &ClaimRequest) -> Result<ClaimOutcome, Stored> {
+    if stored.fingerprint != request.fingerprint {
+        return Ok(ClaimOutcome::Mismatch);
+    }
+    let stored = match stored.into_finished() {
+        Ok(finished) => return Ok(ClaimOutcome::Done(finished)),
+        Err(stored) => stored,
+    };
+    if stored.phase == Phase::Running && stored.nonce == request.nonce {
+        let token = Token { nonce: stored.nonce, fence: stored.fence };
+        return Ok(ClaimOutcome::Claimed { token, attempt: stored.attempt });
+    }
+    Err(stored)
+}
+
+fn in_flight(left_ms: u64) -> ClaimOutcome {
+    ClaimOutcome::InFlight { retry_after: Duration::from_millis(left_ms) }
+}
+
+impl Store for RedisStore {
+    fn claim<'a>(&'a self, key: &'a RecordKey, request: &'a ClaimRequest) -> BoxFuture<'a, StoreResult<ClaimOutcome>> {
+        Box::pin(async move {
+            match self.shared.claim(key, request).await {
+                Err(full) if full.kind() == StoreErrorKind::Full => {
+                    self.shared.claim_when_full(key, request, full).await
+                }
+                answer => answer,
+            }
+        })
+    }
+
+    fn renew<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        token: &'a Token,
+        lease: Duration,
+        ttl: Duration,
+    ) -> BoxFuture<'a, StoreResult<Transition>> {
+        Box::pin(self.shared.transition(&script::RENEW, move |command| {
+            let ttl_ms = millis(ttl);
+            let nonce = token.nonce.as_bytes().as_slice();
+            let keep_ms = millis(lease) + ttl_ms;
+            command.arg(self.shared.full_key(key)).arg(nonce).arg(ttl_ms.to_be_bytes().as_slice()).arg(keep_ms);
+        }))
+    }
+
+    fn complete<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        token: &'a Token,
+        outcome: &'a Outcome,
+        ttl: Duration,
+    ) -> BoxFuture<'a, StoreResult<Transition>> {
+        Box::pin(self.shared.transition(&script::COMPLETE, move |command| {
+            let (state, payload) = wire::encode_outcome(outcome);
+            let nonce = token.nonce.as_bytes().as_slice();
+            command.arg(self.shared.full_key(key)).arg(nonce).arg(state).arg(payload).arg(millis(ttl));
+        }))
+    }
+
+    fn release<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Transition>> {
+        Box::pin(self.shared.transition(&script::RELEASE, move |command| {
+            command.arg(self.shared.full_key(key)).arg(token.nonce.as_bytes().as_slice());
+        }))
+    }
+
+    fn abandon<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        token: &'a Token,
+        ttl: Duration,
+    ) -> BoxFuture<'a, StoreResult<Transition>> {
+        Box::pin(self.shared.transition(&script::ABANDON, move |command| {
+            command.arg(self.shared.full_key(key)).arg(token.nonce.as_bytes().as_slice()).arg(millis(ttl));
+        }))
+    }
+
+    fn fence<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Option<u64>>> {
+        Box::pin(async move {
+            let answer = self.shared.commands.run(&script::FENCE, |command| {
+                command.arg(self.shared.full_key(key)).arg(token.nonce.as_bytes().as_slice());
+            });
+            match answer.await? {
+                Value::Nil => Ok(None),
+                Value::Int(fence @ 1..) => Ok(Some(fence.unsigned_abs())),
+                _ => Err(unexpected_reply()),
+            }
+        })
+    }
+
+    fn forget<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<bool>> {
+        Box::pin(async move {
+            let answer = self.shared.commands.run(&script::FORGET, |command| {
+                command.arg(self.shared.full_key(key));
+            });
+            match answer.await? {
+                Value::Int(removed) => Ok(removed == 1),
+                _ => Err(unexpected_reply()),
+            }
+        })
+    }
+
+    fn inspect<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Option<Record>>> {
+        Box::pin(self.shared.inspect(key))
+    }
+
+    fn list<'a>(
+        &'a self,
+        operation: Option<&'a str>,
+        after: Option<&'a Cursor>,
+        limit: usize,
+    ) -> BoxFuture<'a, StoreResult<Page>> {
+        Box::pin(self.list_page(operation, after, limit))
+    }
+
+    /// Zero: the server expires records by itself.
+    fn purge_expired(&self, limit: usize) -> BoxFuture<'_, StoreResult<usize>> {
+        let _ = limit;
+        Box::pin(std::future::ready(Ok(0)))
+    }
+
+    fn subscribe<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Subscription>> {
+        Box::pin(async move { Ok(self.shared.subscribe(key).await) })
+    }
+}

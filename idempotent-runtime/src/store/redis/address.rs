@@ -1,0 +1,162 @@
+//! Store URLs: where the servers are and how to log in.
+
+use redis::{ConnectionInfo, IntoConnectionInfo, ProtocolVersion, io::tcp::TcpSettings};
+
+use crate::error::ConfigError;
+
+/// What a URL names.
+pub(super) enum Address {
+    Standalone(ConnectionInfo),
+    Cluster(Vec<ConnectionInfo>),
+    Sentinel(Sentinel),
+}
+
+/// A primary that sentinels know by name.
+pub(super) struct Sentinel {
+    /// How to reach the sentinels.
+    pub(super) sentinels: Vec<ConnectionInfo>,
+    /// The name under which they watch the primary.
+    pub(super) primary: String,
+    /// How to log in to the primary; its address is a placeholder.
+    pub(super) template: ConnectionInfo,
+}
+
+const BAD_URL: ConfigError = ConfigError::Url("expected redis://[user:password@]host[:port][/database]");
+
+/// Reads a URL. Nothing of it appears in the error: it may hold a password.
+pub(super) fn parse(url: &str) -> Result<Address, ConfigError> {
+    let (scheme, rest) = url.split_once("://").ok_or(BAD_URL)?;
+    match scheme {
+        "redis+cluster" => parse_cluster("redis", rest),
+        "rediss+cluster" => parse_cluster("rediss", rest),
+        "redis+sentinel" => parse_sentinel("redis", rest),
+        "rediss+sentinel" => parse_sentinel("rediss", rest),
+        _ => Ok(Address::Standalone(connection_info(url)?)),
+    }
+}
+
+fn parse_cluster(scheme: &str, rest: &str) -> Result<Address, ConfigError> {
+    let parts = Parts::split(rest);
+    let nodes = parts.hosts().map(|host| connection_info(&format!("{scheme}://{}{host}", parts.login)));
+    Ok(Address::Cluster(nodes.collect::<Result<_, _>>()?))
+}
+
+fn parse_sentinel(scheme: &str, rest: &str) -> Result<Address, ConfigError> {
+    let parts = Parts::split(rest);
+    let (primary, database) = parts.path.split_once('/').unwrap_or((parts.path, ""));
+    if primary.is_empty() {
+        return Err(ConfigError::Url("a sentinel URL ends with the name of the primary: /mymaster"));
+    }
+    let sentinel_login = sentinel_login(parts.query)?;
+    let sentinels = parts.hosts().map(|host| connection_info(&format!("{scheme}://{sentinel_login}{host}")));
+    Ok(Address::Sentinel(Sentinel {
+        sentinels: sentinels.collect::<Result<_, _>>()?,
+        primary: primary.to_owned(),
+        template: connection_info(&format!("{scheme}://{}placeholder/{database}", parts.login))?,
+    }))
+}
+
+/// Sentinels have logins of their own, `?sentinel_user=…&sentinel_password=…`, both percent-encoded.
+fn sentinel_login(query: &str) -> Result<String, ConfigError> {
+    let (mut user, mut password) = ("", None);
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=') {
+            Some(("sentinel_user", value)) => user = value,
+            Some(("sentinel_password", value)) => password = Some(value),
+            _ => return Err(ConfigError::Url("a sentinel URL knows ?sentinel_user= and ?sentinel_password= only")),
+        }
+    }
+    Ok(password.map_or_else(String::new, |password| format!("{user}:{password}@")))
+}
+
+/// The parts of a URL with several hosts, which URL parsers do not know.
+struct Parts<'a> {
+    /// `user:password@`, or nothing.
+    login: &'a str,
+    hosts: &'a str,
+    path: &'a str,
+    query: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    fn split(rest: &'a str) -> Self {
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (login, hosts) = match authority.rfind('@') {
+            Some(at) => authority.split_at(at + 1),
+            None => ("", authority),
+        };
+        Self { login, hosts, path, query }
+    }
+
+    fn hosts(&self) -> impl Iterator<Item = &'a str> {
+        self.hosts.split(',')
+    }
+}
+
+fn connection_info(url: &str) -> Result<ConnectionInfo, ConfigError> {
+    let info = url.into_connection_info().map_err(|_| BAD_URL)?;
+    let login = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+    // Requests are small and wait for their answers: Nagle's algorithm would only delay them.
+    Ok(info.set_redis_settings(login).set_tcp_settings(TcpSettings::default().set_nodelay(true)))
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::ConnectionAddr;
+
+    use super::*;
+
+    fn host_and_port(info: &ConnectionInfo) -> (&str, u16) {
+        match info.addr() {
+            ConnectionAddr::Tcp(host, port) => (host, *port),
+            other => panic!("not plain TCP: {other}"),
+        }
+    }
+
+    #[test]
+    fn a_standalone_url_keeps_login_and_database() {
+        let Ok(Address::Standalone(info)) = parse("redis://user:p%40ss@localhost:7000/3") else { panic!() };
+        assert_eq!(host_and_port(&info), ("localhost", 7000));
+        assert_eq!(info.redis_settings().username(), Some("user"));
+        assert_eq!(info.redis_settings().password(), Some("p@ss"));
+        assert_eq!(info.redis_settings().db(), 3);
+    }
+
+    #[test]
+    fn a_cluster_url_names_several_nodes_with_one_login() {
+        let Ok(Address::Cluster(nodes)) = parse("redis+cluster://:secret@a:1,b:2") else { panic!() };
+        assert_eq!(nodes.iter().map(host_and_port).collect::<Vec<_>>(), [("a", 1), ("b", 2)]);
+        assert!(nodes.iter().all(|node| node.redis_settings().password() == Some("secret")));
+    }
+
+    #[test]
+    fn a_sentinel_url_names_sentinels_primary_and_database() {
+        let url = "redis+sentinel://me:pw@a:1,b:2/mymaster/4?sentinel_user=s&sentinel_password=sp";
+        let Ok(Address::Sentinel(sentinel)) = parse(url) else { panic!() };
+        assert_eq!(sentinel.sentinels.iter().map(host_and_port).collect::<Vec<_>>(), [("a", 1), ("b", 2)]);
+        assert_eq!(sentinel.sentinels[0].redis_settings().password(), Some("sp"));
+        assert_eq!(sentinel.primary, "mymaster");
+        assert_eq!(sentinel.template.redis_settings().username(), Some("me"));
+        assert_eq!(sentinel.template.redis_settings().db(), 4);
+    }
+
+    #[test]
+    fn a_wrong_url_is_refused_without_being_repeated() {
+        let urls = [
+            "canary",
+            "redis://",
+            "http://canary",
+            "redis://host/canary",
+            "redis+cluster://",
+            "redis+cluster://a:canary",
+            "redis+sentinel://a:1",
+            "redis+sentinel://a:1/m?canary=1",
+            "redis+sentinel://a:1/m/canary",
+        ];
+        for url in urls {
+            let Err(error) = parse(url) else { panic!("{url} was understood") };
+            assert!(!format!("{error:?} {error}").contains("canary"), "{url}");
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! Connections: one multiplexed link at a time, replaced when it fails.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, ProtocolVersion, PushInfo, PushKind,
+    RedisResult, ServerErrorKind, Value,
+    aio::{AsyncPushSender, ConnectionLike, MultiplexedConnection, SendError},
+    cluster::ClusterClientBuilder,
+    cluster_async::ClusterConnection,
+    cluster_routing::RoutingInfo,
+    io::tcp::TcpSettings,
+};
+use tokio::time::Instant;
+
+use super::{
+    address::Sentinel,
+    fault::{spoils_connection, store_error},
+    listen::Inbox,
+    script::Script,
+};
+use crate::{
+    store::StoreResult,
+    store_error::{StoreError, StoreErrorKind},
+};
+
+/// After a failed attempt to connect, callers get its error for this long instead of trying themselves.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// Requests that may queue for the socket before their senders wait; enough for a burst of a thousand callers.
+const PIPELINE_LEN: usize = 1024;
+
+/// Bytes collected before they are written: a batch of requests in one system call.
+const WRITE_BUFFER_LEN: usize = 64 * 1024;
+
+/// What to connect to.
+pub(super) enum Target {
+    /// The first of these that answers.
+    Nodes(Vec<ConnectionInfo>),
+    /// The primary that the sentinels name, asked again at each connection.
+    Sentinel(Box<Sentinel>),
+    /// All nodes of the cluster that these belong to.
+    Cluster(Vec<ConnectionInfo>),
+}
+
+/// How long to wait for what.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timeouts {
+    pub(super) connection: Duration,
+    pub(super) response: Duration,
+}
+
+/// Keeps one link to the target and replaces it when it fails.
+///
+/// It is not tied to the runtime that made the link: when that runtime ends, the link is dead, and the next caller's
+/// runtime makes a new one.
+pub(super) struct Connector {
+    target: Target,
+    timeouts: Timeouts,
+    inbox: Weak<Inbox>,
+    current: Mutex<Option<Arc<Link>>>,
+    /// Held while connecting, so that one caller connects and the others wait for it.
+    last_failure: tokio::sync::Mutex<Option<(Instant, StoreError)>>,
+}
+
+/// A connection that was working when it was made.
+pub(super) struct Link {
+    connection: Connection,
+    /// Gone with the task that drives the connection.
+    alive: Weak<()>,
+}
+
+#[derive(Clone)]
+enum Connection {
+    Node(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+/// The connection's receiver of pushes. It goes when the connection goes, and says so.
+struct Pushes {
+    inbox: Weak<Inbox>,
+    _alive: Arc<()>,
+}
+
+impl AsyncPushSender for Pushes {
+    fn send(&self, push: PushInfo) -> Result<(), SendError> {
+        if let (PushKind::Message, Some(inbox), Some(Value::BulkString(channel))) =
+            (push.kind, self.inbox.upgrade(), push.data.first())
+        {
+            inbox.published(channel);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Pushes {
+    fn drop(&mut self) {
+        if let Some(inbox) = self.inbox.upgrade() {
+            inbox.link_closed();
+        }
+    }
+}
+
+impl Connector {
+    pub(super) fn new(target: Target, timeouts: Timeouts, inbox: Weak<Inbox>) -> Self {
+        Self { target, timeouts, inbox, current: Mutex::new(None), last_failure: tokio::sync::Mutex::new(None) }
+    }
+
+    /// The link in use, if it has not failed.
+    pub(super) fn live(&self) -> Option<Arc<Link>> {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.as_ref().filter(|link| link.alive.strong_count() > 0).cloned()
+    }
+
+    /// The link in use, or a new one.
+    pub(super) async fn link(&self) -> StoreResult<Arc<Link>> {
+        if let Some(link) = self.live() {
+            return Ok(link);
+        }
+        let mut last_failure = self.last_failure.lock().await;
+        if let Some(link) = self.live() {
+            return Ok(link);
+        }
+        if let Some((when, error)) = &*last_failure
+            && when.elapsed() < RETRY_PAUSE
+        {
+            return Err(error.clone());
+        }
+        match Box::pin(self.connect()).await {
+            Ok(link) => {
+                let link = Arc::new(link);
+                *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&link));
+                *last_failure = None;
+                Ok(link)
+            }
+            Err(error) => {
+                *last_failure = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Sends one command and waits for its answer.
+    pub(super) async fn call(&self, command: &Cmd) -> StoreResult<Value> {
+        let link = self.link().await?;
+        self.send(&link, command).await.map_err(store_error)
+    }
+
+    /// Runs a script; `arguments` adds its key and arguments to a command.
+    pub(super) async fn run(&self, script: &Script, arguments: impl Fn(&mut Cmd)) -> StoreResult<Value> {
+        let link = self.link().await?;
+        let mut command = script.by_name();
+        arguments(&mut command);
+        let mut answer = self.send(&link, &command).await;
+        if matches!(&answer, Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)) {
+            let mut command = script.in_full();
+            arguments(&mut command);
+            answer = self.send(&link, &command).await;
+        }
+        answer.map_err(store_error)
+    }
+
+    /// Sends one command to a node of a cluster, or to wherever `None` leads.
+    pub(super) async fn route(&self, command: Cmd, routing: RoutingInfo) -> StoreResult<Value> {
+        let link = self.link().await?;
+        let answer = match link.connection.clone() {
+            Connection::Cluster(mut cluster) => Box::pin(cluster.route_command(command, routing)).await,
+            Connection::Node(mut node) => node.send_packed_command(&command).await,
+        };
+        answer.and_then(Value::extract_error).map_err(store_error)
+    }
+
+    /// Starts listening to channels on this very link.
+    pub(super) async fn subscribe(&self, link: &Arc<Link>, channels: &[String]) -> StoreResult<()> {
+        self.on_node(link, async |node| node.subscribe(channels).await).await
+    }
+
+    /// Stops listening to channels.
+    pub(super) async fn unsubscribe(&self, link: &Arc<Link>, channels: &[String]) -> StoreResult<()> {
+        self.on_node(link, async |node| node.unsubscribe(channels).await).await
+    }
+
+    async fn on_node(
+        &self,
+        link: &Arc<Link>,
+        then: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<()>,
+    ) -> StoreResult<()> {
+        // Cluster links carry commands only: see `RedisStore::listener`.
+        let Connection::Node(mut node) = link.connection.clone() else { return Ok(()) };
+        let answer = then(&mut node).await;
+        self.discard_if_spoilt(link, &answer);
+        answer.map_err(store_error)
+    }
+
+    async fn send(&self, link: &Arc<Link>, command: &Cmd) -> RedisResult<Value> {
+        let answer = match link.connection.clone() {
+            Connection::Node(mut node) => node.send_packed_command(command).await,
+            Connection::Cluster(mut cluster) => cluster.req_packed_command(command).await,
+        };
+        let answer = answer.and_then(Value::extract_error);
+        self.discard_if_spoilt(link, &answer);
+        answer
+    }
+
+    fn discard_if_spoilt<T>(&self, link: &Arc<Link>, answer: &RedisResult<T>) {
+        let Err(error) = answer else { return };
+        // A cluster's connection repairs itself, node by node.
+        if matches!(link.connection, Connection::Cluster(_)) || !spoils_connection(error) {
+            return;
+        }
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, link)) {
+            *current = None;
+            drop(current);
+            if let Some(inbox) = self.inbox.upgrade() {
+                inbox.link_closed();
+            }
+        }
+    }
+
+    async fn connect(&self) -> StoreResult<Link> {
+        match &self.target {
+            Target::Nodes(nodes) => self.connect_first(nodes).await,
+            Target::Sentinel(sentinel) => {
+                let primary = self.resolve(sentinel).await?;
+                self.connect_node(primary).await.map_err(store_error)
+            }
+            Target::Cluster(nodes) => self.connect_cluster(nodes).await.map_err(store_error),
+        }
+    }
+
+    async fn connect_first(&self, nodes: &[ConnectionInfo]) -> StoreResult<Link> {
+        let mut failure = StoreError::new(StoreErrorKind::Refused, "no Redis server is configured");
+        for node in nodes {
+            match self.connect_node(node.clone()).await {
+                Ok(link) => return Ok(link),
+                Err(error) => failure = store_error(error),
+            }
+        }
+        Err(failure)
+    }
+
+    async fn connect_node(&self, node: ConnectionInfo) -> RedisResult<Link> {
+        let (pushes, alive) = self.pushes();
+        let config = self.node_config().set_push_sender(pushes);
+        let connection = Client::open(node)?.get_multiplexed_async_connection_with_config(&config).await?;
+        Ok(Link { connection: Connection::Node(connection), alive })
+    }
+
+    async fn connect_cluster(&self, nodes: &[ConnectionInfo]) -> RedisResult<Link> {
+        let (pushes, alive) = self.pushes();
+        let client = ClusterClientBuilder::new(nodes.to_vec())
+            .use_protocol(ProtocolVersion::RESP3)
+            .connection_timeout(self.timeouts.connection)
+            .response_timeout(self.timeouts.response)
+            .tcp_settings(TcpSettings::default().set_nodelay(true))
+            .write_backpressure_boundary(WRITE_BUFFER_LEN)
+            .push_sender(pushes)
+            .build()?;
+        let connection = client.get_async_connection().await?;
+        Ok(Link { connection: Connection::Cluster(connection), alive })
+    }
+
+    /// Asks the sentinels, one after the other, where the primary is now.
+    async fn resolve(&self, sentinel: &Sentinel) -> StoreResult<ConnectionInfo> {
+        let mut failure = StoreError::new(StoreErrorKind::Unavailable, "no sentinel knows the primary");
+        for node in &sentinel.sentinels {
+            match self.ask_sentinel(node, &sentinel.primary).await {
+                Ok(Some((host, port))) => return Ok(at(&sentinel.template, host, port)),
+                Ok(None) => {}
+                Err(error) => failure = store_error(error),
+            }
+        }
+        Err(failure)
+    }
+
+    async fn ask_sentinel(&self, node: &ConnectionInfo, primary: &str) -> RedisResult<Option<(String, u16)>> {
+        let client = Client::open(node.clone())?;
+        let mut connection = client.get_multiplexed_async_connection_with_config(&self.node_config()).await?;
+        redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(primary).query_async(&mut connection).await
+    }
+
+    fn node_config(&self) -> AsyncConnectionConfig {
+        AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.timeouts.connection))
+            .set_response_timeout(Some(self.timeouts.response))
+            .set_pipeline_buffer_size(PIPELINE_LEN)
+            .set_write_backpressure_boundary(WRITE_BUFFER_LEN)
+    }
+
+    fn pushes(&self) -> (Pushes, Weak<()>) {
+        let alive = Arc::new(());
+        let observer = Arc::downgrade(&alive);
+        (Pushes { inbox: self.inbox.clone(), _alive: alive }, observer)
+    }
+}
+
+/// The template with another host and port.
+fn at(template: &ConnectionInfo, host: String, port: u16) -> ConnectionInfo {
+    let address = match template.addr() {
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+            ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: tls_params.clone() }
+        }
+        _ => ConnectionAddr::Tcp(host, port),
+    };
+    template.clone().set_addr(address)
+}

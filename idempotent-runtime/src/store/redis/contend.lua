@@ -1,0 +1,41 @@
+#!lua
+-- Decides a claim on a key that is held, lapsed or abandoned. Refused when the server is out of memory.
+-- KEYS[1]  the record
+-- ARGV[1]  a fresh running record; ARGV[2] how long to keep it, in ms; ARGV[3] '1' where a takeover is allowed
+-- Returns  the record as it is now (ours, done, or of another request),
+--          or what is left of the holder's lease in ms (> 0),
+--          or the attempt that was abandoned, negated (< 0).
+local record = redis.call('GET', KEYS[1])
+if not record then
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+  return ARGV[1]
+end
+local state = string.sub(record, 5, 5)
+if string.sub(record, 1, 4) ~= 'IDM1' or (state ~= 'R' and state ~= 'A')
+  or string.sub(record, 43, 74) ~= string.sub(ARGV[1], 43, 74) then
+  return record
+end
+if state == 'R' then
+  if string.sub(record, 7, 22) == string.sub(ARGV[1], 7, 22) then
+    return record
+  end
+  local left = redis.call('PTTL', KEYS[1]) - struct.unpack('>I8', record, 35)
+  if left > 0 then
+    if string.sub(record, 6, 6) == '0' then
+      redis.call('SETRANGE', KEYS[1], 5, '1')
+    end
+    return left
+  end
+end
+local attempt = struct.unpack('>I4', record, 31)
+if ARGV[3] ~= '1' then
+  return -attempt
+end
+local now = redis.call('TIME')
+local fence = math.max(struct.unpack('>I8', record, 23) + 1, now[1] * 1000000 + now[2])
+-- Keeps the waiters' flag: whoever waited for the old run waits for this one.
+record = 'IDM1R' .. string.sub(record, 6, 6) .. string.sub(ARGV[1], 7, 22)
+  .. struct.pack('>I8', fence) .. struct.pack('>I4', math.min(attempt + 1, 4294967295))
+  .. string.sub(ARGV[1], 35)
+redis.call('SET', KEYS[1], record, 'PX', ARGV[2])
+return record

@@ -1,0 +1,159 @@
+//! What the tests share: keys, requests, outcomes, short names for answers.
+
+use std::{error::Error as StdError, time::Duration};
+
+use bytes::Bytes;
+use idempotent_runtime::{
+    Error, Fingerprint, Store, StoreErrorKind,
+    store::{
+        ClaimOutcome, ClaimRequest, Nonce, Outcome, RecordKey, StoreResult, Token, Transition,
+        redis::{RedisStore, RedisStoreBuilder},
+    },
+};
+
+use crate::redis_server::RedisServer;
+
+pub const LEASE: Duration = Duration::from_secs(30);
+pub const TTL: Duration = Duration::from_secs(600);
+
+/// A server and two stores on it, with a connection each.
+pub struct Fixture {
+    pub server: RedisServer,
+    pub ours: RedisStore,
+    pub theirs: RedisStore,
+}
+
+impl Fixture {
+    pub async fn start() -> Self {
+        Self::on(RedisServer::start().await).await
+    }
+
+    pub async fn on(server: RedisServer) -> Self {
+        let ours = connect(&server.url()).await;
+        let theirs = connect(&server.url()).await;
+        Self { server, ours, theirs }
+    }
+}
+
+/// Short time-outs, so that lost answers cost little.
+pub fn builder() -> RedisStoreBuilder {
+    RedisStore::builder().connection_timeout(Duration::from_millis(500)).response_timeout(Duration::from_millis(500))
+}
+
+pub async fn connect(url: &str) -> RedisStore {
+    builder().connect(url).await.expect("a store")
+}
+
+pub fn key(name: &str) -> RecordKey {
+    RecordKey::parse(&format!("tests.operation|{name}")).expect("a record key")
+}
+
+/// The record's key on the server.
+pub fn raw(key: &RecordKey) -> String {
+    format!("idempotent:{}", key.as_str())
+}
+
+pub fn request() -> ClaimRequest {
+    ClaimRequest {
+        fingerprint: Fingerprint::from_bytes([7; 32]),
+        nonce: Nonce::random(),
+        lease: LEASE,
+        ttl: TTL,
+        take_over: true,
+    }
+}
+
+pub fn other_fingerprint() -> ClaimRequest {
+    ClaimRequest { fingerprint: Fingerprint::from_bytes([8; 32]), ..request() }
+}
+
+pub fn outcome() -> Outcome {
+    Outcome::Ok(Bytes::from_static(b"{\"amount\":0}"))
+}
+
+/// The token of a granted claim.
+pub fn granted(outcome: ClaimOutcome) -> Token {
+    match outcome {
+        ClaimOutcome::Claimed { token, .. } => token,
+        other => panic!("not granted: {other:?}"),
+    }
+}
+
+pub async fn claim(store: &RedisStore, key: &RecordKey) -> Token {
+    granted(store.claim(key, &request()).await.expect("an answer"))
+}
+
+/// A name for what a claim answered.
+pub fn claim_name(answer: &StoreResult<ClaimOutcome>) -> String {
+    match answer {
+        Ok(ClaimOutcome::Claimed { attempt, .. }) => format!("claimed {attempt}"),
+        Ok(ClaimOutcome::InFlight { retry_after }) => {
+            assert!(!retry_after.is_zero() && *retry_after <= LEASE, "{retry_after:?}");
+            "in flight".to_owned()
+        }
+        Ok(ClaimOutcome::Done(finished)) => {
+            assert_eq!(finished.outcome, outcome());
+            format!("done {}", finished.attempt)
+        }
+        Ok(ClaimOutcome::Abandoned { attempt }) => format!("abandoned {attempt}"),
+        Ok(ClaimOutcome::Mismatch) => "mismatch".to_owned(),
+        Err(error) => format!("{:?}", error.kind()),
+    }
+}
+
+pub fn transition_name(answer: &StoreResult<Transition>) -> &'static str {
+    match answer {
+        Ok(Transition::Applied) => "applied",
+        Ok(Transition::Lost) => "lost",
+        Err(error) => match error.kind() {
+            StoreErrorKind::Unavailable => "unavailable",
+            StoreErrorKind::Full => "full",
+            StoreErrorKind::Corrupt => "corrupt",
+            _ => "refused",
+        },
+    }
+}
+
+/// The kind of the store error that an error is.
+pub fn kind(error: &Error) -> StoreErrorKind {
+    match error {
+        Error::Store(error) => error.kind(),
+        other => panic!("not the store's: {other:?}"),
+    }
+}
+
+/// An error with all its sources, as text.
+pub fn full_text(error: &(dyn StdError + 'static)) -> String {
+    let mut text = format!("{error:?} {error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(" {cause:?} {cause}"));
+        source = cause.source();
+    }
+    text
+}
+
+/// Makes a running record lapse now, as if its lease had ended, on the server's own clock.
+pub async fn lapse(server: &RedisServer, key: &RecordKey) {
+    keep(server, key, TTL).await;
+}
+
+/// Sets what is left of a record: the lease ends when this is the time to live.
+pub async fn keep(server: &RedisServer, key: &RecordKey, left: Duration) {
+    let changed: u32 = server.command(&["PEXPIRE", &raw(key), &left.as_millis().to_string()]).await;
+    assert_eq!(changed, 1, "no record");
+}
+
+/// The bytes of a record, without the waiters' flag.
+pub async fn bytes_of(server: &RedisServer, key: &RecordKey) -> Option<Vec<u8>> {
+    let mut bytes: Option<Vec<u8>> = server.command(&["GET", &raw(key)]).await;
+    if let Some(flag) = bytes.as_mut().and_then(|bytes| bytes.get_mut(5)) {
+        *flag = b'0';
+    }
+    bytes
+}
+
+pub async fn left_of(server: &RedisServer, key: &RecordKey) -> Duration {
+    let left: i64 = server.command(&["PTTL", &raw(key)]).await;
+    Duration::from_millis(left.try_into().expect("an expiring record"))
+}

@@ -1,0 +1,332 @@
+//! Real Redis or Valkey servers: standalone, watched by a sentinel, in a cluster.
+//!
+//! Each server has a free port and a temporary folder of its own and is killed when it is dropped; in a panic its log
+//! is printed first. `REDIS_SERVER` names another binary (`valkey-server`). A missing binary fails the test.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, TcpListener},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use redis::{FromRedisValue, aio::MultiplexedConnection};
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+const START_DEADLINE: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(5);
+
+/// One server process.
+#[derive(Debug)]
+pub struct RedisServer {
+    child: Option<Child>,
+    port: u16,
+    dir: TempDir,
+    arguments: Vec<String>,
+}
+
+impl RedisServer {
+    /// A server without persistence and with the default settings.
+    ///
+    /// # Panics
+    ///
+    /// Where the binary is missing or the server does not start. So do all other functions here.
+    pub async fn start() -> Self {
+        Self::start_with(&["--appendonly", "no"]).await
+    }
+
+    /// A server that writes every acknowledged change to disk first.
+    pub async fn start_durable() -> Self {
+        Self::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await
+    }
+
+    /// A server with these arguments besides port, folder and log.
+    pub async fn start_with(arguments: &[&str]) -> Self {
+        let arguments = ["--save", ""].iter().chain(arguments).map(|&argument| argument.to_owned()).collect();
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut server = Self { child: None, port: free_port(), dir, arguments };
+        // Another process may take the port between its choice and its use.
+        for _ in 0..5 {
+            server.spawn();
+            if server.wait_until_ready().await {
+                return server;
+            }
+            server.port = free_port();
+        }
+        panic!("the server did not start:\n{}", server.log());
+    }
+
+    /// Its port on 127.0.0.1.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its `host:port`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Its URL.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address())
+    }
+
+    /// A fresh connection, for the test's own commands.
+    pub async fn client(&self) -> MultiplexedConnection {
+        let client = redis::Client::open(self.url()).expect("a URL");
+        client.get_multiplexed_async_connection().await.expect("a connection")
+    }
+
+    /// Runs one command on a fresh connection.
+    pub async fn command<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        let (name, rest) = words.split_first().expect("a command");
+        let mut command = redis::cmd(name);
+        command.arg(rest);
+        command.query_async(&mut self.client().await).await.expect("an answer")
+    }
+
+    /// Kills the process, as a crash does.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("SIGKILL");
+            child.wait().expect("the end of the process");
+        }
+    }
+
+    /// Starts the process again, on the same port and folder.
+    pub async fn restart(&mut self) {
+        self.kill();
+        self.spawn();
+        assert!(self.wait_until_ready().await, "the server did not restart:\n{}", self.log());
+    }
+
+    /// Freezes the process: it keeps its connections and answers nothing.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets a frozen process go on.
+    pub fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let child = self.child.as_ref().expect("a running server");
+        let status = Command::new("kill").arg(signal).arg(child.id().to_string()).status().expect("kill");
+        assert!(status.success(), "kill {signal} failed");
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.path().join("redis.log")
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    fn spawn(&mut self) {
+        let binary = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
+        let child = Command::new(&binary)
+            // First, since a sentinel's begin with its configuration file.
+            .args(&self.arguments)
+            .arg("--port")
+            .arg(self.port.to_string())
+            .args(["--bind", "127.0.0.1"])
+            .arg("--dir")
+            .arg(self.dir.path())
+            .arg("--logfile")
+            .arg(self.log_path())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{binary} cannot be run: {error}"));
+        self.child = Some(child);
+    }
+
+    /// Whether the process answers; `false` when it has ended.
+    async fn wait_until_ready(&mut self) -> bool {
+        let client = redis::Client::open(self.url()).expect("a URL");
+        let deadline = Instant::now() + START_DEADLINE;
+        while Instant::now() < deadline {
+            if self.child.as_mut().is_none_or(|child| child.try_wait().expect("a child").is_some()) {
+                return false;
+            }
+            if let Ok(mut connection) = client.get_multiplexed_async_connection().await
+                && redis::cmd("PING").exec_async(&mut connection).await.is_ok()
+            {
+                return true;
+            }
+            sleep(POLL).await;
+        }
+        false
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself; a frozen process is killed as well.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- log of the server on port {} ---\n{}", self.port, self.log());
+        }
+    }
+}
+
+/// A primary, its replica, and a sentinel that watches them.
+#[derive(Debug)]
+pub struct RedisSentinel {
+    /// The servers; which one is the primary is for the sentinel to say.
+    pub servers: [RedisServer; 2],
+    sentinel: RedisServer,
+}
+
+impl RedisSentinel {
+    /// The name of the primary.
+    pub const PRIMARY: &str = "records";
+
+    /// Starts all three, and waits until the replica is in sync and known to the sentinel.
+    pub async fn start() -> Self {
+        let primary = RedisServer::start().await;
+        let port = primary.port.to_string();
+        let replica = RedisServer::start_with(&["--replicaof", "127.0.0.1", &port]).await;
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let config = dir.path().join("sentinel.conf");
+        let name = Self::PRIMARY;
+        let settings = format!(
+            "sentinel monitor {name} 127.0.0.1 {port} 1\n\
+             sentinel down-after-milliseconds {name} 300\n\
+             sentinel failover-timeout {name} 3000\n"
+        );
+        fs::write(&config, settings).expect("a configuration file");
+        let arguments = vec![config.display().to_string(), "--sentinel".to_owned()];
+        let mut sentinel = RedisServer { child: None, port: free_port(), dir, arguments };
+        sentinel.spawn();
+        assert!(sentinel.wait_until_ready().await, "the sentinel did not start:\n{}", sentinel.log());
+        wait_for("the replica to be in sync and known", async || {
+            let info: String = replica.command(&["INFO", "replication"]).await;
+            let known: Vec<redis::Value> = sentinel.command(&["SENTINEL", "REPLICAS", name]).await;
+            info.contains("master_link_status:up") && known.len() == 1
+        })
+        .await;
+        Self { servers: [primary, replica], sentinel }
+    }
+
+    /// The URL of the primary, through the sentinel.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis+sentinel://{}/{}", self.sentinel.address(), Self::PRIMARY)
+    }
+
+    /// Waits until the replica has all that was written.
+    pub async fn wait_for_replica(&self) {
+        let acknowledged: u32 = self.servers[0].command(&["WAIT", "1", "5000"]).await;
+        assert_eq!(acknowledged, 1, "the replica does not keep up");
+    }
+
+    /// Waits until the sentinel names this server as the primary.
+    pub async fn wait_for_primary(&self, index: usize) {
+        let port = self.servers[index].port.to_string();
+        wait_for("the failover", async || {
+            let words = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", Self::PRIMARY];
+            let (_, named): (String, String) = self.sentinel.command(&words).await;
+            named == port
+        })
+        .await;
+    }
+}
+
+/// Three primaries, each with a third of the slots, and a replica of the first.
+#[derive(Debug)]
+pub struct RedisCluster {
+    /// The primaries, then the replica of the first.
+    pub nodes: Vec<RedisServer>,
+}
+
+impl RedisCluster {
+    /// The slots of the primaries.
+    pub const SLOTS: [(u16, u16); 3] = [(0, 5460), (5461, 10922), (10923, 16383)];
+
+    /// Starts all nodes, and waits until each of them sees a working cluster.
+    pub async fn start() -> Self {
+        let mut nodes = Vec::new();
+        for _ in 0..4 {
+            let bus = free_port().to_string();
+            let arguments = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "1000"];
+            let node = RedisServer::start_with(&arguments).await;
+            nodes.push((node, bus));
+        }
+        for (index, (node, _)) in nodes.iter().enumerate() {
+            node.command::<()>(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]).await;
+            if let Some((first, last)) = Self::SLOTS.get(index) {
+                node.command::<()>(&["CLUSTER", "ADDSLOTSRANGE", &first.to_string(), &last.to_string()]).await;
+            }
+            let (met, bus) = &nodes[0];
+            node.command::<()>(&["CLUSTER", "MEET", "127.0.0.1", &met.port.to_string(), bus]).await;
+        }
+        let cluster = Self { nodes: nodes.into_iter().map(|(node, _)| node).collect() };
+        cluster.wait_for("every node to know all others", "cluster_known_nodes:4").await;
+        let first: String = cluster.nodes[0].command(&["CLUSTER", "MYID"]).await;
+        cluster.nodes[3].command::<()>(&["CLUSTER", "REPLICATE", &first]).await;
+        cluster.wait_for("every node to see a working cluster", "cluster_state:ok").await;
+        wait_for("the replica to be in sync", async || {
+            let info: String = cluster.nodes[3].command(&["INFO", "replication"]).await;
+            info.contains("master_link_status:up")
+        })
+        .await;
+        cluster
+    }
+
+    /// The URL, through the last two primaries, so that the first one may fail.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis+cluster://{},{}", self.nodes[1].address(), self.nodes[2].address())
+    }
+
+    /// Waits until the replica has taken the place of the first primary.
+    pub async fn wait_for_promotion(&self) {
+        wait_for("the promotion of the replica", async || {
+            let info: String = self.nodes[3].command(&["INFO", "replication"]).await;
+            let state: String = self.nodes[1].command(&["CLUSTER", "INFO"]).await;
+            info.contains("role:master") && state.contains("cluster_state:ok")
+        })
+        .await;
+    }
+
+    async fn wait_for(&self, what: &str, line: &str) {
+        wait_for(what, async || {
+            for node in &self.nodes {
+                let info: String = node.command(&["CLUSTER", "INFO"]).await;
+                if !info.contains(line) {
+                    return false;
+                }
+            }
+            true
+        })
+        .await;
+    }
+}
+
+/// Asks until it is so.
+///
+/// # Panics
+///
+/// When it is not so after twenty seconds.
+pub async fn wait_for(what: &str, so: impl AsyncFn() -> bool) {
+    let deadline = Instant::now() + START_DEADLINE;
+    while !so().await {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        sleep(POLL).await;
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("an address").port()
+}
