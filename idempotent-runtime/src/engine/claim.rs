@@ -50,22 +50,41 @@ async fn ask(context: Arc<Context>, request: ClaimRequest) -> Reply {
     }
 }
 
-/// Releases what a claim got, or may have got, and nobody will use.
+/// Gives back what a claim got, or may have got, and nobody will use: its body never started.
 pub(super) fn give_back(reply: Reply) -> BoxFuture<'static, ()> {
     let Reply { context, request, sent, outcome } = reply;
-    let token = match outcome {
-        Ok(ClaimOutcome::Claimed { token, .. }) => token,
+    let deadline = sent + request.lease;
+    match outcome {
+        Ok(ClaimOutcome::Claimed { token, attempt: 1 }) => {
+            Box::pin(async move { release_until(&context, &token, deadline).await })
+        }
+        // The run before it vanished, and the next one must be told so still.
+        Ok(ClaimOutcome::Claimed { token, .. }) => {
+            Box::pin(async move { abandon_until(&context, &token, deadline).await })
+        }
         // No answer is not a no.
-        Err(error) if error.kind() == StoreErrorKind::Unavailable => Token { nonce: request.nonce, fence: None },
-        _ => return Box::pin(std::future::ready(())),
-    };
-    Box::pin(async move { release_until(&context, &token, sent + request.lease).await })
+        Err(error) if error.kind() == StoreErrorKind::Unavailable => Box::pin(async move {
+            let token = Token { nonce: request.nonce, fence: None };
+            release_until(&context, &token, deadline).await;
+        }),
+        _ => Box::pin(std::future::ready(())),
+    }
 }
 
 /// Releases a claim, again while the store fails, until its lease would be over anyway.
 pub(super) async fn release_until(context: &Context, token: &Token, deadline: Instant) {
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
     while context.store().release(&context.key, token).await.is_err() {
+        if !backoff.sleep_before(deadline).await {
+            return;
+        }
+    }
+}
+
+/// Abandons a claim, as persistently.
+pub(super) async fn abandon_until(context: &Context, token: &Token, deadline: Instant) {
+    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+    while context.store().abandon(&context.key, token, context.request.ttl).await.is_err() {
         if !backoff.sleep_before(deadline).await {
             return;
         }
