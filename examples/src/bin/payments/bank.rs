@@ -19,7 +19,7 @@ use crate::{
 /// How long the bank takes.
 const LATENCY: Duration = Duration::from_millis(2);
 /// How long it takes when a client is to lose its patience, on top.
-const SLOW: Duration = Duration::from_millis(40);
+const SLOW: Duration = Duration::from_millis(120);
 
 /// The payload of the panic that stands for a crash of the service.
 pub(crate) struct Crash;

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// How long a client waits that is to give up.
-const PATIENCE: Duration = Duration::from_millis(10);
+const PATIENCE: Duration = Duration::from_millis(30);
 
 /// What came of a delivery.
 pub(crate) struct Outcome {
