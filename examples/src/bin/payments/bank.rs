@@ -55,6 +55,11 @@ impl Bank {
         Some(self.attempt.load(Ordering::Relaxed)).filter(|attempt| *attempt > 0)
     }
 
+    /// Whether the function ran, or still runs, for the delivery. To ask once its client is gone.
+    pub(crate) fn is_used(&self) -> bool {
+        self.used_by().is_some() || Arc::strong_count(&self.attempt) > 1
+    }
+
     async fn request(&self, kind: Kind, key: &str, payment: &Payment) -> Result<Receipt, PaymentError> {
         let attempt = current().map_or(1, |run| run.attempt());
         self.attempt.store(attempt, Ordering::Relaxed);

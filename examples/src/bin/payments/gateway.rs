@@ -45,7 +45,7 @@ pub(crate) async fn deliver(delivery: Delivery, bank: Bank) -> Outcome {
             _ => Ending::Crashed,
         },
     };
-    if !matches!(ending, Ending::Answered(..)) {
+    if !matches!(ending, Ending::Answered(..)) && bank.is_used() {
         settle(kind, &payment.idempotency_key).await;
     }
     Outcome { delivery: id, kind, payment, ran: bank.used_by(), ending }
@@ -67,7 +67,8 @@ async fn call(delivery: Delivery, bank: Bank) -> Option<(Result<Receipt, Payment
     }
 }
 
-/// Waits until no run of the key is under way: the program must not exit with a charge half-way.
+/// Waits until no run of the key is under way: the program must not exit with a charge half-way, nor before it is
+/// on record that a run vanished.
 async fn settle(kind: Kind, key: &str) {
     let Ok(idempotency) = installed() else { return };
     while let Ok(Some(record)) = idempotency.inspect(kind.operation(), key).await {
