@@ -3,6 +3,8 @@
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
+#[cfg(feature = "memory")]
+mod clock;
 mod codec;
 mod engine;
 mod error;
@@ -18,6 +20,8 @@ mod operation;
 mod record;
 pub mod store;
 mod store_error;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod token;
 #[cfg(feature = "redis")]
 mod wire;

@@ -101,6 +101,12 @@ impl Subscription {
         Self { inner: None, on_last: None }
     }
 
+    /// Whether it is ever woken.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) const fn can_wake(&self) -> bool {
+        self.inner.is_some()
+    }
+
     /// Calls `then` with the key when this subscription is dropped and was the key's last.
     #[must_use]
     pub fn on_last_drop(mut self, then: impl FnOnce(&str) + Send + Sync + 'static) -> Self {

@@ -1,0 +1,166 @@
+//! A record, as the memory store keeps it.
+
+use bytes::Bytes;
+
+use super::packed::pack;
+use crate::{
+    clock::Moment,
+    fingerprint::Fingerprint,
+    record::{Finished, Outcome, Record, RecordKey, State, Unavailable},
+    store::ClaimRequest,
+    token::{Nonce, Token},
+};
+
+/// 128 bytes; the key and the result are elsewhere.
+pub(super) struct Entry {
+    /// The key, followed by the result.
+    packed: Bytes,
+    key_len: u32,
+    attempt: u32,
+    expires: Moment,
+    phase: Phase,
+    fingerprint: Fingerprint,
+    nonce: Nonce,
+    fence: u64,
+}
+
+/// Where a record stands. A lapsed one is still `Running` here: only the clock tells.
+#[derive(Clone, Copy)]
+pub(super) enum Phase {
+    Running { lease_end: Moment },
+    Abandoned,
+    Done(Kind),
+}
+
+/// An outcome without its bytes.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    Ok,
+    Err,
+    Unavailable(Unavailable),
+}
+
+/// An outcome that is ready to be kept.
+pub(super) struct Kept {
+    packed: Bytes,
+    kind: Kind,
+}
+
+impl Kept {
+    /// Copies the result, once, to where it will stay.
+    pub(super) fn new(key: &RecordKey, outcome: &Outcome) -> Self {
+        let (kind, result): (_, &[u8]) = match outcome {
+            Outcome::Ok(bytes) => (Kind::Ok, bytes),
+            Outcome::Err(bytes) => (Kind::Err, bytes),
+            Outcome::Unavailable(why) => (Kind::Unavailable(*why), &[]),
+        };
+        Self { packed: pack(key.as_str(), result), kind }
+    }
+}
+
+impl Entry {
+    /// The record of a vacant key's claim; `None` for keys that are longer than memory is large.
+    pub(super) fn new(key: &RecordKey, request: &ClaimRequest, now: Moment, fence: u64) -> Option<Self> {
+        let lease_end = now.plus(request.lease);
+        Some(Self {
+            packed: pack(key.as_str(), &[]),
+            key_len: u32::try_from(key.as_str().len()).ok()?,
+            attempt: 1,
+            expires: lease_end.plus(request.ttl),
+            phase: Phase::Running { lease_end },
+            fingerprint: request.fingerprint,
+            nonce: request.nonce,
+            fence,
+        })
+    }
+
+    /// The next attempt of an abandoned or lapsed record.
+    pub(super) fn take_over(&mut self, request: &ClaimRequest, now: Moment, fence: u64) {
+        self.attempt = self.attempt.saturating_add(1);
+        self.nonce = request.nonce;
+        self.fence = fence;
+        self.run_for(request.lease, request.ttl, now);
+    }
+
+    pub(super) fn run_for(&mut self, lease: std::time::Duration, ttl: std::time::Duration, now: Moment) {
+        let lease_end = now.plus(lease);
+        self.phase = Phase::Running { lease_end };
+        self.expires = lease_end.plus(ttl);
+    }
+
+    pub(super) fn finish(&mut self, kept: Kept, expires: Moment) {
+        self.packed = kept.packed;
+        self.phase = Phase::Done(kept.kind);
+        self.expires = expires;
+    }
+
+    pub(super) const fn abandon(&mut self, expires: Moment) {
+        self.phase = Phase::Abandoned;
+        self.expires = expires;
+    }
+
+    pub(super) fn has_key(&self, key: &str) -> bool {
+        self.key_len as usize == key.len() && self.packed.starts_with(key.as_bytes())
+    }
+
+    pub(super) fn is_owned_by(&self, token: &Token) -> bool {
+        self.nonce == token.nonce && token.fence.is_none_or(|fence| fence == self.fence)
+    }
+
+    pub(super) const fn is_running(&self) -> bool {
+        matches!(self.phase, Phase::Running { .. })
+    }
+
+    pub(super) const fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    pub(super) const fn expires(&self) -> Moment {
+        self.expires
+    }
+
+    pub(super) const fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
+    }
+
+    pub(super) const fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    pub(super) const fn token(&self) -> Token {
+        Token { nonce: self.nonce, fence: Some(self.fence) }
+    }
+
+    /// The bytes of its key and result, as counted against the limit.
+    pub(super) fn bytes(&self) -> usize {
+        self.packed.len()
+    }
+
+    pub(super) fn finished(&self) -> Option<Finished> {
+        let Phase::Done(kind) = self.phase else { return None };
+        Some(Finished { fingerprint: self.fingerprint, attempt: self.attempt, outcome: self.outcome(kind) })
+    }
+
+    /// The record as an operator sees it.
+    pub(super) fn record(&self, now: Moment) -> Option<Record> {
+        let state = match self.phase {
+            Phase::Running { lease_end } if now < lease_end => State::Running { lease_left: now.until(lease_end) },
+            Phase::Running { .. } | Phase::Abandoned => State::Abandoned,
+            Phase::Done(kind) => State::Done(self.outcome(kind)),
+        };
+        let key = self.packed.get(..self.key_len as usize)?;
+        let key = RecordKey::parse(str::from_utf8(key).ok()?)?;
+        Some(Record::new(key, self.fingerprint, self.attempt, state, now.until(self.expires)))
+    }
+
+    fn outcome(&self, kind: Kind) -> Outcome {
+        let result = || self.packed.slice(self.key_len as usize..);
+        match kind {
+            Kind::Ok => Outcome::Ok(result()),
+            Kind::Err => Outcome::Err(result()),
+            Kind::Unavailable(why) => Outcome::Unavailable(why),
+        }
+    }
+}
+
+const _: () = assert!(size_of::<Entry>() <= 120, "with its place in the table, a record has two cache lines");

@@ -1,0 +1,140 @@
+//! One part of the store: the records whose keys hash to it, found by key and by deadline.
+
+use super::{deadlines::Deadlines, entry::Entry};
+use crate::clock::Moment;
+
+/// The end of a chain. No slot has this number.
+const NONE: u32 = u32::MAX;
+
+/// Above this many slots, an empty shard gives its memory back.
+const KEPT_SLOTS: usize = 64;
+
+/// A record in its chain: the records whose hashes choose the same bucket.
+struct Link {
+    hash: u32,
+    next: u32,
+    entry: Entry,
+}
+
+/// A hash table with short chains through the slots. A lookup fetches the bucket and then the record, where a table
+/// with open addressing and tags fetches a line more, and growing reads the hashes without following the keys.
+///
+/// A record stays in its slot for as long as it exists, which is what makes a listing complete.
+#[derive(Default)]
+pub(super) struct Shard {
+    /// The first slot of each chain; a power of two of them, at least as many as slots.
+    buckets: Vec<u32>,
+    slots: Vec<Option<Link>>,
+    vacant: Vec<u32>,
+    deadlines: Deadlines,
+}
+
+impl Shard {
+    /// The slot of a key's record, expired or not.
+    pub(super) fn find(&self, hash: u32, key: &str) -> Option<u32> {
+        let mut slot = *self.buckets.get(self.bucket(hash))?;
+        while let Some(link) = self.link(slot) {
+            if link.hash == hash && link.entry.has_key(key) {
+                return Some(slot);
+            }
+            slot = link.next;
+        }
+        None
+    }
+
+    pub(super) fn get(&self, slot: u32) -> Option<&Entry> {
+        self.link(slot).map(|link| &link.entry)
+    }
+
+    /// Changes a record, and remembers when it expires now.
+    pub(super) fn change(&mut self, slot: u32, change: impl FnOnce(&mut Entry)) {
+        if let Some(Link { entry, .. }) = self.slots.get_mut(slot as usize).and_then(Option::as_mut) {
+            change(entry);
+            self.deadlines.set(slot, entry.expires());
+        }
+    }
+
+    /// Adds a record whose key has none; says whether there was a slot.
+    #[must_use]
+    pub(super) fn insert(&mut self, hash: u32, entry: Entry) -> bool {
+        let Some(slot) = self.vacant.pop().or_else(|| self.add_slot()) else { return false };
+        self.deadlines.set(slot, entry.expires());
+        let bucket = self.bucket(hash);
+        if let (Some(first), Some(vacant)) = (self.buckets.get_mut(bucket), self.slots.get_mut(slot as usize)) {
+            *vacant = Some(Link { hash, next: *first, entry });
+            *first = slot;
+        }
+        true
+    }
+
+    pub(super) fn remove(&mut self, slot: u32) -> Option<Entry> {
+        let Link { hash, next, entry } = self.slots.get_mut(slot as usize)?.take()?;
+        self.unchain(hash, slot, next);
+        self.deadlines.remove(slot);
+        self.vacant.push(slot);
+        if self.vacant.len() == self.slots.len() && self.slots.len() > KEPT_SLOTS {
+            *self = Self::default();
+        }
+        Some(entry)
+    }
+
+    /// Removes the record that expired first, if one has.
+    pub(super) fn remove_due(&mut self, now: Moment) -> Option<Entry> {
+        self.deadlines.due(now).and_then(|slot| self.remove(slot))
+    }
+
+    /// The records from a slot on, with the slot that follows each.
+    pub(super) fn entries_from(&self, slot: usize) -> impl Iterator<Item = (usize, &Entry)> {
+        let slots = self.slots.iter().enumerate().skip(slot);
+        slots.filter_map(|(slot, link)| Some((slot + 1, &link.as_ref()?.entry)))
+    }
+
+    fn link(&self, slot: u32) -> Option<&Link> {
+        self.slots.get(slot as usize)?.as_ref()
+    }
+
+    fn bucket(&self, hash: u32) -> usize {
+        hash as usize & self.buckets.len().wrapping_sub(1)
+    }
+
+    fn add_slot(&mut self) -> Option<u32> {
+        let slot = u32::try_from(self.slots.len()).ok().filter(|&slot| slot != NONE)?;
+        self.slots.push(None);
+        if self.slots.len() > self.buckets.len() {
+            self.grow();
+        }
+        Some(slot)
+    }
+
+    /// Doubles the buckets and puts all records into their new chains.
+    fn grow(&mut self) {
+        let len = (self.buckets.len() * 2).max(4);
+        self.buckets = vec![NONE; len];
+        for (slot, link) in (0..NONE).zip(&mut self.slots) {
+            let Some(link) = link else { continue };
+            if let Some(first) = self.buckets.get_mut(link.hash as usize & (len - 1)) {
+                link.next = std::mem::replace(first, slot);
+            }
+        }
+    }
+
+    /// Makes whatever pointed to a slot point to what came after it.
+    fn unchain(&mut self, hash: u32, slot: u32, after: u32) {
+        let bucket = self.bucket(hash);
+        let Some(first) = self.buckets.get_mut(bucket) else { return };
+        if *first == slot {
+            *first = after;
+            return;
+        }
+        let mut before = *first;
+        while let Some(Some(link)) = self.slots.get_mut(before as usize) {
+            if link.next == slot {
+                link.next = after;
+                return;
+            }
+            before = link.next;
+        }
+    }
+}
+
+const _: () = assert!(size_of::<Option<Link>>() == 128, "a record has two cache lines");

@@ -1,0 +1,172 @@
+//! The rules of [`Store`](crate::Store), each as a test that any store can be put through.
+//!
+//! A store's author describes it with a [`Fixture`] and writes
+//!
+//! ```
+//! use idempotent_runtime::{
+//!     conformance_suite,
+//!     store::memory::MemoryStore,
+//!     testing::{ManualClock, conformance::Fixture},
+//! };
+//!
+//! conformance_suite!(mod memory, async || {
+//!     let clock = ManualClock::new();
+//!     let store = MemoryStore::builder().clock(&clock).build();
+//!     Fixture::new(store.clone(), store).clock(clock)
+//! });
+//! # fn main() {}
+//! ```
+//!
+//! which makes a `#[tokio::test]` of each rule (tokio with `macros` and `rt-multi-thread` has to be a dependency). A
+//! rule works under an operation name of its own, with random bits in it, so that all can share one server.
+//!
+//! What is random in a rule comes from a seed that is printed; `CONFORMANCE_SEED=<seed>` repeats it.
+
+mod claims;
+mod fixture;
+mod model;
+mod operators;
+mod owners;
+mod payloads;
+mod races;
+mod subject;
+mod times;
+mod wakes;
+
+pub use self::fixture::Fixture;
+pub use self::subject::Subject;
+use crate::store::BoxFuture;
+
+/// A rule, and how to check it.
+#[derive(Clone, Copy)]
+pub struct Rule {
+    name: &'static str,
+    check: for<'a> fn(&'a Subject) -> BoxFuture<'a, ()>,
+}
+
+impl Rule {
+    /// The rule with this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        RULES.iter().copied().find(|rule| rule.name == name)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Checks it on the store behind the fixture.
+    ///
+    /// # Panics
+    ///
+    /// If the store breaks the rule.
+    pub async fn check(&self, fixture: Fixture) {
+        (self.check)(&Subject::new(self.name, fixture)).await;
+    }
+}
+
+impl std::fmt::Debug for Rule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Rule").field(&self.name).finish()
+    }
+}
+
+/// The one list of rules: hands it, behind the arguments, to another macro.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conformance_rules {
+    ($then:ident!($($arguments:tt)*)) => {
+        $crate::$then! { [$($arguments)*]
+            claims::vacant_key_is_claimed
+            claims::running_key_is_in_flight
+            claims::done_key_answers_its_result
+            claims::another_fingerprint_is_a_mismatch_in_every_state
+            claims::every_bit_of_the_fingerprint_counts
+            claims::same_nonce_is_the_same_claim
+            claims::abandoned_and_lapsed_are_taken_over
+            claims::takeover_is_refused_where_not_allowed
+            claims::released_forgotten_and_expired_keys_start_anew
+            claims::fences_rise
+            owners::renew_in_every_state
+            owners::complete_in_every_state
+            owners::release_in_every_state
+            owners::abandon_in_every_state
+            owners::fence_in_every_state
+            owners::strangers_change_nothing
+            owners::late_owner_changes_nothing
+            owners::late_owner_is_not_known_after_a_release_or_forget
+            owners::nonces_that_differ_in_a_bit_are_strangers
+            times::lease_ends_when_it_says
+            times::renewed_lease_ends_when_it_says
+            times::lapsed_lease_can_be_renewed
+            times::running_record_is_kept_for_lease_and_ttl
+            times::renewed_record_is_kept_for_lease_and_ttl
+            times::taken_over_record_is_kept_for_lease_and_ttl
+            times::done_record_is_kept_for_its_ttl
+            times::abandoned_record_is_kept_for_its_ttl
+            times::repeats_do_not_prolong
+            times::a_century_is_not_too_long
+            payloads::results_come_back_byte_for_byte
+            payloads::a_mebibyte_comes_back
+            payloads::hostile_keys_are_keys
+            payloads::similar_keys_are_different_keys
+            payloads::operations_are_separate
+            operators::inspect_in_every_state
+            operators::forget_in_every_state
+            operators::list_shows_every_live_record
+            operators::list_shows_what_exists_throughout
+            operators::purge_leaves_what_is_alive
+            wakes::every_ending_wakes
+            wakes::every_subscriber_is_woken
+            wakes::an_ending_right_after_subscribing_wakes
+            wakes::dropping_the_wait_loses_nothing
+            races::one_of_many_claims
+            races::one_of_many_takes_over
+            races::one_claim_asked_many_times
+            races::completion_or_takeover
+            races::one_runs_at_a_time
+            model::random_steps_agree_with_the_model
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conformance_table {
+    ([] $($group:ident::$rule:ident)*) => {
+        /// All rules.
+        pub const RULES: &[Rule] = &[$(Rule {
+            name: stringify!($rule),
+            check: |subject| Box::pin($group::$rule(subject)),
+        }),*];
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conformance_tests {
+    ([$name:ident $fixture:expr] $($group:ident::$rule:ident)*) => {
+        mod $name {
+            use super::*;
+            $(
+                #[::tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $rule() {
+                    let rule = $crate::testing::conformance::Rule::named(stringify!($rule));
+                    rule.expect("the rule is in the table").check(($fixture)().await).await;
+                }
+            )*
+        }
+    };
+}
+
+/// One test for each rule of [`Store`](crate::Store), in a module: see [`conformance`](crate::testing::conformance).
+#[macro_export]
+macro_rules! conformance_suite {
+    (mod $name:ident, $fixture:expr) => {
+        $crate::__conformance_rules! { __conformance_tests!($name $fixture) }
+    };
+}
+
+__conformance_rules! { __conformance_table!() }

@@ -1,0 +1,74 @@
+//! What a store's author says about the store.
+
+use std::{any::Any, fmt, sync::Arc, time::Duration};
+
+use crate::{Store, testing::ManualClock};
+
+/// A store to be tested: two handles onto the same records, and how its time passes.
+pub struct Fixture {
+    pub(super) stores: [Arc<dyn Store>; 2],
+    tick: Duration,
+    clock: Option<ManualClock>,
+    kept: Option<Box<dyn Any + Send + Sync>>,
+}
+
+impl Fixture {
+    /// Two handles that share their records, as independent as they can be: two connections, better two pools.
+    ///
+    /// Time passes by itself, and edges are tested to 250 ms unless [`tick`](Self::tick) says otherwise.
+    #[must_use]
+    pub fn new(first: impl Store, second: impl Store) -> Self {
+        Self { stores: [Arc::new(first), Arc::new(second)], tick: Duration::from_millis(250), clock: None, kept: None }
+    }
+
+    /// How near to an edge the store is asked: longer than a few calls take on a busy machine.
+    #[must_use]
+    pub fn tick(mut self, tick: Duration) -> Self {
+        self.tick = tick;
+        self
+    }
+
+    /// Both handles go by this clock: edges are tested to the nanosecond, and nothing sleeps.
+    #[must_use]
+    pub fn clock(mut self, clock: ManualClock) -> Self {
+        self.clock = Some(clock);
+        self.tick(Duration::from_nanos(1))
+    }
+
+    /// Keeps something until the rule has been checked: a server, a folder.
+    #[must_use]
+    pub fn keep(mut self, guard: impl Any + Send + Sync) -> Self {
+        self.kept = Some(Box::new(guard));
+        self
+    }
+
+    /// Whether time only passes when it is told to.
+    pub(super) const fn is_exact(&self) -> bool {
+        self.clock.is_some()
+    }
+
+    /// The shortest time that is told apart.
+    pub(super) const fn shortest(&self) -> Duration {
+        self.tick
+    }
+
+    /// Lets the store's time pass.
+    pub(super) async fn advance(&self, by: Duration) {
+        match &self.clock {
+            Some(clock) => clock.advance(by),
+            // A store that counts in milliseconds may round an edge up.
+            None => tokio::time::sleep(by + Duration::from_millis(2)).await,
+        }
+    }
+}
+
+impl fmt::Debug for Fixture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fixture")
+            .field("stores", &self.stores)
+            .field("tick", &self.tick)
+            .field("clock", &self.clock)
+            .field("kept", &self.kept.is_some())
+            .finish()
+    }
+}

@@ -1,0 +1,322 @@
+//! Random steps on the store and on the simplest thing that could be right.
+
+use std::{collections::HashMap, time::Duration};
+
+use bytes::Bytes;
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+
+use super::subject::{OTHER_PRINT, PRINT, Subject, claim, inspect};
+use crate::{
+    Fingerprint, Store,
+    store::{ClaimOutcome, ClaimRequest, Finished, Nonce, Outcome, RecordKey, State, Token, Transition, Unavailable},
+};
+
+/// As many ticks as no sequence lasts.
+const LONG: u32 = 1_000_000;
+const KEYS: usize = 3;
+
+pub(super) async fn random_steps_agree_with_the_model(subject: &Subject) {
+    let seed = match std::env::var("CONFORMANCE_SEED") {
+        Ok(seed) => seed.parse().expect("CONFORMANCE_SEED is a number"),
+        Err(_) => rand::random(),
+    };
+    // Shown by the test harness when the rule fails.
+    println!("CONFORMANCE_SEED={seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let (sequences, steps) = if subject.is_exact() { (200, 60) } else { (3, 20) };
+    for sequence in 0..sequences {
+        let mut run = Run::new(subject, sequence);
+        for _ in 0..steps {
+            run.step(&mut random).await;
+        }
+    }
+}
+
+/// What the model knows of a key's record. Times are in ticks.
+#[derive(Clone, Debug)]
+struct Entry {
+    fingerprint: Fingerprint,
+    nonce: Nonce,
+    attempt: u32,
+    expires: u32,
+    phase: Phase,
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    Running { lease_end: u32 },
+    Abandoned,
+    Done(Outcome),
+}
+
+/// One sequence: the model of a few keys, and who has claimed them.
+struct Run<'a> {
+    subject: &'a Subject,
+    keys: Vec<RecordKey>,
+    entries: Vec<Option<Entry>>,
+    /// The claims that were granted or asked for, current and former, of each key.
+    nonces: Vec<Vec<Nonce>>,
+    fences: Vec<Fences>,
+    now: u32,
+    /// A step set a deadline that real time may not sit on.
+    near: bool,
+}
+
+#[derive(Default)]
+struct Fences {
+    highest: u64,
+    by_claim: HashMap<(Nonce, u32), u64>,
+}
+
+impl<'a> Run<'a> {
+    fn new(subject: &'a Subject, sequence: usize) -> Self {
+        Self {
+            subject,
+            keys: (0..KEYS).map(|number| subject.key(format_args!("{sequence}-{number}"))).collect(),
+            entries: vec![None; KEYS],
+            nonces: vec![Vec::new(); KEYS],
+            fences: (0..KEYS).map(|_| Fences::default()).collect(),
+            now: 0,
+            near: false,
+        }
+    }
+
+    async fn step(&mut self, random: &mut StdRng) {
+        let number = random.random_range(0..KEYS);
+        let store = self.subject.both()[random.random_range(0..2)];
+        let key = self.keys[number].clone();
+        let token = Token { nonce: self.nonce(random, number), fence: None };
+        match random.random_range(0..12) {
+            0..=3 => self.claim(random, number, store, token.nonce).await,
+            4 => {
+                let (lease, ttl) = (self.ticks(random), self.ticks(random));
+                let answer = store.renew(&key, &token, self.time(lease), self.time(ttl)).await.expect("renew");
+                assert_eq!(answer, self.renew(number, token.nonce, lease, ttl), "renew");
+            }
+            5 | 6 => {
+                let (outcome, ttl) = (outcome(random), self.ticks(random));
+                let answer = store.complete(&key, &token, &outcome, self.time(ttl)).await.expect("complete");
+                assert_eq!(answer, self.complete(number, token.nonce, outcome, ttl), "complete");
+            }
+            7 => {
+                let answer = store.release(&key, &token).await.expect("release");
+                assert_eq!(answer, self.release(number, token.nonce), "release");
+            }
+            8 => {
+                let ttl = self.ticks(random);
+                let answer = store.abandon(&key, &token, self.time(ttl)).await.expect("abandon");
+                assert_eq!(answer, self.abandon(number, token.nonce, ttl), "abandon");
+            }
+            9 => self.fence(number, store, token.nonce).await,
+            10 => {
+                let forgotten = store.forget(&key).await.expect("forget");
+                assert_eq!(forgotten, self.entries[number].take().is_some(), "forget");
+            }
+            _ => self.pass(random.random_range(0..4)).await,
+        }
+        if std::mem::take(&mut self.near) && !self.subject.is_exact() {
+            // More than a short lease and a short time to live: what was near is past.
+            self.pass(3).await;
+        }
+        self.agree(store, number).await;
+    }
+
+    /// One of the key's claims, or a new one.
+    fn nonce(&mut self, random: &mut StdRng, number: usize) -> Nonce {
+        let known = &mut self.nonces[number];
+        if known.is_empty() || random.random_range(0..3) == 0 {
+            known.push(Nonce::from_bytes(random.random()));
+        }
+        // The later ones more often: they may own the key.
+        let back = random.random_range(0..3.min(known.len()));
+        known[known.len() - 1 - back]
+    }
+
+    fn ticks(&mut self, random: &mut StdRng) -> u32 {
+        let short = random.random_range(0..3) == 0;
+        self.near |= short;
+        match (short, self.subject.is_exact()) {
+            (true, true) => random.random_range(1..5),
+            (true, false) => 1,
+            (false, _) => LONG,
+        }
+    }
+
+    fn time(&self, ticks: u32) -> Duration {
+        self.subject.tick() * ticks
+    }
+
+    async fn pass(&mut self, ticks: u32) {
+        self.subject.advance(self.time(ticks)).await;
+        self.now += ticks;
+        for entry in &mut self.entries {
+            entry.take_if(|entry| entry.expires <= self.now);
+        }
+    }
+
+    async fn claim(&mut self, random: &mut StdRng, number: usize, store: &dyn Store, nonce: Nonce) {
+        let (lease, ttl) = (self.ticks(random), self.ticks(random));
+        let fingerprint = if random.random_range(0..6) == 0 { OTHER_PRINT } else { PRINT };
+        let take_over = random.random();
+        let request = ClaimRequest { fingerprint, nonce, lease: self.time(lease), ttl: self.time(ttl), take_over };
+        let answer = claim(store, &self.keys[number], &request).await;
+
+        let now = self.now;
+        let running = Phase::Running { lease_end: now + lease };
+        let claimed = Entry { fingerprint, nonce, attempt: 1, expires: now + lease + ttl, phase: running };
+        let Some(entry) = &mut self.entries[number] else {
+            self.entries[number] = Some(claimed);
+            return self.granted(number, &answer, nonce, 1);
+        };
+        if entry.fingerprint != fingerprint {
+            assert!(matches!(answer, ClaimOutcome::Mismatch), "{entry:?}: {answer:?}");
+            return;
+        }
+        let attempt = entry.attempt;
+        match &entry.phase {
+            Phase::Done(outcome) => match answer {
+                ClaimOutcome::Done(Finished { fingerprint, attempt, outcome: answered }) => {
+                    assert_eq!((fingerprint, attempt), (entry.fingerprint, entry.attempt));
+                    assert_eq!(answered, *outcome);
+                }
+                other => panic!("{entry:?}: {other:?}"),
+            },
+            Phase::Running { .. } if entry.nonce == nonce => self.granted(number, &answer, nonce, attempt),
+            Phase::Running { lease_end } if now < *lease_end => match answer {
+                ClaimOutcome::InFlight { retry_after } => {
+                    let left = self.subject.tick() * (*lease_end - now);
+                    self.is_left(retry_after, left);
+                }
+                other => panic!("{entry:?}: {other:?}"),
+            },
+            Phase::Running { .. } | Phase::Abandoned if !take_over => {
+                assert!(matches!(answer, ClaimOutcome::Abandoned { attempt: shown } if shown == attempt), "{answer:?}");
+            }
+            Phase::Running { .. } | Phase::Abandoned => {
+                *entry = Entry { attempt: attempt + 1, ..claimed };
+                self.granted(number, &answer, nonce, attempt + 1);
+            }
+        }
+    }
+
+    fn granted(&mut self, number: usize, answer: &ClaimOutcome, nonce: Nonce, expected: u32) {
+        match answer {
+            ClaimOutcome::Claimed { token, attempt } => {
+                assert_eq!((token.nonce, *attempt), (nonce, expected));
+                if let Some(fence) = token.fence {
+                    self.fenced(number, nonce, expected, fence);
+                }
+            }
+            other => panic!("expected Claimed, got {other:?}"),
+        }
+    }
+
+    /// A claim keeps its fence; a new claim's is above all before. A key that was vacant may know the nonce again.
+    fn fenced(&mut self, number: usize, nonce: Nonce, attempt: u32, fence: u64) {
+        let Fences { highest, by_claim } = &mut self.fences[number];
+        if by_claim.get(&(nonce, attempt)) != Some(&fence) {
+            assert!(fence > *highest, "fence {fence} after {highest}");
+            *highest = fence;
+            by_claim.insert((nonce, attempt), fence);
+        }
+        assert_eq!(fence, *highest, "a claim that has ended has a fence");
+    }
+
+    async fn fence(&mut self, number: usize, store: &dyn Store, nonce: Nonce) {
+        let answer = store.fence(&self.keys[number], &Token { nonce, fence: None }).await.expect("fence");
+        let attempt = self.unended(number, nonce).map(|entry| entry.attempt);
+        assert_eq!(answer.is_some(), attempt.is_some(), "fence");
+        if let (Some(fence), Some(attempt)) = (answer, attempt) {
+            self.fenced(number, nonce, attempt, fence);
+        }
+    }
+
+    fn owned(&mut self, number: usize, nonce: Nonce) -> Option<&mut Entry> {
+        self.entries[number].as_mut().filter(|entry| entry.nonce == nonce)
+    }
+
+    fn unended(&mut self, number: usize, nonce: Nonce) -> Option<&mut Entry> {
+        self.owned(number, nonce).filter(|entry| matches!(entry.phase, Phase::Running { .. }))
+    }
+
+    fn renew(&mut self, number: usize, nonce: Nonce, lease: u32, ttl: u32) -> Transition {
+        let now = self.now;
+        let Some(entry) = self.unended(number, nonce) else { return Transition::Lost };
+        entry.phase = Phase::Running { lease_end: now + lease };
+        entry.expires = now + lease + ttl;
+        Transition::Applied
+    }
+
+    fn complete(&mut self, number: usize, nonce: Nonce, outcome: Outcome, ttl: u32) -> Transition {
+        let now = self.now;
+        match self.owned(number, nonce) {
+            Some(entry) if matches!(entry.phase, Phase::Running { .. }) => {
+                entry.phase = Phase::Done(outcome);
+                entry.expires = now + ttl;
+                Transition::Applied
+            }
+            Some(Entry { phase: Phase::Done(_), .. }) => Transition::Applied,
+            _ => Transition::Lost,
+        }
+    }
+
+    fn abandon(&mut self, number: usize, nonce: Nonce, ttl: u32) -> Transition {
+        let now = self.now;
+        match self.owned(number, nonce) {
+            Some(entry) if matches!(entry.phase, Phase::Running { .. }) => {
+                entry.phase = Phase::Abandoned;
+                entry.expires = now + ttl;
+                Transition::Applied
+            }
+            Some(Entry { phase: Phase::Abandoned, .. }) => Transition::Applied,
+            _ => Transition::Lost,
+        }
+    }
+
+    fn release(&mut self, number: usize, nonce: Nonce) -> Transition {
+        if self.entries[number].is_some() && self.unended(number, nonce).is_none() {
+            return Transition::Lost;
+        }
+        self.entries[number] = None;
+        Transition::Applied
+    }
+
+    /// The store shows of a key what the model has.
+    async fn agree(&self, store: &dyn Store, number: usize) {
+        let (key, entry) = (&self.keys[number], &self.entries[number]);
+        let shown = inspect(store, key).await;
+        let (Some(shown), Some(entry)) = (&shown, entry) else {
+            assert!(shown.is_none() && entry.is_none(), "{shown:?} is shown, {entry:?} expected");
+            return;
+        };
+        assert_eq!((shown.fingerprint, shown.attempt), (entry.fingerprint, entry.attempt));
+        self.is_left(shown.expires_in, self.time(entry.expires - self.now));
+        match (&shown.state, &entry.phase) {
+            (State::Running { lease_left }, Phase::Running { lease_end }) if self.now < *lease_end => {
+                self.is_left(*lease_left, self.time(*lease_end - self.now));
+            }
+            (State::Abandoned, Phase::Running { lease_end }) => assert!(self.now >= *lease_end),
+            (State::Abandoned, Phase::Abandoned) => {}
+            (State::Done(shown), Phase::Done(outcome)) => assert_eq!(shown, outcome),
+            (shown, phase) => panic!("{shown:?} is shown, {phase:?} expected"),
+        }
+        if let Some(peeked) = store.peek(key) {
+            assert!(matches!(&entry.phase, Phase::Done(outcome) if *outcome == peeked.outcome), "a stale result");
+        }
+    }
+
+    /// Exactly, where time stands still; more has passed than the model knows where it does not.
+    fn is_left(&self, shown: Duration, left: Duration) {
+        assert!(!shown.is_zero() && shown <= left, "{shown:?} left, of {left:?}");
+        assert!(!self.subject.is_exact() || shown == left, "{shown:?} left, not {left:?}");
+    }
+}
+
+fn outcome(random: &mut StdRng) -> Outcome {
+    let bytes: Bytes = (0..random.random_range(0..40)).map(|_| random.random::<u8>()).collect();
+    match random.random_range(0..8) {
+        0..=4 => Outcome::Ok(bytes),
+        5 | 6 => Outcome::Err(bytes),
+        _ => Outcome::Unavailable(Unavailable::NotSerializable),
+    }
+}

@@ -1,0 +1,237 @@
+//! What the rules are written in.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use super::Fixture;
+use crate::{
+    Fingerprint, Store,
+    store::{ClaimOutcome, ClaimRequest, Nonce, Outcome, Record, RecordKey, State, Token, Transition, Unavailable},
+};
+
+/// Longer than any test.
+pub(super) const LONG: Duration = Duration::from_secs(3600);
+
+/// The fingerprint of most requests.
+pub(super) const PRINT: Fingerprint = Fingerprint::from_bytes([0xA5; Fingerprint::LEN]);
+/// The fingerprint of a request that differs.
+pub(super) const OTHER_PRINT: Fingerprint = Fingerprint::from_bytes([0x5A; Fingerprint::LEN]);
+
+/// What can be under a key, and how it came there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Released,
+    Forgotten,
+    Expired,
+    Running,
+    Lapsed,
+    Abandoned,
+    DoneOk,
+    DoneErr,
+    DoneUnavailable,
+}
+
+impl Stage {
+    pub(super) const VACANT: [Self; 3] = [Self::Released, Self::Forgotten, Self::Expired];
+    pub(super) const DONE: [Self; 3] = [Self::DoneOk, Self::DoneErr, Self::DoneUnavailable];
+    pub(super) const PRESENT: [Self; 6] =
+        [Self::Running, Self::Lapsed, Self::Abandoned, Self::DoneOk, Self::DoneErr, Self::DoneUnavailable];
+
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        Self::VACANT.into_iter().chain(Self::PRESENT)
+    }
+
+    pub(super) fn is_vacant(self) -> bool {
+        Self::VACANT.contains(&self)
+    }
+
+    /// The outcome of a finished run.
+    pub(super) fn outcome(self) -> Option<Outcome> {
+        match self {
+            Self::DoneOk => Some(ok(b"the result")),
+            Self::DoneErr => Some(Outcome::Err(Bytes::from_static(b"the error"))),
+            Self::DoneUnavailable => Some(Outcome::Unavailable(Unavailable::TooLarge)),
+            _ => None,
+        }
+    }
+}
+
+/// A rule's store, and its part of the key space.
+#[derive(Debug)]
+pub struct Subject {
+    fixture: Fixture,
+    operation: String,
+}
+
+impl Subject {
+    pub(super) fn new(rule: &str, fixture: Fixture) -> Self {
+        Self { fixture, operation: format!("conformance.{rule}.{:016x}", rand::random::<u64>()) }
+    }
+
+    /// One handle.
+    pub(super) fn a(&self) -> &dyn Store {
+        &*self.fixture.stores[0]
+    }
+
+    /// The other.
+    pub(super) fn b(&self) -> &dyn Store {
+        &*self.fixture.stores[1]
+    }
+
+    pub(super) fn both(&self) -> [&dyn Store; 2] {
+        [self.a(), self.b()]
+    }
+
+    /// A handle for a task: the two in turn.
+    pub(super) fn shared(&self, number: usize) -> Arc<dyn Store> {
+        Arc::clone(&self.fixture.stores[number % 2])
+    }
+
+    pub(super) fn operation(&self) -> &str {
+        &self.operation
+    }
+
+    pub(super) fn key(&self, key: impl std::fmt::Display) -> RecordKey {
+        RecordKey::parse(&format!("{}|{key}", self.operation)).expect("keys of the suite are valid")
+    }
+
+    /// A lease that the rule wants to see lapse.
+    pub(super) fn short_lease(&self) -> Duration {
+        self.tick() * 3
+    }
+
+    /// A time to keep that the rule wants to see end.
+    pub(super) fn short_ttl(&self) -> Duration {
+        self.tick() * 4
+    }
+
+    pub(super) fn tick(&self) -> Duration {
+        self.fixture.shortest()
+    }
+
+    pub(super) fn is_exact(&self) -> bool {
+        self.fixture.is_exact()
+    }
+
+    pub(super) async fn advance(&self, by: Duration) {
+        self.fixture.advance(by).await;
+    }
+
+    /// Claims a key that can be claimed.
+    pub(super) async fn take(&self, store: &dyn Store, key: &RecordKey, request: &ClaimRequest) -> Taken {
+        match claim(store, key, request).await {
+            ClaimOutcome::Claimed { token, attempt } => {
+                assert_eq!(token.nonce, request.nonce, "the token names another claim");
+                Taken { token, attempt }
+            }
+            other => panic!("expected the claim to be granted, got {other:?}"),
+        }
+    }
+
+    /// Claims a vacant key for long.
+    pub(super) async fn run(&self, key: &RecordKey) -> Token {
+        self.take(self.a(), key, &request()).await.token
+    }
+
+    /// Claims a vacant key and lets the lease lapse.
+    pub(super) async fn lapse(&self, key: &RecordKey) -> Token {
+        let request = ClaimRequest { lease: self.short_lease(), ..request() };
+        let taken = self.take(self.a(), key, &request).await;
+        self.advance(request.lease).await;
+        taken.token
+    }
+
+    /// Brings a vacant key to a stage; the token is the last owner's.
+    pub(super) async fn bring(&self, key: &RecordKey, stage: Stage) -> Token {
+        let token = match stage {
+            Stage::Lapsed => return self.lapse(key).await,
+            Stage::Expired => {
+                let request = ClaimRequest { lease: self.tick(), ttl: self.tick(), ..request() };
+                let taken = self.take(self.a(), key, &request).await;
+                self.advance(request.lease + request.ttl).await;
+                return taken.token;
+            }
+            _ => self.run(key).await,
+        };
+        match stage {
+            Stage::Released => applied(self.a().release(key, &token).await),
+            Stage::Forgotten => assert!(self.a().forget(key).await.expect("forget")),
+            Stage::Abandoned => applied(self.a().abandon(key, &token, LONG).await),
+            _ => {}
+        }
+        if let Some(outcome) = stage.outcome() {
+            applied(self.a().complete(key, &token, &outcome, LONG).await);
+        }
+        token
+    }
+
+    /// The record as both handles show it.
+    pub(super) async fn record(&self, key: &RecordKey) -> Option<Record> {
+        let [first, second] = [inspect(self.a(), key).await, inspect(self.b(), key).await];
+        assert!(self.is_unchanged(first.as_ref(), second.as_ref()), "the handles differ: {first:?}, {second:?}");
+        first
+    }
+
+    pub(super) async fn state(&self, key: &RecordKey) -> Option<State> {
+        self.record(key).await.map(|record| record.state)
+    }
+
+    /// Asserts that a record is as it was.
+    pub(super) async fn unchanged(&self, key: &RecordKey, before: &Option<Record>, what: &str) {
+        let after = self.record(key).await;
+        assert!(
+            self.is_unchanged(before.as_ref(), after.as_ref()),
+            "{what} changed the record: {before:?} became {after:?}"
+        );
+    }
+
+    /// Where time cannot stand still, what is left of it may only have become less.
+    fn is_unchanged(&self, before: Option<&Record>, after: Option<&Record>) -> bool {
+        let (Some(before), Some(after)) = (before, after) else { return before.is_none() && after.is_none() };
+        if self.is_exact() {
+            return before == after;
+        }
+        let state = match (&before.state, &after.state) {
+            (State::Running { lease_left: before }, State::Running { lease_left: after }) => after <= before,
+            (before, after) => before == after,
+        };
+        state
+            && after.expires_in <= before.expires_in
+            && (&after.key, after.fingerprint, after.attempt) == (&before.key, before.fingerprint, before.attempt)
+    }
+}
+
+/// A granted claim.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Taken {
+    pub(super) token: Token,
+    pub(super) attempt: u32,
+}
+
+/// A claim as most rules make it, with a nonce of its own.
+pub(super) fn request() -> ClaimRequest {
+    ClaimRequest { fingerprint: PRINT, nonce: Nonce::random(), lease: LONG, ttl: LONG, take_over: true }
+}
+
+pub(super) fn ok(bytes: &'static [u8]) -> Outcome {
+    Outcome::Ok(Bytes::from_static(bytes))
+}
+
+pub(super) async fn claim(store: &dyn Store, key: &RecordKey, request: &ClaimRequest) -> ClaimOutcome {
+    store.claim(key, request).await.expect("claim")
+}
+
+pub(super) async fn inspect(store: &dyn Store, key: &RecordKey) -> Option<Record> {
+    let record = store.inspect(key).await.expect("inspect");
+    assert!(record.as_ref().is_none_or(|record| record.key == *key), "inspect shows another key's record");
+    record
+}
+
+pub(super) fn applied(answer: Result<Transition, crate::StoreError>) {
+    assert_eq!(answer.expect("a transition"), Transition::Applied);
+}
+
+pub(super) fn lost(answer: Result<Transition, crate::StoreError>) {
+    assert_eq!(answer.expect("a transition"), Transition::Lost);
+}

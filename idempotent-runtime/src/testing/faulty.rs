@@ -1,0 +1,340 @@
+//! A store that misbehaves as it is told to.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+use crate::store::{
+    BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Record, RecordKey, Store, StoreError,
+    StoreErrorKind, StoreResult, Subscription, Token, Transition,
+};
+
+/// A method of [`Store`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "they are the names of the methods")]
+pub enum Method {
+    Claim,
+    Renew,
+    Complete,
+    Release,
+    Abandon,
+    Fence,
+    Forget,
+    Inspect,
+    List,
+    PurgeExpired,
+    Subscribe,
+    Peek,
+}
+
+impl Method {
+    const COUNT: usize = 12;
+}
+
+/// What happens to a call. A [`peek`](Store::peek), which cannot fail or wait, answers `None` instead.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// The call fails and nothing was applied: the request was lost.
+    FailBefore(StoreErrorKind),
+    /// The call fails and everything was applied: the reply was lost.
+    FailAfter(StoreErrorKind),
+    /// The call waits at the gate and goes on when that opens. If it never opens, the store hangs.
+    HoldBefore(Gate),
+    /// The call is applied, and its reply waits at the gate.
+    HoldAfter(Gate),
+    /// The call takes this much longer, on tokio's clock.
+    Delay(Duration),
+}
+
+impl Fault {
+    /// The most common request that is lost.
+    pub const LOST_REQUEST: Self = Self::FailBefore(StoreErrorKind::Unavailable);
+    /// The most common reply that is lost.
+    pub const LOST_REPLY: Self = Self::FailAfter(StoreErrorKind::Unavailable);
+}
+
+/// Where calls wait until a test lets them go on, so that the test needs no sleep. Cloning shares the gate.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use idempotent_runtime::{Store, store::{RecordKey, memory::MemoryStore}};
+/// use idempotent_runtime::testing::{Fault, FaultyStore, Gate, Method};
+///
+/// let store = FaultyStore::new(MemoryStore::new());
+/// let gate = Gate::new();
+/// store.next(Method::Forget, [Fault::HoldAfter(gate.clone())]);
+///
+/// let key = RecordKey::parse("charge|1").unwrap();
+/// let held = store.clone();
+/// let call = tokio::spawn(async move { held.forget(&key).await });
+/// gate.reached(1).await;
+/// assert!(!call.is_finished());
+/// gate.open();
+/// assert_eq!(call.await.unwrap().unwrap(), false);
+/// # });
+/// ```
+#[derive(Clone, Debug)]
+pub struct Gate {
+    state: Arc<watch::Sender<GateState>>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct GateState {
+    open: bool,
+    reached: usize,
+}
+
+impl Gate {
+    /// A closed one.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { state: Arc::new(watch::Sender::new(GateState::default())) }
+    }
+
+    /// Lets all calls go on, those that wait and those that come.
+    pub fn open(&self) {
+        self.state.send_modify(|state| state.open = true);
+    }
+
+    /// Resolves when this many calls have come to the gate, gone or not.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is counted by waiting.
+    pub async fn reached(&self, calls: usize) {
+        self.until(|state| state.reached >= calls).await;
+    }
+
+    async fn pass(&self) {
+        self.state.send_modify(|state| state.reached += 1);
+        self.until(|state| state.open).await;
+    }
+
+    async fn until(&self, met: impl FnMut(&GateState) -> bool) {
+        // The sender is ours, so it cannot be gone.
+        let _ = self.state.subscribe().wait_for(met).await;
+    }
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A decorator that counts the calls of each method and has them fail, hang or wait. Cloning shares all of it.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use idempotent_runtime::{Store, store::{RecordKey, memory::MemoryStore}};
+/// use idempotent_runtime::testing::{Fault, FaultyStore, Method};
+///
+/// let store = FaultyStore::new(MemoryStore::new());
+/// let key = RecordKey::parse("charge|1").unwrap();
+/// store.next(Method::Inspect, [Fault::LOST_REQUEST]);
+/// assert!(store.inspect(&key).await.is_err());
+/// assert!(store.inspect(&key).await.is_ok());
+/// assert_eq!(store.calls(Method::Inspect), 2);
+/// # });
+/// ```
+pub struct FaultyStore<S> {
+    shared: Arc<Shared<S>>,
+}
+
+struct Shared<S> {
+    inner: S,
+    methods: [Script; Method::COUNT],
+}
+
+/// What a method has done and will do.
+struct Script {
+    calls: watch::Sender<usize>,
+    faults: Mutex<Faults>,
+}
+
+#[derive(Default)]
+struct Faults {
+    next: VecDeque<Fault>,
+    always: Option<Fault>,
+}
+
+impl<S: Store> FaultyStore<S> {
+    /// A decorator that changes nothing yet.
+    #[must_use]
+    pub fn new(inner: S) -> Self {
+        let methods = std::array::from_fn(|_| Script { calls: watch::Sender::new(0), faults: Mutex::default() });
+        Self { shared: Arc::new(Shared { inner, methods }) }
+    }
+
+    /// The store behind, without faults.
+    #[must_use]
+    pub fn inner(&self) -> &S {
+        &self.shared.inner
+    }
+
+    /// The next calls of a method meet these, one each, after those that were set before.
+    pub fn next(&self, method: Method, faults: impl IntoIterator<Item = Fault>) {
+        self.faults(method).next.extend(faults);
+    }
+
+    /// All calls of a method meet this, when none is set for the next.
+    pub fn always(&self, method: Method, fault: Fault) {
+        self.faults(method).always = Some(fault);
+    }
+
+    /// No call meets a fault any more. Calls that wait at a gate go on waiting.
+    pub fn heal(&self) {
+        for script in &self.shared.methods {
+            *script.faults.lock().unwrap_or_else(PoisonError::into_inner) = Faults::default();
+        }
+    }
+
+    /// How many calls of a method there were, those that failed included.
+    #[must_use]
+    pub fn calls(&self, method: Method) -> usize {
+        *self.script(method).calls.borrow()
+    }
+
+    /// Resolves when a method has been called this often.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is counted by waiting.
+    pub async fn called(&self, method: Method, calls: usize) {
+        // The sender is ours, so it cannot be gone.
+        let _ = self.script(method).calls.subscribe().wait_for(|&called| called >= calls).await;
+    }
+
+    fn script(&self, method: Method) -> &Script {
+        &self.shared.methods[method as usize]
+    }
+
+    fn faults(&self, method: Method) -> MutexGuard<'_, Faults> {
+        self.script(method).faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a call and says what it meets.
+    fn meet(&self, method: Method) -> Option<Fault> {
+        self.script(method).calls.send_modify(|calls| *calls += 1);
+        let mut faults = self.faults(method);
+        faults.next.pop_front().or_else(|| faults.always.clone())
+    }
+
+    async fn call<'a, T>(
+        &'a self,
+        method: Method,
+        call: impl FnOnce(&'a S) -> BoxFuture<'a, StoreResult<T>> + Send,
+    ) -> StoreResult<T> {
+        let inner = &self.shared.inner;
+        match self.meet(method) {
+            None => call(inner).await,
+            Some(Fault::FailBefore(kind)) => Err(StoreError::new(kind, "a fault before the call, as told")),
+            Some(Fault::FailAfter(kind)) => {
+                call(inner).await?;
+                Err(StoreError::new(kind, "a fault after the call, as told"))
+            }
+            Some(Fault::HoldBefore(gate)) => {
+                gate.pass().await;
+                call(inner).await
+            }
+            Some(Fault::HoldAfter(gate)) => {
+                let reply = call(inner).await;
+                gate.pass().await;
+                reply
+            }
+            Some(Fault::Delay(delay)) => {
+                tokio::time::sleep(delay).await;
+                call(inner).await
+            }
+        }
+    }
+}
+
+impl<S> Clone for FaultyStore<S> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for FaultyStore<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("FaultyStore").field(&self.shared.inner).finish()
+    }
+}
+
+impl<S: Store> Store for FaultyStore<S> {
+    fn claim<'a>(&'a self, key: &'a RecordKey, request: &'a ClaimRequest) -> BoxFuture<'a, StoreResult<ClaimOutcome>> {
+        Box::pin(self.call(Method::Claim, move |inner| inner.claim(key, request)))
+    }
+
+    fn renew<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        token: &'a Token,
+        lease: Duration,
+        ttl: Duration,
+    ) -> BoxFuture<'a, StoreResult<Transition>> {
+        Box::pin(self.call(Method::Renew, move |inner| inner.renew(key, token, lease, ttl)))
+    }
+
+    fn complete<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        token: &'a Token,
+        outcome: &'a Outcome,
+        ttl: Duration,
+    ) -> BoxFuture<'a, StoreResult<Transition>> {
+        Box::pin(self.call(Method::Complete, move |inner| inner.complete(key, token, outcome, ttl)))
+    }
+
+    fn release<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Transition>> {
+        Box::pin(self.call(Method::Release, move |inner| inner.release(key, token)))
+    }
+
+    fn abandon<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        token: &'a Token,
+        ttl: Duration,
+    ) -> BoxFuture<'a, StoreResult<Transition>> {
+        Box::pin(self.call(Method::Abandon, move |inner| inner.abandon(key, token, ttl)))
+    }
+
+    fn fence<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Option<u64>>> {
+        Box::pin(self.call(Method::Fence, move |inner| inner.fence(key, token)))
+    }
+
+    fn forget<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<bool>> {
+        Box::pin(self.call(Method::Forget, move |inner| inner.forget(key)))
+    }
+
+    fn inspect<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Option<Record>>> {
+        Box::pin(self.call(Method::Inspect, move |inner| inner.inspect(key)))
+    }
+
+    fn list<'a>(
+        &'a self,
+        operation: Option<&'a str>,
+        after: Option<&'a Cursor>,
+        limit: usize,
+    ) -> BoxFuture<'a, StoreResult<Page>> {
+        Box::pin(self.call(Method::List, move |inner| inner.list(operation, after, limit)))
+    }
+
+    fn purge_expired(&self, limit: usize) -> BoxFuture<'_, StoreResult<usize>> {
+        Box::pin(self.call(Method::PurgeExpired, move |inner| inner.purge_expired(limit)))
+    }
+
+    fn subscribe<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Subscription>> {
+        Box::pin(self.call(Method::Subscribe, move |inner| inner.subscribe(key)))
+    }
+
+    fn peek(&self, key: &RecordKey) -> Option<Finished> {
+        if self.meet(Method::Peek).is_some() { None } else { self.shared.inner.peek(key) }
+    }
+}

@@ -1,0 +1,35 @@
+//! Every store keeps every rule, on its own and behind what it may be wrapped in.
+
+use std::{sync::Arc, time::Duration};
+
+use idempotent_runtime::{
+    Store, conformance_suite,
+    store::memory::MemoryStore,
+    testing::{FaultyStore, ManualClock, conformance::Fixture},
+};
+
+fn memory() -> (MemoryStore, ManualClock) {
+    let clock = ManualClock::new();
+    (MemoryStore::builder().clock(&clock).build(), clock)
+}
+
+conformance_suite!(mod memory_store, async || {
+    let (store, clock) = memory();
+    Fixture::new(store.clone(), store).clock(clock)
+});
+
+conformance_suite!(mod memory_store_in_real_time, async || {
+    let store = MemoryStore::new();
+    Fixture::new(store.clone(), store).tick(Duration::from_millis(100))
+});
+
+conformance_suite!(mod pointers, async || {
+    let (store, clock) = memory();
+    let (arc, boxed): (Arc<dyn Store>, Box<dyn Store>) = (Arc::new(store.clone()), Box::new(store));
+    Fixture::new(arc, boxed).clock(clock)
+});
+
+conformance_suite!(mod decorators, async || {
+    let (store, clock) = memory();
+    Fixture::new(FaultyStore::new(Box::new(store.clone())), FaultyStore::new(Arc::new(store))).clock(clock)
+});
