@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use idempotent_runtime::{
     Store, conformance_suite,
-    store::memory::MemoryStore,
+    store::{memory::MemoryStore, redis::RedisStore},
     testing::{FaultyStore, ManualClock, conformance::Fixture},
 };
+use idempotent_tests::redis_server::RedisServer;
 
 fn memory() -> (MemoryStore, ManualClock) {
     let clock = ManualClock::new();
@@ -32,4 +33,11 @@ conformance_suite!(mod pointers, async || {
 conformance_suite!(mod decorators, async || {
     let (store, clock) = memory();
     Fixture::new(FaultyStore::new(Box::new(store.clone())), FaultyStore::new(Arc::new(store))).clock(clock)
+});
+
+conformance_suite!(mod redis_store, async || {
+    let server = RedisServer::start().await;
+    let url = server.url();
+    let connect = async || RedisStore::connect(&url).await.expect("a store");
+    Fixture::new(connect().await, connect().await).tick(Duration::from_millis(250)).keep(server)
 });

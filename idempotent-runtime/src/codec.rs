@@ -1,15 +1,28 @@
 //! Results as bytes: JSON that comes back the same, or not at all.
 
+mod faithful;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
 use serde::{Serialize, de::DeserializeOwned};
+
+use crate::error::Undecodable;
 
 /// A value that would not come back from JSON as it went in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotFaithful;
 
+/// The value as JSON, unless it would not come back the same.
+///
+/// What a serializer cannot see stays the type's own business: fields that are skipped, two keys of a map that have the
+/// same text, and untagged enums of which an earlier variant accepts the value.
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, NotFaithful> {
-    serde_json::to_vec(value).map_err(|_| NotFaithful)
+    faithful::to_vec(value).map_err(|_| NotFaithful)
 }
 
+/// The value that [`encode`] wrote.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, crate::Error> {
-    serde_json::from_slice(bytes).map_err(|error| crate::error::Undecodable::Result(std::sync::Arc::new(error)).into())
+    serde_json::from_slice(bytes).map_err(|error| Undecodable::Result(Arc::new(error)).into())
 }
