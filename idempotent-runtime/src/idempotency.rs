@@ -27,9 +27,9 @@ use crate::{
 /// # use idempotent_runtime::{Error, Idempotency};
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
 /// let idempotency = Idempotency::memory();
-/// let charge = |amount: u64| idempotency.call("charge", "order-17", &amount, async move {
-///     Ok::<_, Error>(format!("charged {amount}"))
-/// });
+/// let charge = async |amount: u64| {
+///     idempotency.call("charge", "order-17", &amount, async { Ok::<_, Error>(format!("charged {amount}")) }).await
+/// };
 /// assert_eq!(charge(100).await?, "charged 100");
 /// assert_eq!(charge(100).await?, "charged 100"); // not run again
 /// assert!(matches!(charge(999).await, Err(Error::Mismatch)));
