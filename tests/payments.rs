@@ -1,5 +1,7 @@
 //! The main job as a user runs it: `payments`, a process, on the embedded store and on Redis.
 
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests fail by panicking")]
+
 use std::{
     collections::HashMap,
     io::Write as _,

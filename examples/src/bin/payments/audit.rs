@@ -1,9 +1,9 @@
 //! The audit: what the bank's books say about the answers that the clients got.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use crate::{
-    ledger::{Answer, Row},
+    ledger::{Answer, Row, settled},
     log::Kind,
 };
 
@@ -25,26 +25,17 @@ pub(crate) struct Account<'a> {
 }
 
 impl<'a> Account<'a> {
-    /// Reads an account in the order in which it was written.
-    ///
-    /// A key's attempts rise from run to run, whatever ends a run, until a run frees the key, which here only an
-    /// unavailable bank makes it do. So the same attempt again is a run that nothing justifies.
+    /// Reads an account.
     pub(crate) fn read(rows: &'a [Row]) -> Self {
         let mut runs = HashSet::new();
-        let mut settled = HashSet::new();
-        let mut attempts: HashMap<&str, HashSet<u32>> = HashMap::new();
-        let mut account = Self { movements: Vec::new(), ran_twice: false };
+        let mut by_key: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
         // The same run again is one request that was sent twice, since its reply was lost.
         for row in rows.iter().filter(|row| runs.insert(row.run.as_str())) {
-            let attempts = attempts.entry(&row.bank_key).or_default();
-            account.ran_twice |= !attempts.insert(row.attempt);
-            if row.answer == Answer::Unavailable {
-                attempts.clear();
-            } else if settled.insert(row.bank_key.as_str()) && row.answer == Answer::Approved {
-                account.movements.push(row);
-            }
+            by_key.entry(&row.bank_key).or_default().push(row);
         }
-        account
+        let settled = by_key.keys().filter_map(|key| settled(rows, key));
+        let movements = settled.filter(|row| row.answer == Answer::Approved).collect();
+        Self { movements, ran_twice: by_key.into_values().any(ran_twice) }
     }
 
     /// Whether the order was charged more than once, or only the bank's memory kept it from being.
@@ -63,6 +54,22 @@ impl<'a> Account<'a> {
     }
 }
 
+/// Whether one of a key's runs is one that nothing justifies.
+///
+/// In the order of their claims, attempts rise from run to run, whatever ends a run, until a run frees the key, which
+/// only an unavailable bank makes it do here. So the same attempt again is a run too many.
+fn ran_twice(mut runs: Vec<&Row>) -> bool {
+    runs.sort_by_key(|row| row.fence);
+    let mut attempts = HashSet::new();
+    runs.into_iter().any(|row| {
+        let again = !attempts.insert(row.attempt);
+        if row.answer == Answer::Unavailable {
+            attempts.clear();
+        }
+        again
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +80,7 @@ mod tests {
             run: run.to_owned(),
             bank_key: bank_key.to_owned(),
             attempt,
+            fence: 0,
             amount_cents: 100,
             currency: "EUR".to_owned(),
             answer,
@@ -124,6 +132,17 @@ mod tests {
         assert_eq!(account.movements[0].run, "c");
         let sent_twice = [approved("a", "k", 1), approved("a", "k", 1)];
         assert!(!Account::read(&sent_twice).charged_twice());
+    }
+
+    #[test]
+    fn a_paused_run_that_is_late_is_no_run_too_many() {
+        let with_fence = |fence, row| Row { fence, ..row };
+        let paused = with_fence(1, approved("a", "k", 1));
+        let taken_over = with_fence(2, row("b", "k", 2, Answer::Unavailable));
+        let freed = with_fence(3, approved("c", "k", 1));
+        assert!(!Account::read(&[taken_over.clone(), freed.clone(), paused]).charged_twice());
+        let again = with_fence(4, approved("d", "k", 1));
+        assert!(Account::read(&[taken_over, freed, again]).charged_twice());
     }
 
     #[test]

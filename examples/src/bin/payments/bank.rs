@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use idempotent_runtime::current;
+use idempotent_runtime::{Execution, current};
 
 use crate::{
     ledger::{Answer, Ledger, Row, settled},
@@ -61,8 +61,11 @@ impl Bank {
     }
 
     async fn request(&self, kind: Kind, key: &str, payment: &Payment) -> Result<Receipt, PaymentError> {
-        let attempt = current().map_or(1, |run| run.attempt());
+        let run = current();
+        let attempt = run.as_ref().map_or(1, Execution::attempt);
         self.attempt.store(attempt, Ordering::Relaxed);
+        // A run that was paused until another took over learns it here, and leaves the bank alone.
+        let fence = if let Some(run) = run { run.fence().await? } else { 0 };
         tokio::time::sleep(LATENCY).await;
         self.crash_if(Fault::CrashBeforeDebit, attempt);
 
@@ -71,6 +74,7 @@ impl Bank {
             run: self.run.clone(),
             bank_key: key.to_owned(),
             attempt,
+            fence,
             amount_cents: payment.amount_cents,
             currency: payment.currency.clone(),
             answer: if self.fault == Some(Fault::BankUnavailable) {

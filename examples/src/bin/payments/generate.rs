@@ -57,7 +57,6 @@ impl Request {
     fn story(&self, begins: u64, random: &mut SplitMix, arrivals: &mut Vec<(u64, Delivery)>) {
         let mut arrive = |time, fault| arrivals.push((time, self.delivery(fault)));
         match random.below(100) {
-            0..30 => {}
             // A client that retries, though it was answered.
             30..55 => {
                 for _ in 0..=random.below(3) {
@@ -93,6 +92,7 @@ impl Request {
                 arrive(begins + MUCH_LATER + 100, None);
                 arrivals.push((begins + MUCH_LATER, wrong.delivery(None)));
             }
+            // One delivery, and nothing happens.
             _ => {}
         }
         arrivals.push((begins, self.delivery(None)));

@@ -20,6 +20,8 @@ pub(crate) struct Row {
     /// The downstream key: requests with the same one are the same request.
     pub(crate) bank_key: String,
     pub(crate) attempt: u32,
+    /// Rises from claim to claim of the key: the order of the runs, even if a paused one gets here late.
+    pub(crate) fence: u64,
     pub(crate) amount_cents: u64,
     pub(crate) currency: String,
     /// The answer, where the key is new to the bank.

@@ -122,7 +122,9 @@ impl Tally {
                 self.summary.bank_unavailable += 1;
                 return;
             }
-            Err(PaymentError::Idempotency(Error::Mismatch | Error::InFlight { .. })) => return,
+            Err(PaymentError::Idempotency(Error::Mismatch | Error::InFlight { .. } | Error::ClaimLost)) => {
+                return;
+            }
             Err(error) => {
                 self.first_error.get_or_insert_with(|| format!("delivery {delivery}: {}", chain(error)));
                 return;
