@@ -90,3 +90,43 @@ pub(super) async fn abandon_until(context: &Context, token: &Token, deadline: In
         }
     }
 }
+
+#[cfg(all(test, feature = "memory"))]
+mod tests {
+    use std::future::{pending, ready};
+
+    use crate::{
+        Error, Idempotency, current,
+        store::memory::MemoryStore,
+        testing::{Fault, FaultyStore, Gate, Method},
+    };
+
+    /// The caller leaves between the takeover and its reply.
+    #[tokio::test]
+    async fn a_takeover_that_is_given_back_does_not_hide_the_run_that_vanished() {
+        let store = FaultyStore::new(MemoryStore::new());
+        let idempotency = Idempotency::new(store.clone());
+        let attempt = || {
+            let idempotency = idempotency.clone();
+            async move {
+                let body = async { Ok::<_, Error>(current().unwrap().attempt()) };
+                idempotency.call("charge", "key", &(), body).await
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = idempotency.call("charge", "key", &(), pending::<Result<u32, Error>>()) => unreachable!(),
+            () = ready(()) => {}
+        }
+
+        let gate = Gate::new();
+        store.next(Method::Claim, [Fault::HoldAfter(gate.clone())]);
+        let caller = tokio::spawn(attempt());
+        gate.reached(1).await;
+        caller.abort();
+        assert!(caller.await.unwrap_err().is_cancelled());
+        gate.open();
+
+        assert_eq!(attempt().await.unwrap(), 3, "1 vanished, 2 did not start");
+    }
+}
