@@ -18,7 +18,7 @@ use proc_macro::{Span, TokenStream};
 #[proc_macro_attribute]
 pub fn idempotent(args: TokenStream, item: TokenStream) -> TokenStream {
     let file = module_of(&Span::call_site().file());
-    expand::expand(args.into(), item.into(), file.as_deref()).into()
+    expand::expand(args.into(), &item.into(), file.as_deref()).into()
 }
 
 /// The module that a file most likely is: its name, or its folder's for `mod.rs`.

@@ -63,6 +63,8 @@ enum Stage {
     Replay(Finished, std::borrow::Cow<'static, str>),
     /// The store is to be asked.
     Ask(Arc<Context>),
+    /// There is nothing to ask for.
+    Refused(Error),
 }
 
 impl<P> Call<P> {
@@ -95,6 +97,11 @@ impl<P> Call<P> {
         Ok(Self { stage, errors })
     }
 
+    /// A call that is answered with this error.
+    pub(crate) const fn refused(error: Error, errors: P) -> Self {
+        Self { stage: Stage::Refused(error), errors }
+    }
+
     /// Answers the call. The body is polled only if it is this call's to run.
     pub(crate) async fn run<T, E, F>(self, body: Pin<&mut F>) -> Result<T, E>
     where
@@ -103,13 +110,12 @@ impl<P> Call<P> {
         E: From<Error>,
         P: ErrorPolicy<E>,
     {
-        let errors = self.errors;
-        match admit(self.stage).await? {
-            Admitted::Replay(finished) => replay(&errors, finished),
-            Admitted::Run(mut run, context) => match run.drive(body).await {
-                Some(output) => conclude(run, context, errors, output).await,
-                None => Err(late(run, &context).into()),
-            },
+        let Self { stage, errors } = self;
+        match stage {
+            Stage::Replay(finished, operation) => replayed(&errors, &operation, finished),
+            Stage::Refused(error) => Err(error.into()),
+            // Boxed: it is large, and would be part of the caller's future beside the body.
+            Stage::Ask(context) => Box::pin(ask(context, errors, body)).await,
         }
     }
 
@@ -121,10 +127,15 @@ impl<P> Call<P> {
         E: From<Error> + Send + 'static,
         P: ErrorPolicy<E>,
     {
-        let errors = self.errors;
-        let (mut run, context) = match admit(self.stage).await? {
+        let Self { stage, errors } = self;
+        let context = match stage {
+            Stage::Replay(finished, operation) => return replayed(&errors, &operation, finished),
+            Stage::Refused(error) => return Err(error.into()),
+            Stage::Ask(context) => context,
+        };
+        let mut run = match Box::pin(admit(&context)).await? {
             Admitted::Replay(finished) => return replay(&errors, finished),
-            Admitted::Run(run, context) => (run, context),
+            Admitted::Run(run) => run,
         };
         let attempt = run.attempt();
         let task = async move {
@@ -186,26 +197,36 @@ fn answer(operation: &str, disposition: Disposition) {
     events::answered(operation, disposition);
 }
 
-enum Admitted {
-    Replay(Finished),
-    Run(Run, Arc<Context>),
+/// Answers a call that the store has to be asked about.
+async fn ask<T, E, P, F>(context: Arc<Context>, errors: P, body: Pin<&mut F>) -> Result<T, E>
+where
+    F: Future<Output = Result<T, E>>,
+    T: Serialize + DeserializeOwned,
+    E: From<Error>,
+    P: ErrorPolicy<E>,
+{
+    match admit(&context).await? {
+        Admitted::Replay(finished) => replay(&errors, finished),
+        Admitted::Run(mut run) => match run.drive(body).await {
+            Some(output) => conclude(run, context, errors, output).await,
+            None => Err(late(run, &context).into()),
+        },
+    }
 }
 
-async fn admit(stage: Stage) -> Result<Admitted, Error> {
-    let context = match stage {
-        Stage::Replay(finished, name) => {
-            answer(&name, Disposition::Replayed);
-            return Ok(Admitted::Replay(finished));
-        }
-        Stage::Ask(context) => context,
-    };
+enum Admitted {
+    Replay(Finished),
+    Run(Run),
+}
+
+async fn admit(context: &Arc<Context>) -> Result<Admitted, Error> {
     let operation = context.key.operation();
-    match Box::pin(enter(Arc::clone(&context))).await {
+    match enter(Arc::clone(context)).await {
         Ok(Entry::Replay(finished, disposition)) => {
             answer(operation, disposition);
             Ok(Admitted::Replay(finished))
         }
-        Ok(Entry::Run(run)) => Ok(Admitted::Run(run, context)),
+        Ok(Entry::Run(run)) => Ok(Admitted::Run(run)),
         Err(error) => {
             refuse(operation, &error);
             Err(error)
@@ -217,6 +238,17 @@ fn late(run: Run, context: &Context) -> Error {
     let error = run.give_back();
     refuse(context.key.operation(), &error);
     error
+}
+
+/// What the store had at hand.
+fn replayed<T, E, P>(errors: &P, operation: &str, finished: Finished) -> Result<T, E>
+where
+    T: DeserializeOwned,
+    E: From<Error>,
+    P: ErrorPolicy<E>,
+{
+    answer(operation, Disposition::Replayed);
+    replay(errors, finished)
 }
 
 /// What an earlier run came to, as the function returns it.
