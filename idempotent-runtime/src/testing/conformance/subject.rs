@@ -59,7 +59,7 @@ impl Stage {
 
 /// A rule's store, and its part of the key space.
 #[derive(Debug)]
-pub struct Subject {
+pub(super) struct Subject {
     fixture: Fixture,
     operation: String,
 }
