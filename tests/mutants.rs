@@ -17,7 +17,7 @@ use idempotent_runtime::{
 
 /// The broken promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Bug {
+pub(crate) enum Bug {
     MismatchUncheckedWhenRunning,
     MismatchUncheckedWhenLapsed,
     MismatchUncheckedWhenDone,
@@ -89,7 +89,6 @@ struct Seen {
     attempts: HashMap<RecordKey, u32>,
     completions: HashSet<Nonce>,
     abandonments: HashSet<Nonce>,
-    renewals: HashMap<Nonce, Duration>,
     results: HashMap<RecordKey, Finished>,
     /// What the fences of a key are counted from.
     fence_base: HashMap<RecordKey, u64>,
@@ -97,7 +96,7 @@ struct Seen {
 }
 
 #[derive(Clone)]
-pub struct Mutant {
+pub(crate) struct Mutant {
     store: MemoryStore,
     bug: Option<Bug>,
     hub: Hub,
@@ -113,11 +112,11 @@ impl fmt::Debug for Mutant {
 const TICK: Duration = Duration::from_nanos(1);
 
 impl Mutant {
-    pub fn new(store: MemoryStore, bug: Option<Bug>) -> Self {
+    pub(crate) fn new(store: MemoryStore, bug: Option<Bug>) -> Self {
         Self { store, bug, hub: Hub::new(), seen: Arc::default() }
     }
 
-    pub fn other_handle(&self, apart: MemoryStore) -> Self {
+    pub(crate) fn other_handle(&self, apart: MemoryStore) -> Self {
         let mut other = self.clone();
         if self.is(Bug::OtherHandleIsDeaf) {
             other.hub = Hub::new();

@@ -22,6 +22,8 @@ mod entry;
 mod packed;
 mod shard;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod usage;
 
 use std::{fmt, sync::Arc, time::Duration};
