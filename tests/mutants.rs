@@ -1,4 +1,5 @@
 //! The memory store with one promise broken.
+#![expect(clippy::expect_used, reason = "a test fails so")]
 
 use std::{
     collections::{HashMap, HashSet},
@@ -420,8 +421,8 @@ impl Mutant {
     }
 
     /// Wakes the subscribers after an applied step.
-    fn wake<T: PartialEq>(&self, key: &RecordKey, answer: StoreResult<T>, applied: T, silent: Bug) -> StoreResult<T> {
-        if answer.as_ref().is_ok_and(|answer| *answer == applied) && !self.is(silent) {
+    fn wake<T: PartialEq>(&self, key: &RecordKey, answer: StoreResult<T>, applied: &T, silent: Bug) -> StoreResult<T> {
+        if answer.as_ref().is_ok_and(|answer| answer == applied) && !self.is(silent) {
             self.hub.notify(key.as_str());
         }
         answer
@@ -452,14 +453,14 @@ impl Store for Mutant {
     ) -> BoxFuture<'a, StoreResult<Transition>> {
         Box::pin(async move {
             let answer = self.mutant_complete(key, token, outcome, ttl).await;
-            self.wake(key, answer, Transition::Applied, Bug::CompleteIsSilent)
+            self.wake(key, answer, &Transition::Applied, Bug::CompleteIsSilent)
         })
     }
 
     fn release<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Transition>> {
         Box::pin(async move {
             let answer = self.mutant_release(key, token).await;
-            self.wake(key, answer, Transition::Applied, Bug::ReleaseIsSilent)
+            self.wake(key, answer, &Transition::Applied, Bug::ReleaseIsSilent)
         })
     }
 
@@ -471,7 +472,7 @@ impl Store for Mutant {
     ) -> BoxFuture<'a, StoreResult<Transition>> {
         Box::pin(async move {
             let answer = self.mutant_abandon(key, token, ttl).await;
-            self.wake(key, answer, Transition::Applied, Bug::AbandonIsSilent)
+            self.wake(key, answer, &Transition::Applied, Bug::AbandonIsSilent)
         })
     }
 
@@ -482,7 +483,7 @@ impl Store for Mutant {
     fn forget<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<bool>> {
         Box::pin(async move {
             let answer = self.mutant_forget(key).await;
-            self.wake(key, answer, true, Bug::ForgetIsSilent)
+            self.wake(key, answer, &true, Bug::ForgetIsSilent)
         })
     }
 

@@ -94,8 +94,10 @@ impl fmt::Debug for Hub {
 /// One waiter's ear for the end of a run. Dropping it stops listening.
 pub struct Subscription {
     inner: Option<Inner>,
-    on_last: Option<Box<dyn FnOnce(&str) + Send + Sync>>,
+    on_last: Option<OnLast>,
 }
+
+type OnLast = Box<dyn FnOnce(&str) + Send + Sync>;
 
 struct Inner {
     hub: Hub,

