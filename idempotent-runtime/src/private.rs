@@ -7,12 +7,13 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     Idempotency, engine,
     error::{Error, KeyError},
-    fingerprint, install,
+    fingerprint::Fingerprint,
+    install,
     key::KeyWriter,
     operation::{ErrorPolicy, Operation, StoreErrorsIf},
 };
 
-pub use crate::operation::Abandoned;
+pub use crate::{fingerprint::Arguments, operation::Abandoned};
 
 /// An operation with this name and the default policies.
 pub const fn operation(name: &'static str) -> Operation {
@@ -28,24 +29,14 @@ pub fn store_errors_if<R: AnyResult>(
 }
 
 /// `store = EXPR`: a place for references to coerce.
+#[must_use]
 pub const fn handle(handle: &Idempotency) -> Option<&Idempotency> {
     Some(handle)
 }
 
-/// The hashed arguments.
-pub struct Arguments(fingerprint::Arguments);
-
-impl Arguments {
-    /// Starts a list of `count`.
-    #[must_use]
-    pub fn new(count: usize) -> Self {
-        Self(fingerprint::Arguments::new(count))
-    }
-}
-
-/// Adds one. Names come in ascending order, each once.
+/// Adds an argument to the hash. Names come in ascending order, each once.
 pub fn argument<T: Argument + ?Sized>(arguments: &mut Arguments, name: &'static str, value: &T) {
-    arguments.0.argument(name, value);
+    arguments.argument(name, value);
 }
 
 /// A call that is ready to be answered.
@@ -90,13 +81,13 @@ fn new<P>(
     handle: Option<&Idempotency>,
     operation: Operation<P>,
     arguments: Arguments,
-    key: impl FnOnce(&mut KeyWriter, &fingerprint::Fingerprint) -> Result<(), KeyError>,
+    key: impl FnOnce(&mut KeyWriter, &Fingerprint) -> Result<(), KeyError>,
 ) -> Call<P> {
     let handle = match handle {
         Some(handle) => Ok(handle),
         None => install::installed(),
     };
-    Call(engine::Call::new(handle, operation, arguments.0.finish(), key))
+    Call(engine::Call::new(handle, operation, arguments.finish(), key))
 }
 
 /// Runs the body, or answers for it.
