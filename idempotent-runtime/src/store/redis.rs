@@ -342,9 +342,9 @@ impl Store for RedisStore {
         ttl: Duration,
     ) -> BoxFuture<'a, StoreResult<Transition>> {
         Box::pin(self.shared.transition(&script::COMPLETE, move |command| {
-            let (state, payload) = wire::encode_outcome(outcome);
+            let (start, payload) = wire::encode_outcome(outcome);
             let nonce = token.nonce.as_bytes().as_slice();
-            command.arg(self.shared.full_key(key)).arg(nonce).arg(state).arg(payload).arg(millis(ttl));
+            command.arg(self.shared.full_key(key)).arg(nonce).arg(start).arg(payload).arg(millis(ttl));
         }))
     }
 
