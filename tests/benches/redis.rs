@@ -3,6 +3,8 @@
 //! Both sides alternate on one server; the figures are medians. A hit decodes its JSON result, a miss is a claim and a
 //! completion. The bare miss is `SET … NX GET PX` and the least script that fences a write.
 
+#![expect(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a bench that cannot measure fails")]
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;

@@ -43,11 +43,11 @@ impl Fixture {
             let _ = self.direct.renew(&key, &token, LEASE, TTL).await.unwrap();
             let _ = self.direct.fence(&key, &token).await.unwrap();
             let _ = self.direct.claim(&key, &request()).await.unwrap();
-            drop(match ending {
+            let _ = match ending {
                 0 => self.direct.complete(&key, &token, &outcome(), TTL).await.unwrap(),
                 1 => self.direct.release(&key, &token).await.unwrap(),
                 _ => self.direct.abandon(&key, &token, TTL).await.unwrap(),
-            });
+            };
             self.direct.forget(&key).await.unwrap();
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use idempotent_runtime::{
     Store,
-    store::{RecordKey, Subscription, redis::RedisStore},
+    store::{RecordKey, Subscription, Transition, redis::RedisStore},
 };
 use idempotent_tests::proxy::{Fault, Proxy};
 
@@ -41,12 +41,13 @@ async fn every_ending_by_another_connection_wakes() {
             }
             let mut subscription = theirs.subscribe(&key).await.unwrap();
             silent(&mut subscription).await;
-            match ending {
-                "complete" => drop(ours.complete(&key, &token, &outcome(), TTL).await.unwrap()),
-                "release" => drop(ours.release(&key, &token).await.unwrap()),
-                "abandon" => drop(ours.abandon(&key, &token, TTL).await.unwrap()),
-                _ => drop(ours.forget(&key).await.unwrap()),
-            }
+            let applied = match ending {
+                "complete" => ours.complete(&key, &token, &outcome(), TTL).await.unwrap() == Transition::Applied,
+                "release" => ours.release(&key, &token).await.unwrap() == Transition::Applied,
+                "abandon" => ours.abandon(&key, &token, TTL).await.unwrap() == Transition::Applied,
+                _ => ours.forget(&key).await.unwrap(),
+            };
+            assert!(applied);
             woken(&mut subscription).await;
         }
     }

@@ -129,7 +129,7 @@ async fn a_lease_ends_exactly_at_its_end() {
     let key = key("edge");
     let refusing = ClaimRequest { take_over: false, ..request() };
     claim(&ours, &key).await;
-    // A minute before the end, on the server's clock.
+    // Twenty seconds before the end, on the server's clock.
     keep(&server, &key, TTL + Duration::from_secs(20)).await;
     match theirs.claim(&key, &refusing).await.unwrap() {
         ClaimOutcome::InFlight { retry_after } => assert!(retry_after <= Duration::from_secs(20)),
@@ -141,7 +141,7 @@ async fn a_lease_ends_exactly_at_its_end() {
         assert_eq!(claim_name(&theirs.claim(&key, &refusing).await), "abandoned 1");
     }
     // After the end.
-    keep(&server, &key, TTL - Duration::from_secs(1)).await;
+    keep(&server, &key, TTL / 2).await;
     assert_eq!(claim_name(&theirs.claim(&key, &refusing).await), "abandoned 1");
     assert!(matches!(theirs.inspect(&key).await.unwrap().unwrap().state, State::Abandoned));
 }
@@ -206,16 +206,16 @@ async fn fences_rise_whatever_happens_to_the_key() {
     assert_eq!(theirs.fence(&key, &token).await.unwrap(), Some(first), "made once");
 
     lapse(&server, &key).await;
-    let taken = granted(theirs.claim(&key, &request()).await.unwrap());
-    rises(taken.fence.expect("a takeover makes its fence"));
-    assert_eq!(theirs.fence(&key, &taken).await.unwrap(), taken.fence);
+    let successor = granted(theirs.claim(&key, &request()).await.unwrap());
+    rises(successor.fence.expect("a takeover makes its fence"));
+    assert_eq!(theirs.fence(&key, &successor).await.unwrap(), successor.fence);
     assert_eq!(ours.fence(&key, &token).await.unwrap(), None, "not ours any more");
 
-    let _ = theirs.abandon(&key, &taken, TTL).await.unwrap();
-    let taken = granted(ours.claim(&key, &request()).await.unwrap());
-    rises(taken.fence.expect("a fence"));
+    let _ = theirs.abandon(&key, &successor, TTL).await.unwrap();
+    let successor = granted(ours.claim(&key, &request()).await.unwrap());
+    rises(successor.fence.expect("a fence"));
 
-    let _ = ours.release(&key, &taken).await.unwrap();
+    let _ = ours.release(&key, &successor).await.unwrap();
     let token = claim(&theirs, &key).await;
     rises(theirs.fence(&key, &token).await.unwrap().expect("ours"));
 
@@ -241,8 +241,8 @@ async fn a_fence_rises_when_the_server_clock_went_back() {
         .unwrap();
     assert_eq!(ours.fence(&key, &token).await.unwrap(), Some(ahead));
     lapse(&server, &key).await;
-    let taken = granted(theirs.claim(&key, &request()).await.unwrap());
-    assert_eq!(taken.fence, Some(ahead + 1));
+    let successor = granted(theirs.claim(&key, &request()).await.unwrap());
+    assert_eq!(successor.fence, Some(ahead + 1));
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! A TCP proxy that loses requests, replies and connections on demand.
 
+#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a harness that cannot do its work fails the test")]
+
 use std::{
     net::SocketAddr,
     sync::{

@@ -3,6 +3,14 @@
 //! Each server has a free port and a temporary folder of its own and is killed when it is dropped; in a panic its log
 //! is printed first. `REDIS_SERVER` names another binary (`valkey-server`). A missing binary fails the test.
 
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "a harness that cannot do its work fails the test"
+)]
+
 use std::{
     fs,
     net::{Ipv4Addr, TcpListener},

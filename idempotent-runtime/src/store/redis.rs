@@ -181,7 +181,8 @@ impl Shared {
             Value::Nil => Ok(ClaimOutcome::Claimed { token: Token { nonce: request.nonce, fence: None }, attempt: 1 }),
             Value::BulkString(bytes) => match settle(wire::decode(&Bytes::from(bytes))?, request) {
                 Ok(outcome) => Ok(outcome),
-                Err(_) => self.contend(key, request, &record, keep_ms).await,
+                // Boxed, so that a hit does not carry its state.
+                Err(_) => Box::pin(self.contend(key, request, &record, keep_ms)).await,
             },
             _ => Err(unexpected_reply()),
         }
@@ -312,7 +313,7 @@ impl Store for RedisStore {
         Box::pin(async move {
             match self.shared.claim(key, request).await {
                 Err(full) if full.kind() == StoreErrorKind::Full => {
-                    self.shared.claim_when_full(key, request, full).await
+                    Box::pin(self.shared.claim_when_full(key, request, full)).await
                 }
                 answer => answer,
             }
