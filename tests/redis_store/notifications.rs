@@ -109,6 +109,19 @@ async fn the_last_waiter_leaving_ends_the_subscription() {
     wait_for("the unsubscription", async || listeners(&server, &key).await == 0).await;
 }
 
+#[tokio::test]
+async fn a_waiter_who_comes_right_after_the_last_one_left_is_not_lost() {
+    let Fixture { server: _server, ours, theirs } = Fixture::start().await;
+    let key = key("relay");
+    let token = claim(&ours, &key).await;
+    let first = theirs.subscribe(&key).await.unwrap();
+    // Both are told to the subscriptions' task before it runs.
+    drop(first);
+    let mut second = theirs.subscribe(&key).await.unwrap();
+    let _ = ours.complete(&key, &token, &outcome(), TTL).await.unwrap();
+    woken(&mut second).await;
+}
+
 /// Waiters that come and go as fast as they can: whoever has subscribed is woken.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_waiter_who_comes_during_an_unsubscription_is_not_lost() {

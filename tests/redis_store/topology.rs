@@ -9,6 +9,7 @@ use idempotent_runtime::{
 
 use crate::{
     redis_server::{RedisCluster, RedisSentinel, wait_for},
+    server::restricted,
     support::{LEASE, TTL, claim, claim_name, connect, granted, key, outcome, request},
 };
 
@@ -51,7 +52,12 @@ async fn listed(store: &RedisStore) -> HashSet<String> {
 #[tokio::test]
 async fn a_cluster_serves_all_slots_and_survives_a_failover() {
     let mut cluster = RedisCluster::start().await;
-    let (ours, theirs) = (connect(&cluster.url()).await, connect(&cluster.url()).await);
+    // With no more permissions than are documented, on every node.
+    for node in &cluster.nodes {
+        restricted(node, "+scan +cluster|slots +readonly +ping").await;
+    }
+    let url = cluster.url().replace("://", "://app:canary-password@");
+    let (ours, theirs) = (connect(&url).await, connect(&url).await);
     exercise(&ours, &theirs, "slots", 40).await;
     for node in &cluster.nodes[..3] {
         let count: u32 = node.command(&["DBSIZE"]).await;

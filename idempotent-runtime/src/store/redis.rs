@@ -48,8 +48,9 @@
 //!   +setrange +del +pttl +pexpire +time +publish +subscribe +unsubscribe +evalsha +eval
 //! ```
 //!
-//! and `+scan` for listings, `+select` for another database than 0, `+cluster|slots`, `+cluster|nodes`, `+readonly` and `+ping` in a cluster. `INFO` is what `connect` checks
-//! release and eviction policy with; a login without it is refused unless eviction is accepted.
+//! and `+scan` for listings, `+select` for another database than 0, and in a cluster `+cluster|slots`, `+readonly` and
+//! `+ping`. `INFO` is what `connect` checks release and eviction policy with; a login without it is refused unless
+//! eviction is accepted.
 //!
 //! # Connections
 //!
