@@ -28,6 +28,7 @@ async fn charge(store: &Idempotency, order_id: &str, order: &Order) -> Result<Re
 }
 
 /// The same without the attribute.
+#[expect(clippy::unused_async, reason = "as the other one")]
 async fn plain(order_id: &str, order: &Order) -> Result<Receipt, Error> {
     Ok(Receipt::of(order_id, order.amount_cents))
 }
