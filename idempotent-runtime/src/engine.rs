@@ -47,7 +47,7 @@ use crate::{
     key::{self, KeyWriter},
     observe::{Disposition, observe},
     operation::{Abandoned, ErrorPolicy, Operation},
-    record::{Finished, Outcome, Unavailable},
+    record::{Finished, Outcome, RecordKey, Unavailable},
     store::ClaimRequest,
     token::Nonce,
 };
@@ -63,36 +63,40 @@ enum Stage {
     Replay(Finished, std::borrow::Cow<'static, str>),
     /// The store is to be asked.
     Ask(Arc<Context>),
+    /// It cannot be answered otherwise.
+    Refused(Error),
 }
 
 impl<P> Call<P> {
-    /// Hashes and encodes. Nothing is claimed yet, nothing is waited for.
+    /// Hashes and encodes, and looks at what is at hand. Nothing is claimed yet, nothing is waited for.
     pub(crate) fn new(
-        handle: &Idempotency,
+        handle: Result<&Idempotency, Error>,
         operation: Operation<P>,
         fingerprint: Result<Fingerprint, ArgumentsError>,
         key: impl FnOnce(&mut KeyWriter, &Fingerprint) -> Result<(), KeyError>,
-    ) -> Result<Self, Error> {
-        let prepared = prepare(handle, &operation, fingerprint, key);
-        let (key, fingerprint) = prepared.inspect_err(|error| refuse(&operation.name, error))?;
+    ) -> Self {
         let Operation { name, ttl, lease, wait, abandoned, errors } = operation;
-        let stage = match handle.inner.store.peek(&key) {
-            Some(finished) if finished.fingerprint != fingerprint => {
-                refuse(&name, &Error::Mismatch);
-                return Err(Error::Mismatch);
-            }
-            Some(finished) => Stage::Replay(finished, name),
-            None => {
-                let take_over = match abandoned {
-                    Abandoned::Rerun => true,
-                    Abandoned::Refuse => false,
-                };
-                let request = ClaimRequest { fingerprint, nonce: Nonce::random(), lease, ttl, take_over };
-                let handle = handle.clone();
-                Stage::Ask(Arc::new(Context { handle, key, request, wait, flight: Flight::new() }))
-            }
+        let take_over = match abandoned {
+            Abandoned::Rerun => true,
+            Abandoned::Refuse => false,
         };
-        Ok(Self { stage, errors })
+        let stage = prepare(handle, &name, fingerprint, key).and_then(|(handle, key, fingerprint)| {
+            check_durations(lease, ttl)?;
+            match handle.inner.store.peek(&key) {
+                Some(finished) if finished.fingerprint != fingerprint => Err(Error::Mismatch),
+                Some(finished) => Ok(Stage::Replay(finished, name.clone())),
+                None => {
+                    let request = ClaimRequest { fingerprint, nonce: Nonce::random(), lease, ttl, take_over };
+                    let handle = handle.clone();
+                    Ok(Stage::Ask(Arc::new(Context { handle, key, request, wait, flight: Flight::new() })))
+                }
+            }
+        });
+        let stage = stage.unwrap_or_else(|error| {
+            refuse(&name, &error);
+            Stage::Refused(error)
+        });
+        Self { stage, errors }
     }
 
     /// Answers the call. The body is polled only if it is this call's to run.
@@ -103,13 +107,12 @@ impl<P> Call<P> {
         E: From<Error>,
         P: ErrorPolicy<E>,
     {
-        let errors = self.errors;
-        match admit(self.stage).await? {
-            Admitted::Replay(finished) => replay(&errors, finished),
-            Admitted::Run(mut run, context) => match run.drive(body).await {
-                Some(output) => conclude(run, context, errors, output).await,
-                None => Err(late(run, &context).into()),
-            },
+        let Self { stage, errors } = self;
+        match stage {
+            Stage::Replay(finished, operation) => replay(&errors, &operation, finished, Disposition::Replayed),
+            Stage::Refused(error) => Err(error.into()),
+            // Boxed: it is large, and would be part of the caller's future beside the body.
+            Stage::Ask(context) => Box::pin(ask(context, errors, body)).await,
         }
     }
 
@@ -121,10 +124,19 @@ impl<P> Call<P> {
         E: From<Error> + Send + 'static,
         P: ErrorPolicy<E>,
     {
-        let errors = self.errors;
-        let (mut run, context) = match admit(self.stage).await? {
-            Admitted::Replay(finished) => return replay(&errors, finished),
-            Admitted::Run(run, context) => (run, context),
+        let Self { stage, errors } = self;
+        let context = match stage {
+            Stage::Replay(finished, operation) => {
+                return replay(&errors, &operation, finished, Disposition::Replayed);
+            }
+            Stage::Refused(error) => return Err(error.into()),
+            Stage::Ask(context) => context,
+        };
+        let mut run = match Box::pin(admit(&context)).await? {
+            Entry::Replay(finished, disposition) => {
+                return replay(&errors, context.key.operation(), finished, disposition);
+            }
+            Entry::Run(run) => run,
         };
         let attempt = run.attempt();
         let task = async move {
@@ -147,17 +159,16 @@ impl<P> Call<P> {
     }
 }
 
-fn prepare<P>(
-    handle: &Idempotency,
-    operation: &Operation<P>,
+fn prepare<'h>(
+    handle: Result<&'h Idempotency, Error>,
+    operation: &str,
     fingerprint: Result<Fingerprint, ArgumentsError>,
     key: impl FnOnce(&mut KeyWriter, &Fingerprint) -> Result<(), KeyError>,
-) -> Result<(crate::record::RecordKey, Fingerprint), Error> {
-    check_durations(operation.lease, operation.ttl)?;
-    let fingerprint = fingerprint?;
+) -> Result<(&'h Idempotency, RecordKey, Fingerprint), Error> {
+    let (handle, fingerprint) = (handle?, fingerprint?);
     let max = handle.inner.limits.max_key_len;
-    let key = key::record_key(&operation.name, max, |writer| key(writer, &fingerprint))?;
-    Ok((key, fingerprint))
+    let key = key::record_key(operation, max, |writer| key(writer, &fingerprint))?;
+    Ok((handle, key, fingerprint))
 }
 
 /// A hundred years: more is a mistake, and would overflow some store's clock.
@@ -186,31 +197,25 @@ fn answer(operation: &str, disposition: Disposition) {
     events::answered(operation, disposition);
 }
 
-enum Admitted {
-    Replay(Finished),
-    Run(Run, Arc<Context>),
+/// Answers a call that the store has to be asked about.
+async fn ask<T, E, P, F>(context: Arc<Context>, errors: P, body: Pin<&mut F>) -> Result<T, E>
+where
+    F: Future<Output = Result<T, E>>,
+    T: Serialize + DeserializeOwned,
+    E: From<Error>,
+    P: ErrorPolicy<E>,
+{
+    match admit(&context).await? {
+        Entry::Replay(finished, disposition) => replay(&errors, context.key.operation(), finished, disposition),
+        Entry::Run(mut run) => match run.drive(body).await {
+            Some(output) => conclude(run, context, errors, output).await,
+            None => Err(late(run, &context).into()),
+        },
+    }
 }
 
-async fn admit(stage: Stage) -> Result<Admitted, Error> {
-    let context = match stage {
-        Stage::Replay(finished, name) => {
-            answer(&name, Disposition::Replayed);
-            return Ok(Admitted::Replay(finished));
-        }
-        Stage::Ask(context) => context,
-    };
-    let operation = context.key.operation();
-    match Box::pin(enter(Arc::clone(&context))).await {
-        Ok(Entry::Replay(finished, disposition)) => {
-            answer(operation, disposition);
-            Ok(Admitted::Replay(finished))
-        }
-        Ok(Entry::Run(run)) => Ok(Admitted::Run(run, context)),
-        Err(error) => {
-            refuse(operation, &error);
-            Err(error)
-        }
-    }
+async fn admit(context: &Arc<Context>) -> Result<Entry, Error> {
+    enter(Arc::clone(context)).await.inspect_err(|error| refuse(context.key.operation(), error))
 }
 
 fn late(run: Run, context: &Context) -> Error {
@@ -220,16 +225,26 @@ fn late(run: Run, context: &Context) -> Error {
 }
 
 /// What an earlier run came to, as the function returns it.
-fn replay<T, E, P>(errors: &P, finished: Finished) -> Result<T, E>
+fn replay<T, E, P>(errors: &P, operation: &str, finished: Finished, disposition: Disposition) -> Result<T, E>
 where
     T: DeserializeOwned,
     E: From<Error>,
     P: ErrorPolicy<E>,
 {
-    match finished.outcome {
-        Outcome::Ok(bytes) => Ok(codec::decode(&bytes)?),
-        Outcome::Err(bytes) => Err(errors.decode(&bytes)?),
-        Outcome::Unavailable(why) => Err(Error::ResultUnavailable(why).into()),
+    let replayed = match finished.outcome {
+        Outcome::Ok(bytes) => codec::decode(&bytes).map(Ok),
+        Outcome::Err(bytes) => errors.decode(&bytes).map(Err),
+        Outcome::Unavailable(why) => Err(Error::ResultUnavailable(why)),
+    };
+    match replayed {
+        Ok(result) => {
+            answer(operation, disposition);
+            result
+        }
+        Err(error) => {
+            refuse(operation, &error);
+            Err(error.into())
+        }
     }
 }
 
@@ -245,9 +260,9 @@ where
         Err(error) if errors.keeps(error) => Some(encode(|| errors.encode(error)).map(Outcome::Err)),
         Err(_) => None,
     };
-    match record(run, context, encoded).await? {
+    match record(run, &context, encoded).await? {
         None => output,
-        Some(finished) => replay(&errors, finished),
+        Some(finished) => replay(&errors, context.key.operation(), finished, Disposition::Waited),
     }
 }
 
@@ -262,7 +277,7 @@ fn encode(encode: impl FnOnce() -> Result<Vec<u8>, codec::NotFaithful>) -> Resul
 /// Ends the run with what is to be kept of it; `Some` is the result of another run to answer with.
 async fn record(
     run: Run,
-    context: Arc<Context>,
+    context: &Context,
     encoded: Option<Result<Outcome, Unavailable>>,
 ) -> Result<Option<Finished>, Error> {
     let operation = context.key.operation();
@@ -289,10 +304,7 @@ async fn record(
             answer(operation, disposition);
             Ok(None)
         }
-        Ended::Superseded(finished) => {
-            answer(operation, Disposition::Waited);
-            Ok(Some(finished))
-        }
+        Ended::Superseded(finished) => Ok(Some(finished)),
         Ended::Lost => {
             refuse(operation, &Error::ClaimLost);
             Err(Error::ClaimLost)

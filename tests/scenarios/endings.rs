@@ -5,6 +5,8 @@ use idempotent_runtime::{
     testing::{Fault, Gate, Method},
 };
 
+use idempotent_tests::redis_server::wait_for;
+
 use crate::{
     scenarios,
     support::{Backend, Effects, Failure, poll_once, record_key, redis_key},
@@ -299,6 +301,7 @@ async fn s11_a_killed_server_is_no_run(mut backend: Backend) {
     }
     assert_eq!(effects.count(), 1);
     backend.server_mut().restart().await;
+    wait_for("the store to try again", async || caller.idempotency.list(None, None, 1).await.is_ok()).await;
     assert_eq!(released(&caller.idempotency, &effects, 1, Ok(3)).await.expect("a result"), 1);
     assert_eq!(released(&caller.idempotency, &effects, 2, Ok(3)).await.expect("a result"), 3);
     assert_eq!(effects.count(), 2);
