@@ -16,6 +16,7 @@ use crate::{
 scenarios! {
     s07_two_calls_on_an_empty_store_run_once,
     s07_two_callers_of_one_orphan_run_once,
+    s07_a_caller_that_nobody_polls_does_not_hold_up_the_others,
     s08_a_thousand_callers_on_one_handle_run_once_and_claim_once,
     s08_a_thousand_callers_on_many_handles_run_once,
 }
@@ -31,6 +32,12 @@ async fn charge(handle: Idempotency, effects: Effects, order: &str) -> Result<u6
     for _ in 0..10 {
         tokio::task::yield_now().await;
     }
+    Ok(effects.happen())
+}
+
+/// The same, for those who do not wait.
+#[idempotent(key = order, name = "races.charge", wait = "0s", store = handle, skip(handle, effects))]
+async fn charge_now(handle: Idempotency, effects: Effects, order: &str) -> Result<u64, Error> {
     Ok(effects.happen())
 }
 
@@ -89,6 +96,22 @@ async fn s07_two_callers_of_one_orphan_run_once(backend: Backend) {
         assert_eq!(runs(&[ours.1, theirs.1]), 1);
         run.abort();
     }
+}
+
+async fn s07_a_caller_that_nobody_polls_does_not_hold_up_the_others(backend: Backend) {
+    let caller = backend.caller().await;
+    let effects = Effects::new();
+    // It leads its duplicates, and stops before the store has its claim.
+    let gate = Gate::new();
+    caller.store.next(Method::Claim, [Fault::HoldBefore(gate.clone())]);
+    let mut asleep = Box::pin(charge(caller.idempotency.clone(), effects.clone(), "order-7"));
+    assert!(poll_once(asleep.as_mut()).is_pending());
+
+    let (answer, disposition) = observe(charge_now(caller.idempotency.clone(), effects.clone(), "order-7")).await;
+    assert_eq!((answer.expect("a result"), disposition), (1, Disposition::Executed));
+    gate.open();
+    assert_eq!(asleep.await.expect("a result"), 1);
+    assert_eq!(effects.count(), 1);
 }
 
 async fn s07_two_processes_and_one_orphan_run_once(backend: Backend) {
