@@ -27,6 +27,9 @@ use crate::{
 /// How often a claim that was answered too late is made anew.
 const LATE_CLAIMS: u32 = 3;
 
+/// How long a duplicate waits at least for a leader that asks the store, whatever its own `wait`.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
+
 /// What a call is to do.
 pub(crate) enum Entry {
     /// Answer with what an earlier run came to.
@@ -46,19 +49,30 @@ pub(super) async fn enter(context: Arc<Context>) -> Result<Entry, Error> {
         match context.handle.inner.flights.join(&context) {
             Joined::Lead(leadership) => return lead(&context, leadership, waiting).await,
             Joined::Apart => return lead(&context, Lead::apart(), waiting).await,
-            Joined::Follow(leader) => {
-                if let Some(answer) = follow(&leader, &mut waiting).await? {
-                    return Ok(answer);
-                }
-            }
+            Joined::Follow(leader) => match follow(&leader, &mut waiting).await? {
+                Followed::To(answer) => return Ok(answer),
+                Followed::Nowhere => {}
+                Followed::Asleep => return lead(&context, Lead::apart(), waiting).await,
+            },
         }
     }
 }
 
-/// Waits for a leader in this process; `None` when this call should see for itself.
-async fn follow(leader: &Context, waiting: &mut Waiting) -> Result<Option<Entry>, Error> {
+/// What became of following a leader in this process.
+enum Followed {
+    /// It has the answer.
+    To(Entry),
+    /// It left without one: the next may lead.
+    Nowhere,
+    /// It does not get the store's answer, since the store hangs, or since nobody polls it: each for itself.
+    Asleep,
+}
+
+async fn follow(leader: &Context, waiting: &mut Waiting) -> Result<Followed, Error> {
     waiting.begin()?;
-    let asked = leader.flight.phase_when(|phase| !matches!(phase, Phase::Claiming)).await;
+    let asked = leader.flight.phase_when(|phase| !matches!(phase, Phase::Claiming));
+    let patience = waiting.deadline.max(Instant::now() + ANSWERED_WITHIN);
+    let Ok(asked) = tokio::time::timeout_at(patience, asked).await else { return Ok(Followed::Asleep) };
     let phase = if let Phase::Running { .. } = asked {
         let over = leader.flight.phase_when(|phase| matches!(phase, Phase::Over(_)));
         match tokio::time::timeout_at(waiting.deadline, over).await {
@@ -71,12 +85,12 @@ async fn follow(leader: &Context, waiting: &mut Waiting) -> Result<Option<Entry>
     match phase {
         Phase::Over(End::Done { finished, waited }) => {
             let disposition = if waited { Disposition::Waited } else { Disposition::Replayed };
-            Ok(Some(Entry::Replay(finished, disposition)))
+            Ok(Followed::To(Entry::Replay(finished, disposition)))
         }
         Phase::Over(End::Failed(error)) => Err(error),
         Phase::Running { until } => Err(in_flight(until)),
         Phase::Over(End::Busy { until }) if waiting.is_over() => Err(in_flight(until)),
-        Phase::Over(End::Busy { .. } | End::Vacant) | Phase::Claiming => Ok(None),
+        Phase::Over(End::Busy { .. } | End::Vacant) | Phase::Claiming => Ok(Followed::Nowhere),
     }
 }
 

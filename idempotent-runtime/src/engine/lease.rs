@@ -46,6 +46,12 @@ impl Claim {
         self.held().until
     }
 
+    /// Until when the claim may be ours: what others are told.
+    pub(super) fn lease_end(&self) -> Instant {
+        let lease = self.context.request.lease;
+        self.until() + (lease - trusted(lease))
+    }
+
     /// Whether the store said that it is not ours any more.
     pub(super) fn is_lost(&self) -> bool {
         self.held().lost
@@ -96,7 +102,7 @@ async fn beat(claim: Arc<Claim>, token: Token) {
         match context.store().renew(&context.key, &token, lease, ttl).await {
             Ok(Transition::Applied) => {
                 claim.held().until = sent + trust;
-                context.flight.extend(sent + trust);
+                context.flight.extend(sent + lease);
                 next = sent + lease / 3;
                 late = false;
                 backoff = Backoff::new(lease / 30, lease / 6);

@@ -55,7 +55,7 @@ pub(crate) enum Ended {
 
 impl Run {
     pub(super) fn start(claim: Claim, lead: Lead) -> Self {
-        lead.running(claim.until());
+        lead.running(claim.lease_end());
         Self { held: Some((Arc::new(claim), lead)), heart: None }
     }
 
