@@ -256,7 +256,7 @@ impl Charges for World {
     #[tracing::instrument(skip(self))]
     #[idempotent(name = "attribute.traced", store = self.idempotency)]
     async fn traced(&self, id: u8) -> Result<u32, Error> {
-        Ok(self.run())
+        Ok(self.run() + u32::from(id) - 1)
     }
 }
 
@@ -288,7 +288,7 @@ async fn conditional_arguments_are_hashed_where_they_are() {
     #[idempotent(store = world.idempotency, skip(world))]
     async fn conditional(
         world: &World,
-        #[cfg(all())] present: u8,
+        #[cfg(not(any()))] present: u8,
         #[cfg(any())] absent: NoSuchType,
         last: u8,
     ) -> Result<u32, Error> {
