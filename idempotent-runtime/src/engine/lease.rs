@@ -49,7 +49,7 @@ impl Claim {
     /// Until when the claim may be ours: what others are told.
     pub(super) fn lease_end(&self) -> Instant {
         let lease = self.context.request.lease;
-        self.until() + (lease - trusted(lease))
+        self.until() + lease.saturating_sub(trusted(lease))
     }
 
     /// Whether the store said that it is not ours any more.
