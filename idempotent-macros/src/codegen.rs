@@ -104,7 +104,7 @@ impl Generator<'_> {
             self.at_output("run", quote_spanned!(Span::mixed_site()=> (__idempotent_call, __idempotent_body).await));
         quote_spanned! {Span::mixed_site()=>
             #claim
-            let __idempotent_body = ::core::pin::pin!(async move { #hint #body });
+            let __idempotent_body = ::core::pin::pin!(::core::option::Option::Some(async move { #hint #body }));
             #run
         }
     }

@@ -19,6 +19,7 @@ mod lease;
 mod run;
 
 use std::{
+    borrow::Cow,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -28,6 +29,7 @@ use std::{
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::runtime::Handle;
 use tracing::Instrument;
 
 use self::{
@@ -60,7 +62,7 @@ pub(crate) struct Call<P> {
 
 enum Stage {
     /// The store had the result at hand.
-    Replay(Finished, std::borrow::Cow<'static, str>),
+    Replay(Finished, Cow<'static, str>),
     /// The store is to be asked.
     Ask(Arc<Context>),
 }
@@ -96,7 +98,7 @@ impl<P> Call<P> {
     }
 
     /// Answers the call. The body is polled only if it is this call's to run.
-    pub(crate) async fn run<T, E, F>(self, body: Pin<&mut F>) -> Result<T, E>
+    pub(crate) async fn run<T, E, F>(self, body: Pin<&mut Option<F>>) -> Result<T, E>
     where
         F: Future<Output = Result<T, E>>,
         T: Serialize + DeserializeOwned,
@@ -105,7 +107,7 @@ impl<P> Call<P> {
     {
         let errors = self.errors;
         match admit(self.stage).await? {
-            Admitted::Replay(finished) => replay(&errors, finished),
+            Admitted::Replay(answer) => answer.replay(&errors),
             Admitted::Run(mut run, context) => match run.drive(body).await {
                 Some(output) => conclude(run, context, errors, output).await,
                 None => Err(late(run, &context).into()),
@@ -122,18 +124,20 @@ impl<P> Call<P> {
         P: ErrorPolicy<E>,
     {
         let errors = self.errors;
+        // Before anything is claimed: it panics where there is none.
+        let runtime = Handle::current();
         let (mut run, context) = match admit(self.stage).await? {
-            Admitted::Replay(finished) => return replay(&errors, finished),
+            Admitted::Replay(answer) => return answer.replay(&errors),
             Admitted::Run(run, context) => (run, context),
         };
         let attempt = run.attempt();
         let task = async move {
-            match run.drive(std::pin::pin!(body)).await {
+            match run.drive(std::pin::pin!(Some(body))).await {
                 Some(output) => observe(conclude(run, context, errors, output)).await,
                 None => (Err(late(run, &context).into()), Disposition::Refused),
             }
         };
-        match tokio::spawn(task.in_current_span()).await {
+        match runtime.spawn(task.in_current_span()).await {
             Ok((answer, disposition)) => {
                 Scope::note(disposition);
                 answer
@@ -161,7 +165,7 @@ fn prepare<P>(
 }
 
 /// A hundred years: more is a mistake, and would overflow some store's clock.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+pub(crate) const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 const fn check_durations(lease: Duration, ttl: Duration) -> Result<(), ConfigError> {
     if lease.as_millis() < 10 {
@@ -187,23 +191,54 @@ fn answer(operation: &str, disposition: Disposition) {
 }
 
 enum Admitted {
-    Replay(Finished),
+    Replay(Answer),
     Run(Run, Arc<Context>),
+}
+
+/// The result of an earlier run, and how this call came to it.
+struct Answer {
+    operation: Cow<'static, str>,
+    finished: Finished,
+    disposition: Disposition,
+}
+
+impl Answer {
+    /// The result as the function returns it. One that cannot be returned is a refusal.
+    fn replay<T, E, P>(self, errors: &P) -> Result<T, E>
+    where
+        T: DeserializeOwned,
+        E: From<Error>,
+        P: ErrorPolicy<E>,
+    {
+        let output = match self.finished.outcome {
+            Outcome::Ok(bytes) => codec::decode(&bytes).map(Ok),
+            Outcome::Err(bytes) => errors.decode(&bytes).map(Err),
+            Outcome::Unavailable(why) => Err(Error::ResultUnavailable(why)),
+        };
+        match output {
+            Ok(output) => {
+                answer(&self.operation, self.disposition);
+                output
+            }
+            Err(error) => {
+                refuse(&self.operation, &error);
+                Err(error.into())
+            }
+        }
+    }
 }
 
 async fn admit(stage: Stage) -> Result<Admitted, Error> {
     let context = match stage {
-        Stage::Replay(finished, name) => {
-            answer(&name, Disposition::Replayed);
-            return Ok(Admitted::Replay(finished));
+        Stage::Replay(finished, operation) => {
+            return Ok(Admitted::Replay(Answer { operation, finished, disposition: Disposition::Replayed }));
         }
         Stage::Ask(context) => context,
     };
     let operation = context.key.operation();
     match Box::pin(enter(Arc::clone(&context))).await {
         Ok(Entry::Replay(finished, disposition)) => {
-            answer(operation, disposition);
-            Ok(Admitted::Replay(finished))
+            Ok(Admitted::Replay(Answer { operation: operation.to_owned().into(), finished, disposition }))
         }
         Ok(Entry::Run(run)) => Ok(Admitted::Run(run, context)),
         Err(error) => {
@@ -217,20 +252,6 @@ fn late(run: Run, context: &Context) -> Error {
     let error = run.give_back();
     refuse(context.key.operation(), &error);
     error
-}
-
-/// What an earlier run came to, as the function returns it.
-fn replay<T, E, P>(errors: &P, finished: Finished) -> Result<T, E>
-where
-    T: DeserializeOwned,
-    E: From<Error>,
-    P: ErrorPolicy<E>,
-{
-    match finished.outcome {
-        Outcome::Ok(bytes) => Ok(codec::decode(&bytes)?),
-        Outcome::Err(bytes) => Err(errors.decode(&bytes)?),
-        Outcome::Unavailable(why) => Err(Error::ResultUnavailable(why).into()),
-    }
 }
 
 /// Records what the body returned, and answers with it or with what superseded it.
@@ -247,7 +268,7 @@ where
     };
     match record(run, context, encoded).await? {
         None => output,
-        Some(finished) => replay(&errors, finished),
+        Some(answer) => answer.replay(&errors),
     }
 }
 
@@ -264,7 +285,7 @@ async fn record(
     run: Run,
     context: Arc<Context>,
     encoded: Option<Result<Outcome, Unavailable>>,
-) -> Result<Option<Finished>, Error> {
+) -> Result<Option<Answer>, Error> {
     let operation = context.key.operation();
     let attempt = run.attempt();
     let disposition = match attempt {
@@ -290,8 +311,8 @@ async fn record(
             Ok(None)
         }
         Ended::Superseded(finished) => {
-            answer(operation, Disposition::Waited);
-            Ok(Some(finished))
+            let operation = operation.to_owned().into();
+            Ok(Some(Answer { operation, finished, disposition: Disposition::Waited }))
         }
         Ended::Lost => {
             refuse(operation, &Error::ClaimLost);

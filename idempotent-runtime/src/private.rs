@@ -115,7 +115,11 @@ pub fn fail<R: Outcome<P>, P>(failed: Failed<P>) -> R {
 }
 
 /// Runs the body, or answers for it.
-pub fn run<R: Outcome<P>, P, F: Future<Output = R>>(call: Call<P>, body: Pin<&mut F>) -> impl Future<Output = R> {
+pub fn run<R, P, F>(call: Call<P>, body: Pin<&mut Option<F>>) -> impl Future<Output = R>
+where
+    R: Outcome<P>,
+    F: Future<Output = R>,
+{
     R::run(call, body)
 }
 
@@ -153,7 +157,7 @@ pub trait Outcome<P>: Sized {
     /// The result of a call that could not be claimed.
     fn failed(error: Error) -> Self;
     /// Runs the body, or answers for it.
-    fn run<F: Future<Output = Self>>(call: Call<P>, body: Pin<&mut F>) -> impl Future<Output = Self>;
+    fn run<F: Future<Output = Self>>(call: Call<P>, body: Pin<&mut Option<F>>) -> impl Future<Output = Self>;
 }
 
 impl<T: Stored, E: CarriesErrors, P: Fits<E>> Outcome<P> for Result<T, E> {
@@ -161,7 +165,7 @@ impl<T: Stored, E: CarriesErrors, P: Fits<E>> Outcome<P> for Result<T, E> {
         Err(E::from(error))
     }
 
-    fn run<F: Future<Output = Self>>(call: Call<P>, body: Pin<&mut F>) -> impl Future<Output = Self> {
+    fn run<F: Future<Output = Self>>(call: Call<P>, body: Pin<&mut Option<F>>) -> impl Future<Output = Self> {
         call.0.run(body)
     }
 }
