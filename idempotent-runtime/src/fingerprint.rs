@@ -2,9 +2,9 @@
 
 mod buffer;
 mod encoder;
-mod order;
 #[cfg(test)]
 pub(crate) mod model;
+mod order;
 mod serializer;
 mod set;
 mod sha256;

@@ -74,8 +74,7 @@ impl<const N: usize> Table<N> {
             times.get(ROUNDS / 2).copied().unwrap_or(f64::NAN)
         });
         let baseline = medians.first().copied().unwrap_or(f64::NAN);
-        let columns: String =
-            medians.iter().map(|time| format!(" {time:.0} ns | {:.2} |", time / baseline)).collect();
+        let columns: String = medians.iter().map(|time| format!(" {time:.0} ns | {:.2} |", time / baseline)).collect();
         debug_assert_eq!(self.names.len(), medians.len());
         println!("| {bytes} |{columns}");
     }
