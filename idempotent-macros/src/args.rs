@@ -1,13 +1,13 @@
 //! What stands in the attribute's parentheses: grammar only, the rules are in `validate`.
 
-use proc_macro2::{Delimiter, TokenTree};
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use syn::{
     Expr, ExprLit, Ident, Lit, LitStr, Path, Token, ext::IdentExt as _, parse::ParseStream, parse::Parser as _,
     punctuated::Punctuated,
 };
 
 use crate::{
-    diagnostics::{Errors, alternatives, error_at, nearest, typed},
+    diagnostics::{Errors, error_at, listed, nearest, typed},
     duration,
 };
 
@@ -58,7 +58,7 @@ pub(crate) enum OnAbandoned {
 
 impl Options {
     /// Parses all options that can be parsed, and reports the others.
-    pub(crate) fn parse(args: proc_macro2::TokenStream, errors: &mut Errors) -> Self {
+    pub(crate) fn parse(args: TokenStream, errors: &mut Errors) -> Self {
         let mut options = Self::default();
         let parsed = (|input: ParseStream<'_>| {
             while !input.is_empty() {
@@ -134,7 +134,7 @@ fn unknown(name: &Ident) -> syn::Error {
     let option = name.to_string();
     let help = match nearest(&option, NAMES) {
         Some(meant) => format!("did you mean `{meant}`?"),
-        None => format!("the options are {}", alternatives(&NAMES)),
+        None => format!("the options are {}", listed(&NAMES)),
     };
     error_at(name, format!("unknown option `{option}`"), help)
 }
@@ -211,17 +211,29 @@ fn operation_name(input: ParseStream<'_>, name: &Ident) -> syn::Result<LitStr> {
 fn skip(input: ParseStream<'_>, name: &Ident) -> syn::Result<Vec<Ident>> {
     let arguments = match input.fork().parse() {
         Ok(TokenTree::Group(group)) if group.delimiter() == Delimiter::Parenthesis => group,
-        _ => return Err(error_at(name, "`skip` lists arguments in parentheses", "`skip(db)`")),
+        _ => {
+            let rest: TokenStream = input.fork().parse()?;
+            return Err(error_at(name, "`skip` lists arguments in parentheses", skip_of(rest)));
+        }
     };
     input.parse::<TokenTree>()?;
-    let names =
-        (|input: ParseStream<'_>| Punctuated::<Ident, Token![,]>::parse_terminated_with(input, Ident::parse_any))
-            .parse2(arguments.stream())
-            .map_err(|error| error_at(SpanOf(error.span()), "`skip` takes the names of arguments", "`skip(db)`"))?;
-    if names.is_empty() {
+    if arguments.stream().is_empty() {
         return Err(error_at(name, "`skip()` skips nothing", "name an argument, as in `skip(db)`, or remove it"));
     }
-    Ok(names.into_iter().collect())
+    let parser = |input: ParseStream<'_>| Punctuated::<_, Token![,]>::parse_terminated_with(input, Ident::parse_any);
+    match parser.parse2(arguments.stream()) {
+        Ok(names) => Ok(names.into_iter().collect()),
+        Err(_) => Err(error_at(&arguments, "`skip` takes the names of arguments", skip_of(arguments.stream()))),
+    }
+}
+
+/// The `skip` that was probably meant.
+fn skip_of(tokens: TokenStream) -> String {
+    let name = tokens.into_iter().find_map(|token| match token {
+        TokenTree::Ident(name) => Some(name.to_string()),
+        _ => None,
+    });
+    format!("`skip({})`", name.as_deref().unwrap_or("db"))
 }
 
 fn on_error(expr: Expr) -> syn::Result<OnError> {
@@ -263,15 +275,6 @@ fn krate(input: ParseStream<'_>, name: &Ident) -> syn::Result<Path> {
         return Err(error_at(&literal, "`crate` is a path, not a string", format!("`crate = {}`", literal.value())));
     }
     input.call(Path::parse_mod_style)
-}
-
-/// Something to underline that is only a place.
-struct SpanOf(proc_macro2::Span);
-
-impl quote::ToTokens for SpanOf {
-    fn to_tokens(&self, tokens: &mut proc_macro2::TokenStream) {
-        tokens.extend([TokenTree::from(Ident::new("_place", self.0))]);
-    }
 }
 
 #[cfg(test)]

@@ -2,11 +2,11 @@
 
 use proc_macro2::{Delimiter, Group, Ident, Spacing, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
-use syn::{Expr, spanned::Spanned as _};
+use syn::{Expr, LitStr, Type, spanned::Spanned as _};
 
 use crate::{
     args::{OnAbandoned, OnError, Options, Time, ungrouped},
-    function::Function,
+    function::{Boxed, Function},
     validate::{Hashed, KeyPlan, Plan, TemplatePiece},
 };
 
@@ -29,20 +29,18 @@ struct Generator<'a> {
 ///
 /// ```text
 /// async fn charge(order_id: &str, amount: u64) -> Result<Receipt, Error> {
-///     let call = match {
-///         let mut arguments = ::idempotent_runtime::__private::Arguments::new(2);
-///         arguments.argument("amount", &amount);
-///         arguments.argument("order_id", &order_id);
-///         ::idempotent_runtime::__private::call(None, operation("module::charge").ttl(…), arguments, &order_id)
-///     } {
-///         Ok(call) => call,
-///         Err(error) => return ::idempotent_runtime::__private::fail(error),
+///     use ::idempotent_runtime::__private as runtime;
+///     let call = {
+///         let mut arguments = runtime::Arguments::new(2);
+///         runtime::argument(&mut arguments, "amount", &amount);
+///         runtime::argument(&mut arguments, "order_id", &order_id);
+///         runtime::call(None, runtime::operation("module::charge").ttl(…), arguments, &order_id)
 ///     };
-///     let body = pin!(async move {
+///     let body = pin!(Some(async move {
 ///         if let Some(never) = None::<Result<Receipt, Error>> { return never; }
 ///         BODY
-///     });
-///     ::idempotent_runtime::__private::run(call, body).await
+///     }));
+///     runtime::run(call, body).await
 /// }
 /// ```
 pub(crate) fn generate(options: &Options, function: &Function, plan: &Plan<'_>) -> TokenStream {
@@ -55,53 +53,53 @@ pub(crate) fn generate(options: &Options, function: &Function, plan: &Plan<'_>) 
     let code = match &function.boxed {
         None => {
             let (attributes, block) = split_inner_attributes(body);
-            let run = generator.run(&block.into_token_stream());
+            let run = generator.run(&block);
             quote!(#attributes #run)
         }
         Some(boxed) => {
             let run = generator.run(&boxed.body);
-            let (before, pin, inner) = (&boxed.before, &boxed.pin, &boxed.inner);
-            quote_spanned!(Span::mixed_site()=> #before #pin(async move { #inner #run }))
+            let Boxed { before, pin, keywords, inner, .. } = boxed;
+            let block = braced(quote!(#inner #run), boxed.braces);
+            quote_spanned!(Span::mixed_site()=> #before #pin(#keywords #block))
         }
     };
-    let mut braces = Group::new(Delimiter::Brace, code);
-    braces.set_span(body.span());
     let mut item = function.head.clone();
-    item.extend([TokenTree::from(braces)]);
+    item.extend([TokenTree::from(braced(code, body.span()))]);
     item
 }
 
 impl Generator<'_> {
     /// The claim, and the body behind it.
-    fn run(&self, body: &TokenStream) -> TokenStream {
+    fn run(&self, body: &Group) -> TokenStream {
         let (output, claim) = (&self.output, self.claim());
-        let fail = self.at_output("fail", quote_spanned!(Span::mixed_site()=> (__idempotent_error)));
+        let body = block(body);
         let hint = quote_spanned! {Span::mixed_site()=>
             // The result's type, before the body is looked at: an `async` block has no other place for it.
             if let ::core::option::Option::Some(__idempotent_never) = ::core::option::Option::None::<#output> {
                 return __idempotent_never;
             }
         };
+        let allow = self.uses_underscore().then(allow_underscore);
+        let krate = &self.krate;
         let claim = quote_spanned! {Span::mixed_site()=>
-            let __idempotent_call = match #claim {
-                ::core::result::Result::Ok(__idempotent_call) => __idempotent_call,
-                ::core::result::Result::Err(__idempotent_error) => return #fail,
-            };
+            use #krate::__private as __idempotent;
+            #allow
+            let __idempotent_call = #claim;
         };
         if self.options.detach {
             let keep = self.keep_arguments();
-            let run = self.at_output(
-                "run_detached",
-                quote_spanned!(Span::mixed_site()=> (__idempotent_call, __idempotent_body).await),
-            );
+            let run = self.at_output(quote_spanned! {Span::mixed_site()=>
+                __idempotent::run_detached(__idempotent_call, __idempotent_body).await
+            });
             return quote_spanned! {Span::mixed_site()=>
                 #claim
                 let __idempotent_body = async move { #keep #hint #body };
                 #run
             };
         }
-        let run =
-            self.at_output("run", quote_spanned!(Span::mixed_site()=> (__idempotent_call, __idempotent_body).await));
+        let run = self.at_output(quote_spanned! {Span::mixed_site()=>
+            __idempotent::run(__idempotent_call, __idempotent_body).await
+        });
         quote_spanned! {Span::mixed_site()=>
             #claim
             let __idempotent_body = ::core::pin::pin!(::core::option::Option::Some(async move { #hint #body }));
@@ -109,43 +107,39 @@ impl Generator<'_> {
         }
     }
 
-    /// A call into the runtime that is underlined at the return type, where its bounds are to be met.
-    fn at_output(&self, name: &str, rest: TokenStream) -> TokenStream {
-        let spans: Vec<Span> = self.output.clone().into_iter().map(|token| token.span()).collect();
-        let first = spans.first().copied().unwrap_or_else(Span::mixed_site);
-        let last = spans.last().copied().unwrap_or_else(Span::mixed_site);
-        let mut path = self.krate.clone();
-        path.extend(quote_spanned!(Span::mixed_site()=> ::__private::));
-        let mut call = located(path, first);
-        call.extend([TokenTree::from(Ident::new(name, Span::mixed_site().located_at(last)))]);
-        call.extend(located(rest, last));
-        call
+    /// A call into the runtime that is underlined at the return type, where its bounds are to be met. It has to be one
+    /// token of it: with more than one place, each bound would be reported at each.
+    fn at_output(&self, call: TokenStream) -> TokenStream {
+        let place = match self.function.output() {
+            Some(Type::Path(path)) => path.path.segments.last().map_or_else(|| path.span(), |last| last.ident.span()),
+            other => other.span(),
+        };
+        located(call, place)
     }
 
     /// Hashes, encodes the key, and asks for the call.
     fn claim(&self) -> TokenStream {
-        let (krate, arguments) = (&self.krate, self.arguments());
+        let arguments = self.arguments();
         let store = match &self.options.store {
             None => quote_spanned!(Span::mixed_site()=> ::core::option::Option::None),
             Some(store) => {
-                let store = self.user(store);
-                quote_spanned!(Span::mixed_site()=> #krate::__private::handle(&(#store)))
+                let store = self.user(by_reference(store));
+                quote_spanned!(Span::mixed_site()=> __idempotent::handle(#store))
             }
         };
         let (call, key) = match &self.plan.key {
             KeyPlan::Hash => ("call_by_hash", TokenStream::new()),
             KeyPlan::Value(expr) => ("call", self.user(by_reference(expr))),
-            KeyPlan::Template(pieces) => ("call_by_template", self.template(pieces)),
+            KeyPlan::Template(literal, pieces) => ("call_by_template", template(literal, pieces)),
         };
         let (call, operation) = (Ident::new(call, Span::mixed_site()), self.operation());
         quote_spanned! {Span::mixed_site()=> {
             #arguments
-            #krate::__private::#call(#store, #operation, __idempotent_arguments, #key)
+            __idempotent::#call(#store, #operation, __idempotent_arguments, #key)
         }}
     }
 
     fn arguments(&self) -> TokenStream {
-        let krate = &self.krate;
         let always = self.plan.hashed.iter().filter(|argument| argument.cfg.is_empty()).count();
         let sometimes = self.plan.hashed.iter().filter(|argument| !argument.cfg.is_empty()).map(|argument| {
             let predicates = argument.cfg.iter().filter_map(|cfg| cfg.meta.require_list().ok()).map(|cfg| &cfg.tokens);
@@ -154,16 +148,18 @@ impl Generator<'_> {
         let mutable = (!self.plan.hashed.is_empty()).then(|| quote_spanned!(Span::mixed_site()=> mut));
         let each = self.plan.hashed.iter().map(|Hashed { name, ident, cfg }| {
             let and = quote_spanned!(Span::mixed_site().located_at(ident.span())=> &);
-            quote_spanned!(Span::mixed_site()=> #(#cfg)* __idempotent_arguments.argument(#name, #and #ident);)
+            quote_spanned! {Span::mixed_site()=>
+                #(#cfg)* __idempotent::argument(&mut __idempotent_arguments, #name, #and #ident);
+            }
         });
         quote_spanned! {Span::mixed_site()=>
-            let #mutable __idempotent_arguments = #krate::__private::Arguments::new(#always #(#sometimes)*);
+            let #mutable __idempotent_arguments = __idempotent::Arguments::new(#always #(#sometimes)*);
             #(#each)*
         }
     }
 
     fn operation(&self) -> TokenStream {
-        let (options, krate, output) = (self.options, &self.krate, &self.output);
+        let (options, output) = (self.options, &self.output);
         let name = if let Some(name) = &options.name {
             name.to_token_stream()
         } else {
@@ -175,17 +171,17 @@ impl Generator<'_> {
         let wait = options.wait.as_ref().map(|wait| self.time("wait", wait));
         let abandoned = match &options.abandoned {
             Some(OnAbandoned::Refuse) => {
-                Some(quote_spanned!(Span::mixed_site()=> .abandoned(#krate::Abandoned::Refuse)))
+                Some(quote_spanned!(Span::mixed_site()=> .abandoned(__idempotent::Abandoned::Refuse)))
             }
             Some(OnAbandoned::Rerun) | None => None,
         };
         let operation =
-            quote_spanned!(Span::mixed_site()=> #krate::__private::operation(#name) #ttl #lease #wait #abandoned);
+            quote_spanned!(Span::mixed_site()=> __idempotent::operation(#name) #ttl #lease #wait #abandoned);
         match &options.errors {
             OnError::Release => operation,
             OnError::Store => quote_spanned!(Span::mixed_site()=> #operation.store_errors()),
             OnError::StoreIf(keep) => quote_spanned! {Span::mixed_site()=>
-                #krate::__private::store_errors_if::<#output>(#operation, #keep)
+                __idempotent::store_errors_if::<#output>(#operation, #keep)
             },
         }
     }
@@ -201,30 +197,27 @@ impl Generator<'_> {
         quote_spanned!(Span::mixed_site()=> .#setter(#time))
     }
 
-    /// `|key| { key.literal("order:")?; hole(key, &order_id) }`
-    fn template(&self, pieces: &[TemplatePiece<'_>]) -> TokenStream {
-        let krate = &self.krate;
-        let writes = pieces.iter().map(|piece| match piece {
-            TemplatePiece::Text(text) => quote_spanned!(Span::mixed_site()=> __idempotent_key.literal(#text)),
-            TemplatePiece::Hole(ident) => {
-                quote_spanned!(Span::mixed_site()=> #krate::__private::hole(__idempotent_key, &#ident))
-            }
-        });
-        let mut code = TokenStream::new();
-        for write in writes {
-            let next = if code.is_empty() { write } else { quote_spanned!(Span::mixed_site()=> ?; #write) };
-            code.extend(next);
-        }
-        quote_spanned!(Span::mixed_site()=> |__idempotent_key| { #code })
-    }
-
     /// A detached body owns all arguments, as the function does: a guard that it never names is held until it ends.
     fn keep_arguments(&self) -> TokenStream {
+        let allow = allow_underscore();
         let arguments = self.function.arguments.iter().flat_map(|argument| {
             let cfg = &argument.cfg;
-            argument.names.iter().map(move |ident| quote_spanned!(Span::mixed_site()=> #(#cfg)* let _ = &#ident;))
+            argument.names.iter().map(move |ident| (ident, cfg))
         });
-        arguments.collect()
+        arguments.map(|(ident, cfg)| quote_spanned!(Span::mixed_site()=> #(#cfg)* #allow let _ = &#ident;)).collect()
+    }
+
+    fn uses_underscore(&self) -> bool {
+        let holes = match &self.plan.key {
+            KeyPlan::Template(_, pieces) => pieces.as_slice(),
+            KeyPlan::Hash | KeyPlan::Value(_) => &[],
+        };
+        let holes = holes.iter().filter_map(|piece| match piece {
+            TemplatePiece::Hole(ident) => Some(*ident),
+            TemplatePiece::Text(_) => None,
+        });
+        let hashed = self.plan.hashed.iter().map(|argument| argument.ident);
+        hashed.chain(holes).any(|ident| ident.to_string().starts_with('_'))
     }
 
     /// The user's expression; what `#[async_trait]` renamed in the body is renamed here as well.
@@ -235,6 +228,30 @@ impl Generator<'_> {
             None => tokens,
         }
     }
+}
+
+/// `|key| { literal(key, "order:")?; hole(key, &order_id) }`
+fn template(literal: &LitStr, pieces: &[TemplatePiece<'_>]) -> TokenStream {
+    let mut code = TokenStream::new();
+    for piece in pieces {
+        let write = match piece {
+            TemplatePiece::Text(text) => {
+                quote_spanned!(Span::mixed_site()=> __idempotent::literal(__idempotent_key, #text))
+            }
+            TemplatePiece::Hole(ident) => {
+                let value = quote_spanned!(Span::mixed_site()=> &#ident);
+                let value = located(value, literal.span());
+                quote_spanned!(Span::mixed_site()=> __idempotent::hole(__idempotent_key, #value))
+            }
+        };
+        code.extend(if code.is_empty() { write } else { quote_spanned!(Span::mixed_site()=> ?; #write) });
+    }
+    quote_spanned!(Span::mixed_site()=> |__idempotent_key| { #code })
+}
+
+/// An argument may be unused in the body, and hashed.
+fn allow_underscore() -> TokenStream {
+    quote_spanned!(Span::mixed_site()=> #[allow(clippy::used_underscore_binding)])
 }
 
 /// `&(EXPR)`, and so for the parts of a tuple: a key is written from references, and moves nothing.
@@ -252,7 +269,12 @@ fn by_reference(expr: &Expr) -> TokenStream {
         Expr::Path(_) | Expr::Field(_) | Expr::Call(_) | Expr::MethodCall(_) | Expr::Macro(_) | Expr::Index(_) => {
             quote!(#and #expr)
         }
-        _ => quote_spanned!(Span::mixed_site().located_at(expr.span())=> #and(#expr)),
+        _ => {
+            let last = expr.to_token_stream().into_iter().last().map_or_else(Span::mixed_site, |last| last.span());
+            let mut operand = Group::new(Delimiter::Parenthesis, expr.to_token_stream());
+            operand.set_span(Span::mixed_site().located_at(last));
+            quote!(#and #operand)
+        }
     }
 }
 
@@ -309,7 +331,20 @@ fn split_inner_attributes(body: &Group) -> (TokenStream, Group) {
         rest = after;
     }
     let attributes = tokens.iter().take(tokens.len() - rest.len()).cloned().collect();
-    let mut block = Group::new(Delimiter::Brace, rest.iter().cloned().collect());
-    block.set_span(body.span());
-    (attributes, block)
+    (attributes, braced(rest.iter().cloned().collect(), body.span()))
+}
+
+/// The body as a block inside of another. Around a single expression the braces are ours: as the user's, they would be
+/// reported as superfluous.
+fn block(body: &Group) -> Group {
+    let statement = |token: TokenTree| matches!(token, TokenTree::Punct(punct) if punct.as_char() == ';');
+    let single = !body.stream().into_iter().any(statement);
+    let span = if single { Span::mixed_site().located_at(body.span()) } else { body.span() };
+    braced(body.stream(), span)
+}
+
+fn braced(tokens: TokenStream, span: Span) -> Group {
+    let mut group = Group::new(Delimiter::Brace, tokens);
+    group.set_span(span);
+    group
 }

@@ -60,12 +60,12 @@ pub(crate) fn typed(tokens: impl ToTokens) -> String {
     text
 }
 
-/// Words as a list to read: "`a`, `b` or `c`".
-pub(crate) fn alternatives(words: &[&str]) -> String {
+/// Words as a list to read: "`a`, `b` and `c`".
+pub(crate) fn listed(words: &[&str]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
     match quoted.split_last() {
         Some((last, [])) => last.clone(),
-        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        Some((last, others)) => format!("{} and {last}", others.join(", ")),
         None => String::new(),
     }
 }
@@ -135,9 +135,9 @@ mod tests {
 
     #[test]
     fn lists_read_as_a_sentence() {
-        assert_eq!(alternatives(&["a"]), "`a`");
-        assert_eq!(alternatives(&["a", "b"]), "`a` or `b`");
-        assert_eq!(alternatives(&["a", "b", "c"]), "`a`, `b` or `c`");
+        assert_eq!(listed(&["a"]), "`a`");
+        assert_eq!(listed(&["a", "b"]), "`a` and `b`");
+        assert_eq!(listed(&["a", "b", "c"]), "`a`, `b` and `c`");
     }
 
     #[test]

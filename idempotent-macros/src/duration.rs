@@ -27,8 +27,11 @@ pub(crate) fn parse(text: &str) -> Result<u64, Malformed> {
         if unit.is_empty() {
             return Err(malformed(format!("`{text}` has no unit"), format!("{text}s")));
         }
+        if unit.starts_with('.') {
+            return Err(malformed(format!("`{text}` is not made of whole numbers"), "1h30m".to_owned()));
+        }
         let Some(position) = UNITS.iter().position(|&(name, _)| name == unit) else {
-            let reason = format!("`{unit}` is not a unit: they are `d`, `h`, `m`, `s` and `ms`");
+            let reason = format!("`{}` is not a unit: they are `d`, `h`, `m`, `s` and `ms`", unit.trim());
             return Err(malformed(reason, likely(digits, unit).unwrap_or_else(example)));
         };
         let skipped = UNITS.len() - units.len();
@@ -100,7 +103,7 @@ mod tests {
             ("30 min", "30m"),
             ("24H", "24h"),
             ("2weeks", "14d"),
-            ("1.5h", "30s"),
+            ("1.5h", "1h30m"),
             ("-1s", "30s"),
             ("1y", "30s"),
             ("30m1h", "1h30m"),

@@ -1,6 +1,6 @@
 //! The annotated function: its signature is looked at, its tokens stay as they are.
 
-use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{
     Attribute, Block, Expr, ExprAsync, FnArg, Ident, Local, Pat, PatType, ReturnType, Signature, Stmt, Type,
@@ -38,16 +38,20 @@ pub(crate) struct Boxed {
     pub(crate) before: TokenStream,
     /// `Box::pin`, as written.
     pub(crate) pin: Expr,
+    /// `async move`, as written.
+    pub(crate) keywords: TokenStream,
+    /// The place of the block's braces: other macros resolve names of theirs there.
+    pub(crate) braces: Span,
     /// The statements of the block that bind the arguments again, and so must stay outside.
     pub(crate) inner: TokenStream,
-    /// What to run, in braces.
-    pub(crate) body: TokenStream,
+    /// What to run.
+    pub(crate) body: Group,
     /// What `self` is called where the body runs.
     pub(crate) receiver: Option<Ident>,
 }
 
 impl Function {
-    pub(crate) fn parse(item: TokenStream) -> syn::Result<Self> {
+    pub(crate) fn parse(item: &TokenStream) -> syn::Result<Self> {
         let mut tokens: Vec<TokenTree> = ungrouped(item).into_iter().collect();
         let body = match tokens.pop() {
             Some(TokenTree::Punct(end)) if end.as_char() == ';' => None,
@@ -86,11 +90,11 @@ impl Function {
 }
 
 /// The tokens without an invisible group around all of them (`$item` of a `macro_rules!`).
-fn ungrouped(item: TokenStream) -> TokenStream {
+fn ungrouped(item: &TokenStream) -> TokenStream {
     let mut tokens = item.clone().into_iter();
     match (tokens.next(), tokens.next()) {
-        (Some(TokenTree::Group(group)), None) if group.delimiter() == Delimiter::None => ungrouped(group.stream()),
-        _ => item,
+        (Some(TokenTree::Group(group)), None) if group.delimiter() == Delimiter::None => ungrouped(&group.stream()),
+        _ => item.clone(),
     }
 }
 
@@ -102,6 +106,13 @@ fn braces(group: Group) -> Option<Group> {
             TokenTree::Group(inner) => braces(inner),
             _ => None,
         },
+        _ => None,
+    }
+}
+
+fn only_braces(block: impl ToTokens) -> Option<Group> {
+    match block.into_token_stream().into_iter().next()? {
+        TokenTree::Group(group) => braces(group),
         _ => None,
     }
 }
@@ -165,8 +176,10 @@ impl Boxed {
             output,
             before: before.iter().map(ToTokens::to_token_stream).collect(),
             pin: (*call.func).clone(),
+            keywords: [block.async_token.to_token_stream(), block.capture.to_token_stream()].into_iter().collect(),
+            braces: block.block.brace_token.span.join(),
             inner: TokenStream::new(),
-            body: block.block.to_token_stream(),
+            body: only_braces(&block.block)?,
             receiver: None,
         };
         new.split_async_trait(block, arguments);
@@ -182,13 +195,14 @@ impl Boxed {
         let Pat::Type(typed) = &result.pat else { return None };
         let Pat::Ident(name) = &*typed.pat else { return None };
         let body = result.init.as_ref().filter(|_| last.path.is_ident(&name.ident))?;
+        let body = only_braces(&body.expr)?;
         for binding in bindings {
             if let Stmt::Local(local) = binding {
                 self.rebind(local, arguments);
             }
         }
         self.output = (*typed.ty).clone();
-        self.body = body.expr.to_token_stream();
+        self.body = body;
         self.inner = bindings.iter().map(ToTokens::to_token_stream).collect();
         Some(())
     }
@@ -225,7 +239,7 @@ mod tests {
     use super::*;
 
     fn names(function: &str) -> Vec<(Vec<String>, bool)> {
-        let function = Function::parse(function.parse().expect("tokens")).expect("a function");
+        let function = Function::parse(&function.parse().expect("tokens")).expect("a function");
         let text = |name: &Ident| name.to_string();
         function.arguments.iter().map(|it| (it.names.iter().map(text).collect(), it.unnamed.is_some())).collect()
     }
@@ -253,7 +267,7 @@ mod tests {
 
     #[test]
     fn the_shape_of_async_trait_is_taken_apart() {
-        let function = Function::parse(quote::quote! {
+        let function = Function::parse(&quote::quote! {
             fn f<'life0, 'async_trait>(&'life0 self, id: u64, __arg2: (A, B), __arg3: C)
                 -> ::core::pin::Pin<Box<dyn ::core::future::Future<Output = Result<A, E>> + Send + 'async_trait>>
             where Self: 'async_trait

@@ -1,4 +1,4 @@
-//! Key templates: "order:{order_id}".
+//! Key templates: `"order:{order_id}"`.
 
 use std::mem::take;
 

@@ -2,11 +2,13 @@
 
 use proc_macro2::TokenStream;
 use quote::ToTokens;
-use syn::{Attribute, Expr, ExprLit, ExprUnary, GenericParam, Ident, Receiver, ReturnType, UnOp, ext::IdentExt as _};
+use syn::{
+    Attribute, Expr, ExprLit, ExprUnary, GenericParam, Ident, LitStr, Receiver, ReturnType, UnOp, ext::IdentExt as _,
+};
 
 use crate::{
     args::{Key, Options, Time, ungrouped},
-    diagnostics::{Errors, nearest},
+    diagnostics::{Errors, listed, nearest},
     function::{Argument, Function},
     template::{self, Piece},
     types,
@@ -32,7 +34,7 @@ pub(crate) enum KeyPlan<'a> {
     /// The hash of all arguments.
     Hash,
     Value(&'a Expr),
-    Template(Vec<TemplatePiece<'a>>),
+    Template(&'a LitStr, Vec<TemplatePiece<'a>>),
 }
 
 pub(crate) enum TemplatePiece<'a> {
@@ -148,7 +150,10 @@ fn name(options: &Options, function: &Function, file: Option<&str>, errors: &mut
     }
     let signature = &function.signature;
     let generic = signature.generics.params.iter().any(|param| !matches!(param, GenericParam::Lifetime(_)));
-    let why = if signature.receiver().is_some() || types::word(signature, &["Self"]).is_some() {
+    let is_method = signature.receiver().is_some()
+        || types::word(&signature.inputs, &["Self"]).is_some()
+        || types::word(&signature.output, &["Self"]).is_some();
+    let why = if is_method {
         "a method needs a `name`: its module and its own name do not tell it from those of other types"
     } else if generic {
         "a generic function needs a `name`: all its instances share one, and with it their records"
@@ -209,7 +214,7 @@ fn meant(word: &str, function: &Function) -> String {
     match arguments.as_slice() {
         [] => "the function has no arguments".to_owned(),
         [only] => format!("the only argument is `{only}`"),
-        all => format!("the arguments are {}", crate::diagnostics::alternatives(all).replace(" or ", " and ")),
+        all => format!("the arguments are {}", listed(all)),
     }
 }
 
@@ -295,7 +300,8 @@ fn key<'a>(options: &'a Options, function: &'a Function, nothing_hashed: bool, e
             {
                 errors.at(literal, format!("this template has no holes: {SHARED}"), example_key(function));
             }
-            KeyPlan::Template(pieces.into_iter().filter_map(|piece| fill(piece, literal, function, errors)).collect())
+            let pieces = pieces.into_iter().filter_map(|piece| fill(piece, literal, function, errors)).collect();
+            KeyPlan::Template(literal, pieces)
         }
     }
 }
@@ -309,12 +315,7 @@ fn example_key(function: &Function) -> String {
     }
 }
 
-fn fill<'a>(
-    piece: Piece,
-    literal: &syn::LitStr,
-    function: &'a Function,
-    errors: &mut Errors,
-) -> Option<TemplatePiece<'a>> {
+fn fill<'a>(piece: Piece, literal: &LitStr, function: &'a Function, errors: &mut Errors) -> Option<TemplatePiece<'a>> {
     let hole = match piece {
         Piece::Text(text) => return Some(TemplatePiece::Text(text)),
         Piece::Hole(hole) => hole,

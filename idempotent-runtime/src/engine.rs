@@ -19,7 +19,6 @@ mod lease;
 mod run;
 
 use std::{
-    borrow::Cow,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -49,7 +48,7 @@ use crate::{
     key::{self, KeyWriter},
     observe::{Disposition, observe},
     operation::{Abandoned, ErrorPolicy, Operation},
-    record::{Finished, Outcome, Unavailable},
+    record::{Finished, Outcome, RecordKey, Unavailable},
     store::ClaimRequest,
     token::Nonce,
 };
@@ -62,39 +61,43 @@ pub(crate) struct Call<P> {
 
 enum Stage {
     /// The store had the result at hand.
-    Replay(Finished, Cow<'static, str>),
+    Replay(Finished, std::borrow::Cow<'static, str>),
     /// The store is to be asked.
     Ask(Arc<Context>),
+    /// It cannot be answered otherwise.
+    Refused(Error),
 }
 
 impl<P> Call<P> {
-    /// Hashes and encodes. Nothing is claimed yet, nothing is waited for.
+    /// Hashes and encodes, and looks at what is at hand. Nothing is claimed yet, nothing is waited for.
     pub(crate) fn new(
-        handle: &Idempotency,
+        handle: Result<&Idempotency, Error>,
         operation: Operation<P>,
         fingerprint: Result<Fingerprint, ArgumentsError>,
         key: impl FnOnce(&mut KeyWriter, &Fingerprint) -> Result<(), KeyError>,
-    ) -> Result<Self, Error> {
-        let prepared = prepare(handle, &operation, fingerprint, key);
-        let (key, fingerprint) = prepared.inspect_err(|error| refuse(&operation.name, error))?;
+    ) -> Self {
         let Operation { name, ttl, lease, wait, abandoned, errors } = operation;
-        let stage = match handle.inner.store.peek(&key) {
-            Some(finished) if finished.fingerprint != fingerprint => {
-                refuse(&name, &Error::Mismatch);
-                return Err(Error::Mismatch);
-            }
-            Some(finished) => Stage::Replay(finished, name),
-            None => {
-                let take_over = match abandoned {
-                    Abandoned::Rerun => true,
-                    Abandoned::Refuse => false,
-                };
-                let request = ClaimRequest { fingerprint, nonce: Nonce::random(), lease, ttl, take_over };
-                let handle = handle.clone();
-                Stage::Ask(Arc::new(Context { handle, key, request, wait, flight: Flight::new() }))
-            }
+        let take_over = match abandoned {
+            Abandoned::Rerun => true,
+            Abandoned::Refuse => false,
         };
-        Ok(Self { stage, errors })
+        let stage = prepare(handle, &name, fingerprint, key).and_then(|(handle, key, fingerprint)| {
+            check_durations(lease, ttl)?;
+            match handle.inner.store.peek(&key) {
+                Some(finished) if finished.fingerprint != fingerprint => Err(Error::Mismatch),
+                Some(finished) => Ok(Stage::Replay(finished, name.clone())),
+                None => {
+                    let request = ClaimRequest { fingerprint, nonce: Nonce::random(), lease, ttl, take_over };
+                    let handle = handle.clone();
+                    Ok(Stage::Ask(Arc::new(Context { handle, key, request, wait, flight: Flight::new() })))
+                }
+            }
+        });
+        let stage = stage.unwrap_or_else(|error| {
+            refuse(&name, &error);
+            Stage::Refused(error)
+        });
+        Self { stage, errors }
     }
 
     /// Answers the call. The body is polled only if it is this call's to run.
@@ -105,13 +108,12 @@ impl<P> Call<P> {
         E: From<Error>,
         P: ErrorPolicy<E>,
     {
-        let errors = self.errors;
-        match admit(self.stage).await? {
-            Admitted::Replay(answer) => answer.replay(&errors),
-            Admitted::Run(mut run, context) => match run.drive(body).await {
-                Some(output) => conclude(run, context, errors, output).await,
-                None => Err(late(run, &context).into()),
-            },
+        let Self { stage, errors } = self;
+        match stage {
+            Stage::Replay(finished, operation) => replay(&errors, &operation, finished, Disposition::Replayed),
+            Stage::Refused(error) => Err(error.into()),
+            // Boxed: it is large, and would be part of the caller's future beside the body.
+            Stage::Ask(context) => Box::pin(ask(context, errors, body)).await,
         }
     }
 
@@ -123,12 +125,21 @@ impl<P> Call<P> {
         E: From<Error> + Send + 'static,
         P: ErrorPolicy<E>,
     {
-        let errors = self.errors;
+        let Self { stage, errors } = self;
+        let context = match stage {
+            Stage::Replay(finished, operation) => {
+                return replay(&errors, &operation, finished, Disposition::Replayed);
+            }
+            Stage::Refused(error) => return Err(error.into()),
+            Stage::Ask(context) => context,
+        };
         // Before anything is claimed: it panics where there is none.
         let runtime = Handle::current();
-        let (mut run, context) = match admit(self.stage).await? {
-            Admitted::Replay(answer) => return answer.replay(&errors),
-            Admitted::Run(run, context) => (run, context),
+        let mut run = match Box::pin(admit(&context)).await? {
+            Entry::Replay(finished, disposition) => {
+                return replay(&errors, context.key.operation(), finished, disposition);
+            }
+            Entry::Run(run) => run,
         };
         let attempt = run.attempt();
         let task = async move {
@@ -151,21 +162,20 @@ impl<P> Call<P> {
     }
 }
 
-fn prepare<P>(
-    handle: &Idempotency,
-    operation: &Operation<P>,
+fn prepare<'h>(
+    handle: Result<&'h Idempotency, Error>,
+    operation: &str,
     fingerprint: Result<Fingerprint, ArgumentsError>,
     key: impl FnOnce(&mut KeyWriter, &Fingerprint) -> Result<(), KeyError>,
-) -> Result<(crate::record::RecordKey, Fingerprint), Error> {
-    check_durations(operation.lease, operation.ttl)?;
-    let fingerprint = fingerprint?;
+) -> Result<(&'h Idempotency, RecordKey, Fingerprint), Error> {
+    let (handle, fingerprint) = (handle?, fingerprint?);
     let max = handle.inner.limits.max_key_len;
-    let key = key::record_key(&operation.name, max, |writer| key(writer, &fingerprint))?;
-    Ok((key, fingerprint))
+    let key = key::record_key(operation, max, |writer| key(writer, &fingerprint))?;
+    Ok((handle, key, fingerprint))
 }
 
 /// A hundred years: more is a mistake, and would overflow some store's clock.
-pub(crate) const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 const fn check_durations(lease: Duration, ttl: Duration) -> Result<(), ConfigError> {
     if lease.as_millis() < 10 {
@@ -190,68 +200,55 @@ fn answer(operation: &str, disposition: Disposition) {
     events::answered(operation, disposition);
 }
 
-enum Admitted {
-    Replay(Answer),
-    Run(Run, Arc<Context>),
-}
-
-/// The result of an earlier run, and how this call came to it.
-struct Answer {
-    operation: Cow<'static, str>,
-    finished: Finished,
-    disposition: Disposition,
-}
-
-impl Answer {
-    /// The result as the function returns it. One that cannot be returned is a refusal.
-    fn replay<T, E, P>(self, errors: &P) -> Result<T, E>
-    where
-        T: DeserializeOwned,
-        E: From<Error>,
-        P: ErrorPolicy<E>,
-    {
-        let output = match self.finished.outcome {
-            Outcome::Ok(bytes) => codec::decode(&bytes).map(Ok),
-            Outcome::Err(bytes) => errors.decode(&bytes).map(Err),
-            Outcome::Unavailable(why) => Err(Error::ResultUnavailable(why)),
-        };
-        match output {
-            Ok(output) => {
-                answer(&self.operation, self.disposition);
-                output
-            }
-            Err(error) => {
-                refuse(&self.operation, &error);
-                Err(error.into())
-            }
-        }
+/// Answers a call that the store has to be asked about.
+async fn ask<T, E, P, F>(context: Arc<Context>, errors: P, body: Pin<&mut Option<F>>) -> Result<T, E>
+where
+    F: Future<Output = Result<T, E>>,
+    T: Serialize + DeserializeOwned,
+    E: From<Error>,
+    P: ErrorPolicy<E>,
+{
+    match admit(&context).await? {
+        Entry::Replay(finished, disposition) => replay(&errors, context.key.operation(), finished, disposition),
+        Entry::Run(mut run) => match run.drive(body).await {
+            Some(output) => conclude(run, context, errors, output).await,
+            None => Err(late(run, &context).into()),
+        },
     }
 }
 
-async fn admit(stage: Stage) -> Result<Admitted, Error> {
-    let context = match stage {
-        Stage::Replay(finished, operation) => {
-            return Ok(Admitted::Replay(Answer { operation, finished, disposition: Disposition::Replayed }));
-        }
-        Stage::Ask(context) => context,
-    };
-    let operation = context.key.operation();
-    match Box::pin(enter(Arc::clone(&context))).await {
-        Ok(Entry::Replay(finished, disposition)) => {
-            Ok(Admitted::Replay(Answer { operation: operation.to_owned().into(), finished, disposition }))
-        }
-        Ok(Entry::Run(run)) => Ok(Admitted::Run(run, context)),
-        Err(error) => {
-            refuse(operation, &error);
-            Err(error)
-        }
-    }
+async fn admit(context: &Arc<Context>) -> Result<Entry, Error> {
+    enter(Arc::clone(context)).await.inspect_err(|error| refuse(context.key.operation(), error))
 }
 
 fn late(run: Run, context: &Context) -> Error {
     let error = run.give_back();
     refuse(context.key.operation(), &error);
     error
+}
+
+/// What an earlier run came to, as the function returns it.
+fn replay<T, E, P>(errors: &P, operation: &str, finished: Finished, disposition: Disposition) -> Result<T, E>
+where
+    T: DeserializeOwned,
+    E: From<Error>,
+    P: ErrorPolicy<E>,
+{
+    let replayed = match finished.outcome {
+        Outcome::Ok(bytes) => codec::decode(&bytes).map(Ok),
+        Outcome::Err(bytes) => errors.decode(&bytes).map(Err),
+        Outcome::Unavailable(why) => Err(Error::ResultUnavailable(why)),
+    };
+    match replayed {
+        Ok(result) => {
+            answer(operation, disposition);
+            result
+        }
+        Err(error) => {
+            refuse(operation, &error);
+            Err(error.into())
+        }
+    }
 }
 
 /// Records what the body returned, and answers with it or with what superseded it.
@@ -266,9 +263,9 @@ where
         Err(error) if errors.keeps(error) => Some(encode(|| errors.encode(error)).map(Outcome::Err)),
         Err(_) => None,
     };
-    match record(run, context, encoded).await? {
+    match record(run, &context, encoded).await? {
         None => output,
-        Some(answer) => answer.replay(&errors),
+        Some(finished) => replay(&errors, context.key.operation(), finished, Disposition::Waited),
     }
 }
 
@@ -283,9 +280,9 @@ fn encode(encode: impl FnOnce() -> Result<Vec<u8>, codec::NotFaithful>) -> Resul
 /// Ends the run with what is to be kept of it; `Some` is the result of another run to answer with.
 async fn record(
     run: Run,
-    context: Arc<Context>,
+    context: &Context,
     encoded: Option<Result<Outcome, Unavailable>>,
-) -> Result<Option<Answer>, Error> {
+) -> Result<Option<Finished>, Error> {
     let operation = context.key.operation();
     let attempt = run.attempt();
     let disposition = match attempt {
@@ -310,10 +307,7 @@ async fn record(
             answer(operation, disposition);
             Ok(None)
         }
-        Ended::Superseded(finished) => {
-            let operation = operation.to_owned().into();
-            Ok(Some(Answer { operation, finished, disposition: Disposition::Waited }))
-        }
+        Ended::Superseded(finished) => Ok(Some(finished)),
         Ended::Lost => {
             refuse(operation, &Error::ClaimLost);
             Err(Error::ClaimLost)

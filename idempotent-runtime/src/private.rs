@@ -1,16 +1,19 @@
 //! What the attribute's code calls: for the macro of the same version, and for nothing else.
 
-use std::{future::Future, marker::PhantomData, pin::Pin};
+use std::{future::Future, pin::Pin};
 
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     Idempotency, engine,
     error::{Error, KeyError},
-    fingerprint, install,
+    fingerprint::Fingerprint,
+    install,
     key::KeyWriter,
-    operation::{ErrorPolicy, Operation, ReleaseErrors, StoreErrors, StoreErrorsIf},
+    operation::{ErrorPolicy, Operation, StoreErrorsIf},
 };
+
+pub use crate::{fingerprint::Arguments, operation::Abandoned};
 
 /// An operation with this name and the default policies.
 pub const fn operation(name: &'static str) -> Operation {
@@ -26,31 +29,18 @@ pub fn store_errors_if<R: AnyResult>(
 }
 
 /// `store = EXPR`: a place for references to coerce.
+#[must_use]
 pub const fn handle(handle: &Idempotency) -> Option<&Idempotency> {
     Some(handle)
 }
 
-/// The hashed arguments.
-pub struct Arguments(fingerprint::Arguments);
-
-impl Arguments {
-    /// Starts a list of `count`.
-    #[must_use]
-    pub fn new(count: usize) -> Self {
-        Self(fingerprint::Arguments::new(count))
-    }
-
-    /// Adds one. Names come in ascending order, each once.
-    pub fn argument<T: Argument + ?Sized>(&mut self, name: &'static str, value: &T) {
-        self.0.argument(name, value);
-    }
+/// Adds an argument to the hash. Names come in ascending order, each once.
+pub fn argument<T: Argument + ?Sized>(arguments: &mut Arguments, name: &'static str, value: &T) {
+    arguments.argument(name, value);
 }
 
-/// A call that is ready to be claimed.
+/// A call that is ready to be answered.
 pub struct Call<P>(engine::Call<P>);
-
-/// A call that cannot be claimed, and what to tell its caller.
-pub struct Failed<P>(Error, PhantomData<P>);
 
 /// A call with the key `key`.
 pub fn call<P, K: Key + ?Sized>(
@@ -58,16 +48,12 @@ pub fn call<P, K: Key + ?Sized>(
     operation: Operation<P>,
     arguments: Arguments,
     key: &K,
-) -> Result<Call<P>, Failed<P>> {
+) -> Call<P> {
     new(handle, operation, arguments, |writer, _| writer.value(key))
 }
 
 /// A call whose key is the hash of its arguments.
-pub fn call_by_hash<P>(
-    handle: Option<&Idempotency>,
-    operation: Operation<P>,
-    arguments: Arguments,
-) -> Result<Call<P>, Failed<P>> {
+pub fn call_by_hash<P>(handle: Option<&Idempotency>, operation: Operation<P>, arguments: Arguments) -> Call<P> {
     new(handle, operation, arguments, KeyWriter::fingerprint)
 }
 
@@ -77,8 +63,13 @@ pub fn call_by_template<P>(
     operation: Operation<P>,
     arguments: Arguments,
     template: impl FnOnce(&mut KeyWriter) -> Result<(), KeyError>,
-) -> Result<Call<P>, Failed<P>> {
+) -> Call<P> {
     new(handle, operation, arguments, |writer, _| template(writer))
+}
+
+/// Writes literal text of a template.
+pub fn literal(writer: &mut KeyWriter, text: &str) -> Result<(), KeyError> {
+    writer.literal(text)
 }
 
 /// Writes the value of a template's hole.
@@ -90,54 +81,49 @@ fn new<P>(
     handle: Option<&Idempotency>,
     operation: Operation<P>,
     arguments: Arguments,
-    key: impl FnOnce(&mut KeyWriter, &fingerprint::Fingerprint) -> Result<(), KeyError>,
-) -> Result<Call<P>, Failed<P>> {
-    let installed;
+    key: impl FnOnce(&mut KeyWriter, &Fingerprint) -> Result<(), KeyError>,
+) -> Call<P> {
     let handle = match handle {
-        Some(handle) => handle,
-        None => {
-            installed = install::installed().map_err(Failed::from)?;
-            &installed
-        }
+        Some(handle) => Ok(handle),
+        None => install::installed(),
     };
-    engine::Call::new(handle, operation, arguments.0.finish(), key).map(Call).map_err(Failed::from)
-}
-
-impl<P> From<Error> for Failed<P> {
-    fn from(error: Error) -> Self {
-        Self(error, PhantomData)
-    }
-}
-
-/// The result of a call that could not be claimed.
-pub fn fail<R: Outcome<P>, P>(failed: Failed<P>) -> R {
-    R::failed(failed.0)
+    Call(engine::Call::new(handle, operation, arguments.finish(), key))
 }
 
 /// Runs the body, or answers for it.
-pub fn run<R, P, F>(call: Call<P>, body: Pin<&mut Option<F>>) -> impl Future<Output = R>
+pub fn run<T, E, P, F>(call: Call<P>, body: Pin<&mut Option<F>>) -> impl Future<Output = F::Output>
 where
-    R: Outcome<P>,
-    F: Future<Output = R>,
+    F: Body<T, E>,
+    T: Stored,
+    E: CarriesErrors,
+    P: Fits<E>,
 {
-    R::run(call, body)
+    call.0.run(body)
 }
 
 /// The same on a task of its own.
-pub fn run_detached<R, P, F>(call: Call<P>, body: F) -> impl Future<Output = R>
+pub fn run_detached<T, E, P, F>(call: Call<P>, body: F) -> impl Future<Output = F::Output>
 where
-    R: DetachedOutcome<P>,
-    F: Future<Output = R> + Send + 'static,
+    F: Body<T, E> + Send + 'static,
+    T: Stored + Send + 'static,
+    E: CarriesErrors + Send + 'static,
+    P: Fits<E>,
 {
-    R::run_detached(call, body)
+    call.0.run_detached(body)
 }
 
-/// The result of an idempotent function: a `Result`, under any name.
+/// The body of an idempotent function.
 #[diagnostic::on_unimplemented(
-    message = "an idempotent function returns a `Result`, not `{Self}`",
+    message = "an idempotent function returns a `Result`",
     label = "not a `Result`",
-    note = "help: `Result<{Self}, idempotent_runtime::Error>`, or an error type of your own"
+    note = "help: return `Result<T, idempotent_runtime::Error>`, or a `Result` with an error type of your own"
 )]
+pub trait Body<T, E>: Future<Output = Result<T, E>> {}
+
+#[diagnostic::do_not_recommend]
+impl<T, E, F: Future<Output = Result<T, E>>> Body<T, E> for F {}
+
+/// A result that has an error: `R` of `errors = PATH`.
 pub trait AnyResult {
     /// Its error.
     type Error;
@@ -145,46 +131,6 @@ pub trait AnyResult {
 
 impl<T, E> AnyResult for Result<T, E> {
     type Error = E;
-}
-
-/// A result that can be stored and replayed under the policy `P`.
-#[diagnostic::on_unimplemented(
-    message = "an idempotent function returns a `Result`, not `{Self}`",
-    label = "not a `Result`",
-    note = "help: `Result<{Self}, idempotent_runtime::Error>`, or an error type of your own"
-)]
-pub trait Outcome<P>: Sized {
-    /// The result of a call that could not be claimed.
-    fn failed(error: Error) -> Self;
-    /// Runs the body, or answers for it.
-    fn run<F: Future<Output = Self>>(call: Call<P>, body: Pin<&mut Option<F>>) -> impl Future<Output = Self>;
-}
-
-impl<T: Stored, E: CarriesErrors, P: Fits<E>> Outcome<P> for Result<T, E> {
-    fn failed(error: Error) -> Self {
-        Err(E::from(error))
-    }
-
-    fn run<F: Future<Output = Self>>(call: Call<P>, body: Pin<&mut Option<F>>) -> impl Future<Output = Self> {
-        call.0.run(body)
-    }
-}
-
-/// An [`Outcome`] that can come from another task.
-pub trait DetachedOutcome<P>: Outcome<P> {
-    /// The same on a task of its own.
-    fn run_detached<F>(call: Call<P>, body: F) -> impl Future<Output = Self>
-    where
-        F: Future<Output = Self> + Send + 'static;
-}
-
-impl<T: Stored + Send + 'static, E: CarriesErrors + Send + 'static, P: Fits<E>> DetachedOutcome<P> for Result<T, E> {
-    fn run_detached<F>(call: Call<P>, body: F) -> impl Future<Output = Self>
-    where
-        F: Future<Output = Self> + Send + 'static,
-    {
-        call.0.run_detached(body)
-    }
 }
 
 /// An argument that can be hashed.
@@ -231,20 +177,13 @@ pub trait CarriesErrors: From<Error> {}
 #[diagnostic::do_not_recommend]
 impl<E: From<Error>> CarriesErrors for E {}
 
-/// An error that can be stored and replayed.
+/// A policy that can handle errors of type `E`.
 #[diagnostic::on_unimplemented(
-    message = "an error of type `{Self}` cannot be stored and replayed",
-    label = "with `errors = …` other than `release`, `{Self}` must implement `serde::Serialize` and `serde::Deserialize`",
+    message = "an error of type `{E}` cannot be stored and replayed",
+    label = "with `errors = …` other than `release`, `{E}` must implement `serde::Serialize` and `serde::Deserialize`",
     note = "help: `#[derive(serde::Serialize, serde::Deserialize)]` on the type, or remove `errors`"
 )]
-pub trait StoredError: Serialize + DeserializeOwned {}
-
-#[diagnostic::do_not_recommend]
-impl<E: Serialize + DeserializeOwned> StoredError for E {}
-
-/// A policy that can handle errors of type `E`.
 pub trait Fits<E>: ErrorPolicy<E> {}
 
-impl<E> Fits<E> for ReleaseErrors {}
-impl<E: StoredError> Fits<E> for StoreErrors {}
-impl<E: StoredError + 'static> Fits<E> for StoreErrorsIf<E> {}
+#[diagnostic::do_not_recommend]
+impl<E, P: ErrorPolicy<E>> Fits<E> for P {}

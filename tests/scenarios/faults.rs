@@ -127,7 +127,7 @@ async fn drop_in_the_body(caller: &Caller, operation: Operation) {
     tokio::select! {
         biased;
         () = stop.reached() => {}
-        _ = caller.idempotency.call(operation, "k", &(), async { Ok::<_, Failure>(stop.here().await) }) => {
+        _ = caller.idempotency.call(operation, "k", &(), stop.body::<Failure>()) => {
             panic!("not stopped")
         }
     }
@@ -190,7 +190,7 @@ async fn renewal_that_fails_and_heals_keeps_the_claim(backend: Backend) {
     let stop = Stop::new();
     let run = async |caller: &Caller| {
         let operation = Operation::new("faults.renewal").lease(lease).wait(Duration::ZERO);
-        let body = async { Ok::<_, Failure>(stop.here().await) };
+        let body = stop.body::<Failure>();
         observe(caller.idempotency.call(operation, "k", &(), body)).await
     };
     ours.store.next(Method::Renew, [LOST, Fault::LOST_REPLY]);

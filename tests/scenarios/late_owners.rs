@@ -139,13 +139,13 @@ async fn s22_late_renewal_leaves_a_running_owner_alone(backend: Backend) {
     let (first, second) = (Stop::new(), Stop::new());
     let late = tokio::spawn({
         let (ours, first) = (ours.clone(), first.clone());
-        async move { ours.idempotency.call(short, "k", &(), async { Ok::<_, Error>(first.here().await) }).await }
+        async move { ours.idempotency.call(short, "k", &(), first.body::<Error>()).await }
     });
     gate.reached(1).await;
     backend.advance(Duration::from_secs(1) + backend.tick()).await;
     let running = tokio::spawn({
         let (theirs, second) = (theirs.clone(), second.clone());
-        async move { theirs.idempotency.call("late.renewal", "k", &(), async { Ok::<_, Error>(second.here().await) }).await }
+        async move { theirs.idempotency.call("late.renewal", "k", &(), second.body::<Error>()).await }
     });
     second.reached().await;
 

@@ -14,12 +14,16 @@ use std::{
 };
 
 use idempotent_runtime::{
-    Builder, Error, Idempotency, RecordKey, Store, StoreErrorKind,
+    Builder, Error, Idempotency, Operation, RecordKey, Store, StoreErrorKind, current,
     store::{memory::MemoryStore, redis::RedisStore},
-    testing::{Fault, FaultyStore, ManualClock, Method},
+    testing::{Fault, FaultyStore, Gate, ManualClock, Method},
 };
 use idempotent_tests::redis_server::RedisServer;
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
+
+pub(crate) const LEASE: Duration = Duration::from_secs(30);
+pub(crate) const TTL: Duration = Duration::from_secs(3600);
 
 /// Makes a test of each scenario on each store: `s01_…::memory`, `s01_…::redis`.
 ///
@@ -69,6 +73,14 @@ impl Backend {
 
     /// The server, for scenarios that are only Redis's.
     pub(crate) fn server(&self) -> &RedisServer {
+        match self {
+            Self::Redis { server } => server,
+            Self::Memory { .. } => panic!("the memory store has no server"),
+        }
+    }
+
+    /// The same, to kill and restart it.
+    pub(crate) fn server_mut(&mut self) -> &mut RedisServer {
         match self {
             Self::Redis { server } => server,
             Self::Memory { .. } => panic!("the memory store has no server"),
@@ -171,6 +183,27 @@ impl Effects {
     pub(crate) fn count(&self) -> u64 {
         self.0.load(Ordering::SeqCst)
     }
+}
+
+/// Starts a run whose body waits at the gate, and answers when it has come there. Its result is its attempt.
+///
+/// The key is also its only argument.
+pub(crate) async fn running(
+    caller: &Caller,
+    operation: Operation,
+    key: &'static str,
+    gate: &Gate,
+) -> JoinHandle<Result<u32, Error>> {
+    let (idempotency, held) = (caller.idempotency.clone(), gate.clone());
+    let run = tokio::spawn(async move {
+        let body = async {
+            held.pass().await;
+            Ok(current().expect("an execution").attempt())
+        };
+        idempotency.call(operation, key, key, body).await
+    });
+    gate.reached(1).await;
+    run
 }
 
 /// An error of a body, or the library's.

@@ -141,7 +141,7 @@ async fn s34_waiter_of_a_refusing_operation_is_told_when_the_owner_dies(backend:
     let run = async |caller: &Caller| {
         let body = async {
             effects.happen();
-            Ok::<_, Failure>(stop.here().await)
+            stop.body::<Failure>().await
         };
         caller.idempotency.call(Operation::new("waiting.refuse").abandoned(Abandoned::Refuse), "k", &(), body).await
     };
@@ -212,7 +212,7 @@ async fn s34_waiter_is_told_at_its_deadline(backend: Backend) {
     let patient = async |caller: &Caller| {
         let body = async {
             effects.happen();
-            Ok::<_, Failure>(stop.here().await)
+            stop.body::<Failure>().await
         };
         caller.idempotency.call(Operation::new("waiting.deadline").wait(wait), "k", &(), body).await
     };
@@ -266,7 +266,7 @@ async fn s34_waiter_has_no_deadline_where_none_is_wanted(backend: Backend) {
     let stop = Stop::new();
     let run = async |caller: &Caller| {
         let operation = Operation::new("waiting.forever").wait(Duration::MAX);
-        caller.idempotency.call(operation, "k", &(), async { Ok::<_, Failure>(stop.here().await) }).await
+        caller.idempotency.call(operation, "k", &(), stop.body::<Failure>()).await
     };
     let end = async {
         stop.reached().await;
@@ -313,7 +313,6 @@ async fn waiters_beyond_the_limit_are_refused(backend: Backend) {
 }
 
 /// A body that blocks its thread for two leases, and says so to the runtime.
-#[expect(clippy::disallowed_methods, reason = "blocks on purpose")]
 async fn blocked_thread_does_not_lose_its_claim(backend: Backend) {
     let (ours, theirs) = (backend.caller().await, backend.caller().await);
     let lease = Duration::from_millis(900);
@@ -326,7 +325,7 @@ async fn blocked_thread_does_not_lose_its_claim(backend: Backend) {
                 // Woken by a timer, so that it runs on the thread that waits for timers and connections.
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 tokio::task::block_in_place(|| std::thread::sleep(lease * 2));
-                Ok::<_, Failure>(stop.here().await)
+                stop.body::<Failure>().await
             };
             ours.idempotency.call(operation(), "k", &(), body).await
         }
@@ -340,7 +339,6 @@ async fn blocked_thread_does_not_lose_its_claim(backend: Backend) {
 }
 
 /// One that does not say so may lose its claim, as tokio's timers stand still then; and is refused, no more.
-#[expect(clippy::disallowed_methods, reason = "blocks on purpose")]
 async fn blocked_thread_that_lost_its_claim_is_refused(backend: Backend) {
     let (ours, theirs) = (backend.caller().await, backend.caller().await);
     let (effects, lease) = (Effects::new(), Duration::from_millis(300));

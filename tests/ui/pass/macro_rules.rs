@@ -13,7 +13,10 @@ macro_rules! function {
     };
 }
 
-function!(pub(crate) charge(order: &str) -> Result<usize, Error> { Ok(order.len()) } key order, "1h");
+function!(pub(crate) charge(order: &str) -> Result<usize, Error> {
+    let len = order.len();
+    Ok(len)
+} key order, "1h");
 
 macro_rules! whole {
     ($item:item) => {

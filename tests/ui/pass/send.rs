@@ -52,6 +52,22 @@ impl<'a> Service<'a> {
     }
 }
 
+trait Finds {
+    fn find_one(&self, name: &str) -> impl Future<Output = Result<String, Error>> + Send;
+}
+
+impl Finds for Service<'_> {
+    #[idempotent(name = "service.find_one", skip(name), key = (name, self.names.len()))]
+    async fn find_one(&self, name: &str) -> Result<String, Error> {
+        std::future::ready(()).await;
+        Ok(name.to_owned())
+    }
+}
+
+fn bounded<T: Finds>(finds: &T) {
+    send(finds.find_one(""));
+}
+
 // Not `Send`, and no reason to complain.
 #[idempotent(skip(shared))]
 async fn not_send(shared: Rc<u8>, id: u64) -> Result<u64, Error> {
@@ -76,6 +92,7 @@ fn main() {
     send(generic::<Option<u64>, Box<dyn std::error::Error + Send + Sync>>(None));
     send(Service { names: &[] }.find(""));
     send(boxed(""));
+    bounded(&Service { names: &[] });
     drop(not_send(Rc::new(1), 1));
     drop(callback("", async |_: &str| 1));
 }

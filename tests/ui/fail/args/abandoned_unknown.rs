@@ -1,0 +1,12 @@
+//! `abandoned` with a word that there is not.
+
+use idempotent_runtime::{Error, idempotent};
+
+#[idempotent(abandoned = reconcile(find_out))]
+async fn charge(order_id: u64) -> Result<u64, Error> {
+    Ok(order_id)
+}
+
+fn main() {
+    drop(charge(1));
+}

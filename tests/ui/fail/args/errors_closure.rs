@@ -1,0 +1,12 @@
+//! A closure where the path of a function is asked for.
+
+use idempotent_runtime::{Error, idempotent};
+
+#[idempotent(errors = |error: &Error| error.is_retryable())]
+async fn charge(order_id: u64) -> Result<u64, Error> {
+    Ok(order_id)
+}
+
+fn main() {
+    drop(charge(1));
+}

@@ -1,0 +1,12 @@
+//! A template with a brace too many.
+
+use idempotent_runtime::{Error, idempotent};
+
+#[idempotent(key = "order:{order_id}}")]
+async fn charge(order_id: u64) -> Result<u64, Error> {
+    Ok(order_id)
+}
+
+fn main() {
+    drop(charge(1));
+}

@@ -1,0 +1,12 @@
+//! A lease longer than the results are kept.
+
+use idempotent_runtime::{Error, idempotent};
+
+#[idempotent(ttl = "1m", lease = "2m")]
+async fn charge(order_id: u64) -> Result<u64, Error> {
+    Ok(order_id)
+}
+
+fn main() {
+    drop(charge(1));
+}

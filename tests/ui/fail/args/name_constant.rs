@@ -1,0 +1,12 @@
+//! A name from a constant.
+
+use idempotent_runtime::{Error, idempotent};
+
+#[idempotent(name = NAME)]
+async fn charge(order_id: u64) -> Result<u64, Error> {
+    Ok(order_id)
+}
+
+fn main() {
+    drop(charge(1));
+}

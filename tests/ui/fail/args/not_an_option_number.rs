@@ -1,0 +1,12 @@
+//! A number where an option should be.
+
+use idempotent_runtime::{Error, idempotent};
+
+#[idempotent(24)]
+async fn charge(order_id: u64) -> Result<u64, Error> {
+    Ok(order_id)
+}
+
+fn main() {
+    drop(charge(1));
+}

@@ -1,0 +1,16 @@
+//! `skip` of `self`.
+
+use idempotent_runtime::{Error, idempotent};
+
+struct Shop;
+
+impl Shop {
+    #[idempotent(name = "shop.charge", skip(self))]
+    async fn charge(&self, order_id: u64) -> Result<u64, Error> {
+        Ok(order_id)
+    }
+}
+
+fn main() {
+    drop(Shop.charge(1));
+}

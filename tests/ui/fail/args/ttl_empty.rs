@@ -1,0 +1,12 @@
+//! An empty duration.
+
+use idempotent_runtime::{Error, idempotent};
+
+#[idempotent(ttl = "")]
+async fn charge(order_id: u64) -> Result<u64, Error> {
+    Ok(order_id)
+}
+
+fn main() {
+    drop(charge(1));
+}

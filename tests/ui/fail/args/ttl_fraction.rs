@@ -1,0 +1,12 @@
+//! A duration with a fraction.
+
+use idempotent_runtime::{Error, idempotent};
+
+#[idempotent(ttl = "1.5h")]
+async fn charge(order_id: u64) -> Result<u64, Error> {
+    Ok(order_id)
+}
+
+fn main() {
+    drop(charge(1));
+}

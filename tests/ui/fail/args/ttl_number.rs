@@ -1,0 +1,12 @@
+//! A duration without quotes.
+
+use idempotent_runtime::{Error, idempotent};
+
+#[idempotent(ttl = 3600)]
+async fn charge(order_id: u64) -> Result<u64, Error> {
+    Ok(order_id)
+}
+
+fn main() {
+    drop(charge(1));
+}

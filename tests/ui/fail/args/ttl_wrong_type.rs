@@ -1,0 +1,12 @@
+//! An expression of another type than `Duration`.
+
+use idempotent_runtime::{Error, idempotent};
+
+#[idempotent(ttl = order_id)]
+async fn charge(order_id: u64) -> Result<u64, Error> {
+    Ok(order_id)
+}
+
+fn main() {
+    drop(charge(1));
+}

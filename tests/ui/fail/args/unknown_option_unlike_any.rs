@@ -1,0 +1,12 @@
+//! An option that is like no other.
+
+use idempotent_runtime::{Error, idempotent};
+
+#[idempotent(transaction = order_id)]
+async fn charge(order_id: u64) -> Result<u64, Error> {
+    Ok(order_id)
+}
+
+fn main() {
+    drop(charge(1));
+}

@@ -1,0 +1,12 @@
+//! An unknown option in another form.
+
+use idempotent_runtime::{Error, idempotent};
+
+#[idempotent(skipped(order_id))]
+async fn charge(order_id: u64) -> Result<u64, Error> {
+    Ok(order_id)
+}
+
+fn main() {
+    drop(charge(1));
+}

@@ -1,0 +1,12 @@
+//! A `const fn`.
+
+use idempotent_runtime::{Error, idempotent};
+
+#[idempotent]
+const fn charge(order_id: u64) -> Result<u64, Error> {
+    Ok(order_id)
+}
+
+fn main() {
+    drop(charge(1));
+}

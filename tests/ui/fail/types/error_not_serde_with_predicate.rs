@@ -1,0 +1,26 @@
+//! The same with a function that decides.
+
+use idempotent_runtime::{Error, idempotent};
+
+enum PaymentError {
+    Idempotency(Error),
+}
+
+impl From<Error> for PaymentError {
+    fn from(error: Error) -> Self {
+        Self::Idempotency(error)
+    }
+}
+
+fn keep(error: &PaymentError) -> bool {
+    matches!(error, PaymentError::Idempotency(_))
+}
+
+#[idempotent(errors = keep)]
+async fn charge(order_id: u64) -> Result<u64, PaymentError> {
+    Ok(order_id)
+}
+
+fn main() {
+    drop(charge(1));
+}

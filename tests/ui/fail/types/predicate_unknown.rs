@@ -1,0 +1,12 @@
+//! A function that there is not.
+
+use idempotent_runtime::{Error, idempotent};
+
+#[idempotent(errors = stored)]
+async fn charge(order_id: u64) -> Result<u64, Error> {
+    Ok(order_id)
+}
+
+fn main() {
+    drop(charge(1));
+}

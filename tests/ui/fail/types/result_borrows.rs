@@ -1,0 +1,17 @@
+//! A result that borrows when it is read.
+
+use idempotent_runtime::{Error, idempotent};
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Receipt<'a> {
+    id: &'a str,
+}
+
+#[idempotent]
+async fn charge<'a>(id: &'a str) -> Result<Receipt<'a>, Error> {
+    Ok(Receipt { id })
+}
+
+fn main() {
+    drop(charge("1"));
+}

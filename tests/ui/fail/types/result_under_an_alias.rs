@@ -1,0 +1,15 @@
+//! The same under an alias.
+
+use idempotent_runtime::idempotent;
+
+struct Receipt;
+
+#[idempotent]
+async fn charge(order_id: u64) -> std::io::Result<Receipt> {
+    drop(order_id);
+    Ok(Receipt)
+}
+
+fn main() {
+    drop(charge(1));
+}
