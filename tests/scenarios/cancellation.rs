@@ -119,8 +119,9 @@ async fn check(
             assert_eq!((answer.expect("a result"), disposition), (2, Disposition::TookOver), "{at}");
         }
         (1, 1, _, false) => {
-            assert_eq!((answer.expect("a result"), disposition), (1, Disposition::Replayed), "{at}");
-            assert_eq!(trail.started.count(), 1, "{at}");
+            // In this process the end of the recording may still be waited for.
+            assert!(matches!(disposition, Disposition::Replayed | Disposition::Waited), "{at}: {disposition}");
+            assert_eq!((answer.expect("a result"), trail.started.count()), (1, 1), "{at}");
         }
         _ => assert_eq!((answer.expect("a result"), disposition), (started + 1, Disposition::Executed), "{at}"),
     }
