@@ -8,6 +8,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
+    LONGEST,
     background::{Backoff, finish_later},
     claim::{Reply, claim, give_back},
     context::Context,
@@ -74,6 +75,7 @@ async fn follow(leader: &Context, waiting: &mut Waiting) -> Result<Followed, Err
     let patience = waiting.deadline.max(Instant::now() + ANSWERED_WITHIN);
     let Ok(asked) = tokio::time::timeout_at(patience, asked).await else { return Ok(Followed::Asleep) };
     let phase = if let Phase::Running { .. } = asked {
+        waiting.has_waited = true;
         let over = leader.flight.phase_when(|phase| matches!(phase, Phase::Over(_)));
         match tokio::time::timeout_at(waiting.deadline, over).await {
             Ok(phase) => phase,
@@ -180,7 +182,8 @@ struct Waiting {
 impl Waiting {
     fn new(context: &Arc<Context>) -> Self {
         Self {
-            deadline: Instant::now() + context.wait,
+            // A wait without end is a reasonable wish, and past the end of the clock.
+            deadline: Instant::now() + context.wait.min(LONGEST),
             context: Arc::clone(context),
             counted: false,
             has_waited: false,
@@ -212,8 +215,8 @@ impl Waiting {
         self.has_waited = true;
         let Some(subscription) = &mut self.subscription else {
             // What ended before the subscription is in place is seen by asking again at once.
-            let subscription = context.store().subscribe(&context.key).await;
-            self.subscription = Some(subscription.unwrap_or_else(|_| Subscription::never()));
+            let subscribed = tokio::time::timeout_at(self.deadline, context.store().subscribe(&context.key)).await;
+            self.subscription = Some(subscribed.ok().and_then(Result::ok).unwrap_or_else(Subscription::never));
             return;
         };
         let poll = Instant::now() + self.polls.pause();
