@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use idempotent_runtime::{
     Abandoned, Disposition, Error, Idempotency, Operation, idempotent, observe,
-    testing::{Fault, Method},
+    testing::{Fault, Gate, Method},
 };
 use tokio::time::Instant;
 
@@ -27,6 +27,8 @@ scenarios!(
     s34_waiter_is_told_at_its_deadline,
     s34_waiter_without_notifications_polls,
     s34_waiter_has_no_deadline_where_none_is_wanted,
+    s34_waiter_that_nobody_polls_does_not_hide_the_end_of_the_run,
+    s34_owner_that_nobody_polls_does_not_hide_the_end_of_its_run,
     waiters_beyond_the_limit_are_refused,
     blocked_thread_does_not_lose_its_claim,
     blocked_thread_that_lost_its_claim_is_refused,
@@ -280,6 +282,53 @@ async fn s34_waiter_has_no_deadline_where_none_is_wanted(backend: Backend) {
     for answer in [first, second, third] {
         answer.expect("a result");
     }
+}
+
+/// A call that asks once more before it gives up.
+async fn patient(caller: &Caller, stop: &Stop) -> Result<(), Error> {
+    let operation = Operation::new("waiting.asleep").wait(Duration::from_secs(1));
+    caller.idempotency.call(operation, "k", &(), stop.body()).await
+}
+
+async fn s34_waiter_that_nobody_polls_does_not_hide_the_end_of_the_run(backend: Backend) {
+    let (ours, theirs) = (backend.caller().await, backend.caller().await);
+    let stop = Stop::new();
+    let owner = tokio::spawn({
+        let (theirs, stop) = (theirs.clone(), stop.clone());
+        async move { patient(&theirs, &stop).await }
+    });
+    stop.reached().await;
+    let mut asleep = Box::pin(patient(&ours, &stop));
+    tokio::select! {
+        biased;
+        () = ours.store.called(Method::Claim, 2) => {}
+        _ = &mut asleep => panic!("the run is not over"),
+    }
+    stop.go();
+    owner.await.expect("an answer").expect("a result");
+    // Without peeking, where the store could: through the one that sleeps.
+    soon("the end", patient(&ours.clone().without_peeking(), &stop)).await.expect("a result");
+    // Its deadline is over, and what the store told it was true then: it may say either.
+    match soon("the sleeper", asleep).await {
+        Ok(()) | Err(Error::InFlight { .. }) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn s34_owner_that_nobody_polls_does_not_hide_the_end_of_its_run(backend: Backend) {
+    let caller = backend.caller().await.without_peeking();
+    let (stop, gate) = (Stop::new(), Gate::new());
+    caller.store.next(Method::Complete, [Fault::HoldAfter(gate.clone())]);
+    let mut asleep = Box::pin(patient(&caller, &stop));
+    stop.go();
+    tokio::select! {
+        biased;
+        () = gate.reached(1) => {}
+        _ = &mut asleep => panic!("not held"),
+    }
+    gate.open();
+    soon("the end", patient(&caller, &stop)).await.expect("a result");
+    soon("the sleeper", asleep).await.expect("a result");
 }
 
 async fn waiters_beyond_the_limit_are_refused(backend: Backend) {
