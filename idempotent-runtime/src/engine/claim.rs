@@ -19,23 +19,22 @@ const TRIES: u32 = 3;
 
 /// The store's answer to a claim.
 pub(crate) struct Reply {
-    context: Arc<Context>,
+    pub(super) context: Arc<Context>,
     request: ClaimRequest,
-    /// When the claim was first sent: its lease cannot have begun before.
+    /// When the claim was first sent, or before: its lease cannot have begun earlier.
     pub(super) sent: Instant,
     pub(super) outcome: Result<ClaimOutcome, StoreError>,
 }
 
-/// Claims with this nonce, again while the store is unavailable.
+/// Claims with this nonce, again while the store is unavailable. `sent` is not later than the present.
 ///
 /// Dropped before it is answered, the claim is followed up in the background and given back: its body never started.
-pub(super) fn claim(context: &Arc<Context>, request: ClaimRequest) -> Settled<Reply> {
+pub(super) fn claim(context: &Arc<Context>, request: ClaimRequest, sent: Instant) -> Settled<Reply> {
     let context = Arc::clone(context);
-    Settled::new(ask(context, request), give_back)
+    Settled::new(ask(context, request, sent), give_back)
 }
 
-async fn ask(context: Arc<Context>, request: ClaimRequest) -> Reply {
-    let sent = Instant::now();
+async fn ask(context: Arc<Context>, request: ClaimRequest, sent: Instant) -> Reply {
     let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(200));
     let mut tries = 1;
     loop {
@@ -43,7 +42,8 @@ async fn ask(context: Arc<Context>, request: ClaimRequest) -> Reply {
         match outcome {
             Err(error) if error.kind() == StoreErrorKind::Unavailable && tries < TRIES => {
                 tries += 1;
-                tokio::time::sleep(backoff.pause()).await;
+                // Boxed: it is rare, and would make every claim's future large.
+                Box::pin(tokio::time::sleep(backoff.pause())).await;
             }
             outcome => return Reply { context, request, sent, outcome },
         }
