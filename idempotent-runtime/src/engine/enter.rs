@@ -8,6 +8,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
+    LONGEST,
     background::{Backoff, finish_later},
     claim::{Reply, claim, give_back},
     context::Context,
@@ -26,6 +27,9 @@ use crate::{
 
 /// How often a claim that was answered too late is made anew.
 const LATE_CLAIMS: u32 = 3;
+
+/// How long a duplicate waits at least for a leader that asks the store, whatever its own `wait`.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 
 /// What a call is to do.
 pub(crate) enum Entry {
@@ -49,20 +53,35 @@ pub(super) async fn enter(context: &Arc<Context>) -> Result<Entry, Error> {
             Joined::Apart => return lead(context, Lead::apart(), &mut waiting, now).await,
             Joined::Follow(leader) => {
                 // Boxed here and below: whoever has to wait can allocate, and the future of the others stays small.
-                if let Some(answer) = Box::pin(follow(&leader, &mut waiting)).await? {
-                    return Ok(answer);
-                }
+                let followed = Box::pin(follow(&leader, &mut waiting)).await?;
                 now = Instant::now();
+                match followed {
+                    Followed::To(answer) => return Ok(answer),
+                    Followed::Nowhere => {}
+                    Followed::Asleep => return lead(context, Lead::apart(), &mut waiting, now).await,
+                }
             }
         }
     }
 }
 
-/// Waits for a leader in this process; `None` when this call should see for itself.
-async fn follow(leader: &Context, waiting: &mut Waiting<'_>) -> Result<Option<Entry>, Error> {
+/// What became of following a leader in this process.
+enum Followed {
+    /// It has the answer.
+    To(Entry),
+    /// It left without one: the next may lead.
+    Nowhere,
+    /// It does not get the store's answer, since the store hangs, or since nobody polls it: each for itself.
+    Asleep,
+}
+
+async fn follow(leader: &Context, waiting: &mut Waiting<'_>) -> Result<Followed, Error> {
     waiting.begin()?;
-    let asked = leader.flight.phase_when(|phase| !matches!(phase, Phase::Claiming)).await;
+    let asked = leader.flight.phase_when(|phase| !matches!(phase, Phase::Claiming));
+    let patience = waiting.deadline.max(Instant::now() + ANSWERED_WITHIN);
+    let Ok(asked) = tokio::time::timeout_at(patience, asked).await else { return Ok(Followed::Asleep) };
     let phase = if let Phase::Running { .. } = asked {
+        waiting.has_waited = true;
         let over = leader.flight.phase_when(|phase| matches!(phase, Phase::Over(_)));
         match tokio::time::timeout_at(waiting.deadline, over).await {
             Ok(phase) => phase,
@@ -74,12 +93,12 @@ async fn follow(leader: &Context, waiting: &mut Waiting<'_>) -> Result<Option<En
     match phase {
         Phase::Over(End::Done { finished, waited }) => {
             let disposition = if waited { Disposition::Waited } else { Disposition::Replayed };
-            Ok(Some(Entry::Replay(finished, disposition)))
+            Ok(Followed::To(Entry::Replay(finished, disposition)))
         }
         Phase::Over(End::Failed(error)) => Err(error),
         Phase::Running { until } => Err(in_flight(until)),
         Phase::Over(End::Busy { until }) if waiting.is_over() => Err(in_flight(until)),
-        Phase::Over(End::Busy { .. } | End::Vacant) | Phase::Claiming => Ok(None),
+        Phase::Over(End::Busy { .. } | End::Vacant) | Phase::Claiming => Ok(Followed::Nowhere),
     }
 }
 
@@ -171,7 +190,8 @@ struct Waiting<'a> {
 impl<'a> Waiting<'a> {
     fn new(context: &'a Context, now: Instant) -> Self {
         Self {
-            deadline: now + context.wait,
+            // A wait without end is a reasonable wish, and past the end of the clock.
+            deadline: now + context.wait.min(LONGEST),
             context,
             counted: false,
             has_waited: false,
@@ -203,8 +223,9 @@ impl<'a> Waiting<'a> {
         self.has_waited = true;
         let Some(subscription) = &mut self.subscription else {
             // What ended before the subscription is in place is seen by asking again at once.
-            let subscription = self.context.store().subscribe(&self.context.key).await;
-            self.subscription = Some(subscription.unwrap_or_else(|_| Subscription::never()));
+            let subscribe = self.context.store().subscribe(&self.context.key);
+            let subscribed = tokio::time::timeout_at(self.deadline, subscribe).await;
+            self.subscription = Some(subscribed.ok().and_then(Result::ok).unwrap_or_else(Subscription::never));
             return;
         };
         let poll = Instant::now() + self.polls.pause();
