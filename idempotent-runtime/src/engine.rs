@@ -218,7 +218,7 @@ where
 }
 
 async fn admit(context: &Arc<Context>) -> Result<Entry, Error> {
-    enter(Arc::clone(context)).await.inspect_err(|error| refuse(context.key.operation(), error))
+    enter(context).await.inspect_err(|error| refuse(context.key.operation(), error))
 }
 
 fn late(run: Run, context: &Context) -> Error {

@@ -22,23 +22,22 @@ const TRY_FOR: Duration = Duration::from_secs(1);
 
 /// The store's answer to a claim.
 pub(crate) struct Reply {
-    context: Arc<Context>,
+    pub(super) context: Arc<Context>,
     request: ClaimRequest,
-    /// When the claim was first sent: its lease cannot have begun before.
+    /// When the claim was first sent, or before: its lease cannot have begun earlier.
     pub(super) sent: Instant,
     pub(super) outcome: Result<ClaimOutcome, StoreError>,
 }
 
-/// Claims with this nonce, again while the store is unavailable.
+/// Claims with this nonce, again while the store is unavailable. `sent` is not later than the present.
 ///
 /// Dropped before it is answered, the claim is followed up in the background and given back: its body never started.
-pub(super) fn claim(context: &Arc<Context>, request: ClaimRequest) -> Settled<Reply> {
+pub(super) fn claim(context: &Arc<Context>, request: ClaimRequest, sent: Instant) -> Settled<Reply> {
     let context = Arc::clone(context);
-    Settled::new(ask(context, request), give_back)
+    Settled::new(ask(context, request, sent), give_back)
 }
 
-async fn ask(context: Arc<Context>, request: ClaimRequest) -> Reply {
-    let sent = Instant::now();
+async fn ask(context: Arc<Context>, request: ClaimRequest, sent: Instant) -> Reply {
     let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(200));
     let mut tries = 1;
     loop {
@@ -49,7 +48,8 @@ async fn ask(context: Arc<Context>, request: ClaimRequest) -> Reply {
                     && (tries < LEAST_TRIES || tries < MOST_TRIES && sent.elapsed() < TRY_FOR) =>
             {
                 tries += 1;
-                tokio::time::sleep(backoff.pause()).await;
+                // Boxed: it is rare, and would make every claim's future large.
+                Box::pin(tokio::time::sleep(backoff.pause())).await;
             }
             outcome => return Reply { context, request, sent, outcome },
         }

@@ -96,19 +96,19 @@ impl Run {
     ///
     /// The body is gone, its destructors have run, when this ends or is dropped: before the key can be another's.
     pub(crate) async fn drive<F: Future>(&mut self, body: Pin<&mut Option<F>>) -> Option<F::Output> {
-        let (claim, _) = self.held.as_ref()?;
+        let Self { held, heart } = self;
+        let (claim, _) = held.as_ref()?;
         if claim.token.is_some() && Instant::now() >= claim.until() {
             return None;
         }
-        let claim = Arc::clone(claim);
-        let span = events::run_span(&claim);
-        let scope = Scope::run(Execution::new(Arc::clone(&claim)));
+        let span = events::run_span(claim);
+        let scope = Scope::run(Execution::new(Arc::clone(claim)));
         let mut body = std::pin::pin!(scope.around(Body(body)));
         std::future::poll_fn(|cx| {
             let _entered = span.enter();
             let poll = body.as_mut().poll(cx);
-            if poll.is_pending() && self.heart.is_none() {
-                self.heart = Heart::start(&claim);
+            if poll.is_pending() && heart.is_none() {
+                *heart = Heart::start(claim);
             }
             poll.map(Some)
         })
@@ -171,27 +171,26 @@ async fn abandon(claim: Arc<Claim>, _lead: Lead) {
 async fn record(claim: &Arc<Claim>, lead: Lead, ending: Ending) -> Ended {
     match (ending, claim.token) {
         (Ending::Keep(outcome), Some(token)) => {
-            let finished = Finished {
-                fingerprint: claim.context.request.fingerprint,
-                attempt: claim.attempt,
-                outcome: outcome.clone(),
-            };
             match complete(claim, &token, &outcome).await {
                 Ok(Transition::Applied) => {}
-                Ok(Transition::Lost) => return superseded(claim, lead).await,
+                // Boxed here and elsewhere: what is rare would make every run's future large.
+                Ok(Transition::Lost) => return Box::pin(superseded(claim, lead)).await,
                 Err(error) => events::not_recorded(claim.context.key.operation(), claim.attempt, &error),
             }
-            lead.end(End::Done { finished, waited: true });
+            share(claim, lead, outcome);
         }
-        (Ending::Keep(outcome), None) => {
-            let fingerprint = claim.context.request.fingerprint;
-            let finished = Finished { fingerprint, attempt: claim.attempt, outcome };
-            lead.end(End::Done { finished, waited: true });
-        }
+        (Ending::Keep(outcome), None) => share(claim, lead, outcome),
         (Ending::Release, Some(token)) => release(claim, token, lead).await,
         (Ending::Release, None) => {}
     }
     Ended::Own
+}
+
+/// Gives the followers what the body came to.
+fn share(claim: &Claim, lead: Lead, outcome: Outcome) {
+    let fingerprint = claim.context.request.fingerprint;
+    let finished = Finished { fingerprint, attempt: claim.attempt, outcome };
+    lead.end(End::Done { finished, waited: true });
 }
 
 /// Completes, again while the store fails, until the lease is near its end.
@@ -203,7 +202,7 @@ async fn complete(claim: &Claim, token: &Token, outcome: &Outcome) -> Result<Tra
             Ok(transition) => return Ok(transition),
             Err(error) => {
                 let hopeless = matches!(error.kind(), StoreErrorKind::Corrupt | StoreErrorKind::Refused);
-                if hopeless || !backoff.sleep_before(claim.until()).await {
+                if hopeless || !Box::pin(backoff.sleep_before(claim.until())).await {
                     return Err(error);
                 }
             }
