@@ -47,7 +47,7 @@ use crate::{
     key::{self, KeyWriter},
     observe::{Disposition, observe},
     operation::{Abandoned, ErrorPolicy, Operation},
-    record::{Finished, Outcome, Unavailable},
+    record::{Finished, Outcome, RecordKey, Unavailable},
     store::ClaimRequest,
     token::Nonce,
 };
@@ -63,43 +63,40 @@ enum Stage {
     Replay(Finished, std::borrow::Cow<'static, str>),
     /// The store is to be asked.
     Ask(Arc<Context>),
-    /// There is nothing to ask for.
+    /// It cannot be answered otherwise.
     Refused(Error),
 }
 
 impl<P> Call<P> {
-    /// Hashes and encodes. Nothing is claimed yet, nothing is waited for.
+    /// Hashes and encodes, and looks at what is at hand. Nothing is claimed yet, nothing is waited for.
     pub(crate) fn new(
-        handle: &Idempotency,
+        handle: Result<&Idempotency, Error>,
         operation: Operation<P>,
         fingerprint: Result<Fingerprint, ArgumentsError>,
         key: impl FnOnce(&mut KeyWriter, &Fingerprint) -> Result<(), KeyError>,
-    ) -> Result<Self, Error> {
-        let prepared = prepare(handle, &operation, fingerprint, key);
-        let (key, fingerprint) = prepared.inspect_err(|error| refuse(&operation.name, error))?;
+    ) -> Self {
         let Operation { name, ttl, lease, wait, abandoned, errors } = operation;
-        let stage = match handle.inner.store.peek(&key) {
-            Some(finished) if finished.fingerprint != fingerprint => {
-                refuse(&name, &Error::Mismatch);
-                return Err(Error::Mismatch);
-            }
-            Some(finished) => Stage::Replay(finished, name),
-            None => {
-                let take_over = match abandoned {
-                    Abandoned::Rerun => true,
-                    Abandoned::Refuse => false,
-                };
-                let request = ClaimRequest { fingerprint, nonce: Nonce::random(), lease, ttl, take_over };
-                let handle = handle.clone();
-                Stage::Ask(Arc::new(Context { handle, key, request, wait, flight: Flight::new() }))
-            }
+        let take_over = match abandoned {
+            Abandoned::Rerun => true,
+            Abandoned::Refuse => false,
         };
-        Ok(Self { stage, errors })
-    }
-
-    /// A call that is answered with this error.
-    pub(crate) const fn refused(error: Error, errors: P) -> Self {
-        Self { stage: Stage::Refused(error), errors }
+        let stage = prepare(handle, &name, fingerprint, key).and_then(|(handle, key, fingerprint)| {
+            check_durations(lease, ttl)?;
+            match handle.inner.store.peek(&key) {
+                Some(finished) if finished.fingerprint != fingerprint => Err(Error::Mismatch),
+                Some(finished) => Ok(Stage::Replay(finished, name.clone())),
+                None => {
+                    let request = ClaimRequest { fingerprint, nonce: Nonce::random(), lease, ttl, take_over };
+                    let handle = handle.clone();
+                    Ok(Stage::Ask(Arc::new(Context { handle, key, request, wait, flight: Flight::new() })))
+                }
+            }
+        });
+        let stage = stage.unwrap_or_else(|error| {
+            refuse(&name, &error);
+            Stage::Refused(error)
+        });
+        Self { stage, errors }
     }
 
     /// Answers the call. The body is polled only if it is this call's to run.
@@ -112,7 +109,7 @@ impl<P> Call<P> {
     {
         let Self { stage, errors } = self;
         match stage {
-            Stage::Replay(finished, operation) => replayed(&errors, &operation, finished),
+            Stage::Replay(finished, operation) => replay(&errors, &operation, finished, Disposition::Replayed),
             Stage::Refused(error) => Err(error.into()),
             // Boxed: it is large, and would be part of the caller's future beside the body.
             Stage::Ask(context) => Box::pin(ask(context, errors, body)).await,
@@ -129,13 +126,17 @@ impl<P> Call<P> {
     {
         let Self { stage, errors } = self;
         let context = match stage {
-            Stage::Replay(finished, operation) => return replayed(&errors, &operation, finished),
+            Stage::Replay(finished, operation) => {
+                return replay(&errors, &operation, finished, Disposition::Replayed);
+            }
             Stage::Refused(error) => return Err(error.into()),
             Stage::Ask(context) => context,
         };
         let mut run = match Box::pin(admit(&context)).await? {
-            Admitted::Replay(finished) => return replay(&errors, finished),
-            Admitted::Run(run) => run,
+            Entry::Replay(finished, disposition) => {
+                return replay(&errors, context.key.operation(), finished, disposition);
+            }
+            Entry::Run(run) => run,
         };
         let attempt = run.attempt();
         let task = async move {
@@ -158,17 +159,16 @@ impl<P> Call<P> {
     }
 }
 
-fn prepare<P>(
-    handle: &Idempotency,
-    operation: &Operation<P>,
+fn prepare<'h>(
+    handle: Result<&'h Idempotency, Error>,
+    operation: &str,
     fingerprint: Result<Fingerprint, ArgumentsError>,
     key: impl FnOnce(&mut KeyWriter, &Fingerprint) -> Result<(), KeyError>,
-) -> Result<(crate::record::RecordKey, Fingerprint), Error> {
-    check_durations(operation.lease, operation.ttl)?;
-    let fingerprint = fingerprint?;
+) -> Result<(&'h Idempotency, RecordKey, Fingerprint), Error> {
+    let (handle, fingerprint) = (handle?, fingerprint?);
     let max = handle.inner.limits.max_key_len;
-    let key = key::record_key(&operation.name, max, |writer| key(writer, &fingerprint))?;
-    Ok((key, fingerprint))
+    let key = key::record_key(operation, max, |writer| key(writer, &fingerprint))?;
+    Ok((handle, key, fingerprint))
 }
 
 /// A hundred years: more is a mistake, and would overflow some store's clock.
@@ -206,32 +206,16 @@ where
     P: ErrorPolicy<E>,
 {
     match admit(&context).await? {
-        Admitted::Replay(finished) => replay(&errors, finished),
-        Admitted::Run(mut run) => match run.drive(body).await {
+        Entry::Replay(finished, disposition) => replay(&errors, context.key.operation(), finished, disposition),
+        Entry::Run(mut run) => match run.drive(body).await {
             Some(output) => conclude(run, context, errors, output).await,
             None => Err(late(run, &context).into()),
         },
     }
 }
 
-enum Admitted {
-    Replay(Finished),
-    Run(Run),
-}
-
-async fn admit(context: &Arc<Context>) -> Result<Admitted, Error> {
-    let operation = context.key.operation();
-    match enter(Arc::clone(context)).await {
-        Ok(Entry::Replay(finished, disposition)) => {
-            answer(operation, disposition);
-            Ok(Admitted::Replay(finished))
-        }
-        Ok(Entry::Run(run)) => Ok(Admitted::Run(run)),
-        Err(error) => {
-            refuse(operation, &error);
-            Err(error)
-        }
-    }
+async fn admit(context: &Arc<Context>) -> Result<Entry, Error> {
+    enter(Arc::clone(context)).await.inspect_err(|error| refuse(context.key.operation(), error))
 }
 
 fn late(run: Run, context: &Context) -> Error {
@@ -240,28 +224,27 @@ fn late(run: Run, context: &Context) -> Error {
     error
 }
 
-/// What the store had at hand.
-fn replayed<T, E, P>(errors: &P, operation: &str, finished: Finished) -> Result<T, E>
-where
-    T: DeserializeOwned,
-    E: From<Error>,
-    P: ErrorPolicy<E>,
-{
-    answer(operation, Disposition::Replayed);
-    replay(errors, finished)
-}
-
 /// What an earlier run came to, as the function returns it.
-fn replay<T, E, P>(errors: &P, finished: Finished) -> Result<T, E>
+fn replay<T, E, P>(errors: &P, operation: &str, finished: Finished, disposition: Disposition) -> Result<T, E>
 where
     T: DeserializeOwned,
     E: From<Error>,
     P: ErrorPolicy<E>,
 {
-    match finished.outcome {
-        Outcome::Ok(bytes) => Ok(codec::decode(&bytes)?),
-        Outcome::Err(bytes) => Err(errors.decode(&bytes)?),
-        Outcome::Unavailable(why) => Err(Error::ResultUnavailable(why).into()),
+    let replayed = match finished.outcome {
+        Outcome::Ok(bytes) => codec::decode(&bytes).map(Ok),
+        Outcome::Err(bytes) => errors.decode(&bytes).map(Err),
+        Outcome::Unavailable(why) => Err(Error::ResultUnavailable(why)),
+    };
+    match replayed {
+        Ok(result) => {
+            answer(operation, disposition);
+            result
+        }
+        Err(error) => {
+            refuse(operation, &error);
+            Err(error.into())
+        }
     }
 }
 
@@ -277,9 +260,9 @@ where
         Err(error) if errors.keeps(error) => Some(encode(|| errors.encode(error)).map(Outcome::Err)),
         Err(_) => None,
     };
-    match record(run, context, encoded).await? {
+    match record(run, &context, encoded).await? {
         None => output,
-        Some(finished) => replay(&errors, finished),
+        Some(finished) => replay(&errors, context.key.operation(), finished, Disposition::Waited),
     }
 }
 
@@ -294,7 +277,7 @@ fn encode(encode: impl FnOnce() -> Result<Vec<u8>, codec::NotFaithful>) -> Resul
 /// Ends the run with what is to be kept of it; `Some` is the result of another run to answer with.
 async fn record(
     run: Run,
-    context: Arc<Context>,
+    context: &Context,
     encoded: Option<Result<Outcome, Unavailable>>,
 ) -> Result<Option<Finished>, Error> {
     let operation = context.key.operation();
@@ -321,10 +304,7 @@ async fn record(
             answer(operation, disposition);
             Ok(None)
         }
-        Ended::Superseded(finished) => {
-            answer(operation, Disposition::Waited);
-            Ok(Some(finished))
-        }
+        Ended::Superseded(finished) => Ok(Some(finished)),
         Ended::Lost => {
             refuse(operation, &Error::ClaimLost);
             Err(Error::ClaimLost)

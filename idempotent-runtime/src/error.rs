@@ -201,11 +201,11 @@ impl StdError for Undecodable {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// The key, or a part of it, is `None`: calls without a key would all share one record.
+    /// The key, or a part of it, is `None`, `()` or null: calls without a key would all share one record.
     Missing,
     /// The encoded key is longer than the limit.
     TooLong {
-        /// Its length in bytes, encoded.
+        /// Its length in bytes, encoded, as far as it was: it may be longer.
         len: usize,
         /// The limit in bytes.
         max: usize,
@@ -221,8 +221,8 @@ pub enum KeyError {
 impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing => f.write_str("it is missing (`None`)"),
-            Self::TooLong { len, max } => write!(f, "it has {len} bytes, the limit is {max}"),
+            Self::Missing => f.write_str("it is missing (`None` or null)"),
+            Self::TooLong { len, max } => write!(f, "it has at least {len} bytes, the limit is {max}"),
             Self::Operation => f.write_str("the operation's name is empty or longer than 255 bytes"),
             Self::Unsupported(kind) => write!(f, "a {kind} does not identify anything"),
             Self::Failed => f.write_str("a part of it failed to serialize"),

@@ -18,7 +18,7 @@ use serde::Serialize;
 use self::{encoder::Encoder, serializer::Reason};
 use crate::error::ArgumentsError;
 
-pub(crate) use self::{encoder::MAX_DEPTH, set::collection_name};
+pub(crate) use self::{encoder::MAX_DEPTH, set::set_name};
 
 /// SHA-256 over the canonical encoding of a call's arguments.
 ///

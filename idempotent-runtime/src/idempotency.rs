@@ -124,7 +124,7 @@ impl Idempotency {
         P: ErrorPolicy<E>,
         B: Future<Output = Result<T, E>>,
     {
-        self.prepare(operation.into(), key, arguments)?.run(std::pin::pin!(body)).await
+        self.prepare(operation.into(), key, arguments).run(std::pin::pin!(body)).await
     }
 
     /// The same with the body on a task of its own: dropping the caller's future does not stop it half-way.
@@ -155,15 +155,15 @@ impl Idempotency {
         P: ErrorPolicy<E>,
         B: Future<Output = Result<T, E>> + Send + 'static,
     {
-        self.prepare(operation.into(), key, arguments)?.run_detached(body).await
+        self.prepare(operation.into(), key, arguments).run_detached(body).await
     }
 
-    fn prepare<P, K, A>(&self, operation: Operation<P>, key: &K, arguments: &A) -> Result<Call<P>, Error>
+    fn prepare<P, K, A>(&self, operation: Operation<P>, key: &K, arguments: &A) -> Call<P>
     where
         K: Serialize + ?Sized,
         A: Serialize + ?Sized,
     {
-        Call::new(self, operation, Fingerprint::of(arguments), |writer, _| writer.value(key))
+        Call::new(Ok(self), operation, Fingerprint::of(arguments), |writer, _| writer.value(key))
     }
 
     /// Removes the record of a key, whatever its state, and says whether there was one. For operators: this is how an

@@ -13,7 +13,7 @@
 //! | `"order:{id}"` with an `id` of 17 | `order:(~17)` |
 //! | none named: the hash of all arguments | `#` and 64 hexadecimal digits |
 //!
-//! A key that is `None`, or has a part that is, is [`KeyError::Missing`](crate::KeyError::Missing): calls without a key
+//! A key that is `None`, or has a part that is, is [`KeyError::Missing`]: calls without a key
 //! would all share one record. [`Fingerprint`] has the grammar.
 
 mod serializer;

@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
 };
 
 use tokio::sync::watch;
@@ -15,8 +18,17 @@ use crate::record::RecordKey;
 /// Cloning is cheap and shares the subscriptions.
 #[derive(Clone, Default)]
 pub struct Hub {
-    channels: Arc<Mutex<HashMap<Box<str>, watch::Sender<()>>>>,
+    shared: Arc<Shared>,
 }
+
+#[derive(Default)]
+struct Shared {
+    channels: Mutex<Channels>,
+    /// How many channels there are, so that endings that nobody waits for take no lock.
+    count: AtomicUsize,
+}
+
+type Channels = HashMap<Box<str>, watch::Sender<()>>;
 
 impl Hub {
     /// An empty one.
@@ -34,12 +46,17 @@ impl Hub {
         }
         let (channel, receiver) = watch::channel(());
         channels.insert(key.as_str().into(), channel);
+        self.shared.count.store(channels.len(), SeqCst);
         drop(channels);
         (self.subscription(key, receiver), true)
     }
 
     /// Wakes all subscribers of a key.
     pub fn notify(&self, key: &str) {
+        // Whoever subscribed before the ending began is counted; whoever did later looks at the record itself.
+        if self.shared.count.load(SeqCst) == 0 {
+            return;
+        }
         if let Some(channel) = self.lock().get(key) {
             channel.send_replace(());
         }
@@ -68,9 +85,9 @@ impl Hub {
         Subscription { inner: Some(Inner { hub: self.clone(), key: key.as_str().into(), receiver }), on_last: None }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Box<str>, watch::Sender<()>>> {
+    fn lock(&self) -> MutexGuard<'_, Channels> {
         // A panic between these short sections leaves the map whole.
-        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -139,6 +156,7 @@ impl Drop for Subscription {
         let last = channels.get(&*inner.key).is_some_and(|channel| channel.receiver_count() == 0);
         if last {
             channels.remove(&*inner.key);
+            inner.hub.shared.count.store(channels.len(), SeqCst);
         }
         drop(channels);
         if let (true, Some(then)) = (last, self.on_last.take()) {

@@ -47,7 +47,7 @@ pub struct Call<P>(engine::Call<P>);
 
 /// A call with the key `key`.
 #[inline(never)]
-pub fn call<P: Clone, K: Key + ?Sized>(
+pub fn call<P, K: Key + ?Sized>(
     handle: Option<&Idempotency>,
     operation: Operation<P>,
     arguments: Arguments,
@@ -58,12 +58,12 @@ pub fn call<P: Clone, K: Key + ?Sized>(
 
 /// A call whose key is the hash of its arguments.
 #[inline(never)]
-pub fn call_by_hash<P: Clone>(handle: Option<&Idempotency>, operation: Operation<P>, arguments: Arguments) -> Call<P> {
+pub fn call_by_hash<P>(handle: Option<&Idempotency>, operation: Operation<P>, arguments: Arguments) -> Call<P> {
     new(handle, operation, arguments, KeyWriter::fingerprint)
 }
 
 /// A call whose key is what `template` writes.
-pub fn call_by_template<P: Clone>(
+pub fn call_by_template<P>(
     handle: Option<&Idempotency>,
     operation: Operation<P>,
     arguments: Arguments,
@@ -83,19 +83,17 @@ pub fn hole<K: Key + ?Sized>(writer: &mut KeyWriter, value: &K) -> Result<(), Ke
     writer.hole(value)
 }
 
-fn new<P: Clone>(
+fn new<P>(
     handle: Option<&Idempotency>,
     operation: Operation<P>,
     arguments: Arguments,
     key: impl FnOnce(&mut KeyWriter, &Fingerprint) -> Result<(), KeyError>,
 ) -> Call<P> {
-    let errors = operation.errors.clone();
     let handle = match handle {
         Some(handle) => Ok(handle),
         None => install::installed(),
     };
-    let call = handle.and_then(|handle| engine::Call::new(handle, operation, arguments.finish(), key));
-    Call(call.unwrap_or_else(|error| engine::Call::refused(error, errors)))
+    Call(engine::Call::new(handle, operation, arguments.finish(), key))
 }
 
 /// Runs the body, or answers for it.

@@ -12,7 +12,7 @@ use crate::fingerprint::Fingerprint;
 /// `|`, so it can be a Redis key, a column or a file name as it stands. It does not appear in `Debug`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RecordKey {
-    text: Box<str>,
+    text: String,
     operation_len: usize,
 }
 
@@ -23,7 +23,7 @@ impl RecordKey {
     /// Joins two halves that are already encoded (see [`key`](crate::key)).
     pub(crate) fn from_encoded(text: String, operation_len: usize) -> Self {
         debug_assert_eq!(text.as_bytes().get(operation_len), Some(&b'|'));
-        Self { text: text.into_boxed_str(), operation_len }
+        Self { text, operation_len }
     }
 
     /// The record key with this text, as a store read it; `None` if it is not one.
@@ -32,7 +32,7 @@ impl RecordKey {
         let operation_len = text.find(Self::SEPARATOR)?;
         let printable = text.bytes().all(|byte| byte.is_ascii_graphic());
         let separated_once = text.matches(Self::SEPARATOR).count() == 1;
-        (operation_len > 0 && printable && separated_once).then(|| Self { text: text.into(), operation_len })
+        (operation_len > 0 && printable && separated_once).then(|| Self { text: text.to_owned(), operation_len })
     }
 
     /// The whole text.

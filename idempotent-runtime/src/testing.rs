@@ -3,7 +3,7 @@
 //! - [`conformance`]: the rules of [`Store`](crate::Store) as tests
 //! - [`FaultyStore`]: a store that fails, hangs and counts on demand
 //! - [`ManualClock`]: time that passes when it is told to
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail so")]
+#![expect(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail so")]
 
 mod clock;
 pub mod conformance;

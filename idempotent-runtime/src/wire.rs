@@ -84,13 +84,13 @@ pub(crate) fn encode_claim(request: &ClaimRequest) -> [u8; HEADER_LEN] {
     record
 }
 
-/// The state byte and the payload of a finished run.
+/// What comes before the nonce, and the payload, of a finished run.
 pub(crate) fn encode_outcome(outcome: &Outcome) -> (&'static [u8], &[u8]) {
     match outcome {
-        Outcome::Ok(bytes) => (b"O", bytes),
-        Outcome::Err(bytes) => (b"E", bytes),
-        Outcome::Unavailable(Unavailable::TooLarge) => (b"U", b"L"),
-        Outcome::Unavailable(Unavailable::NotSerializable) => (b"U", b"S"),
+        Outcome::Ok(bytes) => (b"IDM1O0", bytes),
+        Outcome::Err(bytes) => (b"IDM1E0", bytes),
+        Outcome::Unavailable(Unavailable::TooLarge) => (b"IDM1U0", b"L"),
+        Outcome::Unavailable(Unavailable::NotSerializable) => (b"IDM1U0", b"S"),
     }
 }
 
@@ -228,8 +228,9 @@ mod tests {
             Outcome::Unavailable(Unavailable::NotSerializable),
         ];
         for outcome in outcomes {
-            let (state, payload) = encode_outcome(&outcome);
-            let record = golden([state[0], b'0'], 9, 3, payload);
+            let (start, payload) = encode_outcome(&outcome);
+            let record = golden([start[4], start[5]], 9, 3, payload);
+            assert!(record.starts_with(start));
             let finished = decode(&record).expect("a record").into_finished().expect("finished");
             assert_eq!(finished.outcome, outcome);
             assert_eq!(finished.attempt, 3);

@@ -1,1 +1,77 @@
+//! What a call costs the server: commands and round trips, counted by the server itself.
 
+use std::collections::BTreeMap;
+
+use idempotent_runtime::{Store, store::redis::RedisStore};
+
+use crate::{
+    redis_server::RedisServer,
+    support::{Fixture, TTL, claim, claim_name, granted, key, outcome, request},
+};
+
+/// The commands that a step makes the server run. Those inside scripts are counted too.
+async fn commands(server: &RedisServer, step: impl AsyncFnOnce()) -> BTreeMap<String, u64> {
+    server.command::<()>(&["CONFIG", "RESETSTAT"]).await;
+    step().await;
+    let stats: String = server.command(&["INFO", "commandstats"]).await;
+    let calls = stats.lines().filter_map(|line| {
+        let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+        Some((name.to_owned(), rest.split_once(',')?.0.parse().expect("a number")))
+    });
+    // The measurement's own.
+    let own =
+        |name: &str| name.starts_with("config|") || name.starts_with("client|") || matches!(name, "hello" | "info");
+    calls.filter(|(name, _)| !own(name)).collect()
+}
+
+fn counts<const N: usize>(counts: [(&str, u64); N]) -> BTreeMap<String, u64> {
+    counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
+}
+
+async fn run_once(store: &RedisStore, name: &str) {
+    let key = key(name);
+    let token = claim(store, &key).await;
+    let _ = store.complete(&key, &token, &outcome(), TTL).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_hit_is_one_command_and_a_miss_is_two() {
+    let Fixture { server, ours, theirs } = Fixture::start().await;
+    run_once(&ours, "warm").await;
+
+    let miss = commands(&server, async || run_once(&ours, "once").await).await;
+    // Inside the script: the header is read, the record written.
+    assert_eq!(miss, counts([("set", 2), ("evalsha", 1), ("getrange", 1)]));
+
+    let hit = commands(&server, async || {
+        assert_eq!(claim_name(&theirs.claim(&key("once"), &request()).await), "done 1");
+    });
+    assert_eq!(hit.await, counts([("set", 1)]));
+}
+
+#[tokio::test]
+async fn a_script_is_sent_in_full_once() {
+    let Fixture { server, ours, theirs } = Fixture::start().await;
+    let first = commands(&server, async || run_once(&ours, "first").await).await;
+    assert_eq!((first.get("evalsha"), first.get("eval")), (Some(&1), Some(&1)));
+    let second = commands(&server, async || run_once(&theirs, "second").await).await;
+    assert_eq!((second.get("evalsha"), second.get("eval")), (Some(&1), None));
+}
+
+#[tokio::test]
+async fn the_cost_does_not_grow_with_the_number_of_records() {
+    let server = RedisServer::start_with(&["--enable-debug-command", "local"]).await;
+    let Fixture { server, ours, theirs } = Fixture::on(server).await;
+    run_once(&ours, "warm").await;
+    server.command::<()>(&["DEBUG", "POPULATE", "100000", "idempotent:filler", "100"]).await;
+    let miss = commands(&server, async || run_once(&ours, "once").await).await;
+    assert_eq!(miss, counts([("set", 2), ("evalsha", 1), ("getrange", 1)]));
+    let takeover = commands(&server, async || {
+        let key = key("taken");
+        claim(&ours, &key).await;
+        crate::support::lapse(&server, &key).await;
+        granted(theirs.claim(&key, &request()).await.unwrap());
+    });
+    let takeover = takeover.await;
+    assert!(!takeover.contains_key("scan") && !takeover.contains_key("keys"), "{takeover:?}");
+}

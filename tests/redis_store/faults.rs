@@ -1,1 +1,285 @@
+//! Lost requests, lost replies and lost connections: the repeat by nonce finds out.
 
+use std::time::Duration;
+
+use idempotent_runtime::{
+    Store, StoreErrorKind,
+    store::{ClaimRequest, Outcome, RecordKey, StoreResult, Token, Transition, redis::RedisStore},
+};
+use idempotent_tests::proxy::{Fault, Proxy};
+use tokio::time::Instant;
+
+use crate::{
+    redis_server::{RedisServer, wait_for},
+    support::{
+        LEASE, TTL, bytes_of, claim, claim_name, connect, granted, key, lapse, outcome, request, transition_name,
+    },
+};
+
+/// A store behind a proxy, and one that is not.
+struct Fixture {
+    server: RedisServer,
+    proxy: Proxy,
+    ours: RedisStore,
+    direct: RedisStore,
+}
+
+impl Fixture {
+    async fn start() -> Self {
+        let server = RedisServer::start().await;
+        let proxy = Proxy::start(server.address()).await;
+        let ours = connect(&format!("redis://{}", proxy.address())).await;
+        let direct = connect(&server.url()).await;
+        let fixture = Self { server, proxy, ours, direct };
+        fixture.teach_scripts().await;
+        fixture
+    }
+
+    /// Lets the server learn all scripts, so that every transition is one request.
+    async fn teach_scripts(&self) {
+        let key = key("scripts");
+        for ending in 0..3 {
+            let token = claim(&self.direct, &key).await;
+            let _ = self.direct.renew(&key, &token, LEASE, TTL).await.unwrap();
+            let _ = self.direct.fence(&key, &token).await.unwrap();
+            let _ = self.direct.claim(&key, &request()).await.unwrap();
+            let _ = match ending {
+                0 => self.direct.complete(&key, &token, &outcome(), TTL).await.unwrap(),
+                1 => self.direct.release(&key, &token).await.unwrap(),
+                _ => self.direct.abandon(&key, &token, TTL).await.unwrap(),
+            };
+            self.direct.forget(&key).await.unwrap();
+        }
+    }
+
+    /// Repeats a step until the connection is back: a store does not repeat by itself.
+    async fn again<T>(&self, step: impl AsyncFn(&RedisStore) -> StoreResult<T>) -> T {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            match step(&self.ours).await {
+                Ok(answer) => return answer,
+                Err(error) => {
+                    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+                    assert!(Instant::now() < deadline, "not back in time: {error:?}");
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
+        }
+    }
+}
+
+const CUTS: [Fault; 3] = [Fault::CutBeforeRequest, Fault::CutAfterRequest, Fault::CutBeforeReply];
+
+#[tokio::test]
+async fn a_claim_cut_anywhere_is_recognised_when_repeated() {
+    let fixture = Fixture::start().await;
+    for fault in CUTS {
+        for lapsed in [false, true] {
+            let key = key(&format!("claim-{fault:?}-{lapsed}"));
+            if lapsed {
+                claim(&fixture.direct, &key).await;
+                lapse(&fixture.server, &key).await;
+            }
+            let request = request();
+            fixture.proxy.set(fault);
+            let answer = fixture.ours.claim(&key, &request).await;
+            assert_eq!(claim_name(&answer), "Unavailable", "{fault:?}");
+            assert_eq!(fixture.proxy.fault(), Fault::None, "the fault happened");
+            if fault == Fault::CutBeforeReply && !lapsed {
+                assert_eq!(claim_name(&fixture.direct.claim(&key, &self::request()).await), "in flight");
+            }
+            let answer = fixture.again(async |store| store.claim(&key, &request).await).await;
+            let expected = if lapsed { "claimed 2" } else { "claimed 1" };
+            assert_eq!(claim_name(&Ok(answer.clone())), expected, "{fault:?}");
+            // It is a claim like any other.
+            let token = granted(answer);
+            assert_eq!(fixture.ours.complete(&key, &token, &outcome(), TTL).await.unwrap(), Transition::Applied);
+        }
+    }
+}
+
+/// The second request of a claim on a lapsed key is the one that takes over.
+#[tokio::test]
+async fn a_takeover_cut_anywhere_is_recognised_when_repeated() {
+    let fixture = Fixture::start().await;
+    for fault in CUTS {
+        let key = key(&format!("takeover-{fault:?}"));
+        claim(&fixture.direct, &key).await;
+        lapse(&fixture.server, &key).await;
+        let before = bytes_of(&fixture.server, &key).await;
+        let request = request();
+        fixture.proxy.set_after(1, fault);
+        assert_eq!(claim_name(&fixture.ours.claim(&key, &request).await), "Unavailable", "{fault:?}");
+        assert_eq!(fixture.proxy.fault(), Fault::None, "the fault happened");
+        let between = bytes_of(&fixture.server, &key).await;
+        match fault {
+            Fault::CutBeforeRequest => assert_eq!(between, before, "nothing arrived"),
+            Fault::CutBeforeReply => assert_ne!(between, before, "it was applied"),
+            _ => {}
+        }
+        let answer = fixture.again(async |store| store.claim(&key, &request).await).await;
+        assert_eq!(claim_name(&Ok(answer.clone())), "claimed 2", "{fault:?}");
+        let by_another_connection = fixture.direct.claim(&key, &request).await.unwrap();
+        assert_eq!(granted(answer), granted(by_another_connection), "the same claim, the same fence");
+    }
+}
+
+type Step = (&'static str, fn(&RedisStore, RecordKey, Token) -> BoxFuture<'_>);
+type BoxFuture<'a> = std::pin::Pin<Box<dyn Future<Output = StoreResult<Transition>> + Send + 'a>>;
+
+const STEPS: [Step; 4] = [
+    ("renew", |store, key, token| Box::pin(async move { store.renew(&key, &token, LEASE, TTL).await })),
+    ("complete", |store, key, token| Box::pin(async move { store.complete(&key, &token, &outcome(), TTL).await })),
+    ("release", |store, key, token| Box::pin(async move { store.release(&key, &token).await })),
+    ("abandon", |store, key, token| Box::pin(async move { store.abandon(&key, &token, TTL).await })),
+];
+
+#[tokio::test]
+async fn a_transition_cut_anywhere_is_applied_once_when_repeated() {
+    let fixture = Fixture::start().await;
+    for fault in CUTS {
+        for (name, step) in STEPS {
+            let key = key(&format!("{name}-{fault:?}"));
+            let token = claim(&fixture.ours, &key).await;
+            let before = bytes_of(&fixture.server, &key).await;
+            fixture.proxy.set(fault);
+            let answer = step(&fixture.ours, key.clone(), token).await;
+            assert_eq!(transition_name(&answer), "unavailable", "{name}, {fault:?}");
+            assert_eq!(fixture.proxy.fault(), Fault::None, "the fault happened");
+            let between = bytes_of(&fixture.server, &key).await;
+            match fault {
+                Fault::CutBeforeRequest => assert_eq!(between, before, "{name}: nothing arrived"),
+                Fault::CutBeforeReply if name != "renew" => assert_ne!(between, before, "{name}: it was applied"),
+                _ => {}
+            }
+            let answer = fixture.again(async |store| step(store, key.clone(), token).await).await;
+            assert_eq!(answer, Transition::Applied, "{name}, {fault:?}");
+            if fault == Fault::CutBeforeReply {
+                assert_eq!(bytes_of(&fixture.server, &key).await, between, "{name}: the repeat changed nothing");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_fence_cut_anywhere_is_made_once() {
+    let fixture = Fixture::start().await;
+    for fault in CUTS {
+        let key = key(&format!("fence-{fault:?}"));
+        let token = claim(&fixture.ours, &key).await;
+        fixture.proxy.set(fault);
+        fixture.ours.fence(&key, &token).await.expect_err("cut");
+        let fence = fixture.again(async |store| store.fence(&key, &token).await).await.expect("ours");
+        assert_eq!(fixture.direct.fence(&key, &token).await.unwrap(), Some(fence));
+    }
+}
+
+/// The orphan of a release whose reply was lost: somebody else has the key by then.
+#[tokio::test]
+async fn a_repeated_release_does_not_touch_the_next_claim() {
+    let fixture = Fixture::start().await;
+    let key = key("release");
+    let token = claim(&fixture.ours, &key).await;
+    fixture.proxy.set(Fault::CutBeforeReply);
+    fixture.ours.release(&key, &token).await.expect_err("cut");
+    claim(&fixture.direct, &key).await;
+    let answer = fixture.again(async |store| store.release(&key, &token).await).await;
+    assert_eq!(answer, Transition::Lost);
+    assert_eq!(claim_name(&fixture.ours.claim(&key, &request()).await), "in flight");
+}
+
+#[tokio::test]
+async fn a_half_open_connection_is_given_up_and_replaced() {
+    let fixture = Fixture::start().await;
+    let key = key("half-open");
+    let token = claim(&fixture.ours, &key).await;
+    for fault in [Fault::LoseRequests, Fault::LoseReplies] {
+        fixture.proxy.set(fault);
+        let started = Instant::now();
+        let answer = fixture.ours.renew(&key, &token, LEASE, TTL).await;
+        assert_eq!(transition_name(&answer), "unavailable", "{fault:?}");
+        assert!(started.elapsed() < Duration::from_secs(2), "the time-out is half a second");
+        fixture.proxy.set(Fault::None);
+        let healed = Instant::now();
+        let answer = fixture.again(async |store| store.renew(&key, &token, LEASE, TTL).await).await;
+        assert_eq!(answer, Transition::Applied);
+        assert!(healed.elapsed() < Duration::from_secs(1), "used again within a second, not {:?}", healed.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn a_slow_network_is_only_slow() {
+    let fixture = Fixture::start().await;
+    fixture.proxy.set(Fault::Delay(Duration::from_millis(50)));
+    let key = key("slow");
+    let token = claim(&fixture.ours, &key).await;
+    assert_eq!(fixture.ours.complete(&key, &token, &outcome(), TTL).await.unwrap(), Transition::Applied);
+}
+
+#[tokio::test]
+async fn an_idle_connection_that_was_closed_costs_no_error() {
+    let fixture = Fixture::start().await;
+    fixture.server.command::<()>(&["CLIENT", "KILL", "TYPE", "normal"]).await;
+    let key = key("idle");
+    // The client hears of it on its own; until then a call may meet the dead connection.
+    wait_for("the client to hear of it", async || fixture.ours.inspect(&key).await.is_ok()).await;
+    claim(&fixture.ours, &key).await;
+}
+
+#[tokio::test]
+async fn a_killed_server_is_used_again_within_a_second() {
+    let mut fixture = Fixture::start().await;
+    fixture.server.kill();
+    let down = Instant::now();
+    while down.elapsed() < Duration::from_millis(500) {
+        assert_eq!(claim_name(&fixture.direct.claim(&key("down"), &request()).await), "Unavailable");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    fixture.server.restart().await;
+    let healed = Instant::now();
+    while claim_name(&fixture.direct.claim(&key("up"), &request()).await) != "claimed 1" {
+        assert!(healed.elapsed() < Duration::from_secs(1), "not used again within a second");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_paused_server_times_out_and_goes_on() {
+    let fixture = Fixture::start().await;
+    let key = key("paused");
+    let token = claim(&fixture.direct, &key).await;
+    fixture.server.pause();
+    let (result, other, request) = (Outcome::Ok("1".into()), self::key("other"), request());
+    let answers =
+        tokio::join!(fixture.direct.complete(&key, &token, &result, TTL), fixture.ours.claim(&other, &request),);
+    assert_eq!(transition_name(&answers.0), "unavailable");
+    assert_eq!(claim_name(&answers.1), "Unavailable");
+    fixture.server.resume();
+    let again = ClaimRequest { nonce: token.nonce, ..request };
+    wait_for("the store to be back", async || fixture.direct.inspect(&key).await.is_ok()).await;
+    // The completion may have been read after all; either way the repeat finds out.
+    let answer = fixture.direct.complete(&key, &token, &result, TTL).await.unwrap();
+    assert_eq!(answer, Transition::Applied);
+    let answer = fixture.direct.claim(&key, &again).await.unwrap();
+    assert!(matches!(answer, idempotent_runtime::store::ClaimOutcome::Done(_)));
+}
+
+/// Calls that their callers give up at any moment leave connection and record whole.
+#[tokio::test]
+async fn dropped_calls_leave_the_store_working() {
+    let fixture = Fixture::start().await;
+    for round in 0..200_u64 {
+        let key = key(&format!("dropped-{}", round % 10));
+        let request = request();
+        let claiming = fixture.ours.claim(&key, &request);
+        let answer = tokio::time::timeout(Duration::from_micros(round * 3), claiming).await;
+        // Given up or not, the same claim again knows.
+        let answer = match answer {
+            Ok(answer) => answer.unwrap(),
+            Err(_) => fixture.ours.claim(&key, &request).await.unwrap(),
+        };
+        let token = granted(answer);
+        let _ = tokio::time::timeout(Duration::from_micros(round), fixture.ours.release(&key, &token)).await;
+        assert_eq!(fixture.ours.release(&key, &token).await.unwrap(), Transition::Applied);
+    }
+}

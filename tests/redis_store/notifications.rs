@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use idempotent_runtime::{
     Store,
-    store::{RecordKey, Subscription, redis::RedisStore},
+    store::{RecordKey, Subscription, Transition, redis::RedisStore},
 };
 use idempotent_tests::proxy::{Fault, Proxy};
 
@@ -41,12 +41,13 @@ async fn every_ending_by_another_connection_wakes() {
             }
             let mut subscription = theirs.subscribe(&key).await.unwrap();
             silent(&mut subscription).await;
-            match ending {
-                "complete" => drop(ours.complete(&key, &token, &outcome(), TTL).await.unwrap()),
-                "release" => drop(ours.release(&key, &token).await.unwrap()),
-                "abandon" => drop(ours.abandon(&key, &token, TTL).await.unwrap()),
-                _ => drop(ours.forget(&key).await.unwrap()),
-            }
+            let applied = match ending {
+                "complete" => ours.complete(&key, &token, &outcome(), TTL).await.unwrap() == Transition::Applied,
+                "release" => ours.release(&key, &token).await.unwrap() == Transition::Applied,
+                "abandon" => ours.abandon(&key, &token, TTL).await.unwrap() == Transition::Applied,
+                _ => ours.forget(&key).await.unwrap(),
+            };
+            assert!(applied);
             woken(&mut subscription).await;
         }
     }
@@ -106,6 +107,19 @@ async fn the_last_waiter_leaving_ends_the_subscription() {
     assert_eq!(listeners(&server, &key).await, 1);
     drop(second);
     wait_for("the unsubscription", async || listeners(&server, &key).await == 0).await;
+}
+
+#[tokio::test]
+async fn a_waiter_who_comes_right_after_the_last_one_left_is_not_lost() {
+    let Fixture { server: _server, ours, theirs } = Fixture::start().await;
+    let key = key("relay");
+    let token = claim(&ours, &key).await;
+    let first = theirs.subscribe(&key).await.unwrap();
+    // Both are told to the subscriptions' task before it runs.
+    drop(first);
+    let mut second = theirs.subscribe(&key).await.unwrap();
+    let _ = ours.complete(&key, &token, &outcome(), TTL).await.unwrap();
+    woken(&mut second).await;
 }
 
 /// Waiters that come and go as fast as they can: whoever has subscribed is woken.

@@ -13,22 +13,22 @@ use idempotent_runtime::{
 
 use crate::redis_server::RedisServer;
 
-pub const LEASE: Duration = Duration::from_secs(30);
-pub const TTL: Duration = Duration::from_secs(600);
+pub(crate) const LEASE: Duration = Duration::from_secs(30);
+pub(crate) const TTL: Duration = Duration::from_secs(600);
 
 /// A server and two stores on it, with a connection each.
-pub struct Fixture {
-    pub server: RedisServer,
-    pub ours: RedisStore,
-    pub theirs: RedisStore,
+pub(crate) struct Fixture {
+    pub(crate) server: RedisServer,
+    pub(crate) ours: RedisStore,
+    pub(crate) theirs: RedisStore,
 }
 
 impl Fixture {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::on(RedisServer::start().await).await
     }
 
-    pub async fn on(server: RedisServer) -> Self {
+    pub(crate) async fn on(server: RedisServer) -> Self {
         let ours = connect(&server.url()).await;
         let theirs = connect(&server.url()).await;
         Self { server, ours, theirs }
@@ -36,24 +36,24 @@ impl Fixture {
 }
 
 /// Short time-outs, so that lost answers cost little.
-pub fn builder() -> RedisStoreBuilder {
+pub(crate) fn builder() -> RedisStoreBuilder {
     RedisStore::builder().connection_timeout(Duration::from_millis(500)).response_timeout(Duration::from_millis(500))
 }
 
-pub async fn connect(url: &str) -> RedisStore {
+pub(crate) async fn connect(url: &str) -> RedisStore {
     builder().connect(url).await.expect("a store")
 }
 
-pub fn key(name: &str) -> RecordKey {
+pub(crate) fn key(name: &str) -> RecordKey {
     RecordKey::parse(&format!("tests.operation|{name}")).expect("a record key")
 }
 
 /// The record's key on the server.
-pub fn raw(key: &RecordKey) -> String {
+pub(crate) fn raw(key: &RecordKey) -> String {
     format!("idempotent:{}", key.as_str())
 }
 
-pub fn request() -> ClaimRequest {
+pub(crate) fn request() -> ClaimRequest {
     ClaimRequest {
         fingerprint: Fingerprint::from_bytes([7; 32]),
         nonce: Nonce::random(),
@@ -63,28 +63,28 @@ pub fn request() -> ClaimRequest {
     }
 }
 
-pub fn other_fingerprint() -> ClaimRequest {
+pub(crate) fn other_fingerprint() -> ClaimRequest {
     ClaimRequest { fingerprint: Fingerprint::from_bytes([8; 32]), ..request() }
 }
 
-pub fn outcome() -> Outcome {
+pub(crate) fn outcome() -> Outcome {
     Outcome::Ok(Bytes::from_static(b"{\"amount\":0}"))
 }
 
 /// The token of a granted claim.
-pub fn granted(outcome: ClaimOutcome) -> Token {
+pub(crate) fn granted(outcome: ClaimOutcome) -> Token {
     match outcome {
         ClaimOutcome::Claimed { token, .. } => token,
         other => panic!("not granted: {other:?}"),
     }
 }
 
-pub async fn claim(store: &RedisStore, key: &RecordKey) -> Token {
+pub(crate) async fn claim(store: &RedisStore, key: &RecordKey) -> Token {
     granted(store.claim(key, &request()).await.expect("an answer"))
 }
 
 /// A name for what a claim answered.
-pub fn claim_name(answer: &StoreResult<ClaimOutcome>) -> String {
+pub(crate) fn claim_name(answer: &StoreResult<ClaimOutcome>) -> String {
     match answer {
         Ok(ClaimOutcome::Claimed { attempt, .. }) => format!("claimed {attempt}"),
         Ok(ClaimOutcome::InFlight { retry_after }) => {
@@ -101,7 +101,7 @@ pub fn claim_name(answer: &StoreResult<ClaimOutcome>) -> String {
     }
 }
 
-pub fn transition_name(answer: &StoreResult<Transition>) -> &'static str {
+pub(crate) fn transition_name(answer: &StoreResult<Transition>) -> &'static str {
     match answer {
         Ok(Transition::Applied) => "applied",
         Ok(Transition::Lost) => "lost",
@@ -115,7 +115,7 @@ pub fn transition_name(answer: &StoreResult<Transition>) -> &'static str {
 }
 
 /// The kind of the store error that an error is.
-pub fn kind(error: &Error) -> StoreErrorKind {
+pub(crate) fn kind(error: &Error) -> StoreErrorKind {
     match error {
         Error::Store(error) => error.kind(),
         other => panic!("not the store's: {other:?}"),
@@ -123,29 +123,29 @@ pub fn kind(error: &Error) -> StoreErrorKind {
 }
 
 /// An error with all its sources, as text.
-pub fn full_text(error: &(dyn StdError + 'static)) -> String {
-    let mut text = format!("{error:?} {error}");
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(" {cause:?} {cause}"));
-        source = cause.source();
+pub(crate) fn full_text(error: &(dyn StdError + 'static)) -> String {
+    let mut text = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        text.push(format!("{error:?} {error}"));
+        next = error.source();
     }
-    text
+    text.join("\n")
 }
 
 /// Makes a running record lapse now, as if its lease had ended, on the server's own clock.
-pub async fn lapse(server: &RedisServer, key: &RecordKey) {
+pub(crate) async fn lapse(server: &RedisServer, key: &RecordKey) {
     keep(server, key, TTL).await;
 }
 
 /// Sets what is left of a record: the lease ends when this is the time to live.
-pub async fn keep(server: &RedisServer, key: &RecordKey, left: Duration) {
+pub(crate) async fn keep(server: &RedisServer, key: &RecordKey, left: Duration) {
     let changed: u32 = server.command(&["PEXPIRE", &raw(key), &left.as_millis().to_string()]).await;
     assert_eq!(changed, 1, "no record");
 }
 
 /// The bytes of a record, without the waiters' flag.
-pub async fn bytes_of(server: &RedisServer, key: &RecordKey) -> Option<Vec<u8>> {
+pub(crate) async fn bytes_of(server: &RedisServer, key: &RecordKey) -> Option<Vec<u8>> {
     let mut bytes: Option<Vec<u8>> = server.command(&["GET", &raw(key)]).await;
     if let Some(flag) = bytes.as_mut().and_then(|bytes| bytes.get_mut(5)) {
         *flag = b'0';
@@ -153,7 +153,7 @@ pub async fn bytes_of(server: &RedisServer, key: &RecordKey) -> Option<Vec<u8>> 
     bytes
 }
 
-pub async fn left_of(server: &RedisServer, key: &RecordKey) -> Duration {
+pub(crate) async fn left_of(server: &RedisServer, key: &RecordKey) -> Duration {
     let left: i64 = server.command(&["PTTL", &raw(key)]).await;
     Duration::from_millis(left.try_into().expect("an expiring record"))
 }

@@ -11,7 +11,7 @@ use crate::{
     redis_server::RedisServer,
     support::{
         Fixture, LEASE, TTL, bytes_of, claim, claim_name, connect, granted, keep, key, lapse, left_of,
-        other_fingerprint, outcome, request, transition_name,
+        other_fingerprint, outcome, raw, request, transition_name,
     },
 };
 
@@ -129,7 +129,7 @@ async fn a_lease_ends_exactly_at_its_end() {
     let key = key("edge");
     let refusing = ClaimRequest { take_over: false, ..request() };
     claim(&ours, &key).await;
-    // A minute before the end, on the server's clock.
+    // Twenty seconds before the end, on the server's clock.
     keep(&server, &key, TTL + Duration::from_secs(20)).await;
     match theirs.claim(&key, &refusing).await.unwrap() {
         ClaimOutcome::InFlight { retry_after } => assert!(retry_after <= Duration::from_secs(20)),
@@ -141,7 +141,7 @@ async fn a_lease_ends_exactly_at_its_end() {
         assert_eq!(claim_name(&theirs.claim(&key, &refusing).await), "abandoned 1");
     }
     // After the end.
-    keep(&server, &key, TTL - Duration::from_secs(1)).await;
+    keep(&server, &key, TTL / 2).await;
     assert_eq!(claim_name(&theirs.claim(&key, &refusing).await), "abandoned 1");
     assert!(matches!(theirs.inspect(&key).await.unwrap().unwrap().state, State::Abandoned));
 }
@@ -206,16 +206,16 @@ async fn fences_rise_whatever_happens_to_the_key() {
     assert_eq!(theirs.fence(&key, &token).await.unwrap(), Some(first), "made once");
 
     lapse(&server, &key).await;
-    let taken = granted(theirs.claim(&key, &request()).await.unwrap());
-    rises(taken.fence.expect("a takeover makes its fence"));
-    assert_eq!(theirs.fence(&key, &taken).await.unwrap(), taken.fence);
+    let successor = granted(theirs.claim(&key, &request()).await.unwrap());
+    rises(successor.fence.expect("a takeover makes its fence"));
+    assert_eq!(theirs.fence(&key, &successor).await.unwrap(), successor.fence);
     assert_eq!(ours.fence(&key, &token).await.unwrap(), None, "not ours any more");
 
-    let _ = theirs.abandon(&key, &taken, TTL).await.unwrap();
-    let taken = granted(ours.claim(&key, &request()).await.unwrap());
-    rises(taken.fence.expect("a fence"));
+    let _ = theirs.abandon(&key, &successor, TTL).await.unwrap();
+    let successor = granted(ours.claim(&key, &request()).await.unwrap());
+    rises(successor.fence.expect("a fence"));
 
-    let _ = ours.release(&key, &taken).await.unwrap();
+    let _ = ours.release(&key, &successor).await.unwrap();
     let token = claim(&theirs, &key).await;
     rises(theirs.fence(&key, &token).await.unwrap().expect("ours"));
 
@@ -233,7 +233,7 @@ async fn a_fence_rises_when_the_server_clock_went_back() {
     let ahead: u64 = 5_000_000_000_000_000;
     let mut client = server.client().await;
     redis::cmd("SETRANGE")
-        .arg(crate::support::raw(&key))
+        .arg(raw(&key))
         .arg(22)
         .arg(ahead.to_be_bytes().as_slice())
         .exec_async(&mut client)
@@ -241,8 +241,49 @@ async fn a_fence_rises_when_the_server_clock_went_back() {
         .unwrap();
     assert_eq!(ours.fence(&key, &token).await.unwrap(), Some(ahead));
     lapse(&server, &key).await;
-    let taken = granted(theirs.claim(&key, &request()).await.unwrap());
-    assert_eq!(taken.fence, Some(ahead + 1));
+    let successor = granted(theirs.claim(&key, &request()).await.unwrap());
+    assert_eq!(successor.fence, Some(ahead + 1));
+}
+
+/// The record can change between the two requests of a contended claim: its script decides on what is there by then.
+#[tokio::test]
+async fn a_contended_claim_decides_on_what_is_there_by_then() {
+    const CONTEND: &str = include_str!("../../idempotent-runtime/src/store/redis/contend.lua");
+    let fixture = Fixture::start().await;
+    let mut client = fixture.server.client().await;
+    // A fresh record by another claim of the same request.
+    let template = key("template");
+    claim(&fixture.ours, &template).await;
+    let fresh = bytes_of(&fixture.server, &template).await.expect("a record");
+    let mut contend = async |key: &RecordKey, fresh: &[u8]| -> redis::RedisResult<redis::Value> {
+        let mut script = redis::cmd("EVAL");
+        script.arg(CONTEND).arg(1).arg(raw(key)).arg(fresh).arg(630_000).arg("1");
+        script.query_async(&mut client).await
+    };
+
+    let vacant = key("gone");
+    assert_eq!(contend(&vacant, &fresh).await, Ok(redis::Value::BulkString(fresh.clone())), "claims what has gone");
+    assert_eq!(bytes_of(&fixture.server, &vacant).await, Some(fresh.clone()));
+    assert_eq!(contend(&vacant, &fresh).await, Ok(redis::Value::BulkString(fresh.clone())), "recognises its own");
+    lapse(&fixture.server, &vacant).await;
+    assert_eq!(contend(&vacant, &fresh).await, Ok(redis::Value::BulkString(fresh.clone())), "recognises its own");
+
+    for situation in [Running, Lapsed, Abandoned, Done] {
+        let (key, _) = fixture.key_in(situation, &format!("{situation:?}")).await;
+        let mut other_request = fresh.clone();
+        other_request[42] ^= 1;
+        let before = bytes_of(&fixture.server, &key).await.expect("a record");
+        let answer = contend(&key, &other_request).await;
+        assert_eq!(answer, Ok(redis::Value::BulkString(before.clone())), "{situation:?}: a mismatch is shown");
+        assert_eq!(bytes_of(&fixture.server, &key).await, Some(before), "{situation:?}: and changes nothing");
+    }
+
+    let (lapsed, _) = fixture.key_in(Lapsed, "full").await;
+    fixture.server.command::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    for key in [&lapsed, &key("full-and-vacant")] {
+        let error = contend(key, &fresh).await.expect_err("nothing is granted when the server is full");
+        assert_eq!(error.code(), Some("OOM"));
+    }
 }
 
 #[tokio::test]

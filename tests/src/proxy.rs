@@ -1,8 +1,13 @@
 //! A TCP proxy that loses requests, replies and connections on demand.
 
+#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a harness that cannot do its work fails the test")]
+
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -49,6 +54,8 @@ pub struct Proxy {
 struct Shared {
     target: Mutex<String>,
     fault: Mutex<Fault>,
+    /// How many requests or replies pass before a fault that happens once.
+    skip: AtomicU32,
     /// Connections end when this changes.
     cuts: watch::Sender<u64>,
 }
@@ -58,14 +65,19 @@ impl Shared {
         *self.fault.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the fault if it is this one: it happens once.
+    /// Takes the fault if it is this one and its turn: it happens once.
     fn take(&self, fault: Fault) -> bool {
         let mut current = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = *current == fault;
-        if taken {
-            *current = Fault::None;
+        if *current != fault {
+            return false;
         }
-        taken
+        let skipped = self.skip.load(Ordering::Relaxed);
+        if skipped > 0 {
+            self.skip.store(skipped - 1, Ordering::Relaxed);
+            return false;
+        }
+        *current = Fault::None;
+        true
     }
 }
 
@@ -81,6 +93,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             target: Mutex::new(target.into()),
             fault: Mutex::new(Fault::None),
+            skip: AtomicU32::new(0),
             cuts: watch::Sender::new(0),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
@@ -95,6 +108,12 @@ impl Proxy {
 
     /// Sets what happens from now on.
     pub fn set(&self, fault: Fault) {
+        self.set_after(0, fault);
+    }
+
+    /// Sets what happens, once this many requests (or replies, where they are what is lost) have passed.
+    pub fn set_after(&self, skip: u32, fault: Fault) {
+        self.shared.skip.store(skip, Ordering::Relaxed);
         *self.shared.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
     }
 

@@ -3,6 +3,14 @@
 //! Each server has a free port and a temporary folder of its own and is killed when it is dropped; in a panic its log
 //! is printed first. `REDIS_SERVER` names another binary (`valkey-server`). A missing binary fails the test.
 
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "a harness that cannot do its work fails the test"
+)]
+
 use std::{
     fs,
     net::{Ipv4Addr, TcpListener},
@@ -11,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{FromRedisValue, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, FromRedisValue, aio::MultiplexedConnection};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
@@ -79,7 +87,11 @@ impl RedisServer {
     /// A fresh connection, for the test's own commands.
     pub async fn client(&self) -> MultiplexedConnection {
         let client = redis::Client::open(self.url()).expect("a URL");
-        client.get_multiplexed_async_connection().await.expect("a connection")
+        // As long as a busy machine may need.
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(START_DEADLINE))
+            .set_response_timeout(Some(START_DEADLINE));
+        client.get_multiplexed_async_connection_with_config(&config).await.expect("a connection")
     }
 
     /// Runs one command on a fresh connection.
@@ -226,8 +238,8 @@ impl RedisSentinel {
 
     /// Waits until the replica has all that was written.
     pub async fn wait_for_replica(&self) {
-        let acknowledged: u32 = self.servers[0].command(&["WAIT", "1", "5000"]).await;
-        assert_eq!(acknowledged, 1, "the replica does not keep up");
+        let [primary, replica] = &self.servers;
+        wait_for_replication(primary, replica).await;
     }
 
     /// Waits until the sentinel names this server as the primary.
@@ -289,6 +301,11 @@ impl RedisCluster {
         format!("redis+cluster://{},{}", self.nodes[1].address(), self.nodes[2].address())
     }
 
+    /// Waits until the replica has all that was written to the first primary.
+    pub async fn wait_for_replica(&self) {
+        wait_for_replication(&self.nodes[0], &self.nodes[3]).await;
+    }
+
     /// Waits until the replica has taken the place of the first primary.
     pub async fn wait_for_promotion(&self) {
         wait_for("the promotion of the replica", async || {
@@ -311,6 +328,21 @@ impl RedisCluster {
         })
         .await;
     }
+}
+
+/// By offsets: `WAIT` answers for the writes of its own connection only.
+async fn wait_for_replication(primary: &RedisServer, replica: &RedisServer) {
+    let offset = |info: &str, name: &str| -> u64 {
+        let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.expect("an offset").parse().expect("a number")
+    };
+    let info: String = primary.command(&["INFO", "replication"]).await;
+    let written = offset(&info, "master_repl_offset");
+    wait_for("the replica to catch up", async || {
+        let info: String = replica.command(&["INFO", "replication"]).await;
+        offset(&info, "slave_repl_offset") >= written
+    })
+    .await;
 }
 
 /// Asks until it is so.

@@ -1,4 +1,5 @@
 //! What the benches share: a payload, and the median of alternating rounds.
+#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
 use std::time::{Duration, Instant};
 
@@ -6,8 +7,8 @@ use serde::Serialize;
 
 /// An order as a service would receive it.
 #[derive(Serialize)]
-pub struct Order {
-    order_id: String,
+pub(crate) struct Order {
+    reference: String,
     customer_id: u64,
     amount_cents: u64,
     currency: &'static str,
@@ -22,51 +23,56 @@ pub struct Order {
 struct Item {
     sku: String,
     description: String,
-    quantity: u32,
-    unit_price_cents: u64,
+    quantity: usize,
+    unit_price_cents: usize,
     weight_kg: f64,
 }
 
-/// An order whose JSON has about `bytes` bytes.
-pub fn order_of(bytes: usize) -> Order {
-    let item = |index: usize| Item {
-        sku: format!("SKU-{index:06}"),
-        description: format!("Article number {index}, blue, pack of {}", index % 7 + 1),
-        quantity: u32::try_from(index % 5 + 1).unwrap_or(1),
-        unit_price_cents: 1_999 + index as u64,
-        weight_kg: 0.25 * (index % 9 + 1) as f64,
-    };
-    Order {
-        order_id: "ord_01J9ZW3R".to_owned(),
-        customer_id: 48_213_377,
-        amount_cents: 129_900,
-        currency: "EUR",
-        express: true,
-        note: (bytes > 500).then(|| "Leave at the door, ring twice".to_owned()),
-        items: (0..bytes.saturating_sub(100) / 140).map(item).collect(),
+impl Order {
+    /// One whose JSON has about `bytes` bytes.
+    pub(crate) fn of_size(bytes: usize) -> Self {
+        Self {
+            reference: "ord_01J9ZW3R".to_owned(),
+            customer_id: 48_213_377,
+            amount_cents: 129_900,
+            currency: "EUR",
+            express: true,
+            note: (bytes > 500).then(|| "Leave at the door, ring twice".to_owned()),
+            items: (0..bytes.saturating_sub(100) / 141).map(Item::number).collect(),
+        }
     }
 }
 
-/// Times of several ways to do the same, side by side, the first of which is the baseline.
-pub struct Table<const N: usize> {
-    names: [&'static str; N],
+impl Item {
+    fn number(number: usize) -> Self {
+        Self {
+            sku: format!("SKU-{number:06}"),
+            description: format!("Article number {number}, blue, pack of {}", number % 7 + 1),
+            quantity: number % 5 + 1,
+            unit_price_cents: 1_999 + number,
+            weight_kg: if number.is_multiple_of(2) { 0.25 } else { 12.5 },
+        }
+    }
 }
+
+/// Times of `N` ways to do the same, side by side, of which the first is the baseline.
+pub(crate) struct Table<const N: usize>;
 
 impl<const N: usize> Table<N> {
-    pub fn new(names: [&'static str; N]) -> Self {
-        let columns: String = names.iter().map(|name| format!(" {name} | ratio |")).collect();
-        println!("| JSON bytes |{columns}");
+    pub(crate) fn new(names: [&str; N]) -> Self {
+        println!("| what | {} | ratio |", names.join(" | ratio | "));
         println!("|---|{}", "---|".repeat(2 * N));
-        Self { names }
+        Self
     }
 
-    /// Measures: rounds that take turns, so that what disturbs one disturbs all; the median counts.
-    pub fn row(&mut self, bytes: usize, mut ways: [&mut dyn FnMut(); N]) {
-        const ROUNDS: usize = 31;
+    /// Measures in rounds that take turns, so that what disturbs one way disturbs all. The median counts.
+    #[expect(clippy::unused_self, reason = "a row without a table has no head")]
+    pub(crate) fn row(&mut self, name: &str, mut ways: [&mut dyn FnMut(); N]) {
+        const ROUNDS: usize = 401;
         let mut times = [const { Vec::new() }; N];
         for _ in 0..ROUNDS {
             for (way, times) in ways.iter_mut().zip(&mut times) {
-                times.push(round(way));
+                times.push(nanoseconds(way));
             }
         }
         let medians = times.map(|mut times| {
@@ -74,23 +80,20 @@ impl<const N: usize> Table<N> {
             times.get(ROUNDS / 2).copied().unwrap_or(f64::NAN)
         });
         let baseline = medians.first().copied().unwrap_or(f64::NAN);
-        let columns: String = medians.iter().map(|time| format!(" {time:.0} ns | {:.2} |", time / baseline)).collect();
-        debug_assert_eq!(self.names.len(), medians.len());
-        println!("| {bytes} |{columns}");
+        let columns = medians.map(|time| format!("{time:.0} ns | {:.2}", time / baseline));
+        println!("| {name} | {} |", columns.join(" | "));
     }
 }
 
-/// Nanoseconds for one run, over as many runs as fit into some milliseconds.
-fn round(way: &mut dyn FnMut()) -> f64 {
+/// The time of one run, over as many as fit into a time too short for most interruptions.
+fn nanoseconds(way: &mut dyn FnMut()) -> f64 {
     let start = Instant::now();
     let mut runs = 0_u32;
     loop {
-        for _ in 0..16 {
-            way();
-        }
-        runs += 16;
+        (0..4).for_each(|_| way());
+        runs += 4;
         let elapsed = start.elapsed();
-        if elapsed >= Duration::from_millis(4) {
+        if elapsed >= Duration::from_micros(300) {
             return elapsed.as_secs_f64() * 1e9 / f64::from(runs);
         }
     }

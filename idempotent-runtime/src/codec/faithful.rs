@@ -1,14 +1,14 @@
-//! A layer over serde_json's serializer that refuses what JSON would silently change.
+//! A layer over `serde_json`'s serializer that refuses what JSON would silently change.
 //!
 //! JSON has one `null`, so a `Some` of something that is written as `null` would come back as `None`, and a float that
-//! is not finite as an error or as `None`. Text nested deeper than serde_json reads is refused too, since a result that
-//! was kept and cannot be read is worth no more than one that was not kept.
+//! is not finite as an error or as `None`. Text nested deeper than `serde_json` reads is refused too, since a result
+//! that was kept and cannot be read is worth no more than one that was not kept.
 
 use std::fmt::Display;
 
 use serde::ser::{self, Error as _, Serialize, Serializer};
 
-/// serde_json reads up to 127 levels of brackets.
+/// `serde_json` reads up to 127 levels of brackets.
 const MAX_DEPTH: u8 = 127;
 
 /// The value as JSON.

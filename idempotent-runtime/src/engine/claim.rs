@@ -50,16 +50,25 @@ async fn ask(context: Arc<Context>, request: ClaimRequest) -> Reply {
     }
 }
 
-/// Releases what a claim got, or may have got, and nobody will use.
+/// Gives back what a claim got, or may have got, and nobody will use: its body never started.
 pub(super) fn give_back(reply: Reply) -> BoxFuture<'static, ()> {
     let Reply { context, request, sent, outcome } = reply;
-    let token = match outcome {
-        Ok(ClaimOutcome::Claimed { token, .. }) => token,
+    let deadline = sent + request.lease;
+    match outcome {
+        Ok(ClaimOutcome::Claimed { token, attempt: 1 }) => {
+            Box::pin(async move { release_until(&context, &token, deadline).await })
+        }
+        // The run before it vanished, and the next one must be told so still.
+        Ok(ClaimOutcome::Claimed { token, .. }) => {
+            Box::pin(async move { abandon_until(&context, &token, deadline).await })
+        }
         // No answer is not a no.
-        Err(error) if error.kind() == StoreErrorKind::Unavailable => Token { nonce: request.nonce, fence: None },
-        _ => return Box::pin(std::future::ready(())),
-    };
-    Box::pin(async move { release_until(&context, &token, sent + request.lease).await })
+        Err(error) if error.kind() == StoreErrorKind::Unavailable => Box::pin(async move {
+            let token = Token { nonce: request.nonce, fence: None };
+            release_until(&context, &token, deadline).await;
+        }),
+        _ => Box::pin(std::future::ready(())),
+    }
 }
 
 /// Releases a claim, again while the store fails, until its lease would be over anyway.
@@ -69,5 +78,55 @@ pub(super) async fn release_until(context: &Context, token: &Token, deadline: In
         if !backoff.sleep_before(deadline).await {
             return;
         }
+    }
+}
+
+/// Abandons a claim, as persistently.
+pub(super) async fn abandon_until(context: &Context, token: &Token, deadline: Instant) {
+    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+    while context.store().abandon(&context.key, token, context.request.ttl).await.is_err() {
+        if !backoff.sleep_before(deadline).await {
+            return;
+        }
+    }
+}
+
+#[cfg(all(test, feature = "memory"))]
+mod tests {
+    use std::future::{pending, ready};
+
+    use crate::{
+        Error, Idempotency, current,
+        store::memory::MemoryStore,
+        testing::{Fault, FaultyStore, Gate, Method},
+    };
+
+    /// The caller leaves between the takeover and its reply.
+    #[tokio::test]
+    async fn a_takeover_that_is_given_back_does_not_hide_the_run_that_vanished() {
+        let store = FaultyStore::new(MemoryStore::new());
+        let idempotency = Idempotency::new(store.clone());
+        let attempt = || {
+            let idempotency = idempotency.clone();
+            async move {
+                let body = async { Ok::<_, Error>(current().unwrap().attempt()) };
+                idempotency.call("charge", "key", &(), body).await
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = idempotency.call("charge", "key", &(), pending::<Result<u32, Error>>()) => unreachable!(),
+            () = ready(()) => {}
+        }
+
+        let gate = Gate::new();
+        store.next(Method::Claim, [Fault::HoldAfter(gate.clone())]);
+        let caller = tokio::spawn(attempt());
+        gate.reached(1).await;
+        caller.abort();
+        assert!(caller.await.unwrap_err().is_cancelled());
+        gate.open();
+
+        assert_eq!(attempt().await.unwrap(), 3, "1 vanished, 2 did not start");
     }
 }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::{
     background::{Backoff, Settled, finish_later},
-    claim::release_until,
+    claim::{abandon_until, release_until},
     flight::{End, Lead},
     lease::{Claim, Heart},
 };
@@ -114,12 +114,15 @@ impl Run {
     /// Gives the claim back: the body did not start.
     pub(crate) fn give_back(mut self) -> Error {
         if let Some((claim, lead)) = self.held.take() {
-            finish_later(
-                async move {
+            let give_back = async move {
+                if claim.attempt == 1 {
                     record(&claim, lead, Ending::Release).await;
-                },
-                None,
-            );
+                } else {
+                    // The run before it vanished, and the next one must be told so still.
+                    abandon(claim, lead).await;
+                }
+            };
+            finish_later(give_back, None);
         }
         StoreError::new(StoreErrorKind::Unavailable, "the claim was granted too long ago to start on it").into()
     }
@@ -135,13 +138,8 @@ impl Drop for Run {
 }
 
 async fn abandon(claim: Arc<Claim>, _lead: Lead) {
-    let Some(token) = claim.token else { return };
-    let context = &claim.context;
-    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
-    while context.store().abandon(&context.key, &token, context.request.ttl).await.is_err() {
-        if !backoff.sleep_before(claim.until()).await {
-            return;
-        }
+    if let Some(token) = claim.token {
+        abandon_until(&claim.context, &token, claim.until()).await;
     }
 }
 

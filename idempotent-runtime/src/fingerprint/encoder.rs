@@ -186,7 +186,7 @@ impl Encoder {
         if content.len() < 0x80 {
             if let [to_tag, to_len, to @ ..] = self.buffer.room(content.len() + 2) {
                 *to_tag = tag;
-                *to_len = content.len() as u8;
+                *to_len = low_byte(content.len());
                 buffer::copy(to, content);
             }
         } else {
@@ -209,10 +209,10 @@ impl Encoder {
     fn length(&mut self, len: usize) {
         let mut rest = len;
         while rest >= 0x80 {
-            self.tag(rest as u8 | 0x80);
+            self.tag(low_byte(rest) | 0x80);
             rest >>= 7;
         }
-        self.tag(rest as u8);
+        self.tag(low_byte(rest));
     }
 
     /// A string in pieces. Its length goes before it, and is known after it.
@@ -222,7 +222,7 @@ impl Encoder {
         write(&mut self.buffer)?;
         let content = self.buffer.len() - (start + 2);
         if content < 0x80 {
-            self.buffer.set(start + 1, content as u8);
+            self.buffer.set(start + 1, low_byte(content));
         } else {
             self.unsorted.append(self.buffer.get(start + 2, start + 2 + content));
             self.buffer.truncate(start + 1);
@@ -318,5 +318,10 @@ pub(super) struct Unordered {
 
 /// How many bytes hold a number of so many bits: at most 16.
 const fn significant(bits: u32) -> u8 {
-    bits.div_ceil(8) as u8
+    low_byte(bits.div_ceil(8) as usize)
+}
+
+const fn low_byte(number: usize) -> u8 {
+    let [low, ..] = number.to_le_bytes();
+    low
 }

@@ -6,7 +6,7 @@ use serde::ser::{self, Serialize};
 
 use super::{
     encoder::{Encoder, Unordered, tag},
-    set::is_set,
+    set::set_name,
 };
 
 /// Why a value has no encoding. The texts of `Serialize` implementations are not kept: they may quote the value.
@@ -77,20 +77,19 @@ impl<'a> ser::Serializer for &'a mut Encoder {
     }
 
     fn serialize_i64(self, v: i64) -> Result<(), Reason> {
-        // `!v` is -1 - v, which has no overflow.
         if v < 0 {
-            self.integer(tag::NEGATIVE, !v as u64);
+            self.integer(tag::NEGATIVE, v.unsigned_abs() - 1);
         } else {
-            self.integer(tag::NATURAL, v as u64);
+            self.integer(tag::NATURAL, v.unsigned_abs());
         }
         Ok(())
     }
 
     fn serialize_i128(self, v: i128) -> Result<(), Reason> {
         if v < 0 {
-            self.long_integer(tag::NEGATIVE, !v as u128);
+            self.long_integer(tag::NEGATIVE, v.unsigned_abs() - 1);
         } else {
-            self.long_integer(tag::NATURAL, v as u128);
+            self.long_integer(tag::NATURAL, v.unsigned_abs());
         }
         Ok(())
     }
@@ -236,7 +235,7 @@ impl<'a> ser::Serializer for &'a mut Encoder {
         I: IntoIterator,
         I::Item: Serialize,
     {
-        if is_set::<I>() {
+        if set_name::<I>().is_some() {
             let entries = self.open(tag::SET)?;
             iter.into_iter().try_for_each(|element| self.key(&element))?;
             self.close(entries);

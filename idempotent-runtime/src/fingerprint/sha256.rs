@@ -12,7 +12,7 @@ const BLOCK: usize = 64;
 pub(super) struct Sha256 {
     state: [u32; 8],
     /// How many bytes are in the state.
-    hashed: usize,
+    hashed: u64,
 }
 
 impl Sha256 {
@@ -26,13 +26,13 @@ impl Sha256 {
         let (blocks, _) = buffer.as_slice().as_chunks::<BLOCK>();
         compress256(&mut self.state, blocks);
         let hashed = blocks.len() * BLOCK;
-        self.hashed += hashed;
+        self.hashed += hashed as u64;
         buffer.remove_first(hashed);
     }
 
     /// Hashes all of `buffer` and leaves both as they were at the start.
     pub(super) fn finish(&mut self, buffer: &mut Buffer) -> [u8; 32] {
-        let bits = (self.hashed + buffer.len()) as u64 * 8;
+        let bits = (self.hashed + buffer.len() as u64) * 8;
         buffer.array([0x80]);
         let zeros = (2 * BLOCK - 8 - buffer.len() % BLOCK) % BLOCK;
         buffer.prefix([0; BLOCK], zeros);

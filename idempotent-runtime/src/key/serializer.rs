@@ -7,7 +7,7 @@ use serde::ser::{self, Impossible, Serialize};
 use super::text::Text;
 use crate::{
     error::KeyError,
-    fingerprint::{MAX_DEPTH, collection_name},
+    fingerprint::{MAX_DEPTH, set_name},
 };
 
 /// A [`KeyError`] as serde wants it.
@@ -239,7 +239,7 @@ impl<'a> ser::Serializer for Writer<'a> {
         I::Item: Serialize,
     {
         // These are iterated in another order each time, or in one that does not count.
-        if matches!(collection_name::<I>(), "HashSet" | "IndexSet") {
+        if matches!(set_name::<I>(), Some("HashSet" | "IndexSet")) {
             return unsupported("set without an order");
         }
         let mut sequence = self.serialize_seq(None)?;

@@ -48,8 +48,9 @@
 //!   +setrange +del +pttl +pexpire +time +publish +subscribe +unsubscribe +evalsha +eval
 //! ```
 //!
-//! and `+scan` for listings, `+select` for another database than 0, `+cluster|slots`, `+cluster|nodes`, `+readonly` and `+ping` in a cluster. `INFO` is what `connect` checks
-//! release and eviction policy with; a login without it is refused unless eviction is accepted.
+//! and `+scan` for listings, `+select` for another database than 0, and in a cluster `+cluster|slots`, `+readonly` and
+//! `+ping`. `INFO` is what `connect` checks release and eviction policy with; a login without it is refused unless
+//! eviction is accepted.
 //!
 //! # Connections
 //!
@@ -181,7 +182,8 @@ impl Shared {
             Value::Nil => Ok(ClaimOutcome::Claimed { token: Token { nonce: request.nonce, fence: None }, attempt: 1 }),
             Value::BulkString(bytes) => match settle(wire::decode(&Bytes::from(bytes))?, request) {
                 Ok(outcome) => Ok(outcome),
-                Err(_) => self.contend(key, request, &record, keep_ms).await,
+                // Boxed, so that a hit does not carry its state.
+                Err(_) => Box::pin(self.contend(key, request, &record, keep_ms)).await,
             },
             _ => Err(unexpected_reply()),
         }
@@ -312,7 +314,7 @@ impl Store for RedisStore {
         Box::pin(async move {
             match self.shared.claim(key, request).await {
                 Err(full) if full.kind() == StoreErrorKind::Full => {
-                    self.shared.claim_when_full(key, request, full).await
+                    Box::pin(self.shared.claim_when_full(key, request, full)).await
                 }
                 answer => answer,
             }
@@ -342,9 +344,9 @@ impl Store for RedisStore {
         ttl: Duration,
     ) -> BoxFuture<'a, StoreResult<Transition>> {
         Box::pin(self.shared.transition(&script::COMPLETE, move |command| {
-            let (state, payload) = wire::encode_outcome(outcome);
+            let (start, payload) = wire::encode_outcome(outcome);
             let nonce = token.nonce.as_bytes().as_slice();
-            command.arg(self.shared.full_key(key)).arg(nonce).arg(state).arg(payload).arg(millis(ttl));
+            command.arg(self.shared.full_key(key)).arg(nonce).arg(start).arg(payload).arg(millis(ttl));
         }))
     }
 

@@ -34,11 +34,10 @@ mod times;
 mod wakes;
 
 pub use self::fixture::Fixture;
-pub use self::subject::Subject;
+use self::subject::Subject;
 use crate::store::BoxFuture;
 
 /// A rule, and how to check it.
-#[derive(Clone, Copy)]
 pub struct Rule {
     name: &'static str,
     check: for<'a> fn(&'a Subject) -> BoxFuture<'a, ()>,
@@ -47,8 +46,8 @@ pub struct Rule {
 impl Rule {
     /// The rule with this name.
     #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        RULES.iter().copied().find(|rule| rule.name == name)
+    pub fn named(name: &str) -> Option<&'static Self> {
+        RULES.iter().find(|rule| rule.name == name)
     }
 
     /// Its name.

@@ -338,3 +338,93 @@ impl<S: Store> Store for FaultyStore<S> {
         if self.meet(Method::Peek).is_some() { None } else { self.shared.inner.peek(key) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Fingerprint,
+        store::{Nonce, State, memory::MemoryStore},
+    };
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn subject() -> (FaultyStore<MemoryStore>, RecordKey, ClaimRequest) {
+        let request = ClaimRequest {
+            fingerprint: Fingerprint::from_bytes([1; Fingerprint::LEN]),
+            nonce: Nonce::random(),
+            lease: LONG,
+            ttl: LONG,
+            take_over: true,
+        };
+        (FaultyStore::new(MemoryStore::new()), RecordKey::parse("test|1").unwrap(), request)
+    }
+
+    #[tokio::test]
+    async fn a_lost_request_is_not_applied_and_a_lost_reply_is() {
+        let (store, key, request) = subject();
+        store.next(Method::Claim, [Fault::LOST_REQUEST, Fault::FailAfter(StoreErrorKind::Refused)]);
+        assert_eq!(store.claim(&key, &request).await.unwrap_err().kind(), StoreErrorKind::Unavailable);
+        assert_eq!(store.inspect(&key).await.unwrap(), None);
+        assert_eq!(store.claim(&key, &request).await.unwrap_err().kind(), StoreErrorKind::Refused);
+        let state = store.inspect(&key).await.unwrap().map(|record| record.state);
+        assert!(matches!(state, Some(State::Running { .. })));
+        assert!(matches!(store.claim(&key, &request).await, Ok(ClaimOutcome::Claimed { attempt: 1, .. })));
+        assert_eq!((store.calls(Method::Claim), store.calls(Method::Inspect)), (3, 2));
+    }
+
+    #[tokio::test]
+    async fn always_comes_after_next_and_ends_with_heal() {
+        let (store, key, _) = subject();
+        store.always(Method::Forget, Fault::LOST_REQUEST);
+        store.next(Method::Forget, [Fault::FailBefore(StoreErrorKind::Full)]);
+        let kinds = [(); 3].map(|()| store.forget(&key));
+        for (call, kind) in
+            kinds.into_iter().zip([StoreErrorKind::Full, StoreErrorKind::Unavailable, StoreErrorKind::Unavailable])
+        {
+            assert_eq!(call.await.unwrap_err().kind(), kind);
+        }
+        store.heal();
+        assert!(!store.forget(&key).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_gate_holds_the_request_or_the_reply() {
+        for (fault, applied) in [(Fault::HoldBefore as fn(Gate) -> Fault, false), (Fault::HoldAfter, true)] {
+            let (store, key, request) = subject();
+            let gate = Gate::new();
+            store.next(Method::Claim, [fault(gate.clone())]);
+            let (held, claimed) = (store.clone(), key.clone());
+            let call = tokio::spawn(async move { held.claim(&claimed, &request).await });
+            gate.reached(1).await;
+            assert_eq!(store.inspect(&key).await.unwrap().is_some(), applied);
+            assert!(!call.is_finished());
+            gate.open();
+            assert!(matches!(call.await.unwrap(), Ok(ClaimOutcome::Claimed { .. })));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_delay_passes_on_tokio_s_clock() {
+        let (store, key, _) = subject();
+        store.next(Method::Forget, [Fault::Delay(LONG)]);
+        let start = tokio::time::Instant::now();
+        assert!(!store.forget(&key).await.unwrap());
+        assert_eq!(start.elapsed(), LONG);
+    }
+
+    #[tokio::test]
+    async fn calls_can_be_awaited_and_peeks_hidden() {
+        let (store, key, request) = subject();
+        let counted = store.clone();
+        let waiter = tokio::spawn(async move { counted.called(Method::Complete, 1).await });
+        let Ok(ClaimOutcome::Claimed { token, .. }) = store.claim(&key, &request).await else { panic!("vacant") };
+        assert!(!waiter.is_finished());
+        let done = store.complete(&key, &token, &Outcome::Ok("1".into()), LONG).await;
+        assert_eq!(done.unwrap(), Transition::Applied);
+        waiter.await.unwrap();
+        assert!(store.peek(&key).is_some());
+        store.always(Method::Peek, Fault::LOST_REQUEST);
+        assert!(store.peek(&key).is_none());
+    }
+}

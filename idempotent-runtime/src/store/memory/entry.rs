@@ -1,8 +1,8 @@
 //! A record, as the memory store keeps it.
 
-use bytes::Bytes;
+use std::time::Duration;
 
-use super::packed::pack;
+use super::packed::Packed;
 use crate::{
     clock::Moment,
     fingerprint::Fingerprint,
@@ -11,10 +11,8 @@ use crate::{
     token::{Nonce, Token},
 };
 
-/// 128 bytes; the key and the result are elsewhere.
+/// What a record is: 352 bytes, with its place in the table.
 pub(super) struct Entry {
-    /// The key, followed by the result.
-    packed: Bytes,
     key_len: u32,
     attempt: u32,
     expires: Moment,
@@ -22,6 +20,8 @@ pub(super) struct Entry {
     fingerprint: Fingerprint,
     nonce: Nonce,
     fence: u64,
+    /// The key, followed by the result.
+    packed: Packed,
 }
 
 /// Where a record stands. A lapsed one is still `Running` here: only the clock tells.
@@ -42,7 +42,7 @@ pub(super) enum Kind {
 
 /// An outcome that is ready to be kept.
 pub(super) struct Kept {
-    packed: Bytes,
+    packed: Packed,
     kind: Kind,
 }
 
@@ -54,7 +54,7 @@ impl Kept {
             Outcome::Err(bytes) => (Kind::Err, bytes),
             Outcome::Unavailable(why) => (Kind::Unavailable(*why), &[]),
         };
-        Self { packed: pack(key.as_str(), result), kind }
+        Self { packed: Packed::new(key.as_str(), result), kind }
     }
 }
 
@@ -63,7 +63,7 @@ impl Entry {
     pub(super) fn new(key: &RecordKey, request: &ClaimRequest, now: Moment, fence: u64) -> Option<Self> {
         let lease_end = now.plus(request.lease);
         Some(Self {
-            packed: pack(key.as_str(), &[]),
+            packed: Packed::new(key.as_str(), &[]),
             key_len: u32::try_from(key.as_str().len()).ok()?,
             attempt: 1,
             expires: lease_end.plus(request.ttl),
@@ -82,7 +82,7 @@ impl Entry {
         self.run_for(request.lease, request.ttl, now);
     }
 
-    pub(super) fn run_for(&mut self, lease: std::time::Duration, ttl: std::time::Duration, now: Moment) {
+    pub(super) fn run_for(&mut self, lease: Duration, ttl: Duration, now: Moment) {
         let lease_end = now.plus(lease);
         self.phase = Phase::Running { lease_end };
         self.expires = lease_end.plus(ttl);
@@ -100,7 +100,7 @@ impl Entry {
     }
 
     pub(super) fn has_key(&self, key: &str) -> bool {
-        self.key_len as usize == key.len() && self.packed.starts_with(key.as_bytes())
+        self.key_len as usize == key.len() && self.packed.bytes().starts_with(key.as_bytes())
     }
 
     pub(super) fn is_owned_by(&self, token: &Token) -> bool {
@@ -133,7 +133,7 @@ impl Entry {
 
     /// The bytes of its key and result, as counted against the limit.
     pub(super) fn bytes(&self) -> usize {
-        self.packed.len()
+        self.packed.bytes().len()
     }
 
     pub(super) fn finished(&self) -> Option<Finished> {
@@ -148,13 +148,13 @@ impl Entry {
             Phase::Running { .. } | Phase::Abandoned => State::Abandoned,
             Phase::Done(kind) => State::Done(self.outcome(kind)),
         };
-        let key = self.packed.get(..self.key_len as usize)?;
+        let key = self.packed.bytes().get(..self.key_len as usize)?;
         let key = RecordKey::parse(str::from_utf8(key).ok()?)?;
         Some(Record::new(key, self.fingerprint, self.attempt, state, now.until(self.expires)))
     }
 
     fn outcome(&self, kind: Kind) -> Outcome {
-        let result = || self.packed.slice(self.key_len as usize..);
+        let result = || self.packed.tail(self.key_len as usize);
         match kind {
             Kind::Ok => Outcome::Ok(result()),
             Kind::Err => Outcome::Err(result()),
@@ -162,5 +162,3 @@ impl Entry {
         }
     }
 }
-
-const _: () = assert!(size_of::<Entry>() <= 120, "with its place in the table, a record has two cache lines");

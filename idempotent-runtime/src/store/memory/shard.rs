@@ -137,4 +137,81 @@ impl Shard {
     }
 }
 
-const _: () = assert!(size_of::<Option<Link>>() == 128, "a record has two cache lines");
+const _: () = assert!(size_of::<Option<Link>>() == 352, "the documentation says so");
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashMap, time::Duration};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        fingerprint::Fingerprint,
+        store::{ClaimRequest, RecordKey},
+        token::Nonce,
+    };
+
+    fn moment(nanos: u64) -> Moment {
+        Moment::since_start(Duration::from_nanos(nanos))
+    }
+
+    fn entry(number: u32, expires: u64) -> Entry {
+        let key = RecordKey::parse(&format!("test|{number}")).unwrap();
+        let request = ClaimRequest {
+            fingerprint: Fingerprint::from_bytes([0; Fingerprint::LEN]),
+            nonce: Nonce::from_bytes([0; Nonce::LEN]),
+            lease: Duration::ZERO,
+            ttl: Duration::from_nanos(expires),
+            take_over: true,
+        };
+        Entry::new(&key, &request, moment(0), 1).unwrap()
+    }
+
+    proptest! {
+        /// With so few hashes that chains are long, and removals from everywhere in them.
+        #[test]
+        fn agrees_with_a_map(steps in prop::collection::vec((0..60_u32, 1..9_u64, 0..5), 0..500)) {
+            let hash = |number: u32| number % 7;
+            let (mut shard, mut model) = (Shard::default(), HashMap::new());
+            for (number, at, what) in steps {
+                let slot = shard.find(hash(number), &format!("test|{number}"));
+                prop_assert_eq!(slot.is_some(), model.contains_key(&number));
+                match (what, slot) {
+                    (0, _) => {
+                        let removed = shard.remove_due(moment(at));
+                        let first = model.values().min().copied().filter(|&first| first <= at);
+                        prop_assert_eq!(removed.as_ref().map(Entry::expires), first.map(moment));
+                        if let Some(removed) = removed {
+                            model.retain(|&number, _| !removed.has_key(&format!("test|{number}")));
+                        }
+                    }
+                    (1, Some(slot)) => {
+                        shard.change(slot, |entry| entry.abandon(moment(at)));
+                        model.insert(number, at);
+                    }
+                    (_, Some(slot)) => {
+                        let removed = shard.remove(slot).map(|entry| entry.has_key(&format!("test|{number}")));
+                        prop_assert_eq!(removed, Some(true));
+                        model.remove(&number);
+                    }
+                    (_, None) => {
+                        prop_assert!(shard.insert(hash(number), entry(number, at)));
+                        model.insert(number, at);
+                    }
+                }
+                prop_assert_eq!(shard.entries_from(0).count(), model.len());
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_shard_gives_its_memory_back() {
+        let mut shard = Shard::default();
+        for number in 0..1000 {
+            assert!(shard.insert(number, entry(number, 1)));
+        }
+        while shard.remove_due(moment(1)).is_some() {}
+        assert_eq!((shard.slots.capacity(), shard.buckets.capacity(), shard.vacant.capacity()), (0, 0, 0));
+    }
+}

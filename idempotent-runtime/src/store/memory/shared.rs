@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// So many that two threads seldom meet, and that the growth of one stalls its caller for a fraction of a millisecond.
-const SHARDS: usize = 1024;
+const SHARDS: usize = 2048;
 
 /// More than the one record that a claim adds, so that what has expired shrinks while claims arrive.
 const EXPIRED_PER_CLAIM: usize = 2;

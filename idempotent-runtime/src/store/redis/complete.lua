@@ -1,18 +1,21 @@
 #!lua flags=allow-oom
 -- Must be accepted when the server is out of memory: the effects have happened.
 -- KEYS[1]  the record
--- ARGV[1]  the owner's nonce; ARGV[2] 'O', 'E' or 'U'; ARGV[3] the payload; ARGV[4] how long to keep it, in ms
+-- ARGV[1]  the owner's nonce; ARGV[2] what comes before it in the finished record; ARGV[3] the payload;
+-- ARGV[4]  how long to keep it, in ms
 -- Returns  1 applied (now or before), 0 lost
-local header = redis.call('GETRANGE', KEYS[1], 0, 73)
-if string.sub(header, 7, 22) ~= ARGV[1] then
+local key, call = KEYS[1], redis.call
+local header = call('GETRANGE', key, 4, 73)
+if string.sub(header, 3, 18) ~= ARGV[1] then
   return 0
 end
-local state = string.sub(header, 5, 5)
-if state ~= 'R' then
-  return state == 'A' and 0 or 1
+-- Bytes and few strings: this is the script of every miss.
+local state, waiters = string.byte(header, 1, 2)
+if state ~= 82 then -- 'R'
+  return state == 65 and 0 or 1 -- 'A'
 end
-redis.call('SET', KEYS[1], 'IDM1' .. ARGV[2] .. '0' .. string.sub(header, 7) .. ARGV[3], 'PX', ARGV[4])
-if string.sub(header, 6, 6) == '1' then
-  redis.call('PUBLISH', KEYS[1], '')
+call('SET', key, ARGV[2] .. string.sub(header, 3) .. ARGV[3], 'PX', ARGV[4])
+if waiters == 49 then -- '1'
+  call('PUBLISH', key, '')
 end
 return 1

@@ -129,6 +129,8 @@ impl Connector {
         {
             return Err(error.clone());
         }
+        #[cfg(feature = "redis-tls")]
+        choose_cryptography();
         match Box::pin(self.connect()).await {
             Ok(link) => {
                 let link = Arc::new(link);
@@ -298,6 +300,15 @@ impl Connector {
     }
 }
 
+/// rustls panics where a process has not chosen its cryptography. An application that has keeps its choice.
+#[cfg(feature = "redis-tls")]
+fn choose_cryptography() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Fails where another thread was faster, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+}
+
 /// The template with another host and port.
 fn at(template: &ConnectionInfo, host: String, port: u16) -> ConnectionInfo {
     let address = match template.addr() {
@@ -307,4 +318,21 @@ fn at(template: &ConnectionInfo, host: String, port: u16) -> ConnectionInfo {
         _ => ConnectionAddr::Tcp(host, port),
     };
     template.clone().set_addr(address)
+}
+
+#[cfg(all(test, feature = "redis-tls"))]
+mod tests {
+    use super::super::RedisStore;
+    use crate::{error::Error, store_error::StoreErrorKind};
+
+    #[tokio::test]
+    async fn tls_to_a_server_without_it_is_an_error() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(async move { while listener.accept().await.is_ok() {} });
+        match RedisStore::connect(&format!("rediss://{address}")).await {
+            Err(Error::Store(error)) => assert_eq!(error.kind(), StoreErrorKind::Unavailable),
+            other => panic!("not the store's error: {other:?}"),
+        }
+    }
 }

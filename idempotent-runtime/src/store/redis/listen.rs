@@ -185,6 +185,7 @@ impl Subscriptions {
     /// On the same link: subscribes to what is new, unsubscribes from what nobody waits for any more.
     async fn update(&mut self, link: &Arc<Link>, batch: &[Request]) -> StoreResult<()> {
         let (mut added, mut dropped) = (HashSet::new(), HashSet::new());
+        // Waiters join the hub before they ask: who asked in this batch is seen here, who comes later asks again.
         for request in batch {
             match request {
                 Request::Listen(key, _) if !self.confirmed.contains(key) && self.hub.contains(key) => {
@@ -199,8 +200,6 @@ impl Subscriptions {
         if !dropped.is_empty() {
             self.connector.unsubscribe(link, &self.channels(&dropped)).await?;
             self.confirmed.retain(|key| !dropped.contains(key));
-            // Somebody may have come meanwhile; the request to listen is in this batch or the next.
-            added.extend(dropped.into_iter().filter(|key| self.hub.contains(key)));
         }
         if !added.is_empty() {
             self.connector.subscribe(link, &self.channels(&added)).await?;

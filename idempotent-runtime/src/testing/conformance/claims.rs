@@ -30,7 +30,7 @@ pub(super) async fn running_key_is_in_flight(subject: &Subject) {
             }
         }
     }
-    subject.unchanged(&key, &before, "a claim of a running key").await;
+    subject.unchanged(&key, before.as_ref(), "a claim of a running key").await;
 }
 
 pub(super) async fn done_key_answers_its_result(subject: &Subject) {
@@ -49,7 +49,7 @@ pub(super) async fn done_key_answers_its_result(subject: &Subject) {
                 assert!(store.peek(&key).is_none_or(|peeked| peeked == expected));
             }
         }
-        subject.unchanged(&key, &before, "a claim of a done key").await;
+        subject.unchanged(&key, before.as_ref(), "a claim of a done key").await;
     }
 }
 
@@ -67,7 +67,7 @@ pub(super) async fn another_fingerprint_is_a_mismatch_in_every_state(subject: &S
                 }
             }
         }
-        subject.unchanged(&key, &before, "a mismatch").await;
+        subject.unchanged(&key, before.as_ref(), "a mismatch").await;
     }
 }
 
@@ -90,9 +90,9 @@ pub(super) async fn same_nonce_is_the_same_claim(subject: &Subject) {
         for take_over in [true, false] {
             for store in subject.both() {
                 let again = ClaimRequest { nonce: token.nonce, take_over, ..request() };
-                let taken = subject.take(store, &key, &again).await;
-                assert_eq!(taken.attempt, 1, "{stage:?}: a repeat is not a new attempt");
-                assert_eq!(taken.token.fence, token.fence, "{stage:?}: a repeat has the claim's fence");
+                let repeat = subject.take(store, &key, &again).await;
+                assert_eq!(repeat.attempt, 1, "{stage:?}: a repeat is not a new attempt");
+                assert_eq!(repeat.token.fence, token.fence, "{stage:?}: a repeat has the claim's fence");
             }
         }
         applied(subject.b().complete(&key, &token, &ok(b"1"), LONG).await);
@@ -136,7 +136,7 @@ pub(super) async fn takeover_is_refused_where_not_allowed(subject: &Subject) {
                 other => panic!("{stage:?}: expected Abandoned, got {other:?}"),
             }
         }
-        subject.unchanged(&key, &before, "a refused takeover").await;
+        subject.unchanged(&key, before.as_ref(), "a refused takeover").await;
         assert_eq!(subject.take(subject.a(), &key, &request()).await.attempt, 2);
     }
 }

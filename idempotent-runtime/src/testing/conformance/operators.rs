@@ -135,7 +135,7 @@ pub(super) async fn purge_leaves_what_is_alive(subject: &Subject) {
         assert!(calls < MANY_PAGES, "there is no end of expired records");
     }
     for ((key, token, stage), before) in kept.iter().zip(&before) {
-        subject.unchanged(key, before, "a purge").await;
+        subject.unchanged(key, before.as_ref(), "a purge").await;
         if *stage == Stage::Lapsed {
             applied(subject.a().complete(key, token, &ok(b"late"), LONG).await);
         }

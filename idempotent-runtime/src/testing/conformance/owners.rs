@@ -21,7 +21,7 @@ pub(super) async fn renew_in_every_state(subject: &Subject) {
                 assert!(matches!(subject.state(&key).await, Some(State::Running { .. })), "{stage:?}");
             } else {
                 lost(answer);
-                subject.unchanged(&key, &before, "a lost renewal").await;
+                subject.unchanged(&key, before.as_ref(), "a lost renewal").await;
             }
         }
     }
@@ -40,14 +40,14 @@ pub(super) async fn complete_in_every_state(subject: &Subject) {
             for store in subject.both() {
                 applied(store.complete(&key, &token, &repeat, LONG * 2).await);
             }
-            subject.unchanged(&key, &done, "a repeated completion").await;
+            subject.unchanged(&key, done.as_ref(), "a repeated completion").await;
             continue;
         }
         for store in subject.both() {
             let answer = store.complete(&key, &token, &repeat, LONG * 2).await;
             if Stage::DONE.contains(&stage) { applied(answer) } else { lost(answer) }
         }
-        subject.unchanged(&key, &before, "a completion after the end").await;
+        subject.unchanged(&key, before.as_ref(), "a completion after the end").await;
     }
 }
 
@@ -63,7 +63,7 @@ pub(super) async fn release_in_every_state(subject: &Subject) {
                 assert_eq!(subject.record(&key).await, None, "{stage:?}");
             } else {
                 lost(answer);
-                subject.unchanged(&key, &before, "a lost release").await;
+                subject.unchanged(&key, before.as_ref(), "a lost release").await;
             }
         }
     }
@@ -83,7 +83,7 @@ pub(super) async fn abandon_in_every_state(subject: &Subject) {
             let answer = store.abandon(&key, &token, LONG * 2).await;
             if UNENDED.contains(&stage) || stage == Stage::Abandoned { applied(answer) } else { lost(answer) }
         }
-        subject.unchanged(&key, &before, "an abandonment after the end").await;
+        subject.unchanged(&key, before.as_ref(), "an abandonment after the end").await;
     }
 }
 
@@ -96,7 +96,7 @@ pub(super) async fn fence_in_every_state(subject: &Subject) {
             let fence = store.fence(&key, &token).await.expect("fence");
             assert_eq!(fence.is_some(), UNENDED.contains(&stage), "{stage:?}");
         }
-        subject.unchanged(&key, &before, "asking for the fence").await;
+        subject.unchanged(&key, before.as_ref(), "asking for the fence").await;
     }
 }
 
@@ -169,7 +169,7 @@ async fn changes_nothing(subject: &Subject, key: &RecordKey, token: &Token) {
         every_transition_is_lost(store, key, token).await;
         assert_eq!(store.fence(key, token).await.expect("fence"), None);
     }
-    subject.unchanged(key, &before, "a token that owns nothing").await;
+    subject.unchanged(key, before.as_ref(), "a token that owns nothing").await;
     assert!(inspect(subject.a(), key).await.is_some());
 }
 

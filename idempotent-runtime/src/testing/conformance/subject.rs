@@ -59,7 +59,7 @@ impl Stage {
 
 /// A rule's store, and its part of the key space.
 #[derive(Debug)]
-pub struct Subject {
+pub(super) struct Subject {
     fixture: Fixture,
     operation: String,
 }
@@ -178,12 +178,9 @@ impl Subject {
     }
 
     /// Asserts that a record is as it was.
-    pub(super) async fn unchanged(&self, key: &RecordKey, before: &Option<Record>, what: &str) {
+    pub(super) async fn unchanged(&self, key: &RecordKey, before: Option<&Record>, what: &str) {
         let after = self.record(key).await;
-        assert!(
-            self.is_unchanged(before.as_ref(), after.as_ref()),
-            "{what} changed the record: {before:?} became {after:?}"
-        );
+        assert!(self.is_unchanged(before, after.as_ref()), "{what} changed the record: {before:?} became {after:?}");
     }
 
     /// Where time cannot stand still, what is left of it may only have become less.

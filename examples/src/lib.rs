@@ -1,1 +1,0 @@
-//! Runnable programs, one per use.

@@ -1,0 +1,103 @@
+//! The conformance suite can fail: stores with one fault each, all of them found.
+//!
+//! Each mutant is the memory store with one promise broken, and has to fail the rule that is meant for it.
+
+mod mutants;
+
+use idempotent_runtime::{
+    store::memory::MemoryStore,
+    testing::{
+        ManualClock,
+        conformance::{Fixture, RULES, Rule},
+    },
+};
+
+use self::mutants::{Bug, Mutant};
+
+async fn objects(rule: &'static Rule, bug: Option<Bug>) -> bool {
+    let clock = ManualClock::new();
+    let store = MemoryStore::builder().clock(&clock).build();
+    let first = Mutant::new(store, bug);
+    let second = first.other_handle(MemoryStore::builder().clock(&clock).build());
+    tokio::spawn(rule.check(Fixture::new(first, second).clock(clock))).await.is_err()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_bug_no_rule_objects() {
+    for rule in RULES {
+        assert!(!objects(rule, None).await, "{rule:?}");
+    }
+}
+
+macro_rules! caught {
+    ($($test:ident: $bug:ident by $rule:ident)*) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $test() {
+            assert!(objects(Rule::named(stringify!($rule)).expect("a rule"), Some(Bug::$bug)).await);
+        }
+    )*};
+}
+
+caught! {
+    mismatch_unchecked_when_running: MismatchUncheckedWhenRunning by another_fingerprint_is_a_mismatch_in_every_state
+    mismatch_unchecked_when_lapsed: MismatchUncheckedWhenLapsed by another_fingerprint_is_a_mismatch_in_every_state
+    mismatch_unchecked_when_done: MismatchUncheckedWhenDone by another_fingerprint_is_a_mismatch_in_every_state
+    mismatch_by_the_first_bytes: MismatchByTheFirstBytes by every_bit_of_the_fingerprint_counts
+    repeated_claim_is_a_stranger: RepeatedClaimIsAStranger by same_nonce_is_the_same_claim
+    repeated_claim_is_a_new_attempt: RepeatedClaimIsANewAttempt by same_nonce_is_the_same_claim
+    takes_over_anyway: TakesOverAnyway by takeover_is_refused_where_not_allowed
+    never_takes_over: NeverTakesOver by abandoned_and_lapsed_are_taken_over
+    attempts_uncounted: AttemptsUncounted by abandoned_and_lapsed_are_taken_over
+    attempts_never_reset: AttemptsNeverReset by released_forgotten_and_expired_keys_start_anew
+    retry_after_zero: RetryAfterZero by running_key_is_in_flight
+    checks_then_acts: ChecksThenActs by one_of_many_claims
+    lease_ends_early: LeaseEndsEarly by lease_ends_when_it_says
+    lease_ends_late: LeaseEndsLate by lease_ends_when_it_says
+    running_record_has_no_ttl: RunningRecordHasNoTtl by running_record_is_kept_for_lease_and_ttl
+    fence_is_constant: FenceIsConstant by fences_rise
+    fence_restarts_when_forgotten: FenceRestartsWhenForgotten by fences_rise
+    fence_is_made_anew: FenceIsMadeAnew by fences_rise
+    fence_ignores_owner: FenceIgnoresOwner by strangers_change_nothing
+    complete_ignores_owner: CompleteIgnoresOwner by late_owner_changes_nothing
+    complete_repeat_is_lost: CompleteRepeatIsLost by complete_in_every_state
+    complete_repeat_overwrites: CompleteRepeatOverwrites by complete_in_every_state
+    complete_of_lapsed_is_lost: CompleteOfLapsedIsLost by complete_in_every_state
+    complete_revives_abandoned: CompleteRevivesAbandoned by complete_in_every_state
+    err_becomes_ok: ErrBecomesOk by results_come_back_byte_for_byte
+    empty_is_unavailable: EmptyIsUnavailable by results_come_back_byte_for_byte
+    lossy_text: LossyText by results_come_back_byte_for_byte
+    long_results_are_cut: LongResultsAreCut by a_mebibyte_comes_back
+    reason_is_lost: ReasonIsLost by results_come_back_byte_for_byte
+    done_kept_too_short: DoneKeptTooShort by done_record_is_kept_for_its_ttl
+    done_kept_too_long: DoneKeptTooLong by done_record_is_kept_for_its_ttl
+    release_ignores_owner: ReleaseIgnoresOwner by late_owner_changes_nothing
+    release_of_vacant_is_lost: ReleaseOfVacantIsLost by release_in_every_state
+    release_abandons: ReleaseAbandons by release_in_every_state
+    abandon_ignores_owner: AbandonIgnoresOwner by late_owner_changes_nothing
+    abandon_repeat_is_lost: AbandonRepeatIsLost by abandon_in_every_state
+    abandon_releases: AbandonReleases by abandon_in_every_state
+    abandoned_kept_too_long: AbandonedKeptTooLong by abandoned_record_is_kept_for_its_ttl
+    renew_ignores_owner: RenewIgnoresOwner by strangers_change_nothing
+    renew_does_nothing: RenewDoesNothing by renewed_lease_ends_when_it_says
+    renew_has_no_ttl: RenewHasNoTtl by renewed_record_is_kept_for_lease_and_ttl
+    renew_of_lapsed_is_lost: RenewOfLapsedIsLost by renew_in_every_state
+    renew_only_prolongs: RenewOnlyProlongs by renewed_lease_ends_when_it_says
+    forget_is_denied: ForgetIsDenied by forget_in_every_state
+    forget_never_frees: ForgetNeverFrees by forget_in_every_state
+    complete_is_silent: CompleteIsSilent by every_ending_wakes
+    release_is_silent: ReleaseIsSilent by every_ending_wakes
+    abandon_is_silent: AbandonIsSilent by every_ending_wakes
+    forget_is_silent: ForgetIsSilent by every_ending_wakes
+    other_handle_is_deaf: OtherHandleIsDeaf by every_subscriber_is_woken
+    peek_is_stale: PeekIsStale by done_record_is_kept_for_its_ttl
+    lapsed_is_shown_running: LapsedIsShownRunning by inspect_in_every_state
+    lists_one_page: ListsOnePage by list_shows_every_live_record
+    list_ignores_operation: ListIgnoresOperation by list_shows_every_live_record
+    list_skips_abandoned: ListSkipsAbandoned by list_shows_every_live_record
+    purge_ignores_limit: PurgeIgnoresLimit by purge_leaves_what_is_alive
+    purges_the_lapsed: PurgesTheLapsed by purge_leaves_what_is_alive
+    keys_fold_case: KeysFoldCase by similar_keys_are_different_keys
+    keys_are_cut: KeysAreCut by similar_keys_are_different_keys
+    keys_run_together: KeysRunTogether by operations_are_separate
+    handles_are_apart: HandlesAreApart by running_key_is_in_flight
+}
