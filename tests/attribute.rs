@@ -256,7 +256,7 @@ impl Charges for World {
     #[tracing::instrument(skip(self))]
     #[idempotent(name = "attribute.traced", store = self.idempotency)]
     async fn traced(&self, id: u8) -> Result<u32, Error> {
-        Ok(self.run())
+        Ok(self.run() + u32::from(id) - 1)
     }
 }
 
@@ -288,7 +288,7 @@ async fn conditional_arguments_are_hashed_where_they_are() {
     #[idempotent(store = world.idempotency, skip(world))]
     async fn conditional(
         world: &World,
-        #[cfg(all())] present: u8,
+        #[cfg(not(any()))] present: u8,
         #[cfg(any())] absent: NoSuchType,
         last: u8,
     ) -> Result<u32, Error> {
@@ -316,5 +316,5 @@ fn the_future_is_little_larger_than_the_body() {
     }
     let world = World::new();
     let (plain, annotated) = (size_of_val(&plain(&world, 1)), size_of_val(&annotated(&world, 1)));
-    assert!(annotated <= plain + 256, "{plain} bytes became {annotated}");
+    assert!(annotated <= plain + 272, "{plain} bytes became {annotated}");
 }

@@ -29,10 +29,11 @@ use std::{
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::runtime::Handle;
 use tracing::Instrument;
 
 use self::{
-    asked::{Asked, Encoded},
+    asked::{Asked, AskedFor, Encoded},
     context::Context,
     flight::Flight,
 };
@@ -100,7 +101,7 @@ impl<P> Call<P> {
     }
 
     /// Answers the call. The body is polled only if it is this call's to run.
-    pub(crate) async fn run<T, E, F>(self, body: Pin<&mut F>) -> Result<T, E>
+    pub(crate) async fn run<T, E, F>(self, body: Pin<&mut Option<F>>) -> Result<T, E>
     where
         F: Future<Output = Result<T, E>>,
         T: Serialize + DeserializeOwned,
@@ -132,13 +133,15 @@ impl<P> Call<P> {
             Stage::Refused(error) => return Err(error.into()),
             Stage::Ask(context) => context,
         };
+        // Before anything is claimed: it panics where there is none.
+        let runtime = Handle::current();
         let mut asked = Asked::new(context);
         if let Some((finished, disposition)) = asked.admit().await? {
             return replay(&errors, asked.operation(), finished, disposition);
         }
         let attempt = asked.attempt();
-        let task = async move { observe(settle(asked, errors, std::pin::pin!(body))).await };
-        match tokio::spawn(task.in_current_span()).await {
+        let task = async move { observe(settle(asked, errors, std::pin::pin!(Some(body)))).await };
+        match runtime.spawn(task.in_current_span()).await {
             Ok((answer, disposition)) => {
                 Scope::note(disposition);
                 answer
@@ -191,18 +194,15 @@ fn answer(operation: &str, disposition: Disposition) {
 }
 
 /// Answers a call that the store is asked about.
-async fn settle<T, E, P, F>(mut asked: Asked, errors: P, mut body: Pin<&mut F>) -> Result<T, E>
+async fn settle<T, E, P, F>(asked: Asked, errors: P, body: Pin<&mut Option<F>>) -> Result<T, E>
 where
     F: Future<Output = Result<T, E>>,
     T: Serialize + DeserializeOwned,
     E: From<Error>,
     P: ErrorPolicy<E>,
 {
-    let mut output = None;
-    let answer = poll_fn(|cx| {
-        asked.poll(cx, &mut |cx| body.as_mut().poll(cx).map(|ended| encode_output(&errors, output.insert(ended))))
-    })
-    .await?;
+    let (mut asked, mut output) = (AskedFor { asked, body }, None);
+    let answer = poll_fn(|cx| asked.poll(cx, |ended| encode_output(&errors, output.insert(ended)))).await?;
     match (answer, output) {
         (Some((finished, disposition)), _) => replay(&errors, asked.operation(), finished, disposition),
         (None, Some(output)) => output,

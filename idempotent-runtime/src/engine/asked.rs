@@ -32,10 +32,44 @@ use crate::{
 pub(super) type Encoded = Option<Result<Outcome, Unavailable>>;
 
 /// Polls the body, and encodes its output.
-pub(super) type PollBody<'a> = dyn FnMut(&mut task::Context<'_>) -> Poll<Encoded> + 'a;
+type PollBody<'a> = dyn FnMut(&mut task::Context<'_>) -> Poll<Encoded> + 'a;
 
 /// The result of another run to answer with; `None` is the output of the body that was polled.
 pub(super) type Answer = Option<(Finished, Disposition)>;
+
+/// A call and its body.
+pub(super) struct AskedFor<'a, F> {
+    pub(super) asked: Asked,
+    /// In its caller's frame, but gone, its destructors have run, before the key can be another's.
+    pub(super) body: Pin<&'a mut Option<F>>,
+}
+
+impl<F: Future> AskedFor<'_, F> {
+    pub(super) fn operation(&self) -> &str {
+        self.asked.operation()
+    }
+
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut task::Context<'_>,
+        mut encode: impl FnMut(F::Output) -> Encoded,
+    ) -> Poll<Result<Answer, Error>> {
+        let Self { asked, body } = self;
+        asked.poll(cx, &mut |cx| {
+            let Some(polled) = body.as_mut().as_pin_mut() else { return Poll::Pending };
+            let output = ready!(polled.poll(cx));
+            body.set(None);
+            Poll::Ready(encode(output))
+        })
+    }
+}
+
+impl<F> Drop for AskedFor<'_, F> {
+    fn drop(&mut self) {
+        let Self { asked, body } = self;
+        asked.within(&mut || body.set(None));
+    }
+}
 
 pub(super) struct Asked {
     context: Arc<Context>,
@@ -59,6 +93,10 @@ impl Surroundings {
     fn of(run: &Run) -> Self {
         let claim = run.claim();
         Self { span: events::run_span(claim), scope: Scope::run(Execution::new(Arc::clone(claim))) }
+    }
+
+    fn enter<R>(&self, act: impl FnOnce() -> R) -> R {
+        self.scope.enter(|| self.span.in_scope(act))
     }
 }
 
@@ -100,8 +138,16 @@ impl Asked {
         })
     }
 
+    /// Does something where the body is.
+    fn within(&self, act: &mut dyn FnMut()) {
+        match &self.phase {
+            Phase::Run(_, Some(around)) => around.enter(act),
+            _ => act(),
+        }
+    }
+
     /// Claims, runs the body if it is this call's to run, and records how it ended.
-    pub(super) fn poll(&mut self, cx: &mut task::Context<'_>, body: &mut PollBody<'_>) -> Poll<Result<Answer, Error>> {
+    fn poll(&mut self, cx: &mut task::Context<'_>, body: &mut PollBody<'_>) -> Poll<Result<Answer, Error>> {
         if let Some(answer) = ready!(self.poll_admission(cx))? {
             return Poll::Ready(Ok(Some(answer)));
         }
@@ -121,7 +167,7 @@ impl Asked {
             }
             None => surroundings.insert(Surroundings::of(run)),
         };
-        let polled = around.scope.enter(|| around.span.in_scope(|| body(cx)));
+        let polled = around.enter(|| body(cx));
         if polled.is_pending() {
             run.keep_alive();
         }

@@ -8,6 +8,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
+    LONGEST,
     background::{Backoff, finish_later},
     claim::{Reply, claim, give_back},
     context::Context,
@@ -26,6 +27,9 @@ use crate::{
 
 /// How often a claim that was answered too late is made anew.
 const LATE_CLAIMS: u32 = 3;
+
+/// How long a duplicate waits at least for a leader that asks the store, whatever its own `wait`.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 
 /// What a call is to do.
 pub(crate) enum Entry {
@@ -46,20 +50,32 @@ pub(super) async fn enter(context: Arc<Context>) -> Result<Entry, Error> {
         match context.handle.inner.flights.join(&context) {
             Joined::Lead(leadership) => return lead(&context, leadership, waiting).await,
             Joined::Apart => return lead(&context, Lead::apart(), waiting).await,
-            Joined::Follow(leader) => {
-                if let Some(answer) = follow(&leader, &mut waiting).await? {
-                    return Ok(answer);
-                }
-            }
+            Joined::Follow(leader) => match follow(&leader, &mut waiting).await? {
+                Followed::To(answer) => return Ok(answer),
+                Followed::Nowhere => {}
+                Followed::Asleep => return lead(&context, Lead::apart(), waiting).await,
+            },
         }
     }
 }
 
-/// Waits for a leader in this process; `None` when this call should see for itself.
-async fn follow(leader: &Context, waiting: &mut Waiting) -> Result<Option<Entry>, Error> {
+/// What became of following a leader in this process.
+enum Followed {
+    /// It has the answer.
+    To(Entry),
+    /// It left without one: the next may lead.
+    Nowhere,
+    /// It does not get the store's answer, since the store hangs, or since nobody polls it: each for itself.
+    Asleep,
+}
+
+async fn follow(leader: &Context, waiting: &mut Waiting) -> Result<Followed, Error> {
     waiting.begin()?;
-    let asked = leader.flight.phase_when(|phase| !matches!(phase, Phase::Claiming)).await;
+    let asked = leader.flight.phase_when(|phase| !matches!(phase, Phase::Claiming));
+    let patience = waiting.deadline.max(Instant::now() + ANSWERED_WITHIN);
+    let Ok(asked) = tokio::time::timeout_at(patience, asked).await else { return Ok(Followed::Asleep) };
     let phase = if let Phase::Running { .. } = asked {
+        waiting.has_waited = true;
         let over = leader.flight.phase_when(|phase| matches!(phase, Phase::Over(_)));
         match tokio::time::timeout_at(waiting.deadline, over).await {
             Ok(phase) => phase,
@@ -71,12 +87,12 @@ async fn follow(leader: &Context, waiting: &mut Waiting) -> Result<Option<Entry>
     match phase {
         Phase::Over(End::Done { finished, waited }) => {
             let disposition = if waited { Disposition::Waited } else { Disposition::Replayed };
-            Ok(Some(Entry::Replay(finished, disposition)))
+            Ok(Followed::To(Entry::Replay(finished, disposition)))
         }
         Phase::Over(End::Failed(error)) => Err(error),
         Phase::Running { until } => Err(in_flight(until)),
         Phase::Over(End::Busy { until }) if waiting.is_over() => Err(in_flight(until)),
-        Phase::Over(End::Busy { .. } | End::Vacant) | Phase::Claiming => Ok(None),
+        Phase::Over(End::Busy { .. } | End::Vacant) | Phase::Claiming => Ok(Followed::Nowhere),
     }
 }
 
@@ -166,7 +182,8 @@ struct Waiting {
 impl Waiting {
     fn new(context: &Arc<Context>) -> Self {
         Self {
-            deadline: Instant::now() + context.wait,
+            // A wait without end is a reasonable wish, and past the end of the clock.
+            deadline: Instant::now() + context.wait.min(LONGEST),
             context: Arc::clone(context),
             counted: false,
             has_waited: false,
@@ -198,8 +215,8 @@ impl Waiting {
         self.has_waited = true;
         let Some(subscription) = &mut self.subscription else {
             // What ended before the subscription is in place is seen by asking again at once.
-            let subscription = context.store().subscribe(&context.key).await;
-            self.subscription = Some(subscription.unwrap_or_else(|_| Subscription::never()));
+            let subscribed = tokio::time::timeout_at(self.deadline, context.store().subscribe(&context.key)).await;
+            self.subscription = Some(subscribed.ok().and_then(Result::ok).unwrap_or_else(Subscription::never));
             return;
         };
         let poll = Instant::now() + self.polls.pause();

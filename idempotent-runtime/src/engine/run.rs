@@ -56,7 +56,7 @@ pub(crate) enum Ended {
 
 impl Run {
     pub(super) fn start(claim: Claim, lead: Lead) -> Self {
-        lead.running(claim.until());
+        lead.running(claim.lease_end());
         Self { claim: Arc::new(claim), lead: Some(lead), heart: None }
     }
 
@@ -129,9 +129,9 @@ impl Run {
 impl Drop for Run {
     fn drop(&mut self) {
         let Some(lead) = self.lead.take() else { return };
-        self.heart = None;
+        let runtime = self.heart.take().map(|heart| heart.runtime.clone());
         events::abandoned(self.claim.context.key.operation(), self.claim.attempt);
-        finish_later(abandon(Arc::clone(&self.claim), lead), None);
+        finish_later(abandon(Arc::clone(&self.claim), lead), runtime);
     }
 }
 
