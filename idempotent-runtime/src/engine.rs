@@ -100,7 +100,8 @@ impl<P> Call<P> {
     }
 
     /// Answers the call. The body is polled only if it is this call's to run.
-    pub(crate) async fn run<T, E, F>(self, body: Pin<&mut F>) -> Result<T, E>
+    // Not an `async fn`, whose future would hold the call twice: as its argument and as what it was taken apart into.
+    pub(crate) fn run<T, E, F>(self, body: Pin<&mut F>) -> impl Future<Output = Result<T, E>>
     where
         F: Future<Output = Result<T, E>>,
         T: Serialize + DeserializeOwned,
@@ -108,16 +109,18 @@ impl<P> Call<P> {
         P: ErrorPolicy<E>,
     {
         let Self { stage, errors } = self;
-        match stage {
-            Stage::Replay(finished, operation) => replay(&errors, &operation, finished, Disposition::Replayed),
-            Stage::Refused(error) => Err(error.into()),
-            // Boxed: it is large, and would be part of the caller's future beside the body.
-            Stage::Ask(context) => Box::pin(ask(context, errors, body)).await,
+        async move {
+            match stage {
+                Stage::Replay(finished, operation) => replay(&errors, &operation, finished, Disposition::Replayed),
+                Stage::Refused(error) => Err(error.into()),
+                // Boxed: it is large, and would be part of the caller's future beside the body.
+                Stage::Ask(context) => Box::pin(ask(context, errors, body)).await,
+            }
         }
     }
 
     /// The same on a task of its own once the key is claimed, so that dropping this future does not stop the body.
-    pub(crate) async fn run_detached<T, E, F>(self, body: F) -> Result<T, E>
+    pub(crate) fn run_detached<T, E, F>(self, body: F) -> impl Future<Output = Result<T, E>>
     where
         F: Future<Output = Result<T, E>> + Send + 'static,
         T: Serialize + DeserializeOwned + Send + 'static,
@@ -125,36 +128,38 @@ impl<P> Call<P> {
         P: ErrorPolicy<E>,
     {
         let Self { stage, errors } = self;
-        let context = match stage {
-            Stage::Replay(finished, operation) => {
-                return replay(&errors, &operation, finished, Disposition::Replayed);
+        async move {
+            let context = match stage {
+                Stage::Replay(finished, operation) => {
+                    return replay(&errors, &operation, finished, Disposition::Replayed);
+                }
+                Stage::Refused(error) => return Err(error.into()),
+                Stage::Ask(context) => context,
+            };
+            let mut run = match Box::pin(admit(&context)).await? {
+                Entry::Replay(finished, disposition) => {
+                    return replay(&errors, context.key.operation(), finished, disposition);
+                }
+                Entry::Run(run) => run,
+            };
+            let attempt = run.attempt();
+            let task = async move {
+                match run.drive(std::pin::pin!(body)).await {
+                    Some(output) => observe(conclude(run, context, errors, output)).await,
+                    None => (Err(late(run, &context).into()), Disposition::Refused),
+                }
+            };
+            match tokio::spawn(task.in_current_span()).await {
+                Ok((answer, disposition)) => {
+                    Scope::note(disposition);
+                    answer
+                }
+                Err(stopped) => match stopped.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    // Only a runtime that shuts down cancels the task.
+                    Err(_) => Err(Error::Abandoned { attempt }.into()),
+                },
             }
-            Stage::Refused(error) => return Err(error.into()),
-            Stage::Ask(context) => context,
-        };
-        let mut run = match Box::pin(admit(&context)).await? {
-            Entry::Replay(finished, disposition) => {
-                return replay(&errors, context.key.operation(), finished, disposition);
-            }
-            Entry::Run(run) => run,
-        };
-        let attempt = run.attempt();
-        let task = async move {
-            match run.drive(std::pin::pin!(body)).await {
-                Some(output) => observe(conclude(run, context, errors, output)).await,
-                None => (Err(late(run, &context).into()), Disposition::Refused),
-            }
-        };
-        match tokio::spawn(task.in_current_span()).await {
-            Ok((answer, disposition)) => {
-                Scope::note(disposition);
-                answer
-            }
-            Err(stopped) => match stopped.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // Only a runtime that shuts down cancels the task.
-                Err(_) => Err(Error::Abandoned { attempt }.into()),
-            },
         }
     }
 }
