@@ -256,7 +256,7 @@ impl Charges for World {
     #[tracing::instrument(skip(self))]
     #[idempotent(name = "attribute.traced", store = self.idempotency)]
     async fn traced(&self, id: u8) -> Result<u32, Error> {
-        Ok(self.run())
+        Ok(self.run() + u32::from(id) - 1)
     }
 }
 
@@ -288,7 +288,7 @@ async fn conditional_arguments_are_hashed_where_they_are() {
     #[idempotent(store = world.idempotency, skip(world))]
     async fn conditional(
         world: &World,
-        #[cfg(all())] present: u8,
+        #[cfg(not(any()))] present: u8,
         #[cfg(any())] absent: NoSuchType,
         last: u8,
     ) -> Result<u32, Error> {
@@ -317,4 +317,29 @@ fn the_future_is_little_larger_than_the_body() {
     let world = World::new();
     let (plain, annotated) = (size_of_val(&plain(&world, 1)), size_of_val(&annotated(&world, 1)));
     assert!(annotated <= plain + 256, "{plain} bytes became {annotated}");
+}
+
+#[tokio::test]
+async fn arguments_are_in_the_future_no_more_often_than_in_a_plain_one() {
+    type Large = [[u64; 32]; 32];
+
+    async fn plain(order: String, large: Large) -> Result<u64, Error> {
+        std::future::ready(()).await;
+        Ok(large[1][2] + order.len() as u64)
+    }
+    #[idempotent(key = order)]
+    async fn annotated(order: String, large: Large) -> Result<u64, Error> {
+        std::future::ready(()).await;
+        Ok(large[1][2] + order.len() as u64)
+    }
+    #[idempotent(key = order, detach)]
+    async fn detached(order: String, large: Large) -> Result<u64, Error> {
+        std::future::ready(()).await;
+        Ok(large[1][2] + order.len() as u64)
+    }
+    let large = [[0; 32]; 32];
+    let plain = size_of_val(&plain(String::new(), large));
+    for annotated in [size_of_val(&annotated(String::new(), large)), size_of_val(&detached(String::new(), large))] {
+        assert!(annotated <= plain + 256, "{plain} bytes became {annotated}");
+    }
 }

@@ -39,11 +39,11 @@ struct Generator<'a> {
 ///             runtime::argument(&mut arguments, "order_id", &order_id);
 ///             runtime::call(None, runtime::operation("module::charge").ttl(…), arguments, &order_id)
 ///         };
-///         async move {
+///         Some(async move {
 ///             let _ = (&order_id, &amount);
 ///             if let Some(never) = None::<Result<Receipt, Error>> { return never; }
 ///             BODY
-///         }
+///         })
 ///     });
 ///     runtime::run(call, body).await
 /// }
@@ -100,17 +100,21 @@ impl Generator<'_> {
                 keep.extend(quote_spanned!(Span::mixed_site()=> #(#cfg)* #allow let _ = &#ident;));
             }
         }
-        let body = quote_spanned! {Span::mixed_site()=> {
-            #ours
-            #allow
-            { __idempotent_call = #claim; }
-            async move { #keep #hint #body }
-        }};
+        let body = quote_spanned!(Span::mixed_site()=> async move { #keep #hint #body });
         let (run, body) = if self.options.detach {
             ("run_detached", body)
         } else {
-            ("run", quote_spanned!(Span::mixed_site()=> ::core::pin::pin!(#body)))
+            ("run", quote_spanned!(Span::mixed_site()=> ::core::option::Option::Some(#body)))
         };
+        let mut body = quote_spanned! {Span::mixed_site()=> {
+            #ours
+            #allow
+            { __idempotent_call = #claim; }
+            #body
+        }};
+        if !self.options.detach {
+            body = quote_spanned!(Span::mixed_site()=> ::core::pin::pin!(#body));
+        }
         let run = Ident::new(run, Span::mixed_site());
         let run = self.at_output(quote_spanned! {Span::mixed_site()=>
             __idempotent::#run(__idempotent_call, __idempotent_body).await

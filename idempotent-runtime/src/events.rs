@@ -1,12 +1,5 @@
 //! What is told to operators: a `tracing` event for every disposition and every fault, a counter with it (feature
-//! `metrics`). Never a key, an argument, a result.
-//!
-//! | event | level | counter |
-//! |---|---|---|
-//! | call answered, with its disposition | debug; info for `took-over`; warn for mismatch and abandoned | `idempotent_calls_total{operation,disposition}` |
-//! | claim lost, lease lapsed | error | `idempotent_claims_lost_total{operation}` |
-//! | run ended without an outcome | warn | `idempotent_runs_abandoned_total{operation}` |
-//! | outcome not recorded | error | `idempotent_outcomes_not_recorded_total{operation}` |
+//! `metrics`). Never a key, an argument, a result. The crate's documentation lists them.
 
 use tracing::{Span, debug, error, info, warn};
 

@@ -1,4 +1,62 @@
-//! Run an async function once per key and replay its stored result.
+//! Run an async function once per key and replay its stored result, whichever process a repeat lands on.
+//!
+//! ```
+//! use idempotent_runtime::{Error, idempotent};
+//!
+//! #[idempotent(key = order_id, ttl = "24h")]
+//! async fn charge(order_id: &str, amount_cents: u64) -> Result<String, Error> {
+//!     Ok(format!("charged {amount_cents} for {order_id}"))
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
+//! let receipt = charge("order-17", 4_200).await?;
+//! assert_eq!(charge("order-17", 4_200).await?, receipt); // replayed, not run again
+//! assert!(matches!(charge("order-17", 9_999).await, Err(Error::Mismatch))); // same key, other request
+//! # Ok(()) }
+//! ```
+//!
+//! # Where to look
+//!
+//! - [`macro@idempotent`]: the attribute, its options and rules.
+//! - [`install`] and [`Idempotency::connect`]: one line at start-up that makes the store a shared one. Without it the
+//!   embedded store is used, which is neither shared nor durable.
+//! - [`Idempotency`]: the same without the attribute, limits, and what operators need.
+//! - [`Error`]: what a call can answer instead of the body's own result, and what to do then.
+//! - [`current`]: inside a body, its key, attempt and fence, and keys to pass on to other systems.
+//! - [`observe`]: how a call came to its answer.
+//! - [`store`]: the contract of a store, for whoever writes one; `testing` has its conformance suite.
+//! - [`Fingerprint`]: what the arguments hash to, specified byte by byte.
+//!
+//! # Requirements
+//!
+//! Calls run on tokio, with its time driver enabled. The embedded store works without a runtime as long as no call
+//! has to wait.
+//!
+//! # Features
+//!
+//! | feature | default | |
+//! |---|---|---|
+//! | `macros` | yes | the attribute |
+//! | `memory` | yes | the embedded store |
+//! | `redis` | | Redis 7.0 or later and Valkey |
+//! | `redis-tls` | | TLS for it |
+//! | `metrics` | | counters through the `metrics` facade |
+//! | `testing` | | the conformance suite, a store that fails on demand, a clock set by hand |
+//!
+//! # What is told to operators
+//!
+//! Every answer and every fault is a `tracing` event, and with the feature `metrics` a counter. Keys, arguments and
+//! results are in neither.
+//!
+//! | event | level | counter |
+//! |---|---|---|
+//! | a call was answered, with its disposition | debug; info for `took-over` | `idempotent_calls_total{operation,disposition}` |
+//! | a call was refused, with the error's code | debug for `in-flight` and `claim-lost`, error for `store`, `undecodable` and `result-unavailable`, else warn | the same, with `reason` |
+//! | a body's claim was lost, its lease lapsed | error | `idempotent_claims_lost_total{operation}` |
+//! | a run ended without an outcome | warn | `idempotent_runs_abandoned_total{operation}` |
+//! | a body ran and its outcome is not on record | error | `idempotent_outcomes_not_recorded_total{operation}` |
+//! | a result is not kept | warn | |
+//! | a body runs without protection | warn | |
 
 #[doc(hidden)]
 #[path = "private.rs"]

@@ -1,4 +1,5 @@
-//! Harness of the test suite: servers, proxies, counters.
+//! Harness of the test suite: servers, proxies, counters, processes.
 
 pub mod proxy;
 pub mod redis_server;
+pub mod worker;

@@ -110,7 +110,12 @@ impl Gate {
         self.until(|state| state.reached >= calls).await;
     }
 
-    async fn pass(&self) {
+    /// Waits at the gate, for bodies and others that are no calls of a store.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: who was dropped has come to the gate and will not go on.
+    pub async fn pass(&self) {
         self.state.send_modify(|state| state.reached += 1);
         self.until(|state| state.open).await;
     }
