@@ -319,8 +319,8 @@ fn the_future_is_little_larger_than_the_body() {
     assert!(annotated <= plain + 256, "{plain} bytes became {annotated}");
 }
 
-#[tokio::test]
-async fn arguments_are_in_the_future_no_more_often_than_in_a_plain_one() {
+#[test]
+fn arguments_are_in_the_future_no_more_often_than_in_a_plain_one() {
     type Large = [[u64; 32]; 32];
 
     async fn plain(order: String, large: Large) -> Result<u64, Error> {
