@@ -101,7 +101,7 @@ impl<P> Call<P> {
     }
 
     /// Answers the call. The body is polled only if it is this call's to run.
-    pub(crate) async fn run<T, E, F>(self, body: Pin<&mut Option<F>>) -> Result<T, E>
+    pub(crate) fn run<T, E, F>(self, body: Pin<&mut Option<F>>) -> impl Future<Output = Result<T, E>>
     where
         F: Future<Output = Result<T, E>>,
         T: Serialize + DeserializeOwned,
@@ -109,11 +109,14 @@ impl<P> Call<P> {
         P: ErrorPolicy<E>,
     {
         let Self { stage, errors } = self;
-        match stage {
-            Stage::Replay(finished, operation) => replay(&errors, &operation, finished, Disposition::Replayed),
-            Stage::Refused(error) => Err(error.into()),
-            // Boxed: it is large, and would be part of the caller's future beside the body.
-            Stage::Ask(context) => Box::pin(ask(context, errors, body)).await,
+        // A block, whose captures are used where they are: the arguments of an `async fn` would be in its future twice.
+        async move {
+            match stage {
+                Stage::Replay(finished, operation) => replay(&errors, &operation, finished, Disposition::Replayed),
+                Stage::Refused(error) => Err(error.into()),
+                // Boxed: it is large, and would be part of the caller's future beside the body.
+                Stage::Ask(context) => Box::pin(ask(context, errors, body)).await,
+            }
         }
     }
 
@@ -135,12 +138,13 @@ impl<P> Call<P> {
         };
         // Before anything is claimed: it panics where there is none.
         let runtime = Handle::current();
-        let mut run = match Box::pin(admit(&context)).await? {
-            Entry::Replay(finished, disposition) => {
-                return replay(&errors, context.key.operation(), finished, disposition);
-            }
-            Entry::Run(run) => run,
-        };
+        let mut run =
+            match Box::pin(enter(&context)).await.inspect_err(|error| refuse(context.key.operation(), error))? {
+                Entry::Replay(finished, disposition) => {
+                    return replay(&errors, context.key.operation(), finished, disposition);
+                }
+                Entry::Run(run) => run,
+            };
         let attempt = run.attempt();
         let task = async move {
             match run.drive(std::pin::pin!(Some(body))).await {
@@ -208,17 +212,13 @@ where
     E: From<Error>,
     P: ErrorPolicy<E>,
 {
-    match admit(&context).await? {
+    match enter(&context).await.inspect_err(|error| refuse(context.key.operation(), error))? {
         Entry::Replay(finished, disposition) => replay(&errors, context.key.operation(), finished, disposition),
         Entry::Run(mut run) => match run.drive(body).await {
             Some(output) => conclude(run, context, errors, output).await,
             None => Err(late(run, &context).into()),
         },
     }
-}
-
-async fn admit(context: &Arc<Context>) -> Result<Entry, Error> {
-    enter(context).await.inspect_err(|error| refuse(context.key.operation(), error))
 }
 
 fn late(run: Run, context: &Context) -> Error {
