@@ -132,6 +132,9 @@ async fn lead(context: &Arc<Context>, lead: Lead, mut waiting: Waiting) -> Resul
                 waiting.begin()?;
                 lead.running(until);
                 waiting.wait(context, until).await;
+                // A try of this claim that was given up may yet reach the store. Recognised as ours then, its lease would
+                // count from the next question, although it began before.
+                request = context.fresh_request();
             }
             Ok(ClaimOutcome::Mismatch) => return Err(fail(lead, Error::Mismatch)),
             Ok(ClaimOutcome::Abandoned { attempt }) => return Err(fail(lead, Error::Abandoned { attempt })),
