@@ -1,5 +1,6 @@
-//! Harness of the test suite: servers, proxies, counters, processes.
+//! Harness of the test suite: servers, proxies, counters, processes, chaos.
 
+pub mod chaos;
 pub mod proxy;
 pub mod redis_server;
 pub mod worker;
