@@ -10,13 +10,7 @@
 //! The body's end and its record are one step from here on: once the body has returned, dropping the caller's future
 //! does not stop the recording.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -29,7 +23,7 @@ use super::{
 use crate::{
     error::Error,
     events,
-    execution::{Execution, Scope},
+    observe::Disposition,
     record::{Finished, Outcome, State},
     store::Transition,
     store_error::{StoreError, StoreErrorKind},
@@ -38,26 +32,10 @@ use crate::{
 
 /// A claim whose body may run. Dropped before [`finish`](Self::finish), it is abandoned.
 pub(crate) struct Run {
+    claim: Arc<Claim>,
     /// `None` once it is finished.
-    held: Option<(Arc<Claim>, Lead)>,
+    lead: Option<Lead>,
     heart: Option<Heart>,
-}
-
-/// A body that is dropped with this, although it lies in its caller's frame.
-struct Body<'a, F>(Pin<&'a mut Option<F>>);
-
-impl<F: Future> Future for Body<'_, F> {
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        self.0.as_mut().as_pin_mut().map_or(Poll::Pending, |body| body.poll(cx))
-    }
-}
-
-impl<F> Drop for Body<'_, F> {
-    fn drop(&mut self) {
-        self.0.set(None);
-    }
 }
 
 /// What becomes of the record at the body's end.
@@ -79,40 +57,36 @@ pub(crate) enum Ended {
 impl Run {
     pub(super) fn start(claim: Claim, lead: Lead) -> Self {
         lead.running(claim.lease_end());
-        Self { held: Some((Arc::new(claim), lead)), heart: None }
+        Self { claim: Arc::new(claim), lead: Some(lead), heart: None }
+    }
+
+    pub(crate) const fn claim(&self) -> &Arc<Claim> {
+        &self.claim
     }
 
     pub(crate) fn attempt(&self) -> u32 {
-        self.held.as_ref().map_or(1, |(claim, _)| claim.attempt)
+        self.claim.attempt
     }
 
-    pub(crate) fn is_protected(&self) -> bool {
-        self.held.as_ref().is_some_and(|(claim, _)| claim.token.is_some())
-    }
-
-    /// Runs the body, keeping the claim alive once the body has to wait for something.
-    ///
-    /// `None` if it is too late to start it: between the claim and now, another may have got the key.
-    ///
-    /// The body is gone, its destructors have run, when this ends or is dropped: before the key can be another's.
-    pub(crate) async fn drive<F: Future>(&mut self, body: Pin<&mut Option<F>>) -> Option<F::Output> {
-        let Self { held, heart } = self;
-        let (claim, _) = held.as_ref()?;
-        if claim.token.is_some() && Instant::now() >= claim.until() {
-            return None;
+    /// How the call came to its answer, if the body's output is the answer.
+    pub(crate) fn disposition(&self) -> Disposition {
+        match self.claim.attempt {
+            _ if self.claim.token.is_none() => Disposition::Unprotected,
+            1 => Disposition::Executed,
+            _ => Disposition::TookOver,
         }
-        let span = events::run_span(claim);
-        let scope = Scope::run(Execution::new(Arc::clone(claim)));
-        let mut body = std::pin::pin!(scope.around(Body(body)));
-        std::future::poll_fn(|cx| {
-            let _entered = span.enter();
-            let poll = body.as_mut().poll(cx);
-            if poll.is_pending() && heart.is_none() {
-                *heart = Heart::start(claim);
-            }
-            poll.map(Some)
-        })
-        .await
+    }
+
+    /// Whether it is too late to start the body.
+    pub(crate) fn is_late(&self) -> bool {
+        self.claim.token.is_some() && Instant::now() >= self.claim.until()
+    }
+
+    /// Renews the claim from now on: the body has to wait for something.
+    pub(crate) fn keep_alive(&mut self) {
+        if self.heart.is_none() {
+            self.heart = Heart::start(&self.claim);
+        }
     }
 
     /// Records how the body ended.
@@ -120,25 +94,24 @@ impl Run {
     /// # Cancel safety
     ///
     /// Dropped, it goes on in the background.
-    pub(crate) fn finish(mut self, ending: Ending) -> Settled<Ended> {
-        let held = self.held.take();
+    pub(crate) fn finish(&mut self, ending: Ending) -> Settled<Ended> {
+        let (claim, lead) = (Arc::clone(&self.claim), self.lead.take());
         self.heart = None;
         Settled::new(
             async move {
-                match held {
-                    Some((claim, lead)) => record(&claim, lead, ending).await,
+                match lead {
+                    Some(lead) => record(&claim, lead, ending).await,
                     None => Ended::Own,
                 }
             },
             |_| Box::pin(std::future::ready(())),
         )
     }
-}
 
-impl Run {
     /// Gives the claim back: the body did not start.
-    pub(crate) fn give_back(mut self) -> Error {
-        if let Some((claim, lead)) = self.held.take() {
+    pub(crate) fn give_back(&mut self) -> Error {
+        if let Some(lead) = self.lead.take() {
+            let claim = Arc::clone(&self.claim);
             let give_back = async move {
                 if claim.attempt == 1 {
                     record(&claim, lead, Ending::Release).await;
@@ -155,10 +128,10 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        let Some((claim, lead)) = self.held.take() else { return };
+        let Some(lead) = self.lead.take() else { return };
         let runtime = self.heart.take().map(|heart| heart.runtime.clone());
-        events::abandoned(claim.context.key.operation(), claim.attempt);
-        finish_later(abandon(claim, lead), runtime);
+        events::abandoned(self.claim.context.key.operation(), self.claim.attempt);
+        finish_later(abandon(Arc::clone(&self.claim), lead), runtime);
     }
 }
 
