@@ -31,7 +31,7 @@ pub(crate) fn parse(text: &str) -> Result<u64, Malformed> {
             return Err(malformed(format!("`{text}` is not made of whole numbers"), "1h30m".to_owned()));
         }
         let Some(position) = UNITS.iter().position(|&(name, _)| name == unit) else {
-            let reason = if unit.contains(char::is_whitespace) {
+            let reason = if UNITS.iter().any(|&(name, _)| name == unit.trim()) {
                 format!("`{text}` has a space in it")
             } else {
                 format!("`{unit}` is not a unit: they are `d`, `h`, `m`, `s` and `ms`")
