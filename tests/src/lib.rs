@@ -4,3 +4,8 @@ pub mod chaos;
 pub mod proxy;
 pub mod redis_server;
 pub mod worker;
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
