@@ -11,6 +11,7 @@ use crate::{
     probe::{Stop, record, refusal, soon, state},
     scenarios,
     support::{Backend, Caller, Effects, Failure, record_key},
+    trace,
 };
 
 const LEASE: Duration = Duration::from_secs(30);
@@ -87,11 +88,14 @@ async fn s20_late_success_gets_the_newer_owners_result(backend: Backend) {
 }
 
 async fn s21_late_failure_leaves_the_newer_owners_record(backend: Backend) {
+    trace::listen();
     let mut lapsed = Lapsed::new(&backend, true).await;
     lapsed.take_over().await;
     lapsed.first.go();
     let (answer, _) = (&mut lapsed.late).await.expect("an answer");
     assert!(matches!(answer, Err(Failure::Unreachable)), "{answer:?}");
+    let told = trace::events("late.owner", "was lost to another run");
+    assert!(!told.is_empty() && told.iter().all(|line| line.contains("ERROR")), "{told:?}");
     lapsed.assert_second_result_stands().await;
 }
 

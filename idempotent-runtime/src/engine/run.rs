@@ -195,15 +195,26 @@ async fn complete(claim: &Claim, token: &Token, outcome: &Outcome) -> Result<Tra
 /// Releases at once; if the store fails, the caller has its error now and the rest happens in the background.
 async fn release(claim: &Arc<Claim>, token: Token, lead: Lead) {
     let context = &claim.context;
-    if context.store().release(&context.key, &token).await.is_err() {
-        let claim = Arc::clone(claim);
-        finish_later(
-            async move {
-                release_until(&claim.context, &token, claim.until()).await;
-                drop(lead);
-            },
-            None,
-        );
+    match context.store().release(&context.key, &token).await {
+        Ok(Transition::Applied) => {}
+        Ok(Transition::Lost) => tell_lost(claim),
+        Err(_) => {
+            let claim = Arc::clone(claim);
+            finish_later(
+                async move {
+                    release_until(&claim.context, &token, claim.until()).await;
+                    drop(lead);
+                },
+                None,
+            );
+        }
+    }
+}
+
+/// Tells that the claim is another's, unless a renewal has told so already.
+fn tell_lost(claim: &Claim) {
+    if !claim.is_lost() {
+        events::claim_lost(claim.context.key.operation(), claim.attempt);
     }
 }
 
@@ -211,9 +222,7 @@ async fn release(claim: &Arc<Claim>, token: Token, lead: Lead) {
 async fn superseded(claim: &Claim, lead: Lead) -> Ended {
     let context = &claim.context;
     let operation = context.key.operation();
-    if !claim.is_lost() {
-        events::claim_lost(operation, claim.attempt);
-    }
+    tell_lost(claim);
     let record = match context.store().inspect(&context.key).await {
         Ok(Some(record)) => record,
         Ok(None) => {
