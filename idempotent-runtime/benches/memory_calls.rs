@@ -7,7 +7,10 @@
 
 mod support;
 
-use std::{hint::black_box, time::Duration, time::Instant};
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
 
 use idempotent_runtime::{
     Error, Fingerprint, Idempotency, Store, idempotent,
@@ -25,6 +28,7 @@ async fn charge(store: &Idempotency, order_id: &str, order: &Order) -> Result<Re
 }
 
 /// The same without the attribute.
+#[expect(clippy::unused_async, reason = "what is compared is a future")]
 async fn plain(order_id: &str, order: &Order) -> Result<Receipt, Error> {
     Ok(Receipt::of(order_id, order))
 }
@@ -89,7 +93,7 @@ impl Subject {
             [
                 &mut || {
                     nanoseconds(RUNS, || {
-                        drop(black_box(ready(self.charge(next::<String>(&mut a, &self.keys))).unwrap()))
+                        drop(black_box(ready(self.charge(next::<String>(&mut a, &self.keys))).unwrap()));
                     })
                 },
                 &mut || {

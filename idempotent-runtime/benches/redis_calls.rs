@@ -3,6 +3,7 @@
 //!
 //! `cargo bench -p idempotent-runtime --features redis --bench redis_calls` (starts a `redis-server` of its own)
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark stops when it is wrong")]
+#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 #![expect(clippy::cast_precision_loss, reason = "figures for a table")]
 
 mod support;
@@ -180,9 +181,10 @@ impl Server {
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server cannot be run");
-        let server = Self { child, port, _folder: folder };
+        let mut server = Self { child, port, _folder: folder };
         let deadline = Instant::now() + Duration::from_secs(20);
         while redis::Client::open(server.url()).unwrap().get_connection().is_err() {
+            assert!(server.child.try_wait().unwrap().is_none(), "redis-server has ended");
             assert!(Instant::now() < deadline, "redis-server does not answer");
             std::thread::yield_now();
         }
