@@ -31,6 +31,8 @@ mod probe;
 #[path = "scenarios/trace.rs"]
 mod trace;
 
+#[path = "scenarios/blocking.rs"]
+mod blocking;
 #[path = "scenarios/canary.rs"]
 mod canary;
 #[path = "scenarios/cancellation.rs"]

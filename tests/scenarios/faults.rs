@@ -98,7 +98,8 @@ async fn s32_claim_whose_reply_is_lost_recognises_its_owner(backend: Backend) {
 
 async fn s32_claim_without_any_reply_is_given_back(backend: Backend) {
     let (caller, observer, effects) = (backend.caller().await, backend.store().await, Effects::new());
-    caller.store.next(Method::Claim, [Fault::LOST_REPLY, Fault::LOST_REPLY, Fault::LOST_REPLY]);
+    // As often as it is asked.
+    caller.store.next(Method::Claim, [const { Fault::LOST_REPLY }; 5]);
     // Giving it back fails at first, too.
     caller.store.next(Method::Release, [LOST, LOST]);
     let error = refusal(work(&caller, "k", &effects).await);
@@ -297,8 +298,9 @@ async fn store_out_of_reach_fails_closed(backend: Backend) {
         }
         assert_eq!(disposition, Disposition::Refused);
         // Only what may pass is asked again.
-        let tries = if kind == StoreErrorKind::Unavailable { 3 } else { 1 };
-        assert_eq!(caller.store.calls(Method::Claim), tries, "{kind:?}");
+        let tries = caller.store.calls(Method::Claim);
+        let expected = if kind == StoreErrorKind::Unavailable { 2..=5 } else { 1..=1 };
+        assert!(expected.contains(&tries), "{kind:?}: {tries}");
         assert_eq!(effects.count(), 0);
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use idempotent_runtime::{
     Abandoned, Disposition, Error, Idempotency, Operation, idempotent, observe,
-    testing::{Fault, Method},
+    testing::{Fault, Gate, Method},
 };
 use tokio::time::Instant;
 
@@ -27,9 +27,9 @@ scenarios!(
     s34_waiter_is_told_at_its_deadline,
     s34_waiter_without_notifications_polls,
     s34_waiter_has_no_deadline_where_none_is_wanted,
+    s34_waiter_that_nobody_polls_does_not_hide_the_end_of_the_run,
+    s34_owner_that_nobody_polls_does_not_hide_the_end_of_its_run,
     waiters_beyond_the_limit_are_refused,
-    blocked_thread_does_not_lose_its_claim,
-    blocked_thread_that_lost_its_claim_is_refused,
 );
 
 /// How a body ends.
@@ -282,6 +282,53 @@ async fn s34_waiter_has_no_deadline_where_none_is_wanted(backend: Backend) {
     }
 }
 
+/// A call that asks once more before it gives up.
+async fn patient(caller: &Caller, stop: &Stop) -> Result<(), Error> {
+    let operation = Operation::new("waiting.asleep").wait(Duration::from_secs(1));
+    caller.idempotency.call(operation, "k", &(), stop.body()).await
+}
+
+async fn s34_waiter_that_nobody_polls_does_not_hide_the_end_of_the_run(backend: Backend) {
+    let (ours, theirs) = (backend.caller().await, backend.caller().await);
+    let stop = Stop::new();
+    let owner = tokio::spawn({
+        let (theirs, stop) = (theirs.clone(), stop.clone());
+        async move { patient(&theirs, &stop).await }
+    });
+    stop.reached().await;
+    let mut asleep = Box::pin(patient(&ours, &stop));
+    tokio::select! {
+        biased;
+        () = ours.store.called(Method::Claim, 2) => {}
+        _ = &mut asleep => panic!("the run is not over"),
+    }
+    stop.go();
+    owner.await.expect("an answer").expect("a result");
+    // Without peeking, where the store could: through the one that sleeps.
+    soon("the end", patient(&ours.clone().without_peeking(), &stop)).await.expect("a result");
+    // Its deadline is over, and what the store told it was true then: it may say either.
+    match soon("the sleeper", asleep).await {
+        Ok(()) | Err(Error::InFlight { .. }) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn s34_owner_that_nobody_polls_does_not_hide_the_end_of_its_run(backend: Backend) {
+    let caller = backend.caller().await.without_peeking();
+    let (stop, gate) = (Stop::new(), Gate::new());
+    caller.store.next(Method::Complete, [Fault::HoldAfter(gate.clone())]);
+    let mut asleep = Box::pin(patient(&caller, &stop));
+    stop.go();
+    tokio::select! {
+        biased;
+        () = gate.reached(1) => {}
+        _ = &mut asleep => panic!("not held"),
+    }
+    gate.open();
+    soon("the end", patient(&caller, &stop)).await.expect("a result");
+    soon("the sleeper", asleep).await.expect("a result");
+}
+
 async fn waiters_beyond_the_limit_are_refused(backend: Backend) {
     let limits = || Idempotency::builder().max_waiters(PLACES);
     let (ours, theirs) = (backend.caller_with(limits()).await, backend.caller_with(limits()).await);
@@ -312,57 +359,4 @@ async fn waiters_beyond_the_limit_are_refused(backend: Backend) {
     let (answer, ()) = soon("the runs", async { tokio::join!(run(&ours), others) }).await;
     assert_eq!(answer.expect("a result"), 1);
     assert_eq!(effects.count(), 1);
-}
-
-/// A body that blocks its thread for two leases, and says so to the runtime.
-async fn blocked_thread_does_not_lose_its_claim(backend: Backend) {
-    let (ours, theirs) = (backend.caller().await, backend.caller().await);
-    let lease = Duration::from_millis(900);
-    let operation = move || Operation::new("blocking").lease(lease).wait(Duration::ZERO);
-    let stop = Stop::new();
-    let owner = tokio::spawn({
-        let (ours, stop) = (ours.clone(), stop.clone());
-        async move {
-            let body = async {
-                // Woken by a timer, so that it runs on the thread that waits for timers and connections.
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                tokio::task::block_in_place(|| std::thread::sleep(lease * 2));
-                stop.body::<Failure>().await
-            };
-            ours.idempotency.call(operation(), "k", &(), body).await
-        }
-    });
-    stop.reached().await;
-    assert!(ours.store.calls(Method::Renew) >= 4, "{} renewals", ours.store.calls(Method::Renew));
-    let call = theirs.idempotency.call(operation(), "k", &(), async { Ok::<_, Failure>(()) });
-    assert!(matches!(refusal(call.await), Error::InFlight { .. }));
-    stop.go();
-    owner.await.expect("an answer").expect("a result");
-}
-
-/// One that does not say so can hold up tokio's timers and lose its claim; it is refused, no more.
-async fn blocked_thread_that_lost_its_claim_is_refused(backend: Backend) {
-    let ours = backend.caller().await;
-    let effects = Effects::new();
-    let elsewhere = async || {
-        backend.advance(Operation::DEFAULT_LEASE + backend.tick()).await;
-        let theirs = backend.caller().await;
-        let taken = theirs.idempotency.call("blocking.lost", "k", &(), async { Ok::<_, Failure>(effects.happen()) });
-        assert_eq!(taken.await.expect("a result"), 2);
-    };
-    let body = async {
-        let run = effects.happen();
-        // The body's first poll ends when another thread, with a runtime of its own, has taken over and completed.
-        std::thread::scope(|scope| {
-            let other = scope.spawn(|| {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-                runtime.block_on(elsewhere());
-            });
-            other.join().expect("no panic");
-        });
-        Ok::<_, Failure>(run)
-    };
-    let (answer, disposition) = observe(ours.idempotency.call("blocking.lost", "k", &(), body)).await;
-    assert_eq!((answer.expect("the newer result"), disposition), (2, Disposition::Waited));
-    assert_eq!(effects.count(), 2);
 }

@@ -9,13 +9,17 @@ use super::{
     context::Context,
 };
 use crate::{
+    record::State,
     store::{BoxFuture, ClaimOutcome, ClaimRequest},
     store_error::{StoreError, StoreErrorKind},
     token::Token,
 };
 
-/// How often the store is asked before its failure is the caller's.
-const TRIES: u32 = 3;
+/// How often the store is asked at least before its failure is the caller's: a lost reply must not be one.
+const LEAST_TRIES: u32 = 2;
+/// How often it is asked at most, and for how long at most: long enough for a connection to be made anew.
+const MOST_TRIES: u32 = 5;
+const TRY_FOR: Duration = Duration::from_secs(1);
 
 /// The store's answer to a claim.
 pub(crate) struct Reply {
@@ -40,7 +44,10 @@ async fn ask(context: Arc<Context>, request: ClaimRequest, sent: Instant) -> Rep
     loop {
         let outcome = context.store().claim(&context.key, &request).await;
         match outcome {
-            Err(error) if error.kind() == StoreErrorKind::Unavailable && tries < TRIES => {
+            Err(error)
+                if error.kind() == StoreErrorKind::Unavailable
+                    && (tries < LEAST_TRIES || tries < MOST_TRIES && sent.elapsed() < TRY_FOR) =>
+            {
                 tries += 1;
                 // Boxed: it is rare, and would make every claim's future large.
                 Box::pin(tokio::time::sleep(backoff.pause())).await;
@@ -55,19 +62,40 @@ pub(super) fn give_back(reply: Reply) -> BoxFuture<'static, ()> {
     let Reply { context, request, sent, outcome } = reply;
     let deadline = sent + request.lease;
     match outcome {
-        Ok(ClaimOutcome::Claimed { token, attempt: 1 }) => {
-            Box::pin(async move { release_until(&context, &token, deadline).await })
-        }
-        // The run before it vanished, and the next one must be told so still.
-        Ok(ClaimOutcome::Claimed { token, .. }) => {
-            Box::pin(async move { abandon_until(&context, &token, deadline).await })
+        Ok(ClaimOutcome::Claimed { token, attempt }) => {
+            Box::pin(async move { end_unstarted(&context, &token, attempt > 1, deadline).await })
         }
         // No answer is not a no.
         Err(error) if error.kind() == StoreErrorKind::Unavailable => Box::pin(async move {
             let token = Token { nonce: request.nonce, fence: None };
-            release_until(&context, &token, deadline).await;
+            let took_over = request.take_over && may_have_taken_over(&context, deadline).await;
+            end_unstarted(&context, &token, took_over, deadline).await;
         }),
         _ => Box::pin(std::future::ready(())),
+    }
+}
+
+/// Ends a claim whose body did not start, if it is still ours.
+async fn end_unstarted(context: &Context, token: &Token, took_over: bool, deadline: Instant) {
+    if took_over {
+        // The run before it vanished, and the next one must be told so still.
+        abandon_until(context, token, deadline).await;
+    } else {
+        release_until(context, token, deadline).await;
+    }
+}
+
+/// Whether a claim of the key that got no answer may have followed a run that vanished.
+async fn may_have_taken_over(context: &Context, deadline: Instant) -> bool {
+    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+    loop {
+        match context.store().inspect(&context.key).await {
+            Ok(record) => {
+                return record.is_some_and(|record| record.attempt > 1 || record.state == State::Abandoned);
+            }
+            Err(_) if !backoff.sleep_before(deadline).await => return true,
+            Err(_) => {}
+        }
     }
 }
 
@@ -128,5 +156,28 @@ mod tests {
         gate.open();
 
         assert_eq!(attempt().await.unwrap(), 3, "1 vanished, 2 did not start");
+    }
+
+    /// The store hears each try, and the caller no answer. Found by chaos for takeovers: they were released.
+    #[tokio::test(start_paused = true)]
+    async fn a_claim_without_an_answer_is_given_back_as_what_it_was() {
+        for (vanished, expected) in [(false, 1), (true, 3)] {
+            let store = FaultyStore::new(MemoryStore::new());
+            let idempotency = Idempotency::new(store.clone());
+            let attempt = || {
+                let body = async { Ok::<_, Error>(current().unwrap().attempt()) };
+                idempotency.call("charge", "key", &(), body)
+            };
+            if vanished {
+                tokio::select! {
+                    biased;
+                    _ = idempotency.call("charge", "key", &(), pending::<Result<u32, Error>>()) => unreachable!(),
+                    () = ready(()) => {}
+                }
+            }
+            store.next(Method::Claim, std::iter::repeat_n(Fault::LOST_REPLY, 5));
+            assert!(matches!(attempt().await, Err(Error::Store(_))));
+            assert_eq!(attempt().await.unwrap(), expected);
+        }
     }
 }

@@ -71,7 +71,7 @@ enum Followed {
     To(Entry),
     /// It left without one: the next may lead.
     Nowhere,
-    /// It does not get the store's answer, since the store hangs, or since nobody polls it: each for itself.
+    /// It does not get the store's answer, or does not say it, since the store hangs or nobody polls it: each for itself.
     Asleep,
 }
 
@@ -96,6 +96,8 @@ async fn follow(leader: &Context, waiting: &mut Waiting<'_>) -> Result<Followed,
             Ok(Followed::To(Entry::Replay(finished, disposition)))
         }
         Phase::Over(End::Failed(error)) => Err(error),
+        // Who was ready to wait asks before giving up: the run may be over, and its leader not polled to say so.
+        Phase::Running { .. } if waiting.context.wait >= ANSWERED_WITHIN => Ok(Followed::Asleep),
         Phase::Running { until } => Err(in_flight(until)),
         Phase::Over(End::Busy { until }) if waiting.is_over() => Err(in_flight(until)),
         Phase::Over(End::Busy { .. } | End::Vacant) | Phase::Claiming => Ok(Followed::Nowhere),
@@ -140,6 +142,9 @@ async fn lead(context: &Arc<Context>, lead: Lead, waiting: &mut Waiting<'_>, mut
                 lead.running(until);
                 Box::pin(waiting.wait(until)).await;
                 now = Instant::now();
+                // A try of this claim that was given up may yet reach the store. Recognised as ours then, its lease would
+                // count from the next question, although it began before.
+                request = context.fresh_request();
             }
             Ok(ClaimOutcome::Mismatch) => return Err(fail(lead, Error::Mismatch)),
             Ok(ClaimOutcome::Abandoned { attempt }) => return Err(fail(lead, Error::Abandoned { attempt })),
