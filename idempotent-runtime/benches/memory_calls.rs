@@ -7,7 +7,10 @@
 
 mod support;
 
-use std::{hint::black_box, time::Duration, time::Instant};
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
 
 use idempotent_runtime::{
     Error, Fingerprint, Idempotency, Store, idempotent,
@@ -25,7 +28,11 @@ async fn charge(store: &Idempotency, order_id: &str, order: &Order) -> Result<Re
 }
 
 /// The same without the attribute.
+<<<<<<< HEAD
+#[expect(clippy::unused_async, reason = "what is compared is a future")]
+=======
 #[expect(clippy::unused_async, reason = "the annotated one is async")]
+>>>>>>> main
 async fn plain(order_id: &str, order: &Order) -> Result<Receipt, Error> {
     Ok(Receipt::of(order_id, order))
 }

@@ -2,6 +2,10 @@
 //! commands for the same end: `SET … NX GET PX` and a decoded result for a hit, that and a fenced script for a miss.
 //!
 //! `cargo bench -p idempotent-runtime --features redis --bench redis_calls` (starts a `redis-server` of its own)
+<<<<<<< HEAD
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark stops when it is wrong")]
+#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+=======
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,6 +13,7 @@
     clippy::disallowed_methods,
     reason = "a benchmark stops when it is wrong"
 )]
+>>>>>>> main
 #![expect(clippy::cast_precision_loss, reason = "figures for a table")]
 
 mod support;
@@ -186,9 +191,10 @@ impl Server {
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server cannot be run");
-        let server = Self { child, port, _folder: folder };
+        let mut server = Self { child, port, _folder: folder };
         let deadline = Instant::now() + Duration::from_secs(20);
         while redis::Client::open(server.url()).unwrap().get_connection().is_err() {
+            assert!(server.child.try_wait().unwrap().is_none(), "redis-server has ended");
             assert!(Instant::now() < deadline, "redis-server does not answer");
             std::thread::yield_now();
         }

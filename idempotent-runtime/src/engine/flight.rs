@@ -107,6 +107,7 @@ impl Flights {
     }
 
     fn shard(&self, hash: u64) -> MutexGuard<'_, Leaders> {
+        // From the middle: a map looks at both ends of its hashes.
         let index = (hash >> 32) as usize % Self::SHARDS;
         #[expect(clippy::indexing_slicing, reason = "the index was reduced to the number of shards")]
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)

@@ -7,6 +7,8 @@
 //! like ours; its fingerprint takes the arguments as bytes, here JSON. `cached` keeps the result itself behind a lock,
 //! without a claim, a fingerprint or a serialized form: it bounds what any of this could cost.
 
+#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+
 #[path = "../../../idempotent-runtime/benches/support/mod.rs"]
 mod support;
 
@@ -164,11 +166,9 @@ fn main() {
     let cached = Subject::new(&threads, Cached);
     let rates = medians(
         11,
-        [
-            &mut || ours.hits_per_second(&threads),
-            &mut || peer.hits_per_second(&threads),
-            &mut || cached.hits_per_second(&threads),
-        ],
+        [&mut || ours.hits_per_second(&threads), &mut || peer.hits_per_second(&threads), &mut || {
+            cached.hits_per_second(&threads)
+        }],
     );
     report("hits on 2 threads", "k/s", rates.map(|rate| rate / 1e3), Bar::AtLeast(2.5));
 }

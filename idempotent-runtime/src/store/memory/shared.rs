@@ -31,7 +31,7 @@ const SHARDS: usize = 512;
 /// More than the one record that a claim adds, so that what has expired shrinks while claims arrive.
 const EXPIRED_PER_CLAIM: usize = 2;
 
-/// How many records a page of a listing looks at, at most by a shard more, whether or not they belong to it.
+/// How many records a page of a listing looks at, whether or not they belong to it.
 const LISTED_PER_PAGE: usize = 10_000;
 
 /// What the handles of a store share.
@@ -240,16 +240,12 @@ impl Shared {
                 seen += 1;
                 let record = Some(entry).filter(|entry| entry.expires() > now).and_then(|entry| entry.record(now));
                 page.records.extend(record.filter(|found| operation.is_none_or(|name| name == found.key.operation())));
-                if page.records.len() >= limit.max(1) {
+                if page.records.len() >= limit.max(1) || seen >= LISTED_PER_PAGE {
                     page.next = Some(cursor(number, next));
                     return Ok(page);
                 }
             }
             slot = 0;
-            if seen >= LISTED_PER_PAGE {
-                page.next = Some(cursor(number + 1, 0));
-                return Ok(page);
-            }
         }
         Ok(page)
     }
