@@ -28,11 +28,7 @@ async fn charge(store: &Idempotency, order_id: &str, order: &Order) -> Result<Re
 }
 
 /// The same without the attribute.
-<<<<<<< HEAD
 #[expect(clippy::unused_async, reason = "what is compared is a future")]
-=======
-#[expect(clippy::unused_async, reason = "the annotated one is async")]
->>>>>>> main
 async fn plain(order_id: &str, order: &Order) -> Result<Receipt, Error> {
     Ok(Receipt::of(order_id, order))
 }
