@@ -34,7 +34,7 @@ pub(crate) fn parse(text: &str) -> Result<u64, Malformed> {
             let reason = if UNITS.iter().any(|&(name, _)| name == unit.trim()) {
                 format!("`{text}` has a space in it")
             } else {
-                format!("`{unit}` is not a unit: they are `d`, `h`, `m`, `s` and `ms`")
+                format!("`{}` is not a unit: they are `d`, `h`, `m`, `s` and `ms`", unit.trim())
             };
             return Err(malformed(reason, likely(digits, unit).unwrap_or_else(example)));
         };
