@@ -21,7 +21,8 @@ conformance_suite!(mod memory_store, async || {
 
 conformance_suite!(mod memory_store_in_real_time, async || {
     let store = MemoryStore::new();
-    Fixture::new(store.clone(), store).tick(Duration::from_millis(100))
+    // Edges to the nanosecond are tested with the clock set by hand; here, what a busy machine can tell apart.
+    Fixture::new(store.clone(), store).tick(Duration::from_millis(250))
 });
 
 conformance_suite!(mod pointers, async || {
