@@ -76,7 +76,7 @@ pub(super) fn give_back(reply: Reply) -> BoxFuture<'static, ()> {
 }
 
 /// Ends a claim whose body did not start, if it is still ours.
-async fn end_unstarted(context: &Context, token: &Token, took_over: bool, deadline: Instant) {
+pub(super) async fn end_unstarted(context: &Context, token: &Token, took_over: bool, deadline: Instant) {
     if took_over {
         // The run before it vanished, and the next one must be told so still.
         abandon_until(context, token, deadline).await;
@@ -121,10 +121,14 @@ pub(super) async fn abandon_until(context: &Context, token: &Token, deadline: In
 
 #[cfg(all(test, feature = "memory"))]
 mod tests {
-    use std::future::{pending, ready};
+    use std::{
+        future::{pending, ready},
+        task::{self, Waker},
+    };
 
+    use super::*;
     use crate::{
-        Error, Idempotency, current,
+        Error, Idempotency, Operation, current,
         store::memory::MemoryStore,
         testing::{Fault, FaultyStore, Gate, Method},
     };
@@ -178,6 +182,46 @@ mod tests {
             store.next(Method::Claim, std::iter::repeat_n(Fault::LOST_REPLY, 5));
             assert!(matches!(attempt().await, Err(Error::Store(_))));
             assert_eq!(attempt().await.unwrap(), expected);
+        }
+    }
+
+    /// Long enough for a connection to be made anew, and no longer; once more where the first answer took that long.
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_fails_is_asked_five_times_or_twice() {
+        for (each, tries) in [(Duration::ZERO, MOST_TRIES), (TRY_FOR, LEAST_TRIES)] {
+            let failing = FaultyStore::new(MemoryStore::new());
+            failing.always(Method::Claim, Fault::LOST_REQUEST);
+            let store = FaultyStore::new(failing.clone());
+            store.always(Method::Claim, Fault::Delay(each));
+            let idempotency = Idempotency::new(store);
+            let answer = idempotency.call("charge", "key", &(), ready(Ok::<_, Error>(())));
+            assert!(matches!(answer.await, Err(Error::Store(_))));
+            assert_eq!(failing.calls(Method::Claim), tries as usize, "{each:?}");
+        }
+    }
+
+    /// The claim is granted, and its body's task does not come to run for a lease.
+    #[tokio::test(start_paused = true)]
+    async fn a_claim_that_is_too_old_starts_no_body_and_is_given_back_as_what_it_was() {
+        for (vanished, expected) in [(false, 1), (true, 3)] {
+            let idempotency = Idempotency::memory();
+            let attempt = || async { Ok::<_, Error>(current().unwrap().attempt()) };
+            if vanished {
+                tokio::select! {
+                    biased;
+                    _ = idempotency.call("charge", "key", &(), pending::<Result<u32, Error>>()) => unreachable!(),
+                    () = ready(()) => {}
+                }
+            }
+            let mut late = Box::pin(idempotency.call_detached("charge", "key", &(), async {
+                unreachable!("the body started");
+                #[expect(unreachable_code, reason = "the type of the body's result")]
+                Ok::<u32, Error>(0)
+            }));
+            assert!(late.as_mut().poll(&mut task::Context::from_waker(Waker::noop())).is_pending());
+            tokio::time::advance(Operation::DEFAULT_LEASE).await;
+            assert!(matches!(late.await, Err(Error::Store(_))));
+            assert_eq!(idempotency.call("charge", "key", &(), attempt()).await.unwrap(), expected);
         }
     }
 }

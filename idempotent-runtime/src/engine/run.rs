@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::{
     background::{Backoff, Settled, finish_later},
-    claim::{abandon_until, release_until},
+    claim::{abandon_until, end_unstarted, release_until},
     flight::{End, Lead},
     lease::{Claim, Heart},
 };
@@ -113,12 +113,10 @@ impl Run {
         if let Some(lead) = self.lead.take() {
             let claim = Arc::clone(&self.claim);
             let give_back = async move {
-                if claim.attempt == 1 {
-                    record(&claim, lead, Ending::Release).await;
-                } else {
-                    // The run before it vanished, and the next one must be told so still.
-                    abandon(claim, lead).await;
+                if let Some(token) = claim.token {
+                    end_unstarted(&claim.context, &token, claim.attempt > 1, claim.lease_end()).await;
                 }
+                drop(lead);
             };
             finish_later(give_back, None);
         }
