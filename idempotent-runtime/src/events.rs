@@ -86,3 +86,82 @@ pub(crate) fn embedded() {
          nor durable; call `idempotent_runtime::install` at start-up"
     );
 }
+
+#[cfg(all(test, feature = "metrics", feature = "memory"))]
+mod tests {
+    use std::{collections::BTreeMap, future::pending};
+
+    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+    use crate::{
+        Error, Idempotency, StoreErrorKind,
+        store::memory::MemoryStore,
+        testing::{Fault, FaultyStore, Method},
+    };
+
+    /// One call for each counter, and what they add up to.
+    async fn calls() {
+        let store = FaultyStore::new(MemoryStore::new());
+        let handle = &Idempotency::new(store.clone());
+        let call =
+            async |key: &str, amount: u32| handle.call("charge", key, &amount, async { Ok::<_, Error>(amount) }).await;
+        call("secret", 1).await.unwrap();
+        call("secret", 1).await.unwrap();
+        call("secret", 2).await.unwrap_err();
+
+        tokio::select! {
+            biased;
+            _ = handle.call("charge", "dropped", &1_u32, pending::<Result<u32, Error>>()) => unreachable!(),
+            () = std::future::ready(()) => {}
+        }
+        call("dropped", 1).await.unwrap();
+
+        store.next(Method::Complete, [Fault::FailBefore(StoreErrorKind::Refused)]);
+        call("not recorded", 1).await.unwrap();
+
+        // Another has the key when the body ends, and is running.
+        let loses = async {
+            handle.forget("charge", "lost").await?;
+            tokio::spawn({
+                let other = Idempotency::new(store.clone());
+                async move { other.call("charge", "lost", &1_u32, pending::<Result<u32, Error>>()).await }
+            });
+            tokio::task::yield_now().await;
+            Ok(1)
+        };
+        assert!(matches!(handle.call("charge", "lost", &1_u32, loses).await, Err(Error::ClaimLost)));
+    }
+
+    #[test]
+    fn every_answer_and_every_loss_is_counted() {
+        let recorder = DebuggingRecorder::new();
+        let snapshotter = recorder.snapshotter();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        metrics::with_local_recorder(&recorder, || runtime.block_on(calls()));
+
+        let counted: BTreeMap<String, u64> = snapshotter
+            .snapshot()
+            .into_vec()
+            .into_iter()
+            .map(|(key, _, _, value)| {
+                let key = key.key();
+                let mut labels: Vec<_> =
+                    key.labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
+                labels.sort();
+                let DebugValue::Counter(count) = value else { panic!("not a counter") };
+                (format!("{} {}", key.name(), labels.join(" ")), count)
+            })
+            .collect();
+        let expected = [
+            ("idempotent_calls_total disposition=executed operation=charge", 2),
+            ("idempotent_calls_total disposition=refused operation=charge reason=claim-lost", 1),
+            ("idempotent_calls_total disposition=refused operation=charge reason=mismatch", 1),
+            ("idempotent_calls_total disposition=replayed operation=charge", 1),
+            ("idempotent_calls_total disposition=took-over operation=charge", 1),
+            ("idempotent_claims_lost_total operation=charge", 1),
+            ("idempotent_outcomes_not_recorded_total operation=charge", 1),
+            ("idempotent_runs_abandoned_total operation=charge", 1),
+        ];
+        assert_eq!(counted, expected.map(|(key, count)| (key.to_owned(), count)).into());
+    }
+}
