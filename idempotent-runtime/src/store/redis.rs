@@ -17,6 +17,9 @@
 //!
 //! `rediss+cluster` and `rediss+sentinel` are the same over TLS. Credentials are percent-encoded and never shown.
 //!
+//! The test suite runs on Redis 7.0, without TLS and Unix sockets. Valkey speaks the same protocol and commands, and is
+//! not part of it; `REDIS_SERVER=valkey-server tests/run` puts it to the test where it is installed.
+//!
 //! # What is promised, and what is not
 //!
 //! Every step is atomic on one primary, on that server's clock. What an acknowledged record survives is the server's to
