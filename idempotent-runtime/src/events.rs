@@ -88,6 +88,7 @@ pub(crate) fn embedded() {
 }
 
 #[cfg(all(test, feature = "metrics", feature = "memory"))]
+#[expect(clippy::unwrap_used, reason = "a test fails so")]
 mod tests {
     use std::{collections::BTreeMap, future::pending};
 
