@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use idempotent_runtime::{
     Store, conformance_suite,
-    store::{memory::MemoryStore, redis::RedisStore},
+    store::{memory::MemoryStore, postgres::PostgresStore, redis::RedisStore},
     testing::{FaultyStore, ManualClock, conformance::Fixture},
 };
-use idempotent_tests::redis_server::RedisServer;
+use idempotent_tests::{postgres_server::PostgresServer, redis_server::RedisServer};
 
 fn memory() -> (MemoryStore, ManualClock) {
     let clock = ManualClock::new();
@@ -39,5 +39,12 @@ conformance_suite!(mod redis_store, async || {
     let server = RedisServer::start().await;
     let url = server.url();
     let connect = async || RedisStore::connect(&url).await.expect("a store");
+    Fixture::new(connect().await, connect().await).tick(Duration::from_millis(250)).keep(server)
+});
+
+conformance_suite!(mod postgres_store, async || {
+    let server = PostgresServer::start().await;
+    let url = server.url();
+    let connect = async || PostgresStore::connect(&url).await.expect("a store");
     Fixture::new(connect().await, connect().await).tick(Duration::from_millis(250)).keep(server)
 });

@@ -40,6 +40,8 @@ pub use crate::{
 
 #[cfg(feature = "memory")]
 pub mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
 
@@ -282,7 +284,7 @@ macro_rules! forward_store {
 forward_store!(Arc<S>, Box<S>);
 
 /// The store that a URL names.
-#[cfg_attr(not(feature = "redis"), expect(clippy::unused_async, reason = "only stores on a network are waited for"))]
+#[cfg_attr(not(any(feature = "postgres", feature = "redis")), expect(clippy::unused_async, reason = "only stores on a network are waited for"))]
 pub(crate) async fn connect(url: &str) -> Result<Arc<dyn Store>, Error> {
     let scheme = url.split(':').next().unwrap_or_default();
     match scheme {
@@ -294,6 +296,10 @@ pub(crate) async fn connect(url: &str) -> Result<Arc<dyn Store>, Error> {
         _ if scheme.starts_with("redis") || scheme == "unix" => Ok(Arc::new(redis::RedisStore::connect(url).await?)),
         #[cfg(not(feature = "redis"))]
         _ if scheme.starts_with("redis") => Err(ConfigError::Scheme { feature: Some("redis") }.into()),
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => Ok(Arc::new(postgres::PostgresStore::connect(url).await?)),
+        #[cfg(not(feature = "postgres"))]
+        "postgres" | "postgresql" => Err(ConfigError::Scheme { feature: Some("postgres") }.into()),
         _ => Err(ConfigError::Scheme { feature: None }.into()),
     }
 }
