@@ -10,7 +10,7 @@
 //! The body's end and its record are one step from here on: once the body has returned, dropping the caller's future
 //! does not stop the recording.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -23,7 +23,7 @@ use super::{
 use crate::{
     error::Error,
     events,
-    execution::{Execution, Scope},
+    observe::Disposition,
     record::{Finished, Outcome, State},
     store::Transition,
     store_error::{StoreError, StoreErrorKind},
@@ -32,8 +32,9 @@ use crate::{
 
 /// A claim whose body may run. Dropped before [`finish`](Self::finish), it is abandoned.
 pub(crate) struct Run {
+    claim: Arc<Claim>,
     /// `None` once it is finished.
-    held: Option<(Arc<Claim>, Lead)>,
+    lead: Option<Lead>,
     heart: Option<Heart>,
 }
 
@@ -56,38 +57,36 @@ pub(crate) enum Ended {
 impl Run {
     pub(super) fn start(claim: Claim, lead: Lead) -> Self {
         lead.running(claim.lease_end());
-        Self { held: Some((Arc::new(claim), lead)), heart: None }
+        Self { claim: Arc::new(claim), lead: Some(lead), heart: None }
+    }
+
+    pub(crate) const fn claim(&self) -> &Arc<Claim> {
+        &self.claim
     }
 
     pub(crate) fn attempt(&self) -> u32 {
-        self.held.as_ref().map_or(1, |(claim, _)| claim.attempt)
+        self.claim.attempt
     }
 
-    pub(crate) fn is_protected(&self) -> bool {
-        self.held.as_ref().is_some_and(|(claim, _)| claim.token.is_some())
-    }
-
-    /// Runs the body, keeping the claim alive once the body has to wait for something.
-    ///
-    /// `None` if it is too late to start it: between the claim and now, another may have got the key.
-    pub(crate) async fn drive<F: Future>(&mut self, body: Pin<&mut F>) -> Option<F::Output> {
-        let (claim, _) = self.held.as_ref()?;
-        if claim.token.is_some() && Instant::now() >= claim.until() {
-            return None;
+    /// How the call came to its answer, if the body's output is the answer.
+    pub(crate) fn disposition(&self) -> Disposition {
+        match self.claim.attempt {
+            _ if self.claim.token.is_none() => Disposition::Unprotected,
+            1 => Disposition::Executed,
+            _ => Disposition::TookOver,
         }
-        let claim = Arc::clone(claim);
-        let span = events::run_span(&claim);
-        let scope = Scope::run(Execution::new(Arc::clone(&claim)));
-        let mut body = std::pin::pin!(scope.around(body));
-        std::future::poll_fn(|cx| {
-            let _entered = span.enter();
-            let poll = body.as_mut().poll(cx);
-            if poll.is_pending() && self.heart.is_none() {
-                self.heart = Heart::start(&claim);
-            }
-            poll.map(Some)
-        })
-        .await
+    }
+
+    /// Whether it is too late to start the body.
+    pub(crate) fn is_late(&self) -> bool {
+        self.claim.token.is_some() && Instant::now() >= self.claim.until()
+    }
+
+    /// Renews the claim from now on: the body has to wait for something.
+    pub(crate) fn keep_alive(&mut self) {
+        if self.heart.is_none() {
+            self.heart = Heart::start(&self.claim);
+        }
     }
 
     /// Records how the body ended.
@@ -95,25 +94,24 @@ impl Run {
     /// # Cancel safety
     ///
     /// Dropped, it goes on in the background.
-    pub(crate) fn finish(mut self, ending: Ending) -> Settled<Ended> {
-        let held = self.held.take();
+    pub(crate) fn finish(&mut self, ending: Ending) -> Settled<Ended> {
+        let (claim, lead) = (Arc::clone(&self.claim), self.lead.take());
         self.heart = None;
         Settled::new(
             async move {
-                match held {
-                    Some((claim, lead)) => record(&claim, lead, ending).await,
+                match lead {
+                    Some(lead) => record(&claim, lead, ending).await,
                     None => Ended::Own,
                 }
             },
             |_| Box::pin(std::future::ready(())),
         )
     }
-}
 
-impl Run {
     /// Gives the claim back: the body did not start.
-    pub(crate) fn give_back(mut self) -> Error {
-        if let Some((claim, lead)) = self.held.take() {
+    pub(crate) fn give_back(&mut self) -> Error {
+        if let Some(lead) = self.lead.take() {
+            let claim = Arc::clone(&self.claim);
             let give_back = async move {
                 if claim.attempt == 1 {
                     record(&claim, lead, Ending::Release).await;
@@ -130,10 +128,10 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        let Some((claim, lead)) = self.held.take() else { return };
-        self.heart = None;
-        events::abandoned(claim.context.key.operation(), claim.attempt);
-        finish_later(abandon(claim, lead), None);
+        let Some(lead) = self.lead.take() else { return };
+        let runtime = self.heart.take().map(|heart| heart.runtime.clone());
+        events::abandoned(self.claim.context.key.operation(), self.claim.attempt);
+        finish_later(abandon(Arc::clone(&self.claim), lead), runtime);
     }
 }
 
@@ -146,27 +144,26 @@ async fn abandon(claim: Arc<Claim>, _lead: Lead) {
 async fn record(claim: &Arc<Claim>, lead: Lead, ending: Ending) -> Ended {
     match (ending, claim.token) {
         (Ending::Keep(outcome), Some(token)) => {
-            let finished = Finished {
-                fingerprint: claim.context.request.fingerprint,
-                attempt: claim.attempt,
-                outcome: outcome.clone(),
-            };
             match complete(claim, &token, &outcome).await {
                 Ok(Transition::Applied) => {}
-                Ok(Transition::Lost) => return superseded(claim, lead).await,
+                // Boxed here and elsewhere: what is rare would make every run's future large.
+                Ok(Transition::Lost) => return Box::pin(superseded(claim, lead)).await,
                 Err(error) => events::not_recorded(claim.context.key.operation(), claim.attempt, &error),
             }
-            lead.end(End::Done { finished, waited: true });
+            share(claim, lead, outcome);
         }
-        (Ending::Keep(outcome), None) => {
-            let fingerprint = claim.context.request.fingerprint;
-            let finished = Finished { fingerprint, attempt: claim.attempt, outcome };
-            lead.end(End::Done { finished, waited: true });
-        }
+        (Ending::Keep(outcome), None) => share(claim, lead, outcome),
         (Ending::Release, Some(token)) => release(claim, token, lead).await,
         (Ending::Release, None) => {}
     }
     Ended::Own
+}
+
+/// Gives the followers what the body came to.
+fn share(claim: &Claim, lead: Lead, outcome: Outcome) {
+    let fingerprint = claim.context.request.fingerprint;
+    let finished = Finished { fingerprint, attempt: claim.attempt, outcome };
+    lead.end(End::Done { finished, waited: true });
 }
 
 /// Completes, again while the store fails, until the lease is near its end.
@@ -178,7 +175,7 @@ async fn complete(claim: &Claim, token: &Token, outcome: &Outcome) -> Result<Tra
             Ok(transition) => return Ok(transition),
             Err(error) => {
                 let hopeless = matches!(error.kind(), StoreErrorKind::Corrupt | StoreErrorKind::Refused);
-                if hopeless || !backoff.sleep_before(claim.until()).await {
+                if hopeless || !Box::pin(backoff.sleep_before(claim.until())).await {
                     return Err(error);
                 }
             }
