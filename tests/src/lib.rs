@@ -2,4 +2,5 @@
 
 pub mod proxy;
 pub mod redis_server;
+pub mod sqlite_file;
 pub mod worker;
