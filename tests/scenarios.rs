@@ -25,3 +25,23 @@ mod releases;
 mod times;
 #[path = "scenarios/values.rs"]
 mod values;
+
+#[path = "scenarios/probe.rs"]
+mod probe;
+#[path = "scenarios/trace.rs"]
+mod trace;
+
+#[path = "scenarios/blocking.rs"]
+mod blocking;
+#[path = "scenarios/canary.rs"]
+mod canary;
+#[path = "scenarios/cancellation.rs"]
+mod cancellation;
+#[path = "scenarios/faults.rs"]
+mod faults;
+#[path = "scenarios/late_owners.rs"]
+mod late_owners;
+#[path = "scenarios/mishaps.rs"]
+mod mishaps;
+#[path = "scenarios/waiting.rs"]
+mod waiting;

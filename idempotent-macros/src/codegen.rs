@@ -36,10 +36,10 @@ struct Generator<'a> {
 ///         runtime::argument(&mut arguments, "order_id", &order_id);
 ///         runtime::call(None, runtime::operation("module::charge").ttl(…), arguments, &order_id)
 ///     };
-///     let body = pin!(async move {
+///     let body = pin!(Some(async move {
 ///         if let Some(never) = None::<Result<Receipt, Error>> { return never; }
 ///         BODY
-///     });
+///     }));
 ///     runtime::run(call, body).await
 /// }
 /// ```
@@ -102,7 +102,7 @@ impl Generator<'_> {
         });
         quote_spanned! {Span::mixed_site()=>
             #claim
-            let __idempotent_body = ::core::pin::pin!(async move { #hint #body });
+            let __idempotent_body = ::core::pin::pin!(::core::option::Option::Some(async move { #hint #body }));
             #run
         }
     }

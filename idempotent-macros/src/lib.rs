@@ -116,7 +116,7 @@ use proc_macro::{Span, TokenStream};
 /// ```text
 /// async fn charge(order_id: &str, amount_cents: u64) -> Result<String, Error> {
 ///     let call = /* name and options, hash of the arguments, key */;
-///     let body = pin!(async move { /* the function's own body */ });
+///     let body = pin!(Some(async move { /* the function's own body */ }));
 ///     /* claims the key, runs the body or does not, stores the result, answers */ run(call, body).await
 /// }
 /// ```

@@ -5,26 +5,25 @@
 
 #[path = "../src/codec/faithful.rs"]
 mod faithful;
-mod rounds;
+mod support;
 
 use std::hint::black_box;
 
-use rounds::{Order, Table};
+use support::{Bar, Order, head, medians, nanoseconds, row};
 
 fn main() {
-    let mut table = Table::new(["serde_json::to_vec", "codec"]);
+    head();
     for bytes in [100, 1_000, 64_000] {
         let order = Order::of_size(bytes);
-        table.row(
-            &format!("an order, {} B", serde_json::to_vec(&order).unwrap().len()),
+        let len = serde_json::to_vec(&order).unwrap().len();
+        let runs = 1 + 60_000 / u32::try_from(len).unwrap();
+        let [plain, codec] = medians(
+            401,
             [
-                &mut || {
-                    black_box(serde_json::to_vec(black_box(&order)).unwrap());
-                },
-                &mut || {
-                    black_box(faithful::to_vec(black_box(&order)).unwrap());
-                },
+                &mut || nanoseconds(runs, || drop(black_box(serde_json::to_vec(black_box(&order)).unwrap()))),
+                &mut || nanoseconds(runs, || drop(black_box(faithful::to_vec(black_box(&order)).unwrap()))),
             ],
         );
+        row(&format!("codec, an order of {len} B"), "ns", codec, "serde_json::to_vec", plain, Bar::None);
     }
 }

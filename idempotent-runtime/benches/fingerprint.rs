@@ -1,16 +1,16 @@
-//! Fingerprints against `serde_json::to_vec` with SHA-256, and against SHA-256 alone.
+//! Fingerprints against `serde_json::to_vec` with SHA-256 of that, and against SHA-256 of the same JSON alone.
 //!
 //! `cargo bench -p idempotent-runtime --bench fingerprint`
 #![expect(clippy::unwrap_used, reason = "a benchmark may fail")]
 
-mod rounds;
+mod support;
 
 use std::hint::black_box;
 
 use idempotent_runtime::Fingerprint;
-use rounds::{Order, Table};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use support::{Bar, Order, head, medians, nanoseconds, row};
 
 /// The arguments of a small call, in the order in which the attribute passes them on.
 #[derive(Serialize)]
@@ -23,8 +23,7 @@ struct Arguments<'a> {
 }
 
 fn main() {
-    println!("JSON is serde_json::to_vec and SHA-256 of that; SHA-256 alone is over the same text.\n");
-    let mut table = Table::new(["JSON", "SHA-256 alone", "fingerprint"]);
+    head();
     let arguments = Arguments {
         amount_cents: 129_900,
         currency: "EUR",
@@ -32,26 +31,36 @@ fn main() {
         express: true,
         order_id: "ord_01J9ZW3R",
     };
-    row(&mut table, "arguments", &arguments);
+    measure("arguments", &arguments);
     for bytes in [100, 1_000, 64_000] {
-        row(&mut table, "an order", &Order::of_size(bytes));
+        measure("an order", &Order::of_size(bytes));
     }
 }
 
-fn row<T: Serialize>(table: &mut Table<3>, name: &str, value: &T) {
+fn measure<T: Serialize>(name: &str, value: &T) {
     let json = serde_json::to_vec(value).unwrap();
-    table.row(
-        &format!("{name}, {} B", json.len()),
+    let runs = 1 + 60_000 / u32::try_from(json.len()).unwrap();
+    let [both, hash, fingerprint] = medians(
+        401,
         [
             &mut || {
-                black_box(Sha256::digest(serde_json::to_vec(black_box(value)).unwrap()));
+                nanoseconds(runs, || {
+                    black_box(Sha256::digest(serde_json::to_vec(black_box(value)).unwrap()));
+                })
             },
             &mut || {
-                black_box(Sha256::digest(black_box(&json)));
+                nanoseconds(runs, || {
+                    black_box(Sha256::digest(black_box(&json)));
+                })
             },
             &mut || {
-                black_box(Fingerprint::of(black_box(value)).unwrap());
+                nanoseconds(runs, || {
+                    black_box(Fingerprint::of(black_box(value)).unwrap());
+                })
             },
         ],
     );
+    let what = format!("fingerprint of {name}, {} B", json.len());
+    row(&what, "ns", fingerprint, "JSON and SHA-256", both, Bar::AtMost(0.7));
+    row(&what, "ns", fingerprint, "SHA-256 alone", hash, Bar::None);
 }

@@ -1,139 +1,181 @@
-//! Whole annotated calls on the embedded store, against the sum of their parts.
+//! Whole annotated calls on the embedded store: hit and miss against the sum of their parts, two threads against one,
+//! and the size of the future. Against other crates: `tests/peers`.
 //!
 //! `cargo bench -p idempotent-runtime --bench memory_calls`
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::disallowed_methods, reason = "a benchmark")]
 #![expect(clippy::cast_precision_loss, reason = "figures for a table")]
 
-mod calls;
+mod support;
 
-use std::{
-    hint::black_box,
-    pin::pin,
-    task::{Context, Poll, Waker},
-    time::{Duration, Instant},
-};
+use std::{hint::black_box, time::Duration, time::Instant};
 
-use calls::{Order, Receipt, medians, nanoseconds};
 use idempotent_runtime::{
     Error, Fingerprint, Idempotency, Store, idempotent,
     store::{ClaimOutcome, ClaimRequest, Nonce, Outcome, RecordKey, memory::MemoryStore},
 };
+use support::{Bar, Order, Receipt, head, medians, nanoseconds, ready, row};
 
 const KEYS: usize = 10_000;
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 301;
+const RUNS: u32 = 500;
 
 #[idempotent(key = order_id, store = store, skip(store))]
 async fn charge(store: &Idempotency, order_id: &str, order: &Order) -> Result<Receipt, Error> {
-    Ok(Receipt::of(order_id, order.amount_cents))
+    Ok(Receipt::of(order_id, order))
 }
 
 /// The same without the attribute.
-#[expect(clippy::unused_async, reason = "as the other one")]
 async fn plain(order_id: &str, order: &Order) -> Result<Receipt, Error> {
-    Ok(Receipt::of(order_id, order.amount_cents))
+    Ok(Receipt::of(order_id, order))
 }
 
-fn ready<F: Future>(future: F) -> F::Output {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => output,
-        Poll::Pending => unreachable!("the embedded store does not wait"),
-    }
+/// What is hashed.
+#[derive(serde::Serialize)]
+struct Arguments<'a> {
+    order: &'a Order,
+    order_id: &'a str,
+}
+
+/// The calls' store, filled, and what they are called with.
+struct Subject {
+    memory: MemoryStore,
+    idempotency: Idempotency,
+    order: Order,
+    keys: Vec<String>,
 }
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let _entered = runtime.enter();
     let memory = MemoryStore::new();
-    let idempotency = Idempotency::new(memory.clone());
-    let order = Order::sample();
-    let keys: Vec<String> = (0..KEYS).map(|key| format!("order-{key:08}")).collect();
-    for key in &keys {
-        ready(charge(&idempotency, key, &order)).unwrap();
+    let subject = Subject {
+        idempotency: Idempotency::new(memory.clone()),
+        memory,
+        order: Order::of_size(100),
+        keys: (0..KEYS).map(|key| format!("order-{key:08}")).collect(),
+    };
+    for key in &subject.keys {
+        ready(subject.charge(key)).unwrap();
     }
-    let json = serde_json::to_vec(&Receipt::of(&keys[0], 129_900)).unwrap();
-    println!("arguments {} bytes as JSON, result {} bytes\n", serde_json::to_vec(&order).unwrap().len(), json.len());
-
-    single(&idempotency, &memory, &order, &keys, &json);
-    two_threads(&idempotency, &order, &keys);
     println!(
-        "future: annotated {} bytes, plain {} bytes",
-        size_of_val(&charge(&idempotency, "k", &order)),
-        size_of_val(&plain("k", &order))
+        "arguments {} bytes as JSON, result {}\n",
+        serde_json::to_vec(&subject.order).unwrap().len(),
+        subject.json().len()
     );
+    head();
+    subject.hit();
+    subject.miss();
+    subject.two_threads();
+    let annotated = size_of_val(&subject.charge("k"));
+    let body = size_of_val(&plain("k", &subject.order));
+    row("future size", "bytes", annotated as f64, "the body's and 256", (body + 256) as f64, Bar::AtMost(1.0));
 }
 
-fn single(idempotency: &Idempotency, memory: &MemoryStore, order: &Order, keys: &[String], json: &[u8]) {
-    #[derive(serde::Serialize)]
-    struct Arguments<'a> {
-        order: &'a Order,
-        order_id: &'a str,
+impl Subject {
+    fn charge<'a>(&'a self, key: &'a str) -> impl Future<Output = Result<Receipt, Error>> {
+        charge(&self.idempotency, key, &self.order)
     }
-    let records: Vec<RecordKey> =
-        keys.iter().map(|key| RecordKey::parse(&format!("memory_calls::charge|{key}")).unwrap()).collect();
-    let (mut fresh, mut fresh_plain, mut fresh_store) = (0_u64, 0_u64, 0_u64);
-    let (mut a, mut b, mut c) = (0, 0, 0);
-    let figures = medians(
-        ROUNDS,
-        [
-            &mut || {
-                nanoseconds(|| {
-                    a = (a + 7919) % KEYS;
-                    black_box(ready(charge(idempotency, black_box(&keys[a]), black_box(order))).unwrap());
-                })
-            },
-            &mut || {
-                nanoseconds(|| {
-                    b = (b + 7919) % KEYS;
-                    let arguments = Arguments { order: black_box(order), order_id: black_box(&keys[b]) };
-                    black_box(Fingerprint::of(&arguments).unwrap());
-                })
-            },
-            &mut || {
-                nanoseconds(|| {
-                    c = (c + 7919) % KEYS;
-                    black_box(memory.peek(black_box(&records[c])).unwrap());
-                })
-            },
-            &mut || {
-                nanoseconds(|| {
-                    black_box(serde_json::from_slice::<Receipt>(black_box(json)).unwrap());
-                })
-            },
-            &mut || {
-                nanoseconds(|| {
-                    fresh += 1;
-                    let key = format!("fresh-{fresh}");
-                    black_box(ready(charge(idempotency, &key, black_box(order))).unwrap());
-                })
-            },
-            &mut || {
-                nanoseconds(|| {
-                    fresh_plain += 1;
-                    let key = format!("fresh-{fresh_plain}");
-                    black_box(ready(plain(&key, black_box(order))).unwrap());
-                })
-            },
-            &mut || {
-                nanoseconds(|| {
-                    fresh_store += 1;
-                    let key = RecordKey::parse(&format!("bench|store-{fresh_store}")).unwrap();
-                    store_miss(memory, &key, json);
-                })
-            },
-        ],
-    );
-    let [hit, fingerprint, lookup, decode, miss, body, store] = figures;
-    let parts = fingerprint + lookup + decode;
-    println!(
-        "hit:  {hit:.0} ns; parts {parts:.0} ns (fingerprint {fingerprint:.0}, lookup {lookup:.0}, decode {decode:.0}); ratio {:.2}",
-        hit / parts
-    );
-    println!(
-        "miss: {miss:.0} ns, of which the body and its key {body:.0}, claim and complete on the store alone {store:.0}"
-    );
+
+    fn json(&self) -> Vec<u8> {
+        serde_json::to_vec(&Receipt::of(&self.keys[0], &self.order)).unwrap()
+    }
+
+    fn hit(&self) {
+        let json = self.json();
+        let records: Vec<_> = self.keys.iter().map(|key| record_key(key)).collect();
+        let (mut a, mut b, mut c) = (0, 0, 0);
+        let [hit, fingerprint, lookup, decode] = medians(
+            ROUNDS,
+            [
+                &mut || {
+                    nanoseconds(RUNS, || {
+                        drop(black_box(ready(self.charge(next::<String>(&mut a, &self.keys))).unwrap()))
+                    })
+                },
+                &mut || {
+                    nanoseconds(RUNS, || {
+                        let arguments =
+                            Arguments { order: black_box(&self.order), order_id: next::<String>(&mut b, &self.keys) };
+                        black_box(Fingerprint::of(&arguments).unwrap());
+                    })
+                },
+                &mut || nanoseconds(RUNS, || drop(black_box(self.memory.peek(next(&mut c, &records)).unwrap()))),
+                &mut || {
+                    nanoseconds(RUNS, || {
+                        drop(black_box(serde_json::from_slice::<Receipt>(black_box(&json)).unwrap()));
+                    })
+                },
+            ],
+        );
+        let parts = format!("fingerprint {fingerprint:.0} + lookup {lookup:.0} + decode {decode:.0}");
+        row("hit", "ns", hit, &parts, fingerprint + lookup + decode, Bar::AtMost(1.3));
+    }
+
+    fn miss(&self) {
+        let json = self.json();
+        let (mut calls, mut bodies, mut steps) = (0, 0, 0);
+        let [miss, body, store] = medians(
+            ROUNDS,
+            [
+                &mut || {
+                    let mut keys = fresh("call", &mut calls).into_iter();
+                    nanoseconds(RUNS, || drop(black_box(ready(self.charge(&keys.next().unwrap())).unwrap())))
+                },
+                &mut || {
+                    let mut keys = fresh("body", &mut bodies).into_iter();
+                    nanoseconds(RUNS, || drop(black_box(ready(plain(&keys.next().unwrap(), &self.order)).unwrap())))
+                },
+                &mut || {
+                    let keys: Vec<_> = fresh("step", &mut steps).iter().map(|key| record_key(key)).collect();
+                    let mut keys = keys.iter();
+                    nanoseconds(RUNS, || claim_and_complete(&self.memory, keys.next().unwrap(), &json))
+                },
+            ],
+        );
+        let parts = format!("body {body:.0} + claim and complete {store:.0}");
+        row("miss", "ns", miss, &parts, body + store, Bar::None);
+    }
+
+    fn two_threads(&self) {
+        let [one, two] = medians(11, [&mut || self.hits_per_second(1), &mut || self.hits_per_second(2)]);
+        row("hits on 2 threads", "k/s", two / 1e3, "on 1 thread", one / 1e3, Bar::None);
+    }
+
+    fn hits_per_second(&self, threads: usize) -> f64 {
+        const CALLS: usize = 50_000;
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            for thread in 0..threads {
+                scope.spawn(move || {
+                    let mut position = thread * 17;
+                    for _ in 0..CALLS {
+                        black_box(ready(self.charge(next::<String>(&mut position, &self.keys))).unwrap());
+                    }
+                });
+            }
+        });
+        (threads * CALLS) as f64 / start.elapsed().as_secs_f64()
+    }
 }
 
-fn store_miss(memory: &MemoryStore, key: &RecordKey, json: &[u8]) {
+/// Goes through the keys in an order that no cache foresees.
+fn next<'a, T>(position: &mut usize, keys: &'a [T]) -> &'a T {
+    *position = (*position + 7919) % keys.len();
+    black_box(&keys[*position])
+}
+
+/// Keys that were not there before.
+fn fresh(kind: &str, last: &mut u32) -> Vec<String> {
+    let first = *last;
+    *last += RUNS;
+    (first..*last).map(|key| format!("{kind}-{key:08}")).collect()
+}
+
+fn record_key(key: &str) -> RecordKey {
+    RecordKey::parse(&format!("memory_calls::charge|{key}")).unwrap()
+}
+
+fn claim_and_complete(memory: &MemoryStore, key: &RecordKey, json: &[u8]) {
     let request = ClaimRequest {
         fingerprint: Fingerprint::from_bytes([7; 32]),
         nonce: Nonce::random(),
@@ -144,25 +186,4 @@ fn store_miss(memory: &MemoryStore, key: &RecordKey, json: &[u8]) {
     let ClaimOutcome::Claimed { token, .. } = ready(memory.claim(key, &request)).unwrap() else { unreachable!() };
     let outcome = Outcome::Ok(json.to_vec().into());
     let _ = black_box(ready(memory.complete(key, &token, &outcome, request.ttl)).unwrap());
-}
-
-fn two_threads(idempotency: &Idempotency, order: &Order, keys: &[String]) {
-    const CALLS: usize = 400_000;
-    let mut rates = Vec::new();
-    for _ in 0..7 {
-        let start = Instant::now();
-        std::thread::scope(|scope| {
-            for thread in 0..2 {
-                scope.spawn(move || {
-                    for call in 0..CALLS {
-                        let key = &keys[(call * 7919 + thread * 17) % keys.len()];
-                        black_box(ready(charge(idempotency, key, order)).unwrap());
-                    }
-                });
-            }
-        });
-        rates.push(2.0 * CALLS as f64 / start.elapsed().as_secs_f64());
-    }
-    rates.sort_by(f64::total_cmp);
-    println!("hits on 2 threads: {:.2} M/s", rates[rates.len() / 2] / 1e6);
 }

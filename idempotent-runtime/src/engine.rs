@@ -28,6 +28,7 @@ use std::{
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::runtime::Handle;
 use tracing::Instrument;
 
 use self::{
@@ -100,7 +101,7 @@ impl<P> Call<P> {
     }
 
     /// Answers the call. The body is polled only if it is this call's to run.
-    pub(crate) async fn run<T, E, F>(self, body: Pin<&mut F>) -> Result<T, E>
+    pub(crate) async fn run<T, E, F>(self, body: Pin<&mut Option<F>>) -> Result<T, E>
     where
         F: Future<Output = Result<T, E>>,
         T: Serialize + DeserializeOwned,
@@ -132,6 +133,8 @@ impl<P> Call<P> {
             Stage::Refused(error) => return Err(error.into()),
             Stage::Ask(context) => context,
         };
+        // Before anything is claimed: it panics where there is none.
+        let runtime = Handle::current();
         let mut run = match Box::pin(admit(&context)).await? {
             Entry::Replay(finished, disposition) => {
                 return replay(&errors, context.key.operation(), finished, disposition);
@@ -140,12 +143,12 @@ impl<P> Call<P> {
         };
         let attempt = run.attempt();
         let task = async move {
-            match run.drive(std::pin::pin!(body)).await {
+            match run.drive(std::pin::pin!(Some(body))).await {
                 Some(output) => observe(conclude(run, context, errors, output)).await,
                 None => (Err(late(run, &context).into()), Disposition::Refused),
             }
         };
-        match tokio::spawn(task.in_current_span()).await {
+        match runtime.spawn(task.in_current_span()).await {
             Ok((answer, disposition)) => {
                 Scope::note(disposition);
                 answer
@@ -198,7 +201,7 @@ fn answer(operation: &str, disposition: Disposition) {
 }
 
 /// Answers a call that the store has to be asked about.
-async fn ask<T, E, P, F>(context: Arc<Context>, errors: P, body: Pin<&mut F>) -> Result<T, E>
+async fn ask<T, E, P, F>(context: Arc<Context>, errors: P, body: Pin<&mut Option<F>>) -> Result<T, E>
 where
     F: Future<Output = Result<T, E>>,
     T: Serialize + DeserializeOwned,
@@ -215,7 +218,7 @@ where
 }
 
 async fn admit(context: &Arc<Context>) -> Result<Entry, Error> {
-    enter(Arc::clone(context)).await.inspect_err(|error| refuse(context.key.operation(), error))
+    enter(context).await.inspect_err(|error| refuse(context.key.operation(), error))
 }
 
 fn late(run: Run, context: &Context) -> Error {

@@ -161,7 +161,7 @@ impl StdError for Error {
 }
 
 /// A record that cannot be read.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub enum Undecodable {
     /// What is stored under the key is not a record of this library, or is damaged.
@@ -170,6 +170,17 @@ pub enum Undecodable {
     Result(Arc<serde_json::Error>),
     /// The record holds a stored error, but the operation stores none.
     StoredError,
+}
+
+/// Without what serde says: it can quote the result.
+impl fmt::Debug for Undecodable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Record(error) => f.debug_tuple("Record").field(error).finish(),
+            Self::Result(error) => f.debug_tuple("Result").field(&error.classify()).finish(),
+            Self::StoredError => f.write_str("StoredError"),
+        }
+    }
 }
 
 impl fmt::Display for Undecodable {

@@ -125,7 +125,7 @@ impl Idempotency {
         P: ErrorPolicy<E>,
         B: Future<Output = Result<T, E>>,
     {
-        self.prepare(operation.into(), key, arguments).run(std::pin::pin!(body)).await
+        self.prepare(operation.into(), key, arguments).run(std::pin::pin!(Some(body))).await
     }
 
     /// The same with the body on a task of its own: dropping the caller's future does not stop it half-way.

@@ -91,7 +91,7 @@ fn new<P>(
 }
 
 /// Runs the body, or answers for it.
-pub fn run<T, E, P, F>(call: Call<P>, body: Pin<&mut F>) -> impl Future<Output = F::Output>
+pub fn run<T, E, P, F>(call: Call<P>, body: Pin<&mut Option<F>>) -> impl Future<Output = F::Output>
 where
     F: Body<T, E>,
     T: Stored,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use idempotent_runtime::{Store, store::redis::RedisStore};
+use idempotent_runtime::{Disposition, Error, Idempotency, Store, idempotent, observe, store::redis::RedisStore};
 
 use crate::{
     redis_server::RedisServer,
@@ -74,4 +74,46 @@ async fn the_cost_does_not_grow_with_the_number_of_records() {
     });
     let takeover = takeover.await;
     assert!(!takeover.contains_key("scan") && !takeover.contains_key("keys"), "{takeover:?}");
+}
+
+#[idempotent(key = order, name = "tests.charge", store = handle, skip(handle))]
+async fn charge(handle: &Idempotency, order: &str, amount_cents: u64) -> Result<u64, Error> {
+    Ok(amount_cents)
+}
+
+#[tokio::test]
+async fn an_annotated_call_that_repeats_costs_one_command() {
+    let Fixture { server, ours, theirs } = Fixture::start().await;
+    let (first, second) = (Idempotency::new(ours), Idempotency::new(theirs));
+    charge(&first, "warm", 1).await.unwrap();
+
+    let miss = commands(&server, async || assert_eq!(charge(&first, "order-17", 4_200).await.unwrap(), 4_200)).await;
+    assert_eq!(miss, counts([("set", 2), ("evalsha", 1), ("getrange", 1)]));
+
+    let hit = commands(&server, async || {
+        let (answer, disposition) = observe(charge(&second, "order-17", 4_200)).await;
+        assert_eq!((answer.unwrap(), disposition), (4_200, Disposition::Replayed));
+    });
+    assert_eq!(hit.await, counts([("set", 1)]));
+
+    let mismatch = commands(&server, async || {
+        assert!(matches!(charge(&second, "order-17", 9_999).await, Err(Error::Mismatch)));
+    });
+    assert_eq!(mismatch.await, counts([("set", 1)]));
+}
+
+#[tokio::test]
+async fn concurrent_duplicates_in_one_process_cost_what_one_call_costs() {
+    let Fixture { server, ours, theirs } = Fixture::start().await;
+    let (first, second) = (Idempotency::new(ours), Idempotency::new(theirs));
+    charge(&first, "order-17", 4_200).await.unwrap();
+    let hits = commands(&server, async || {
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..100 {
+            let handle = second.clone();
+            calls.spawn(async move { charge(&handle, "order-17", 4_200).await.unwrap() });
+        }
+        assert_eq!(calls.join_all().await, [4_200; 100]);
+    });
+    assert_eq!(hits.await, counts([("set", 1)]));
 }

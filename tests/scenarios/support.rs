@@ -36,12 +36,12 @@ macro_rules! scenarios {
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn memory() {
-                super::$name(Backend::memory()).await;
+                $crate::support::in_time(super::$name(Backend::memory())).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn redis() {
-                super::$name(Backend::redis().await).await;
+                $crate::support::in_time(super::$name(Backend::redis().await)).await;
             }
         }
     )*};
@@ -49,10 +49,15 @@ macro_rules! scenarios {
         mod $name {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn redis() {
-                super::$name($crate::support::Backend::redis().await).await;
+                $crate::support::in_time(super::$name($crate::support::Backend::redis().await)).await;
             }
         }
     )*};
+}
+
+/// A scenario that waits for what does not come fails, instead of hanging.
+pub(crate) async fn in_time(scenario: impl Future<Output = ()>) {
+    tokio::time::timeout(Duration::from_secs(60), scenario).await.expect("the scenario ends");
 }
 
 /// Storage of one kind, empty, with a clock that can be moved ahead.
@@ -195,15 +200,17 @@ pub(crate) async fn running(
     gate: &Gate,
 ) -> JoinHandle<Result<u32, Error>> {
     let (idempotency, held) = (caller.idempotency.clone(), gate.clone());
-    let run = tokio::spawn(async move {
+    let mut run = tokio::spawn(async move {
         let body = async {
             held.pass().await;
             Ok(current().expect("an execution").attempt())
         };
         idempotency.call(operation, key, key, body).await
     });
-    gate.reached(1).await;
-    run
+    tokio::select! {
+        () = gate.reached(1) => run,
+        ended = &mut run => panic!("the body did not run: {ended:?}"),
+    }
 }
 
 /// An error of a body, or the library's.

@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll, Waker},
     time::Duration,
@@ -58,19 +59,24 @@ impl<T: Send + 'static> Drop for Settled<T> {
     }
 }
 
-/// Runs a future to its end without waiting for it: at once if it never has to wait, else on the runtime.
+/// Runs a future to its end without waiting for it: at once if it never has to wait, else on the runtime it is called
+/// on, or on `runtime`, where the caller has been before, if it is called on none.
 ///
-/// Without a runtime, or with one that is shutting down, what is left of it does not happen: the claim lapses instead.
+/// Called in `Drop`, where a panic may abort the process: it has none. Without a runtime, or with one that has shut
+/// down, what is left of the work does not happen: the claim lapses instead.
 pub(crate) fn finish_later(work: impl Future<Output = ()> + Send + 'static, runtime: Option<Handle>) {
     let mut work = Box::pin(work);
-    let runtime = runtime.or_else(|| Handle::try_current().ok());
-    // Timers need a runtime even to be created.
-    let guard = runtime.as_ref().map(Handle::enter);
-    let ended = guard.is_some() && work.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
-    drop(guard);
-    match runtime {
-        Some(runtime) if !ended => drop(runtime.spawn(work)),
-        _ => {}
+    let current = Handle::try_current().ok();
+    if current.is_none()
+        && let Some(runtime) = runtime
+    {
+        // It may have shut down, and timers panic then when they are polled; a dead runtime polls nothing.
+        drop(runtime.spawn(work));
+        return;
+    }
+    let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(&mut Context::from_waker(Waker::noop()))));
+    if let (Ok(Poll::Pending), Some(current)) = (polled, current) {
+        drop(current.spawn(work));
     }
 }
 
@@ -92,10 +98,10 @@ impl Backoff {
         pause
     }
 
-    /// Sleeps for the next pause; false, without sleeping, if that would pass `deadline`.
+    /// Sleeps for the next pause; false, without sleeping, if that would pass `deadline` or there is no runtime.
     pub(crate) async fn sleep_before(&mut self, deadline: Instant) -> bool {
         let until = Instant::now() + self.pause();
-        if until >= deadline {
+        if until >= deadline || Handle::try_current().is_err() {
             return false;
         }
         tokio::time::sleep_until(until).await;

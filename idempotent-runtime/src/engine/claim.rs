@@ -14,36 +14,42 @@ use crate::{
     token::Token,
 };
 
-/// How often the store is asked before its failure is the caller's.
-const TRIES: u32 = 3;
+/// How often the store is asked at least before its failure is the caller's: a lost reply must not be one.
+const LEAST_TRIES: u32 = 2;
+/// How often it is asked at most, and for how long at most: long enough for a connection to be made anew.
+const MOST_TRIES: u32 = 5;
+const TRY_FOR: Duration = Duration::from_secs(1);
 
 /// The store's answer to a claim.
 pub(crate) struct Reply {
-    context: Arc<Context>,
+    pub(super) context: Arc<Context>,
     request: ClaimRequest,
-    /// When the claim was first sent: its lease cannot have begun before.
+    /// When the claim was first sent, or before: its lease cannot have begun earlier.
     pub(super) sent: Instant,
     pub(super) outcome: Result<ClaimOutcome, StoreError>,
 }
 
-/// Claims with this nonce, again while the store is unavailable.
+/// Claims with this nonce, again while the store is unavailable. `sent` is not later than the present.
 ///
 /// Dropped before it is answered, the claim is followed up in the background and given back: its body never started.
-pub(super) fn claim(context: &Arc<Context>, request: ClaimRequest) -> Settled<Reply> {
+pub(super) fn claim(context: &Arc<Context>, request: ClaimRequest, sent: Instant) -> Settled<Reply> {
     let context = Arc::clone(context);
-    Settled::new(ask(context, request), give_back)
+    Settled::new(ask(context, request, sent), give_back)
 }
 
-async fn ask(context: Arc<Context>, request: ClaimRequest) -> Reply {
-    let sent = Instant::now();
+async fn ask(context: Arc<Context>, request: ClaimRequest, sent: Instant) -> Reply {
     let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(200));
     let mut tries = 1;
     loop {
         let outcome = context.store().claim(&context.key, &request).await;
         match outcome {
-            Err(error) if error.kind() == StoreErrorKind::Unavailable && tries < TRIES => {
+            Err(error)
+                if error.kind() == StoreErrorKind::Unavailable
+                    && (tries < LEAST_TRIES || tries < MOST_TRIES && sent.elapsed() < TRY_FOR) =>
+            {
                 tries += 1;
-                tokio::time::sleep(backoff.pause()).await;
+                // Boxed: it is rare, and would make every claim's future large.
+                Box::pin(tokio::time::sleep(backoff.pause())).await;
             }
             outcome => return Reply { context, request, sent, outcome },
         }
@@ -55,19 +61,42 @@ pub(super) fn give_back(reply: Reply) -> BoxFuture<'static, ()> {
     let Reply { context, request, sent, outcome } = reply;
     let deadline = sent + request.lease;
     match outcome {
-        Ok(ClaimOutcome::Claimed { token, attempt: 1 }) => {
-            Box::pin(async move { release_until(&context, &token, deadline).await })
-        }
-        // The run before it vanished, and the next one must be told so still.
-        Ok(ClaimOutcome::Claimed { token, .. }) => {
-            Box::pin(async move { abandon_until(&context, &token, deadline).await })
+        Ok(ClaimOutcome::Claimed { token, attempt }) => {
+            Box::pin(async move { end_unstarted(&context, &token, attempt, deadline).await })
         }
         // No answer is not a no.
         Err(error) if error.kind() == StoreErrorKind::Unavailable => Box::pin(async move {
             let token = Token { nonce: request.nonce, fence: None };
-            release_until(&context, &token, deadline).await;
+            if let Some(attempt) = attempt_on_record(&context, deadline).await {
+                end_unstarted(&context, &token, attempt, deadline).await;
+            }
         }),
         _ => Box::pin(std::future::ready(())),
+    }
+}
+
+/// Ends a claim whose body did not start, if it is still ours.
+async fn end_unstarted(context: &Context, token: &Token, attempt: u32, deadline: Instant) {
+    if attempt == 1 {
+        release_until(context, token, deadline).await;
+    } else {
+        // The run before it vanished, and the next one must be told so still.
+        abandon_until(context, token, deadline).await;
+    }
+}
+
+/// Which attempt the key is at; asked again while the store fails.
+async fn attempt_on_record(context: &Context, deadline: Instant) -> Option<u32> {
+    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+    loop {
+        match context.store().inspect(&context.key).await {
+            Ok(record) => return Some(record.map_or(1, |record| record.attempt)),
+            Err(_) => {
+                if !backoff.sleep_before(deadline).await {
+                    return None;
+                }
+            }
+        }
     }
 }
 
@@ -127,6 +156,26 @@ mod tests {
         assert!(caller.await.unwrap_err().is_cancelled());
         gate.open();
 
+        assert_eq!(attempt().await.unwrap(), 3, "1 vanished, 2 did not start");
+    }
+
+    /// The takeover is applied, and none of its replies arrives.
+    #[tokio::test(start_paused = true)]
+    async fn a_takeover_that_is_never_answered_does_not_hide_the_run_that_vanished() {
+        let store = FaultyStore::new(MemoryStore::new());
+        let idempotency = Idempotency::new(store.clone());
+        let attempt = || {
+            let body = async { Ok::<_, Error>(current().unwrap().attempt()) };
+            idempotency.call("charge", "key", &(), body)
+        };
+        tokio::select! {
+            biased;
+            _ = idempotency.call("charge", "key", &(), pending::<Result<u32, Error>>()) => unreachable!(),
+            () = ready(()) => {}
+        }
+        store.always(Method::Claim, Fault::LOST_REPLY);
+        assert!(matches!(attempt().await, Err(Error::Store(_))));
+        store.heal();
         assert_eq!(attempt().await.unwrap(), 3, "1 vanished, 2 did not start");
     }
 }

@@ -30,6 +30,11 @@ impl Context {
         &self.key
     }
 
+    /// Whether it asks for the same, so that one answer is both's.
+    pub(super) fn is_duplicate_of(&self, other: &Self) -> bool {
+        self.key == other.key && self.request.fingerprint == other.request.fingerprint
+    }
+
     pub(super) fn fresh_request(self: &Arc<Self>) -> ClaimRequest {
         ClaimRequest { nonce: Nonce::random(), ..self.request }
     }

@@ -8,6 +8,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
+    LONGEST,
     background::{Backoff, finish_later},
     claim::{Reply, claim, give_back},
     context::Context,
@@ -43,17 +44,23 @@ pub(crate) enum Entry {
 /// # Cancel safety
 ///
 /// Dropped at any point, a claim that was granted, or may have been, is given back in the background.
-pub(super) async fn enter(context: Arc<Context>) -> Result<Entry, Error> {
-    let mut waiting = Waiting::new(&context);
+pub(super) async fn enter(context: &Arc<Context>) -> Result<Entry, Error> {
+    let mut now = Instant::now();
+    let mut waiting = Waiting::new(context, now);
     loop {
-        match context.handle.inner.flights.join(&context) {
-            Joined::Lead(leadership) => return lead(&context, leadership, waiting).await,
-            Joined::Apart => return lead(&context, Lead::apart(), waiting).await,
-            Joined::Follow(leader) => match follow(&leader, &mut waiting).await? {
-                Followed::To(answer) => return Ok(answer),
-                Followed::Nowhere => {}
-                Followed::Asleep => return lead(&context, Lead::apart(), waiting).await,
-            },
+        match context.handle.inner.flights.join(context) {
+            Joined::Lead(leadership) => return lead(context, leadership, &mut waiting, now).await,
+            Joined::Apart => return lead(context, Lead::apart(), &mut waiting, now).await,
+            Joined::Follow(leader) => {
+                // Boxed here and below: whoever has to wait can allocate, and the future of the others stays small.
+                let followed = Box::pin(follow(&leader, &mut waiting)).await?;
+                now = Instant::now();
+                match followed {
+                    Followed::To(answer) => return Ok(answer),
+                    Followed::Nowhere => {}
+                    Followed::Asleep => return lead(context, Lead::apart(), &mut waiting, now).await,
+                }
+            }
         }
     }
 }
@@ -64,16 +71,17 @@ enum Followed {
     To(Entry),
     /// It left without one: the next may lead.
     Nowhere,
-    /// It does not get the store's answer, since the store hangs, or since nobody polls it: each for itself.
+    /// It does not get the store's answer, or does not say it, since the store hangs or nobody polls it: each for itself.
     Asleep,
 }
 
-async fn follow(leader: &Context, waiting: &mut Waiting) -> Result<Followed, Error> {
+async fn follow(leader: &Context, waiting: &mut Waiting<'_>) -> Result<Followed, Error> {
     waiting.begin()?;
     let asked = leader.flight.phase_when(|phase| !matches!(phase, Phase::Claiming));
     let patience = waiting.deadline.max(Instant::now() + ANSWERED_WITHIN);
     let Ok(asked) = tokio::time::timeout_at(patience, asked).await else { return Ok(Followed::Asleep) };
     let phase = if let Phase::Running { .. } = asked {
+        waiting.has_waited = true;
         let over = leader.flight.phase_when(|phase| matches!(phase, Phase::Over(_)));
         match tokio::time::timeout_at(waiting.deadline, over).await {
             Ok(phase) => phase,
@@ -88,6 +96,8 @@ async fn follow(leader: &Context, waiting: &mut Waiting) -> Result<Followed, Err
             Ok(Followed::To(Entry::Replay(finished, disposition)))
         }
         Phase::Over(End::Failed(error)) => Err(error),
+        // Who was ready to wait asks before giving up: the run may be over, and its leader not polled to say so.
+        Phase::Running { .. } if waiting.context.wait >= ANSWERED_WITHIN => Ok(Followed::Asleep),
         Phase::Running { until } => Err(in_flight(until)),
         Phase::Over(End::Busy { until }) if waiting.is_over() => Err(in_flight(until)),
         Phase::Over(End::Busy { .. } | End::Vacant) | Phase::Claiming => Ok(Followed::Nowhere),
@@ -95,11 +105,11 @@ async fn follow(leader: &Context, waiting: &mut Waiting) -> Result<Followed, Err
 }
 
 /// Asks the store, and waits for a run elsewhere, for this call and its followers.
-async fn lead(context: &Arc<Context>, lead: Lead, mut waiting: Waiting) -> Result<Entry, Error> {
+async fn lead(context: &Arc<Context>, lead: Lead, waiting: &mut Waiting<'_>, mut now: Instant) -> Result<Entry, Error> {
     let mut request = context.request;
     let mut late_claims = 0;
     loop {
-        let reply = claim(context, request).await;
+        let reply = claim(context, request, now).await;
         let sent = reply.sent;
         match reply.outcome {
             Ok(ClaimOutcome::Claimed { .. }) if sent.elapsed() >= trusted(request.lease) => {
@@ -110,9 +120,10 @@ async fn lead(context: &Arc<Context>, lead: Lead, mut waiting: Waiting) -> Resul
                     return Err(fail(lead, StoreError::new(StoreErrorKind::Unavailable, TOO_LATE).into()));
                 }
                 request = context.fresh_request();
+                now = Instant::now();
             }
             Ok(ClaimOutcome::Claimed { token, attempt }) => {
-                let claim = Claim::new(Arc::clone(context), Some(token), attempt, sent);
+                let claim = Claim::new(reply.context, Some(token), attempt, sent);
                 return Ok(Entry::Run(Run::start(claim, lead)));
             }
             Ok(ClaimOutcome::Done(finished)) => {
@@ -129,7 +140,8 @@ async fn lead(context: &Arc<Context>, lead: Lead, mut waiting: Waiting) -> Resul
                 }
                 waiting.begin()?;
                 lead.running(until);
-                waiting.wait(context, until).await;
+                Box::pin(waiting.wait(until)).await;
+                now = Instant::now();
             }
             Ok(ClaimOutcome::Mismatch) => return Err(fail(lead, Error::Mismatch)),
             Ok(ClaimOutcome::Abandoned { attempt }) => return Err(fail(lead, Error::Abandoned { attempt })),
@@ -167,9 +179,9 @@ fn in_flight(until: Instant) -> Error {
 }
 
 /// A call's patience.
-struct Waiting {
+struct Waiting<'a> {
     deadline: Instant,
-    context: Arc<Context>,
+    context: &'a Context,
     /// Counted among the waiters of the handle.
     counted: bool,
     has_waited: bool,
@@ -177,11 +189,12 @@ struct Waiting {
     polls: Backoff,
 }
 
-impl Waiting {
-    fn new(context: &Arc<Context>) -> Self {
+impl<'a> Waiting<'a> {
+    fn new(context: &'a Context, now: Instant) -> Self {
         Self {
-            deadline: Instant::now() + context.wait,
-            context: Arc::clone(context),
+            // A wait without end is a reasonable wish, and past the end of the clock.
+            deadline: now + context.wait.min(LONGEST),
+            context,
             counted: false,
             has_waited: false,
             subscription: None,
@@ -208,12 +221,13 @@ impl Waiting {
     }
 
     /// Waits until asking the store again may tell something new.
-    async fn wait(&mut self, context: &Context, until: Instant) {
+    async fn wait(&mut self, until: Instant) {
         self.has_waited = true;
         let Some(subscription) = &mut self.subscription else {
             // What ended before the subscription is in place is seen by asking again at once.
-            let subscription = context.store().subscribe(&context.key).await;
-            self.subscription = Some(subscription.unwrap_or_else(|_| Subscription::never()));
+            let subscribe = self.context.store().subscribe(&self.context.key);
+            let subscribed = tokio::time::timeout_at(self.deadline, subscribe).await;
+            self.subscription = Some(subscribed.ok().and_then(Result::ok).unwrap_or_else(Subscription::never));
             return;
         };
         let poll = Instant::now() + self.polls.pause();
@@ -223,7 +237,7 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if self.counted {
             self.context.handle.inner.waiters.fetch_sub(1, Ordering::Relaxed);

@@ -8,9 +8,8 @@
 //! ```
 
 use std::{
-    borrow::Borrow,
-    collections::HashSet,
-    hash::{BuildHasher, Hash, Hasher, RandomState},
+    collections::{HashMap, hash_map::Entry},
+    hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -82,11 +81,13 @@ impl Flight {
     }
 }
 
-/// The calls under way in this process, by record key.
+/// The leaders of the calls under way in this process, by the hash of their record key.
 pub(crate) struct Flights {
-    shards: [Mutex<HashSet<ByKey>>; Self::SHARDS],
+    shards: [Mutex<Leaders>; Self::SHARDS],
     hasher: RandomState,
 }
+
+type Leaders = HashMap<u64, Arc<Context>, BuildHasherDefault<Hashed>>;
 
 /// How a call takes part.
 pub(crate) enum Joined {
@@ -94,7 +95,7 @@ pub(crate) enum Joined {
     Lead(Lead),
     /// Another with the same fingerprint leads.
     Follow(Arc<Context>),
-    /// Another with another fingerprint leads: this one asks the store for itself.
+    /// Another with another fingerprint leads, or one whose key has the same hash: this one asks the store for itself.
     Apart,
 }
 
@@ -105,66 +106,60 @@ impl Flights {
         Self { shards: std::array::from_fn(|_| Mutex::default()), hasher: RandomState::new() }
     }
 
-    fn shard(&self, key: &str) -> MutexGuard<'_, HashSet<ByKey>> {
-        #[expect(clippy::cast_possible_truncation, reason = "any of the hash's bits will do")]
-        let index = self.hasher.hash_one(key) as usize % Self::SHARDS;
+    fn shard(&self, hash: u64) -> MutexGuard<'_, Leaders> {
+        #[expect(clippy::cast_possible_truncation, reason = "bits of the hash that a map looks at last")]
+        let index = (hash >> 32) as usize % Self::SHARDS;
         #[expect(clippy::indexing_slicing, reason = "the index was reduced to the number of shards")]
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Joins the call to the others of its key.
     pub(crate) fn join(&self, call: &Arc<Context>) -> Joined {
-        let mut calls = self.shard(call.key.as_str());
-        let Some(ByKey(leader)) = calls.get(call.key.as_str()) else {
-            calls.insert(ByKey(Arc::clone(call)));
-            return Joined::Lead(Lead { context: Some(Arc::clone(call)) });
-        };
-        if leader.request.fingerprint == call.request.fingerprint {
-            Joined::Follow(Arc::clone(leader))
-        } else {
-            Joined::Apart
+        let hash = self.hasher.hash_one(call.key.as_str());
+        match self.shard(hash).entry(hash) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(Arc::clone(call));
+                Joined::Lead(Lead { of: Some((Arc::clone(call), hash)) })
+            }
+            Entry::Occupied(leader) if leader.get().is_duplicate_of(call) => Joined::Follow(Arc::clone(leader.get())),
+            Entry::Occupied(_) => Joined::Apart,
         }
     }
 }
 
-/// A context in a set: by its record key.
-struct ByKey(Arc<Context>);
+/// The hash of what is hashed already.
+#[derive(Default)]
+struct Hashed(u64);
 
-impl Borrow<str> for ByKey {
-    fn borrow(&self) -> &str {
-        self.0.key.as_str()
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only hashes are hashed");
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
     }
 }
-
-impl Hash for ByKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.key.as_str().hash(state);
-    }
-}
-
-impl PartialEq for ByKey {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.key == other.0.key
-    }
-}
-
-impl Eq for ByKey {}
 
 /// Leadership of a key's calls in this process. Ends with what [`end`](Self::end) says, or [`End::Vacant`] when dropped.
 pub(crate) struct Lead {
-    /// `None` for a call that stands apart, and after the end.
-    context: Option<Arc<Context>>,
+    /// The leading call and its key's hash; `None` for a call that stands apart, and after the end.
+    of: Option<(Arc<Context>, u64)>,
 }
 
 impl Lead {
     /// Leads nobody.
     pub(crate) const fn apart() -> Self {
-        Self { context: None }
+        Self { of: None }
     }
 
     /// Tells the followers that a body runs, here or elsewhere.
     pub(crate) fn running(&self, until: Instant) {
-        if let Some(context) = &self.context {
+        if let Some((context, _)) = &self.of {
             *context.flight.lock() = Phase::Running { until };
             context.flight.changed.notify_waiters();
         }
@@ -176,9 +171,9 @@ impl Lead {
     }
 
     fn leave(&mut self, end: End) {
-        let Some(context) = self.context.take() else { return };
+        let Some((context, hash)) = self.of.take() else { return };
         // First out of the map, so that a follower that is woken does not join the same flight again.
-        context.handle.inner.flights.shard(context.key.as_str()).remove(context.key.as_str());
+        context.handle.inner.flights.shard(hash).remove(&hash);
         *context.flight.lock() = Phase::Over(end);
         context.flight.changed.notify_waiters();
     }

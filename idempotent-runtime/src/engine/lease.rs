@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{task::AbortHandle, time::Instant};
+use tokio::{runtime::Handle, task::AbortHandle, time::Instant};
 
 use super::{background::Backoff, context::Context};
 use crate::{events, store::Transition, token::Token};
@@ -49,7 +49,7 @@ impl Claim {
     /// Until when the claim may be ours: what others are told.
     pub(super) fn lease_end(&self) -> Instant {
         let lease = self.context.request.lease;
-        self.until() + (lease - trusted(lease))
+        self.until() + lease.saturating_sub(trusted(lease))
     }
 
     /// Whether the store said that it is not ours any more.
@@ -71,20 +71,24 @@ impl Claim {
 }
 
 /// Renews a claim until it is dropped.
-pub(super) struct Heart(AbortHandle);
+pub(super) struct Heart {
+    beat: AbortHandle,
+    pub(super) runtime: Handle,
+}
 
 impl Heart {
     /// Starts renewing, if there is a runtime to do it on.
     pub(super) fn start(claim: &Arc<Claim>) -> Option<Self> {
         let token = claim.token?;
-        let runtime = tokio::runtime::Handle::try_current().ok()?;
-        Some(Self(runtime.spawn(beat(Arc::clone(claim), token)).abort_handle()))
+        let runtime = Handle::try_current().ok()?;
+        let beat = runtime.spawn(beat(Arc::clone(claim), token)).abort_handle();
+        Some(Self { beat, runtime })
     }
 }
 
 impl Drop for Heart {
     fn drop(&mut self) {
-        self.0.abort();
+        self.beat.abort();
     }
 }
 

@@ -10,7 +10,13 @@
 //! The body's end and its record are one step from here on: once the body has returned, dropping the caller's future
 //! does not stop the recording.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -35,6 +41,23 @@ pub(crate) struct Run {
     /// `None` once it is finished.
     held: Option<(Arc<Claim>, Lead)>,
     heart: Option<Heart>,
+}
+
+/// A body that is dropped with this, although it lies in its caller's frame.
+struct Body<'a, F>(Pin<&'a mut Option<F>>);
+
+impl<F: Future> Future for Body<'_, F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.0.as_mut().as_pin_mut().map_or(Poll::Pending, |body| body.poll(cx))
+    }
+}
+
+impl<F> Drop for Body<'_, F> {
+    fn drop(&mut self) {
+        self.0.set(None);
+    }
 }
 
 /// What becomes of the record at the body's end.
@@ -70,20 +93,22 @@ impl Run {
     /// Runs the body, keeping the claim alive once the body has to wait for something.
     ///
     /// `None` if it is too late to start it: between the claim and now, another may have got the key.
-    pub(crate) async fn drive<F: Future>(&mut self, body: Pin<&mut F>) -> Option<F::Output> {
-        let (claim, _) = self.held.as_ref()?;
+    ///
+    /// The body is gone, its destructors have run, when this ends or is dropped: before the key can be another's.
+    pub(crate) async fn drive<F: Future>(&mut self, body: Pin<&mut Option<F>>) -> Option<F::Output> {
+        let Self { held, heart } = self;
+        let (claim, _) = held.as_ref()?;
         if claim.token.is_some() && Instant::now() >= claim.until() {
             return None;
         }
-        let claim = Arc::clone(claim);
-        let span = events::run_span(&claim);
-        let scope = Scope::run(Execution::new(Arc::clone(&claim)));
-        let mut body = std::pin::pin!(scope.around(body));
+        let span = events::run_span(claim);
+        let scope = Scope::run(Execution::new(Arc::clone(claim)));
+        let mut body = std::pin::pin!(scope.around(Body(body)));
         std::future::poll_fn(|cx| {
             let _entered = span.enter();
             let poll = body.as_mut().poll(cx);
-            if poll.is_pending() && self.heart.is_none() {
-                self.heart = Heart::start(&claim);
+            if poll.is_pending() && heart.is_none() {
+                *heart = Heart::start(claim);
             }
             poll.map(Some)
         })
@@ -131,9 +156,9 @@ impl Run {
 impl Drop for Run {
     fn drop(&mut self) {
         let Some((claim, lead)) = self.held.take() else { return };
-        self.heart = None;
+        let runtime = self.heart.take().map(|heart| heart.runtime.clone());
         events::abandoned(claim.context.key.operation(), claim.attempt);
-        finish_later(abandon(claim, lead), None);
+        finish_later(abandon(claim, lead), runtime);
     }
 }
 
@@ -146,27 +171,26 @@ async fn abandon(claim: Arc<Claim>, _lead: Lead) {
 async fn record(claim: &Arc<Claim>, lead: Lead, ending: Ending) -> Ended {
     match (ending, claim.token) {
         (Ending::Keep(outcome), Some(token)) => {
-            let finished = Finished {
-                fingerprint: claim.context.request.fingerprint,
-                attempt: claim.attempt,
-                outcome: outcome.clone(),
-            };
             match complete(claim, &token, &outcome).await {
                 Ok(Transition::Applied) => {}
-                Ok(Transition::Lost) => return superseded(claim, lead).await,
+                // Boxed here and elsewhere: what is rare would make every run's future large.
+                Ok(Transition::Lost) => return Box::pin(superseded(claim, lead)).await,
                 Err(error) => events::not_recorded(claim.context.key.operation(), claim.attempt, &error),
             }
-            lead.end(End::Done { finished, waited: true });
+            share(claim, lead, outcome);
         }
-        (Ending::Keep(outcome), None) => {
-            let fingerprint = claim.context.request.fingerprint;
-            let finished = Finished { fingerprint, attempt: claim.attempt, outcome };
-            lead.end(End::Done { finished, waited: true });
-        }
+        (Ending::Keep(outcome), None) => share(claim, lead, outcome),
         (Ending::Release, Some(token)) => release(claim, token, lead).await,
         (Ending::Release, None) => {}
     }
     Ended::Own
+}
+
+/// Gives the followers what the body came to.
+fn share(claim: &Claim, lead: Lead, outcome: Outcome) {
+    let fingerprint = claim.context.request.fingerprint;
+    let finished = Finished { fingerprint, attempt: claim.attempt, outcome };
+    lead.end(End::Done { finished, waited: true });
 }
 
 /// Completes, again while the store fails, until the lease is near its end.
@@ -178,7 +202,7 @@ async fn complete(claim: &Claim, token: &Token, outcome: &Outcome) -> Result<Tra
             Ok(transition) => return Ok(transition),
             Err(error) => {
                 let hopeless = matches!(error.kind(), StoreErrorKind::Corrupt | StoreErrorKind::Refused);
-                if hopeless || !backoff.sleep_before(claim.until()).await {
+                if hopeless || !Box::pin(backoff.sleep_before(claim.until())).await {
                     return Err(error);
                 }
             }

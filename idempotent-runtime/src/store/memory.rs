@@ -1,6 +1,6 @@
 //! The embedded store: one process, nothing to install, lost on exit.
 //!
-//! Records lie in 2,048 shards, each behind its own lock, so that calls with different keys seldom meet. A shard finds
+//! Records lie in 512 shards, each behind its own lock, so that calls with different keys seldom meet. A shard finds
 //! its records by key in a hash table and by deadline in a heap: no call looks at all of them, and there is no
 //! background task. Each claim removes up to two records that have expired; to the callers they are gone from the
 //! moment that they expire, removed or not. [`purge_expired`](Store::purge_expired) removes them when no claims come.
@@ -8,7 +8,7 @@
 //! # Memory
 //!
 //! A record takes about 390 bytes, in which a key and a result of up to 254 bytes together are included; longer ones
-//! take their length more. The benchmark `memory_store` measures it. A store starts at 256 KiB.
+//! take their length more. The benchmark `memory_store` measures it. A store starts at 128 KiB.
 //!
 //! # Limits
 //!
@@ -22,6 +22,7 @@ mod entry;
 mod packed;
 mod shard;
 mod shared;
+mod slots;
 #[cfg(test)]
 mod tests;
 mod usage;

@@ -41,20 +41,21 @@ pub(super) enum Kind {
 }
 
 /// An outcome that is ready to be kept.
-pub(super) struct Kept {
-    packed: Packed,
+pub(super) struct Kept<'a> {
     kind: Kind,
+    result: &'a [u8],
+    /// The result where it will stay, unless that is in the record.
+    apart: Option<Packed>,
 }
 
-impl Kept {
-    /// Copies the result, once, to where it will stay.
-    pub(super) fn new(key: &RecordKey, outcome: &Outcome) -> Self {
+impl<'a> Kept<'a> {
+    pub(super) fn new(key: &RecordKey, outcome: &'a Outcome) -> Self {
         let (kind, result): (_, &[u8]) = match outcome {
             Outcome::Ok(bytes) => (Kind::Ok, bytes),
             Outcome::Err(bytes) => (Kind::Err, bytes),
             Outcome::Unavailable(why) => (Kind::Unavailable(*why), &[]),
         };
-        Self { packed: Packed::new(key.as_str(), result), kind }
+        Self { kind, result, apart: Packed::apart(key.as_str(), result) }
     }
 }
 
@@ -63,7 +64,7 @@ impl Entry {
     pub(super) fn new(key: &RecordKey, request: &ClaimRequest, now: Moment, fence: u64) -> Option<Self> {
         let lease_end = now.plus(request.lease);
         Some(Self {
-            packed: Packed::new(key.as_str(), &[]),
+            packed: Packed::new(key.as_str()),
             key_len: u32::try_from(key.as_str().len()).ok()?,
             attempt: 1,
             expires: lease_end.plus(request.ttl),
@@ -88,8 +89,11 @@ impl Entry {
         self.expires = lease_end.plus(ttl);
     }
 
-    pub(super) fn finish(&mut self, kept: Kept, expires: Moment) {
-        self.packed = kept.packed;
+    pub(super) fn finish(&mut self, kept: Kept<'_>, expires: Moment) {
+        match kept.apart {
+            Some(apart) => self.packed = apart,
+            None => self.packed.append(kept.result),
+        }
         self.phase = Phase::Done(kept.kind);
         self.expires = expires;
     }

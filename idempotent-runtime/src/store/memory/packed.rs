@@ -16,17 +16,32 @@ pub(super) enum Packed {
 }
 
 impl Packed {
-    pub(super) fn new(key: &str, result: &[u8]) -> Self {
-        let key = key.as_bytes();
-        Self::inline(key, result).unwrap_or_else(|| Self::Apart([key, result].concat().into()))
+    /// A key alone.
+    pub(super) fn new(key: &str) -> Self {
+        Self::inline(key.as_bytes()).unwrap_or_else(|| Self::Apart(Bytes::copy_from_slice(key.as_bytes())))
     }
 
-    fn inline(key: &[u8], result: &[u8]) -> Option<Self> {
+    fn inline(key: &[u8]) -> Option<Self> {
         let mut bytes = [0; INLINE];
-        let (first, rest) = bytes.split_at_mut_checked(key.len())?;
-        first.copy_from_slice(key);
-        rest.get_mut(..result.len())?.copy_from_slice(result);
-        Some(Self::Inline { len: u8::try_from(key.len() + result.len()).ok()?, bytes })
+        bytes.get_mut(..key.len())?.copy_from_slice(key);
+        Some(Self::Inline { len: u8::try_from(key.len()).ok()?, bytes })
+    }
+
+    /// A key and a result that the record does not hold itself; `None` if it does.
+    pub(super) fn apart(key: &str, result: &[u8]) -> Option<Self> {
+        let fits = key.len() + result.len() <= INLINE;
+        (!fits).then(|| Self::Apart([key.as_bytes(), result].concat().into()))
+    }
+
+    /// Adds to a key the result that fits beside it.
+    pub(super) fn append(&mut self, result: &[u8]) {
+        let Self::Inline { len, bytes } = self else { return };
+        let start = usize::from(*len);
+        if let (Some(room), Ok(end)) = (bytes.get_mut(start..start + result.len()), u8::try_from(start + result.len()))
+        {
+            room.copy_from_slice(result);
+            *len = end;
+        }
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -54,9 +69,14 @@ mod tests {
         let text = "k".repeat(300);
         let result: Vec<u8> = (0..=255).cycle().take(300).collect();
         for key_len in 1..text.len() {
+            assert_eq!(Packed::new(&text[..key_len]).bytes(), text[..key_len].as_bytes());
             for result_len in 0..result.len() {
                 let (key, result) = (&text[..key_len], &result[..result_len]);
-                let packed = Packed::new(key, result);
+                let packed = Packed::apart(key, result).unwrap_or_else(|| {
+                    let mut packed = Packed::new(key);
+                    packed.append(result);
+                    packed
+                });
                 assert_eq!(packed.bytes(), [key.as_bytes(), result].concat());
                 assert_eq!(packed.tail(key_len), result);
                 assert_eq!(matches!(packed, Packed::Inline { .. }), key_len + result_len <= INLINE);

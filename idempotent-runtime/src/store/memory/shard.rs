@@ -1,6 +1,6 @@
 //! One part of the store: the records whose keys hash to it, found by key and by deadline.
 
-use super::{deadlines::Deadlines, entry::Entry};
+use super::{deadlines::Deadlines, entry::Entry, slots::Slots};
 use crate::clock::Moment;
 
 /// The end of a chain. No slot has this number.
@@ -24,7 +24,7 @@ struct Link {
 pub(super) struct Shard {
     /// The first slot of each chain; a power of two of them, at least as many as slots.
     buckets: Vec<u32>,
-    slots: Vec<Option<Link>>,
+    slots: Slots<Link>,
     vacant: Vec<u32>,
     deadlines: Deadlines,
 }
@@ -48,7 +48,7 @@ impl Shard {
 
     /// Changes a record, and remembers when it expires now.
     pub(super) fn change(&mut self, slot: u32, change: impl FnOnce(&mut Entry)) {
-        if let Some(Link { entry, .. }) = self.slots.get_mut(slot as usize).and_then(Option::as_mut) {
+        if let Some(Some(Link { entry, .. })) = self.slots.get_mut(slot) {
             change(entry);
             self.deadlines.set(slot, entry.expires());
         }
@@ -60,7 +60,7 @@ impl Shard {
         let Some(slot) = self.vacant.pop().or_else(|| self.add_slot()) else { return false };
         self.deadlines.set(slot, entry.expires());
         let bucket = self.bucket(hash);
-        if let (Some(first), Some(vacant)) = (self.buckets.get_mut(bucket), self.slots.get_mut(slot as usize)) {
+        if let (Some(first), Some(vacant)) = (self.buckets.get_mut(bucket), self.slots.get_mut(slot)) {
             *vacant = Some(Link { hash, next: *first, entry });
             *first = slot;
         }
@@ -68,7 +68,7 @@ impl Shard {
     }
 
     pub(super) fn remove(&mut self, slot: u32) -> Option<Entry> {
-        let Link { hash, next, entry } = self.slots.get_mut(slot as usize)?.take()?;
+        let Link { hash, next, entry } = self.slots.get_mut(slot)?.take()?;
         self.unchain(hash, slot, next);
         self.deadlines.remove(slot);
         self.vacant.push(slot);
@@ -85,12 +85,11 @@ impl Shard {
 
     /// The records from a slot on, with the slot that follows each.
     pub(super) fn entries_from(&self, slot: usize) -> impl Iterator<Item = (usize, &Entry)> {
-        let slots = self.slots.iter().enumerate().skip(slot);
-        slots.filter_map(|(slot, link)| Some((slot + 1, &link.as_ref()?.entry)))
+        (slot..self.slots.len()).filter_map(|slot| Some((slot + 1, self.get(u32::try_from(slot).ok()?)?)))
     }
 
     fn link(&self, slot: u32) -> Option<&Link> {
-        self.slots.get(slot as usize)?.as_ref()
+        self.slots.get(slot)
     }
 
     fn bucket(&self, hash: u32) -> usize {
@@ -99,7 +98,7 @@ impl Shard {
 
     fn add_slot(&mut self) -> Option<u32> {
         let slot = u32::try_from(self.slots.len()).ok().filter(|&slot| slot != NONE)?;
-        self.slots.push(None);
+        self.slots.add();
         if self.slots.len() > self.buckets.len() {
             self.grow();
         }
@@ -110,8 +109,8 @@ impl Shard {
     fn grow(&mut self) {
         let len = (self.buckets.len() * 2).max(4);
         self.buckets = vec![NONE; len];
-        for (slot, link) in (0..NONE).zip(&mut self.slots) {
-            let Some(link) = link else { continue };
+        for slot in (0..NONE).take(self.slots.len()) {
+            let Some(Some(link)) = self.slots.get_mut(slot) else { continue };
             if let Some(first) = self.buckets.get_mut(link.hash as usize & (len - 1)) {
                 link.next = std::mem::replace(first, slot);
             }
@@ -127,7 +126,7 @@ impl Shard {
             return;
         }
         let mut before = *first;
-        while let Some(Some(link)) = self.slots.get_mut(before as usize) {
+        while let Some(Some(link)) = self.slots.get_mut(before) {
             if link.next == slot {
                 link.next = after;
                 return;
@@ -212,6 +211,6 @@ mod tests {
             assert!(shard.insert(number, entry(number, 1)));
         }
         while shard.remove_due(moment(1)).is_some() {}
-        assert_eq!((shard.slots.capacity(), shard.buckets.capacity(), shard.vacant.capacity()), (0, 0, 0));
+        assert_eq!((shard.slots.len(), shard.buckets.capacity(), shard.vacant.capacity()), (0, 0, 0));
     }
 }

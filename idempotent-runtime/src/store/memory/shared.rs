@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// So many that two threads seldom meet, and that the growth of one stalls its caller for a fraction of a millisecond.
-const SHARDS: usize = 2048;
+const SHARDS: usize = 512;
 
 /// More than the one record that a claim adds, so that what has expired shrinks while claims arrive.
 const EXPIRED_PER_CLAIM: usize = 2;
@@ -155,7 +155,7 @@ impl Shared {
     }
 
     pub(super) fn complete(&self, key: &RecordKey, token: &Token, outcome: &Outcome, ttl: Duration) -> Transition {
-        // Copied before the lock is taken: a large result must not hold up its shard.
+        // What is large is copied before the lock is taken: it must not hold up its shard.
         let kept = Kept::new(key, outcome);
         match self.owned(key, token) {
             Some((mut live, Phase::Running { .. })) => {

@@ -1,0 +1,203 @@
+//! Whole annotated calls on Redis, 64 at a time, against a bare client with the same settings that sends the least
+//! commands for the same end: `SET … NX GET PX` and a decoded result for a hit, that and a fenced script for a miss.
+//!
+//! `cargo bench -p idempotent-runtime --features redis --bench redis_calls` (starts a `redis-server` of its own)
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark stops when it is wrong")]
+#![expect(clippy::cast_precision_loss, reason = "figures for a table")]
+
+mod support;
+
+use std::{
+    hint::black_box,
+    net::{Ipv4Addr, TcpListener},
+    ops::Range,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use idempotent_runtime::{Error, Idempotency, idempotent, store::Nonce};
+use redis::{AsyncConnectionConfig, Cmd, ConnectionInfo, IntoConnectionInfo, Value, aio::MultiplexedConnection};
+use support::{Bar, Order, Receipt, head, medians, row};
+use tempfile::TempDir;
+use tokio::{runtime::Runtime, task::JoinSet};
+
+const ROUNDS: usize = 9;
+const CONCURRENT: usize = 64;
+const HITS: usize = 100_000;
+const MISSES: usize = 40_000;
+const KEYS: usize = 1024;
+/// What a record begins with: as long as the store's.
+const HEADER: usize = 74;
+const FENCED_SET: &str = "if redis.call('GETRANGE', KEYS[1], 6, 21) ~= ARGV[1] then return 0 end \
+     redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) return 1";
+
+#[idempotent(key = order_id, store = store, skip(store))]
+async fn charge(store: &Idempotency, order_id: &str, order: &Order) -> Result<Receipt, Error> {
+    Ok(Receipt::of(order_id, order))
+}
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let server = Server::start();
+    let ours = Arc::new(runtime.block_on(Annotated::connect(&server)));
+    let bare = Arc::new(runtime.block_on(Bare::connect(&server)));
+    let _ = rate(&runtime, &ours, "hit", 0..KEYS);
+    let _ = rate(&runtime, &bare, "hit", 0..KEYS);
+
+    head();
+    let figures =
+        medians(ROUNDS, [&mut || rate(&runtime, &ours, "hit", 0..HITS), &mut || rate(&runtime, &bare, "hit", 0..HITS)]);
+    report("hit, 64 at a time", figures, "bare SET NX GET PX and decode", Bar::AtLeast(0.95));
+    let (mut a, mut b) = (0, 0);
+    let figures = medians(
+        ROUNDS,
+        [&mut || rate(&runtime, &ours, "miss", fresh(&mut a)), &mut || rate(&runtime, &bare, "miss", fresh(&mut b))],
+    );
+    report("miss, 64 at a time", figures, "bare SET NX GET PX and fenced script", Bar::AtLeast(1.0));
+}
+
+fn report(what: &str, [ours, bare]: [f64; 2], against: &str, bar: Bar) {
+    row(what, "k/s", ours / 1e3, against, bare / 1e3, bar);
+}
+
+/// Numbers of keys that were not there before.
+fn fresh(last: &mut usize) -> Range<usize> {
+    *last += MISSES;
+    *last - MISSES..*last
+}
+
+/// One side of the comparison.
+trait Side: Send + Sync + 'static {
+    /// Answers with the receipt of an order, whether or not it was there.
+    fn call(&self, key: &str) -> impl Future<Output = Receipt> + Send;
+}
+
+/// Calls a second, so many at a time.
+fn rate<S: Side>(runtime: &Runtime, side: &Arc<S>, kind: &'static str, numbers: Range<usize>) -> f64 {
+    let calls = numbers.len();
+    let start = Instant::now();
+    runtime.block_on(async {
+        let mut tasks = JoinSet::new();
+        for task in 0..CONCURRENT {
+            let (side, numbers) = (Arc::clone(side), numbers.clone());
+            tasks.spawn(async move {
+                for number in numbers.skip(task).step_by(CONCURRENT) {
+                    let number = if kind == "hit" { number % KEYS } else { number };
+                    black_box(side.call(&format!("{kind}-{number:08}")).await);
+                }
+            });
+        }
+        tasks.join_all().await;
+    });
+    calls as f64 / start.elapsed().as_secs_f64()
+}
+
+/// The annotated function.
+struct Annotated {
+    idempotency: Idempotency,
+    order: Order,
+}
+
+impl Annotated {
+    async fn connect(server: &Server) -> Self {
+        Self { idempotency: Idempotency::connect(&server.url()).await.unwrap(), order: Order::of_size(100) }
+    }
+}
+
+impl Side for Annotated {
+    async fn call(&self, key: &str) -> Receipt {
+        charge(&self.idempotency, key, &self.order).await.unwrap()
+    }
+}
+
+/// The client alone.
+struct Bare {
+    connection: MultiplexedConnection,
+    script: String,
+    order: Order,
+}
+
+impl Bare {
+    async fn connect(server: &Server) -> Self {
+        let info: ConnectionInfo = server.url().into_connection_info().unwrap();
+        let settings = redis::io::tcp::TcpSettings::default().set_nodelay(true);
+        let client = redis::Client::open(info.set_tcp_settings(settings)).unwrap();
+        let config = AsyncConnectionConfig::new()
+            .set_response_timeout(Some(Duration::from_secs(2)))
+            .set_pipeline_buffer_size(1024)
+            .set_write_backpressure_boundary(64 * 1024);
+        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await.unwrap();
+        let mut load = redis::cmd("SCRIPT");
+        load.arg("LOAD").arg(FENCED_SET);
+        let script = load.query_async(&mut connection).await.unwrap();
+        Self { connection, script, order: Order::of_size(100) }
+    }
+
+    async fn send(&self, command: &Cmd) -> Value {
+        self.connection.clone().send_packed_command(command).await.unwrap()
+    }
+}
+
+impl Side for Bare {
+    async fn call(&self, key: &str) -> Receipt {
+        let nonce = Nonce::random();
+        let mut record = vec![b'0'; HEADER];
+        record.get_mut(6..22).unwrap().copy_from_slice(nonce.as_bytes());
+        let full_key = format!("bare:{key}");
+        let mut set = Cmd::new();
+        set.arg("SET").arg(&full_key).arg(&record).arg("NX").arg("GET").arg("PX").arg(86_430_000);
+        match self.send(&set).await {
+            Value::BulkString(record) => serde_json::from_slice(record.get(HEADER..).unwrap()).unwrap(),
+            Value::Nil => {
+                let receipt = Receipt::of(key, &self.order);
+                serde_json::to_writer(&mut record, &receipt).unwrap();
+                let mut complete = Cmd::new();
+                complete.arg("EVALSHA").arg(&self.script).arg(1).arg(full_key);
+                complete.arg(nonce.as_bytes().as_slice()).arg(record).arg(86_400_000);
+                assert_eq!(self.send(&complete).await, Value::Int(1));
+                receipt
+            }
+            other => panic!("neither a record nor none: {other:?}"),
+        }
+    }
+}
+
+/// A server on a free port, in a temporary folder.
+struct Server {
+    child: Child,
+    port: u16,
+    _folder: TempDir,
+}
+
+impl Server {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let child = Command::new("redis-server")
+            .args(["--save", "", "--appendonly", "no", "--bind", "127.0.0.1", "--port", &port.to_string(), "--dir"])
+            .arg(folder.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server cannot be run");
+        let server = Self { child, port, _folder: folder };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while redis::Client::open(server.url()).unwrap().get_connection().is_err() {
+            assert!(Instant::now() < deadline, "redis-server does not answer");
+            std::thread::yield_now();
+        }
+        server
+    }
+
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,66 @@
+//! Bodies that block their thread.
+
+use std::time::Duration;
+
+use idempotent_runtime::{Disposition, Error, Operation, observe, testing::Method};
+
+use crate::{
+    probe::{Stop, refusal},
+    scenarios,
+    support::{Backend, Effects, Failure},
+};
+
+scenarios!(blocked_thread_does_not_lose_its_claim, blocked_thread_that_lost_its_claim_is_refused);
+
+/// A body that blocks its thread for two leases, and says so to the runtime.
+async fn blocked_thread_does_not_lose_its_claim(backend: Backend) {
+    let (ours, theirs) = (backend.caller().await, backend.caller().await);
+    let lease = Duration::from_millis(900);
+    let operation = move || Operation::new("blocking").lease(lease).wait(Duration::ZERO);
+    let stop = Stop::new();
+    let owner = tokio::spawn({
+        let (ours, stop) = (ours.clone(), stop.clone());
+        async move {
+            let body = async {
+                // Woken by a timer, so that it runs on the thread that waits for timers and connections.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                tokio::task::block_in_place(|| std::thread::sleep(lease * 2));
+                stop.body::<Failure>().await
+            };
+            ours.idempotency.call(operation(), "k", &(), body).await
+        }
+    });
+    stop.reached().await;
+    assert!(ours.store.calls(Method::Renew) >= 4, "{} renewals", ours.store.calls(Method::Renew));
+    let call = theirs.idempotency.call(operation(), "k", &(), async { Ok::<_, Failure>(()) });
+    assert!(matches!(refusal(call.await), Error::InFlight { .. }));
+    stop.go();
+    owner.await.expect("an answer").expect("a result");
+}
+
+/// One that does not say so can hold up tokio's timers and lose its claim; it is refused, no more.
+async fn blocked_thread_that_lost_its_claim_is_refused(backend: Backend) {
+    let ours = backend.caller().await;
+    let effects = Effects::new();
+    let elsewhere = async || {
+        backend.advance(Operation::DEFAULT_LEASE + backend.tick()).await;
+        let theirs = backend.caller().await;
+        let taken = theirs.idempotency.call("blocking.lost", "k", &(), async { Ok::<_, Failure>(effects.happen()) });
+        assert_eq!(taken.await.expect("a result"), 2);
+    };
+    let body = async {
+        let run = effects.happen();
+        // The body's first poll ends when another thread, with a runtime of its own, has taken over and completed.
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+                runtime.block_on(elsewhere());
+            });
+            other.join().expect("no panic");
+        });
+        Ok::<_, Failure>(run)
+    };
+    let (answer, disposition) = observe(ours.idempotency.call("blocking.lost", "k", &(), body)).await;
+    assert_eq!((answer.expect("the newer result"), disposition), (2, Disposition::Waited));
+    assert_eq!(effects.count(), 2);
+}
