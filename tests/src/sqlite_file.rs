@@ -1,6 +1,6 @@
 //! A SQLite file in a temporary folder.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use sqlx::{
     AssertSqlSafe, Connection as _, SqliteConnection,
@@ -8,10 +8,10 @@ use sqlx::{
 };
 use tempfile::TempDir;
 
-/// A path in a folder of its own, which is removed when this is dropped.
-#[derive(Debug)]
+/// A path in a folder of its own, which is removed when this and its clones are dropped.
+#[derive(Clone, Debug)]
 pub struct SqliteFile {
-    dir: TempDir,
+    dir: Arc<TempDir>,
 }
 
 impl Default for SqliteFile {
@@ -28,7 +28,7 @@ impl SqliteFile {
     /// Where there is no room for temporary folders.
     #[must_use]
     pub fn new() -> Self {
-        Self { dir: tempfile::tempdir().expect("a temporary folder") }
+        Self { dir: Arc::new(tempfile::tempdir().expect("a temporary folder")) }
     }
 
     /// The path.

@@ -35,8 +35,8 @@ impl SqliteStoreBuilder {
         self
     }
 
-    /// How long to wait for a connection, for other writers in this process, and for those in others: 5 s each by
-    /// default.
+    /// How long a step waits for other writers, in this process and in others, and as long again for a free connection:
+    /// 5 s by default.
     ///
     /// Keep it well below the lease, so that a claim that was answered late can be asked again in time.
     pub const fn busy_timeout(mut self, timeout: Duration) -> Self {

@@ -10,7 +10,7 @@ use sqlx::{
 };
 use tokio::{
     sync::{OnceCell, Semaphore},
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout_at},
 };
 
 use super::{
@@ -57,7 +57,7 @@ impl Database {
         bind: impl Fn(Bound<'q>) -> Bound<'q>,
     ) -> Result<Vec<SqliteRow>, StoreError> {
         self.opened().await?.check()?;
-        self.run(sql, bind).await
+        self.run(sql, bind, Tries::new(self.patience)).await
     }
 
     /// The rows of a statement that writes. Once they are here, they are on the disk.
@@ -67,14 +67,15 @@ impl Database {
         bind: impl Fn(Bound<'q>) -> Bound<'q>,
     ) -> Result<Vec<SqliteRow>, StoreError> {
         let file = self.opened().await?;
-        let Ok(Ok(_turn)) = timeout(self.patience, self.turn.acquire()).await else {
+        let tries = Tries::new(self.patience);
+        let Ok(Ok(_turn)) = timeout_at(tries.deadline, self.turn.acquire()).await else {
             return Err(StoreError::new(
                 StoreErrorKind::Unavailable,
                 "too many writers are waiting for the SQLite file",
             ));
         };
         file.check()?;
-        self.run(sql, bind).await
+        self.run(sql, bind, tries).await
     }
 
     /// Always to the end: a statement that writes commits with its last step, so that a row that was fetched alone
@@ -97,7 +98,7 @@ impl Database {
     async fn check(&self) -> Result<OpenedFile, StoreError> {
         use StoreErrorKind::Refused;
         let file = OpenedFile::new(self.pool.connect_options().get_filename().to_owned());
-        let rows = self.run(&self.statements.check, |query| query).await?;
+        let rows = self.run(&self.statements.check, |query| query, Tries::new(self.patience)).await?;
         let row = rows.first().ok_or(StoreError::new(Refused, "SQLite does not tell its settings"))?;
         let settings =
             || -> sqlx::Result<(Option<i64>, String, i64)> { Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)) };

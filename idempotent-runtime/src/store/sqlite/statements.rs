@@ -79,7 +79,38 @@ impl Statements {
 
 #[cfg(test)]
 mod tests {
+    use sqlx::{Connection as _, Row as _, SqliteConnection};
+
     use super::*;
+
+    #[tokio::test]
+    async fn statements_use_the_indexes() {
+        let table = TableName::default();
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await.expect("a connection");
+        sqlx::raw_sql(table.fill(include_str!("schema.sql"))).execute(&mut connection).await.expect("the schema");
+        let statements = Statements::new(&table);
+        let by_key =
+            "SEARCH idempotent_records USING INDEX sqlite_autoindex_idempotent_records_1 (operation=? AND key=?)";
+        let cases = [
+            (&statements.look, by_key),
+            (&statements.renew, by_key),
+            (&statements.complete, by_key),
+            (&statements.release, by_key),
+            (&statements.abandon, by_key),
+            (&statements.forget, by_key),
+            (&statements.ended, by_key),
+            (&statements.purge, "USING COVERING INDEX idempotent_records_expiry (expires_at<?)"),
+            (&statements.list, "SEARCH idempotent_records USING INTEGER PRIMARY KEY (rowid>?)"),
+        ];
+        for (statement, expected) in cases {
+            let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", statement.as_str()));
+            let rows = sqlx::query(explain).fetch_all(&mut connection).await.expect("a plan");
+            let plan: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+            assert!(plan.iter().any(|step| step.contains(expected)), "{plan:#?}");
+            // What is scanned is the list of keys that was asked for.
+            assert!(plan.iter().all(|step| !step.contains("SCAN") || step.contains("SCAN k ")), "{plan:#?}");
+        }
+    }
 
     #[test]
     fn names_are_words() {
