@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use idempotent_runtime::{
     Store, conformance_suite,
-    store::{memory::MemoryStore, postgres::PostgresStore, redis::RedisStore},
+    store::{memory::MemoryStore, postgres::PostgresStore, redis::RedisStore, sqlite::SqliteStore},
     testing::{FaultyStore, ManualClock, conformance::Fixture},
 };
-use idempotent_tests::{postgres_server::PostgresServer, redis_server::RedisServer};
+use idempotent_tests::{postgres_server::PostgresServer, redis_server::RedisServer, sqlite_file::SqliteFile};
 
 fn memory() -> (MemoryStore, ManualClock) {
     let clock = ManualClock::new();
@@ -47,4 +47,10 @@ conformance_suite!(mod postgres_store, async || {
     let url = server.url();
     let connect = async || PostgresStore::connect(&url).await.expect("a store");
     Fixture::new(connect().await, connect().await).tick(Duration::from_millis(250)).keep(server)
+});
+
+conformance_suite!(mod sqlite_store, async || {
+    let file = SqliteFile::new();
+    let connect = async || SqliteStore::connect(&file.url()).await.expect("a store");
+    Fixture::new(connect().await, connect().await).tick(Duration::from_millis(250)).keep(file)
 });

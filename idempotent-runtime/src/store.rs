@@ -44,6 +44,8 @@ pub mod memory;
 pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 
 /// A boxed, sendable future: what keeps [`Store`] object-safe.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -284,7 +286,10 @@ macro_rules! forward_store {
 forward_store!(Arc<S>, Box<S>);
 
 /// The store that a URL names.
-#[cfg_attr(not(any(feature = "postgres", feature = "redis")), expect(clippy::unused_async, reason = "only stores on a network are waited for"))]
+#[cfg_attr(
+    not(any(feature = "postgres", feature = "redis", feature = "sqlite")),
+    expect(clippy::unused_async, reason = "the embedded store is not waited for")
+)]
 pub(crate) async fn connect(url: &str) -> Result<Arc<dyn Store>, Error> {
     let scheme = url.split(':').next().unwrap_or_default();
     match scheme {
@@ -300,6 +305,10 @@ pub(crate) async fn connect(url: &str) -> Result<Arc<dyn Store>, Error> {
         "postgres" | "postgresql" => Ok(Arc::new(postgres::PostgresStore::connect(url).await?)),
         #[cfg(not(feature = "postgres"))]
         "postgres" | "postgresql" => Err(ConfigError::Scheme { feature: Some("postgres") }.into()),
+        #[cfg(feature = "sqlite")]
+        "sqlite" => Ok(Arc::new(sqlite::SqliteStore::connect(url).await?)),
+        #[cfg(not(feature = "sqlite"))]
+        "sqlite" => Err(ConfigError::Scheme { feature: Some("sqlite") }.into()),
         _ => Err(ConfigError::Scheme { feature: None }.into()),
     }
 }

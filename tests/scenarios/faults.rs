@@ -217,6 +217,7 @@ async fn renewal_that_fails_for_a_lease_is_told_once(backend: Backend) {
     let operation = match &backend {
         Backend::Memory { .. } => "faults.lapse.memory",
         Backend::Redis { .. } => "faults.lapse.redis",
+        Backend::Sqlite { .. } => "faults.lapse.sqlite",
     };
     let (effects, stop) = (Effects::new(), Stop::new());
     let lease = Duration::from_millis(300);

@@ -15,17 +15,17 @@ use std::{
 
 use idempotent_runtime::{
     Builder, Error, Idempotency, Operation, RecordKey, Store, StoreErrorKind, current,
-    store::{memory::MemoryStore, redis::RedisStore},
+    store::{memory::MemoryStore, redis::RedisStore, sqlite::SqliteStore},
     testing::{Fault, FaultyStore, Gate, ManualClock, Method},
 };
-use idempotent_tests::redis_server::RedisServer;
+use idempotent_tests::{redis_server::RedisServer, sqlite_file::SqliteFile};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 pub(crate) const TTL: Duration = Duration::from_secs(3600);
 
-/// Makes a test of each scenario on each store: `s01_…::memory`, `s01_…::redis`.
+/// Makes a test of each scenario on each store: `s01_…::memory`, `s01_…::redis`, `s01_…::sqlite`.
 ///
 /// A scenario is an `async fn(Backend)`. `only redis` before the names leaves the other stores out.
 #[macro_export]
@@ -42,6 +42,11 @@ macro_rules! scenarios {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn redis() {
                 $crate::support::in_time(super::$name(Backend::redis().await)).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite() {
+                $crate::support::in_time(super::$name(Backend::sqlite())).await;
             }
         }
     )*};
@@ -64,6 +69,7 @@ pub(crate) async fn in_time(scenario: impl Future<Output = ()>) {
 pub(crate) enum Backend {
     Memory { store: MemoryStore, clock: ManualClock },
     Redis { server: RedisServer },
+    Sqlite { file: SqliteFile },
 }
 
 impl Backend {
@@ -76,11 +82,15 @@ impl Backend {
         Self::Redis { server: RedisServer::start_durable().await }
     }
 
+    pub(crate) fn sqlite() -> Self {
+        Self::Sqlite { file: SqliteFile::new() }
+    }
+
     /// The server, for scenarios that are only Redis's.
     pub(crate) fn server(&self) -> &RedisServer {
         match self {
             Self::Redis { server } => server,
-            Self::Memory { .. } => panic!("the memory store has no server"),
+            Self::Memory { .. } | Self::Sqlite { .. } => panic!("the store has no server"),
         }
     }
 
@@ -88,7 +98,7 @@ impl Backend {
     pub(crate) fn server_mut(&mut self) -> &mut RedisServer {
         match self {
             Self::Redis { server } => server,
-            Self::Memory { .. } => panic!("the memory store has no server"),
+            Self::Memory { .. } | Self::Sqlite { .. } => panic!("the store has no server"),
         }
     }
 
@@ -97,6 +107,7 @@ impl Backend {
         match self {
             Self::Memory { store, .. } => Arc::new(store.clone()),
             Self::Redis { server } => Arc::new(RedisStore::connect(&server.url()).await.expect("a store")),
+            Self::Sqlite { file } => Arc::new(SqliteStore::connect(&file.url()).await.expect("a store")),
         }
     }
 
@@ -120,6 +131,13 @@ impl Backend {
                     redis.call('PEXPIRE', key, redis.call('PTTL', key) - ARGV[1]) end";
                 server.command::<()>(&["EVAL", script, "0", &by.as_millis().to_string()]).await;
             }
+            Self::Sqlite { file } => {
+                let by = by.as_millis();
+                let sql = format!(
+                    "UPDATE idempotent_records SET lease_until = lease_until - {by}, expires_at = expires_at - {by}"
+                );
+                file.execute(&sql).await;
+            }
         }
     }
 
@@ -127,7 +145,7 @@ impl Backend {
     pub(crate) const fn tick(&self) -> Duration {
         match self {
             Self::Memory { .. } => Duration::from_nanos(1),
-            Self::Redis { .. } => Duration::from_secs(2),
+            Self::Redis { .. } | Self::Sqlite { .. } => Duration::from_secs(2),
         }
     }
 
@@ -141,6 +159,16 @@ impl Backend {
             }
             Self::Redis { server } => {
                 server.command::<()>(&["SET", &redis_key(key), "not a record", "PX", "600000"]).await;
+            }
+            Self::Sqlite { file } => {
+                let (operation, key) = (key.operation(), key.key());
+                let sql = format!(
+                    "INSERT INTO idempotent_records
+                       (operation, key, state, fingerprint, nonce, fence, attempt, expires_at, created_at)
+                     VALUES ('{operation}', '{key}', 'ok', x'00', x'00', 1, 1, 1e15, 0)
+                     ON CONFLICT DO UPDATE SET fingerprint = x'00'"
+                );
+                file.execute(&sql).await;
             }
         }
     }

@@ -3,4 +3,5 @@
 pub mod postgres_server;
 pub mod proxy;
 pub mod redis_server;
+pub mod sqlite_file;
 pub mod worker;
