@@ -274,9 +274,8 @@ impl Shared {
         ttl: Duration,
         shows: fn(&Owner) -> bool,
     ) -> StoreResult<Transition> {
-        let bind = |query| {
-            of(query, key, token).bind(state).bind(result).bind(reason).bind(micros(ttl)).bind(payload(key))
-        };
+        let bind =
+            |query| of(query, key, token).bind(state).bind(result).bind(reason).bind(micros(ttl)).bind(payload(key));
         self.transition(key, token, &self.statements.end, bind, shows).await
     }
 
@@ -299,9 +298,9 @@ impl Shared {
     }
 
     async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {
-        let answer = self.session.row(&self.statements.forget, |query| {
-            query.bind(key.operation()).bind(key.key()).bind(payload(key))
-        });
+        let answer = self
+            .session
+            .row(&self.statements.forget, |query| query.bind(key.operation()).bind(key.key()).bind(payload(key)));
         answer.await?.map_or(Ok(false), |row| row::get(&row, 0))
     }
 

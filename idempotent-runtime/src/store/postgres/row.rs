@@ -89,10 +89,11 @@ pub(super) fn claim_outcome(row: &PgRow, request: &ClaimRequest) -> StoreResult<
     if get::<bool>(row, 0)? {
         return Ok(ClaimOutcome::Claimed { token: Token { nonce: request.nonce, fence: None }, attempt });
     }
+    let stage = stage(row, 1)?;
     if !get::<bool>(row, 4)? {
         return Ok(ClaimOutcome::Mismatch);
     }
-    match stage(row, 1)? {
+    match stage {
         Stage::Done => {
             let outcome = outcome(row, 1, 7, 8)?;
             Ok(ClaimOutcome::Done(Finished { fingerprint: request.fingerprint, attempt, outcome }))
