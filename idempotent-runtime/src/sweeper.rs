@@ -61,3 +61,25 @@ async fn sweep(store: Arc<dyn Store>, interval: Duration) {
         }
     }
 }
+
+#[cfg(all(test, feature = "memory"))]
+mod tests {
+    use super::*;
+    use crate::{
+        store::{StoreErrorKind, memory::MemoryStore},
+        testing::{Fault, FaultyStore, Method},
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sweeper_goes_on_after_faults_and_stops_when_it_is_dropped() {
+        let store = FaultyStore::new(MemoryStore::new());
+        let interval = Duration::from_secs(60);
+        let sweeper = Idempotency::new(store.clone()).spawn_sweeper(interval);
+        store.next(Method::PurgeExpired, [Fault::FailBefore(StoreErrorKind::Unavailable)]);
+        store.called(Method::PurgeExpired, 3).await;
+        drop(sweeper);
+        let calls = store.calls(Method::PurgeExpired);
+        sleep(interval * 3).await;
+        assert_eq!(store.calls(Method::PurgeExpired), calls);
+    }
+}

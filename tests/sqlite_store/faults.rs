@@ -41,6 +41,7 @@ async fn hits_do_not_wait_for_a_writer_and_misses_do() {
     let (mut miss, mut completion) = (std::pin::pin!(miss), std::pin::pin!(completion));
     let both = async { tokio::join!(&mut miss, &mut completion) };
     assert!(timeout(Duration::from_millis(100), both).await.is_err(), "a writer that is not alone");
+    // From here on only one of them is polled, while the other may have been first in the queue.
     sqlx::raw_sql("COMMIT").execute(&mut writer).await.expect("the end of the lock");
     let freed = Instant::now();
     granted(miss.await);

@@ -83,7 +83,7 @@ async fn two_tables_of_a_file_are_two_stores() {
 async fn people_can_read_the_view() {
     let file = SqliteFile::new();
     finish(&connect(&file).await, &key("k")).await;
-    let row = sqlx::query("SELECT state, result, completed_at FROM idempotent_records_view WHERE key = 'k'")
+    let row = sqlx::query("SELECT state, result, completed_at FROM idempotent_records_view WHERE key = 'canary-k'")
         .fetch_one(&mut file.connection().await)
         .await
         .expect("a row");
@@ -136,7 +136,7 @@ async fn every_damaged_column_is_noticed() {
         let key = key(number);
         finish(&store, &key).await;
         let sql = format!(
-            "PRAGMA ignore_check_constraints = ON; UPDATE idempotent_records SET {damage} WHERE key = '{number}'"
+            "PRAGMA ignore_check_constraints = ON; UPDATE idempotent_records SET {damage} WHERE key = 'canary-{number}'"
         );
         file.execute(&sql).await;
         assert_eq!(refusal(&store, &key).await, StoreErrorKind::Corrupt, "{damage}");
@@ -153,7 +153,7 @@ async fn a_sweeper_removes_what_has_expired() {
     for number in 0..600 {
         claim(&store, &key(number)).await;
     }
-    file.execute("UPDATE idempotent_records SET expires_at = 0 WHERE key <> '7'").await;
+    file.execute("UPDATE idempotent_records SET expires_at = 0 WHERE key <> 'canary-7'").await;
     let sweeper = Idempotency::new(store).spawn_sweeper(std::time::Duration::from_millis(10));
     let mut connection = file.connection().await;
     wait_for("the sweep", async || {
@@ -169,7 +169,7 @@ async fn a_sweeper_removes_what_has_expired() {
     drop(sweeper);
     let kept: String =
         sqlx::query_scalar("SELECT key FROM idempotent_records").fetch_one(&mut connection).await.expect("a row");
-    assert_eq!(kept, "7");
+    assert_eq!(kept, "canary-7");
 }
 
 /// A claim that finds an expired record keeps nothing of it.

@@ -18,7 +18,7 @@ pub(crate) async fn connect(file: &SqliteFile) -> SqliteStore {
 }
 
 pub(crate) fn key(name: impl std::fmt::Display) -> RecordKey {
-    RecordKey::parse(&format!("tests.operation|{name}")).expect("a record key")
+    RecordKey::parse(&format!("tests.operation|canary-{name}")).expect("a record key")
 }
 
 pub(crate) fn request() -> ClaimRequest {

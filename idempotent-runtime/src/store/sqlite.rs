@@ -162,26 +162,23 @@ impl SqliteStore {
     }
 
     async fn look(&self, key: &RecordKey) -> StoreResult<Option<Stored>> {
-        let rows = self.database.read(&self.database.statements.look, |query| named(query, key)).await?;
+        let rows = self.database.read(named(&self.database.statements.look, key)).await?;
         rows.first().map(row::decode).transpose()
     }
 
     async fn try_claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
-        let (lease_ms, ttl_ms) = (millis(request.lease), millis(request.ttl));
         for _ in 0..CLAIM_TRIES {
             // A hit ends here. What is found otherwise decides nothing: the statement that writes looks for itself.
             if let Some(outcome) = self.look(key).await?.and_then(|stored| stored.settle(request)) {
                 return Ok(outcome);
             }
-            let claim = |query| {
-                named(query, key)
-                    .bind(request.fingerprint.as_bytes().as_slice())
-                    .bind(request.nonce.as_bytes().as_slice())
-                    .bind(lease_ms)
-                    .bind(ttl_ms)
-                    .bind(request.take_over)
-            };
-            if let Some(row) = self.database.write(&self.database.statements.claim, claim).await?.first() {
+            let claim = named(&self.database.statements.claim, key)
+                .bind(request.fingerprint.as_bytes().as_slice())
+                .bind(request.nonce.as_bytes().as_slice())
+                .bind(millis(request.lease))
+                .bind(millis(request.ttl))
+                .bind(request.take_over);
+            if let Some(row) = self.database.write(claim).await?.first() {
                 let (fence, attempt) = row::granted(row)?;
                 return Ok(ClaimOutcome::Claimed {
                     token: Token { nonce: request.nonce, fence: Some(fence) },
@@ -193,14 +190,13 @@ impl SqliteStore {
     }
 
     /// A statement that ends a run, and has a row if it did. Without one, what is there says whether it had before.
-    async fn end<'q>(
+    async fn end(
         &self,
-        key: &'q RecordKey,
-        sql: &SqlStr,
-        bind: impl Fn(Bound<'q>) -> Bound<'q>,
+        key: &RecordKey,
+        query: Bound<'_>,
         had_ended: impl FnOnce(Option<Stored>) -> bool,
     ) -> StoreResult<Transition> {
-        let ended = !self.database.write(sql, bind).await?.is_empty();
+        let ended = !self.database.write(query).await?.is_empty();
         if ended {
             self.watch.ended(key);
         }
@@ -214,8 +210,8 @@ impl SqliteStore {
             None => 0,
         };
         let limit = limit.clamp(1, MAX_PAGE_LEN);
-        let sql = &self.database.statements.list;
-        let rows = self.database.read(sql, |query| query.bind(operation).bind(after).bind(signed(limit))).await?;
+        let query = sqlx::query(self.database.statements.list.clone());
+        let rows = self.database.read(query.bind(operation).bind(after).bind(signed(limit))).await?;
         let last = rows.last().filter(|_| rows.len() == limit);
         let next = last.map(row::id).transpose()?.map(|id| Cursor(id.to_string()));
         // A row that is no record is not shown; a claim of its key says so.
@@ -227,8 +223,8 @@ impl SqliteStore {
         let mut removed = 0;
         while removed < limit {
             let batch = (limit - removed).min(PURGE_BATCH_LEN);
-            let sql = &self.database.statements.purge;
-            let rows = self.database.write(sql, |query| query.bind(signed(batch))).await?;
+            let query = sqlx::query(self.database.statements.purge.clone());
+            let rows = self.database.write(query.bind(signed(batch))).await?;
             removed += rows.len();
             if rows.len() < batch {
                 break;
@@ -238,14 +234,14 @@ impl SqliteStore {
     }
 }
 
-/// Binds what statements about one record begin with.
-fn named<'q>(query: Bound<'q>, key: &'q RecordKey) -> Bound<'q> {
-    query.bind(key.operation()).bind(key.key())
+/// A statement about one record, with what all of those begin with.
+fn named<'q>(sql: &SqlStr, key: &'q RecordKey) -> Bound<'q> {
+    sqlx::query(sql.clone()).bind(key.operation()).bind(key.key())
 }
 
-/// The same for statements of its owner.
-fn owned<'q>(query: Bound<'q>, key: &'q RecordKey, token: &'q Token) -> Bound<'q> {
-    named(query, key).bind(token.nonce.as_bytes().as_slice())
+/// The same for its owner.
+fn owned<'q>(sql: &SqlStr, key: &'q RecordKey, token: &'q Token) -> Bound<'q> {
+    named(sql, key).bind(token.nonce.as_bytes().as_slice())
 }
 
 fn is_of(found: Option<Stored>, token: &Token, phase: impl FnOnce(&Phase) -> bool) -> bool {
@@ -281,9 +277,8 @@ impl Store for SqliteStore {
         ttl: Duration,
     ) -> BoxFuture<'a, StoreResult<Transition>> {
         Box::pin(async move {
-            let sql = &self.database.statements.renew;
-            let bind = |query| owned(query, key, token).bind(millis(lease)).bind(millis(ttl));
-            let renewed = self.database.write(sql, bind).await?;
+            let query = owned(&self.database.statements.renew, key, token);
+            let renewed = self.database.write(query.bind(millis(lease)).bind(millis(ttl))).await?;
             Ok(if renewed.is_empty() { Transition::Lost } else { Transition::Applied })
         })
     }
@@ -296,16 +291,16 @@ impl Store for SqliteStore {
         ttl: Duration,
     ) -> BoxFuture<'a, StoreResult<Transition>> {
         Box::pin(async move {
-            let sql = &self.database.statements.complete;
             let (state, result, reason) = row::columns_of(outcome);
-            let bind = |query| owned(query, key, token).bind(state).bind(result).bind(reason).bind(millis(ttl));
-            self.end(key, sql, bind, |found| is_of(found, token, |phase| matches!(phase, Phase::Done(_)))).await
+            let query = owned(&self.database.statements.complete, key, token);
+            let query = query.bind(state).bind(result).bind(reason).bind(millis(ttl));
+            self.end(key, query, |found| is_of(found, token, |phase| matches!(phase, Phase::Done(_)))).await
         })
     }
 
     fn release<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Transition>> {
-        let sql = &self.database.statements.release;
-        Box::pin(self.end(key, sql, move |query| owned(query, key, token), |found| found.is_none()))
+        let query = owned(&self.database.statements.release, key, token);
+        Box::pin(self.end(key, query, |found| found.is_none()))
     }
 
     fn abandon<'a>(
@@ -314,9 +309,8 @@ impl Store for SqliteStore {
         token: &'a Token,
         ttl: Duration,
     ) -> BoxFuture<'a, StoreResult<Transition>> {
-        let sql = &self.database.statements.abandon;
-        let bind = move |query| owned(query, key, token).bind(millis(ttl));
-        Box::pin(self.end(key, sql, bind, |found| is_of(found, token, |phase| matches!(phase, Phase::Abandoned))))
+        let query = owned(&self.database.statements.abandon, key, token).bind(millis(ttl));
+        Box::pin(self.end(key, query, |found| is_of(found, token, |phase| matches!(phase, Phase::Abandoned))))
     }
 
     fn fence<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Option<u64>>> {
@@ -329,7 +323,7 @@ impl Store for SqliteStore {
 
     fn forget<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<bool>> {
         Box::pin(async move {
-            let rows = self.database.write(&self.database.statements.forget, |query| named(query, key)).await?;
+            let rows = self.database.write(named(&self.database.statements.forget, key)).await?;
             self.watch.ended(key);
             rows.first().map_or(Ok(false), row::was_alive)
         })

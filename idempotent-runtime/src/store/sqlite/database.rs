@@ -1,15 +1,16 @@
 //! Statements on one file, and what may be in their way.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use rand::RngExt as _;
 use sqlx::{
-    Row as _, SqlStr, Sqlite,
+    Execute as _, Row as _, SqlStr, Sqlite,
     query::Query,
     sqlite::{SqliteArguments, SqlitePool, SqliteRow},
 };
 use tokio::{
     sync::{OnceCell, Semaphore},
+    task::JoinHandle,
     time::{Instant, sleep, timeout_at},
 };
 
@@ -18,7 +19,13 @@ use super::{
     file::OpenedFile,
     statements::{Statements, TableName},
 };
-use crate::store_error::{StoreError, StoreErrorKind};
+use crate::{
+    store::StoreResult,
+    store_error::{
+        StoreError,
+        StoreErrorKind::{Refused, Unavailable},
+    },
+};
 
 /// What this release writes and reads.
 const SCHEMA_VERSION: i64 = 1;
@@ -31,6 +38,44 @@ const PAUSE_MS: std::ops::RangeInclusive<u64> = 1..=16;
 
 /// A statement to which inputs are bound.
 pub(super) type Bound<'q> = Query<'q, Sqlite, SqliteArguments>;
+
+/// The same, to be asked as often as it takes.
+struct Statement {
+    sql: SqlStr,
+    inputs: SqliteArguments,
+}
+
+impl Statement {
+    fn of(mut query: Bound<'_>) -> StoreResult<Self> {
+        let inputs = query.take_arguments();
+        let inputs = inputs.map_err(|_| StoreError::new(Refused, "SQLite does not take what was bound"))?;
+        Ok(Self { sql: query.sql(), inputs: inputs.unwrap_or_default() })
+    }
+
+    fn query(&self) -> Bound<'static> {
+        sqlx::query_with(self.sql.clone(), self.inputs.clone())
+    }
+}
+
+/// Runs a step on a task of its own, which ends with the caller's interest.
+///
+/// A step holds what others wait for: the turn to write, a connection. On the caller's task it would keep them for as
+/// long as the caller is not polled, and callers may wait for one another.
+async fn on_task<T: Send + 'static>(step: impl Future<Output = StoreResult<T>> + Send + 'static) -> StoreResult<T> {
+    let mut task = AbortOnDrop(tokio::spawn(step));
+    match (&mut task.0).await {
+        Ok(answer) => answer,
+        Err(_) => Err(StoreError::new(Unavailable, "the runtime is shutting down")),
+    }
+}
+
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
 
 pub(super) struct Database {
     pool: SqlitePool,
@@ -51,39 +96,35 @@ impl Database {
     }
 
     /// The rows of a statement that does not write.
-    pub(super) async fn read<'q>(
-        &self,
-        sql: &SqlStr,
-        bind: impl Fn(Bound<'q>) -> Bound<'q>,
-    ) -> Result<Vec<SqliteRow>, StoreError> {
-        self.opened().await?.check()?;
-        self.run(sql, bind, Tries::new(self.patience)).await
+    pub(super) async fn read(self: &Arc<Self>, query: Bound<'_>) -> StoreResult<Vec<SqliteRow>> {
+        let (database, statement) = (Arc::clone(self), Statement::of(query)?);
+        on_task(async move {
+            database.opened().await?.check()?;
+            database.run(statement, Tries::new(database.patience)).await
+        })
+        .await
     }
 
     /// The rows of a statement that writes. Once they are here, they are on the disk.
-    pub(super) async fn write<'q>(
-        &self,
-        sql: &SqlStr,
-        bind: impl Fn(Bound<'q>) -> Bound<'q>,
-    ) -> Result<Vec<SqliteRow>, StoreError> {
-        let file = self.opened().await?;
-        let tries = Tries::new(self.patience);
-        let Ok(Ok(_turn)) = timeout_at(tries.deadline, self.turn.acquire()).await else {
-            return Err(StoreError::new(
-                StoreErrorKind::Unavailable,
-                "too many writers are waiting for the SQLite file",
-            ));
-        };
-        file.check()?;
-        self.run(sql, bind, tries).await
+    pub(super) async fn write(self: &Arc<Self>, query: Bound<'_>) -> StoreResult<Vec<SqliteRow>> {
+        let (database, statement) = (Arc::clone(self), Statement::of(query)?);
+        on_task(async move {
+            let file = database.opened().await?;
+            let tries = Tries::new(database.patience);
+            let Ok(Ok(_turn)) = timeout_at(tries.deadline, database.turn.acquire()).await else {
+                return Err(StoreError::new(Unavailable, "too many writers are waiting for the SQLite file"));
+            };
+            file.check()?;
+            database.run(statement, tries).await
+        })
+        .await
     }
 
     /// Always to the end: a statement that writes commits with its last step, so that a row that was fetched alone
     /// may be one that was never committed.
-    async fn run<'q>(&self, sql: &SqlStr, bind: impl Fn(Bound<'q>) -> Bound<'q>) -> Result<Vec<SqliteRow>, StoreError> {
-        let mut tries = Tries::new(self.patience);
+    async fn run(&self, statement: Statement, mut tries: Tries) -> StoreResult<Vec<SqliteRow>> {
         loop {
-            match bind(sqlx::query(sql.clone())).fetch_all(&self.pool).await {
+            match statement.query().fetch_all(&self.pool).await {
                 Err(error) if is_busy(&error) && tries.another().await => {}
                 answer => return answer.map_err(|error| store_error(&error)),
             }
@@ -91,14 +132,14 @@ impl Database {
     }
 
     /// The file, after its schema and its settings were found to be fit for the promises.
-    async fn opened(&self) -> Result<&OpenedFile, StoreError> {
+    async fn opened(&self) -> StoreResult<&OpenedFile> {
         self.file.get_or_try_init(|| self.check()).await
     }
 
-    async fn check(&self) -> Result<OpenedFile, StoreError> {
-        use StoreErrorKind::Refused;
+    async fn check(&self) -> StoreResult<OpenedFile> {
         let file = OpenedFile::new(self.pool.connect_options().get_filename().to_owned());
-        let rows = self.run(&self.statements.check, |query| query, Tries::new(self.patience)).await?;
+        let rows =
+            self.run(Statement::of(sqlx::query(self.statements.check.clone()))?, Tries::new(self.patience)).await?;
         let row = rows.first().ok_or(StoreError::new(Refused, "SQLite does not tell its settings"))?;
         let settings =
             || -> sqlx::Result<(Option<i64>, String, i64)> { Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)) };
@@ -116,7 +157,7 @@ impl Database {
     }
 
     /// Creates what is missing. Processes that do so at the same time wait for each other.
-    pub(super) async fn migrate(&self) -> Result<(), StoreError> {
+    pub(super) async fn migrate(&self) -> StoreResult<()> {
         let mut tries = Tries::new(self.patience);
         let version = loop {
             match self.try_migrate().await {
@@ -146,13 +187,13 @@ impl Database {
     }
 }
 
-const NO_SCHEMA: StoreError = StoreError::new(StoreErrorKind::Refused, "the SQLite file has no schema: run `migrate`");
+const NO_SCHEMA: StoreError = StoreError::new(Refused, "the SQLite file has no schema: run `migrate`");
 
-fn check_version(version: i64) -> Result<(), StoreError> {
+fn check_version(version: i64) -> StoreResult<()> {
     if version == SCHEMA_VERSION {
         return Ok(());
     }
-    Err(StoreError::new(StoreErrorKind::Refused, "the schema in the SQLite file is of a newer release"))
+    Err(StoreError::new(Refused, "the schema in the SQLite file is of a newer release"))
 }
 
 /// When to try a busy file again. SQLite's own handler would block the connection's thread, for up to 100 ms a time.

@@ -66,10 +66,9 @@ async fn run(watch: Weak<Watch>, database: Weak<Database>) {
         }
         for keys in watch.hub.keys().chunks(BATCH_LEN) {
             let Ok(keys) = serde_json::to_string(keys) else { continue };
+            let query = sqlx::query(database.statements.ended.clone()).bind(keys);
             // After an error waiters poll, and the next round may succeed.
-            let Ok(rows) = database.read(&database.statements.ended, |query| query.bind(keys.clone())).await else {
-                break;
-            };
+            let Ok(rows) = database.read(query).await else { break };
             for row in rows {
                 if let Ok(key) = row.try_get::<&str, _>(0) {
                     watch.hub.notify(key);
