@@ -25,7 +25,13 @@
 //! 6. A running or lapsed record stays for its lease plus its `ttl`, an abandoned one and a done one for their `ttl`;
 //!    from then on the key is vacant, whether the record was removed yet or not.
 
-use std::{fmt, fmt::Debug, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    fmt::{self, Debug},
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     error::{ConfigError, Error},
@@ -118,7 +124,7 @@ pub struct Page {
 pub struct Cursor(pub String);
 
 /// It may hold a key.
-impl fmt::Debug for Cursor {
+impl Debug for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Cursor(..)")
     }

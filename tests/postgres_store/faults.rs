@@ -9,17 +9,18 @@ use idempotent_runtime::{
     Store, StoreErrorKind,
     store::{ClaimOutcome, StoreResult, Transition, postgres::PostgresStore},
 };
-use sqlx::postgres::PgPoolOptions;
+use sqlx::{PgPool, postgres::PgPoolOptions};
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{Fault, PostgresServer, Proxy, support::*, wait_for};
 
 const CUTS: [Fault; 3] = [Fault::CutBeforeRequest, Fault::CutAfterRequest, Fault::CutBeforeReply];
 
-/// A server, a store behind a proxy with one connection, and a store without faults.
+/// A server, a store with one connection, through a proxy, and a store without faults.
 struct Fixture {
     _server: PostgresServer,
     proxy: Proxy,
+    pool: PgPool,
     ours: PostgresStore,
     direct: PostgresStore,
 }
@@ -30,15 +31,16 @@ impl Fixture {
         let proxy = Proxy::start(server.address()).await;
         let url = server.url().replace(&server.address(), &proxy.address().to_string());
         let direct = connect(&server.url()).await;
-        let ours = builder().max_connections(1).connect(&url).await.expect("a store");
-        // What is prepared once is prepared now: a step is one request from here on.
-        let warm = key("warm");
-        let token = claim(&ours, &warm).await;
-        ours.renew(&warm, &token, LEASE, TTL).await.expect("renew");
-        ours.abandon(&warm, &token, TTL).await.expect("abandon");
-        let token = claim(&ours, &warm).await;
-        ours.release(&warm, &token).await.expect("release");
-        Self { _server: server, proxy, ours, direct }
+        let pool = PgPoolOptions::new().max_connections(1).test_before_acquire(false).connect(&url).await;
+        let pool = pool.expect("a pool");
+        let ours = builder().build(pool.clone()).expect("a store");
+        Self { _server: server, proxy, pool, ours, direct }
+    }
+
+    /// Has the next request be the step's: it is prepared, and the pool has its connection back.
+    async fn prepare(&self, step: impl AsyncFn(&PostgresStore) -> bool) {
+        wait_for("the step to be prepared", async || step(&self.ours).await).await;
+        wait_for("the pool to rest", async || self.pool.num_idle() == 1).await;
     }
 
     /// Repeats a step until the connection is back: a store does not repeat by itself.
@@ -63,9 +65,7 @@ async fn a_claim_cut_anywhere_is_recognised_when_repeated() {
     for fault in CUTS {
         let key = key(format_args!("claim-{fault:?}"));
         let request = request();
-        // A fresh connection after the cut before: the cut hits a claim, not a login.
-        fixture.again(async |store| store.inspect(&self::key("warm")).await).await;
-        fixture.again(async |store| store.claim(&self::key("none"), &self::request()).await).await;
+        fixture.prepare(async |store| store.claim(&self::key("other"), &self::request()).await.is_ok()).await;
         fixture.proxy.set(fault);
         let error = fixture.ours.claim(&key, &request).await.expect_err("cut");
         assert_eq!(error.kind(), StoreErrorKind::Unavailable);
@@ -90,7 +90,8 @@ async fn a_completion_cut_anywhere_is_applied_once_when_repeated() {
     for fault in CUTS {
         let key = key(format_args!("complete-{fault:?}"));
         let token = claim(&fixture.direct, &key).await;
-        fixture.again(async |store| store.complete(&self::key("none"), &token, &outcome(), TTL).await).await;
+        let other = self::key("other");
+        fixture.prepare(async |store| store.complete(&other, &token, &outcome(), TTL).await.is_ok()).await;
         fixture.proxy.set(fault);
         fixture.ours.complete(&key, &token, &outcome(), TTL).await.expect_err("cut");
         assert_eq!(fixture.proxy.fault(), Fault::None, "the fault happened");
@@ -205,9 +206,9 @@ async fn what_is_locked_or_exhausted_is_unavailable_in_time() {
     let started = Instant::now();
     let mut claims = JoinSet::new();
     for number in 0..6 {
-        let store = store.clone();
+        let (store, key) = (store.clone(), key(format_args!("locked-{number}")));
         // Two wait for the lock, the others for a connection.
-        claims.spawn(async move { fault(&store, &key(format_args!("locked-{number}"))).await });
+        claims.spawn(async move { fault(&store, &key).await });
     }
     for kind in claims.join_all().await {
         assert_eq!(kind, StoreErrorKind::Unavailable);
@@ -225,7 +226,7 @@ async fn a_server_that_takes_no_writes_is_unavailable() {
     finish(&store, &key("k")).await;
     server.execute("ALTER DATABASE postgres SET default_transaction_read_only = on").await;
     let store = connect(&server.url()).await;
-    assert_eq!(fault(&store, &key("read-only")).await, StoreErrorKind::Unavailable);
+    assert_eq!(fault(&store, &key("written")).await, StoreErrorKind::Unavailable);
 }
 
 /// On a pool whose transactions may fail for a conflict, nobody sees it.

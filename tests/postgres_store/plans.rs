@@ -80,10 +80,10 @@ async fn every_statement_finds_its_rows_by_an_index() {
         .execute(
             "INSERT INTO idempotent_records
                 (operation, key, state, fingerprint, nonce, attempt, expires_at, created_at)
-             SELECT 'op' || nullif(i % 10, 0), i::text, 'ok', '', '', 1, now() + i * interval '1 second', now()
-             FROM generate_series(1, 20000) AS i WHERE i % 10 <> 0
+             SELECT 'op' || i % 10, i::text, 'ok', ''::bytea, ''::bytea, 1, now() + i * interval '1 second', now()
+             FROM generate_series(1, 20000) AS i
              UNION ALL
-             SELECT 'op', i::text, 'ok', '', '', 1, now() + i * interval '1 second', now()
+             SELECT 'op', i::text, 'ok', ''::bytea, ''::bytea, 1, now() + i * interval '1 second', now()
              FROM generate_series(1, 20000) AS i;
              ANALYZE idempotent_records;",
         )

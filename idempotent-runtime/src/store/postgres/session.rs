@@ -63,18 +63,18 @@ impl Session {
     }
 }
 
-/// A connection that is closed unless its statement was answered: it may be half-open, and the pool, which waits for
-/// the answer before it lends the connection again, would be short of it for as long.
+/// A connection that is closed unless its statement was answered: it may be half-open.
 pub(super) struct Lease {
     pub(super) connection: PoolConnection<Postgres>,
     pub(super) is_clean: bool,
+    timeout: Duration,
 }
 
 impl Lease {
     pub(super) async fn take(session: &Session) -> StoreResult<Self> {
         let acquired = timeout(session.timeout, session.pool.acquire()).await;
         let connection = acquired.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map_err(store_error)?;
-        Ok(Self { connection, is_clean: false })
+        Ok(Self { connection, is_clean: false, timeout: session.timeout })
     }
 }
 
@@ -82,6 +82,10 @@ impl Drop for Lease {
     fn drop(&mut self) {
         if !self.is_clean {
             self.connection.close_on_drop();
+            return;
         }
+        // The pool asks whether the connection is alive before it takes it back, and would wait for the answer for
+        // ever: a few half-open connections, and it has none to lend.
+        tokio::spawn(timeout(self.timeout, self.connection.return_to_pool()));
     }
 }
