@@ -20,6 +20,7 @@ mod lease;
 mod run;
 
 use std::{
+    borrow::Cow,
     future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -48,7 +49,7 @@ use crate::{
     key::{self, KeyWriter},
     observe::{Disposition, observe},
     operation::{Abandoned, ErrorPolicy, Operation},
-    record::{Finished, Outcome, RecordKey, Unavailable},
+    record::{Outcome, RecordKey, Unavailable},
     store::ClaimRequest,
     token::Nonce,
 };
@@ -61,7 +62,7 @@ pub(crate) struct Call<P> {
 
 enum Stage {
     /// The store had the result at hand.
-    Replay(Finished, std::borrow::Cow<'static, str>),
+    Replay(Outcome, Cow<'static, str>),
     /// The store is to be asked.
     Ask(Arc<Context>),
     /// It cannot be answered otherwise.
@@ -85,7 +86,7 @@ impl<P> Call<P> {
             check_durations(lease, ttl)?;
             match handle.inner.store.peek(&key) {
                 Some(finished) if finished.fingerprint != fingerprint => Err(Error::Mismatch),
-                Some(finished) => Ok(Stage::Replay(finished, name.clone())),
+                Some(finished) => Ok(Stage::Replay(finished.outcome, name.clone())),
                 None => {
                     let request = ClaimRequest { fingerprint, nonce: Nonce::random(), lease, ttl, take_over };
                     let handle = handle.clone();
@@ -101,7 +102,8 @@ impl<P> Call<P> {
     }
 
     /// Answers the call. The body is polled only if it is this call's to run.
-    pub(crate) async fn run<T, E, F>(self, body: Pin<&mut Option<F>>) -> Result<T, E>
+    // Not an `async fn`, whose future would hold the call twice: as its argument and as what it was taken apart into.
+    pub(crate) fn run<T, E, F>(self, body: Pin<&mut Option<F>>) -> impl Future<Output = Result<T, E>>
     where
         F: Future<Output = Result<T, E>>,
         T: Serialize + DeserializeOwned,
@@ -109,16 +111,18 @@ impl<P> Call<P> {
         P: ErrorPolicy<E>,
     {
         let Self { stage, errors } = self;
-        match stage {
-            Stage::Replay(finished, operation) => replay(&errors, &operation, finished, Disposition::Replayed),
-            Stage::Refused(error) => Err(error.into()),
-            // Boxed: it is large, and would be part of the caller's future beside the body.
-            Stage::Ask(context) => Box::pin(settle(Asked::new(context), errors, body)).await,
+        async move {
+            match stage {
+                Stage::Replay(outcome, operation) => replay(&errors, &operation, outcome, Disposition::Replayed),
+                Stage::Refused(error) => Err(error.into()),
+                // Boxed: it is large, and would be part of the caller's future beside the body.
+                Stage::Ask(context) => Box::pin(settle(Asked::new(context), errors, body)).await,
+            }
         }
     }
 
     /// The same on a task of its own once the key is claimed, so that dropping this future does not stop the body.
-    pub(crate) async fn run_detached<T, E, F>(self, body: F) -> Result<T, E>
+    pub(crate) fn run_detached<T, E, F>(self, body: F) -> impl Future<Output = Result<T, E>>
     where
         F: Future<Output = Result<T, E>> + Send + 'static,
         T: Serialize + DeserializeOwned + Send + 'static,
@@ -126,31 +130,33 @@ impl<P> Call<P> {
         P: ErrorPolicy<E>,
     {
         let Self { stage, errors } = self;
-        let context = match stage {
-            Stage::Replay(finished, operation) => {
-                return replay(&errors, &operation, finished, Disposition::Replayed);
+        async move {
+            let context = match stage {
+                Stage::Replay(outcome, operation) => {
+                    return replay(&errors, &operation, outcome, Disposition::Replayed);
+                }
+                Stage::Refused(error) => return Err(error.into()),
+                Stage::Ask(context) => context,
+            };
+            // Before anything is claimed: it panics where there is none.
+            let runtime = Handle::current();
+            let mut asked = Asked::new(context);
+            if let Some((finished, disposition)) = asked.admit().await? {
+                return replay(&errors, asked.operation(), finished.outcome, disposition);
             }
-            Stage::Refused(error) => return Err(error.into()),
-            Stage::Ask(context) => context,
-        };
-        // Before anything is claimed: it panics where there is none.
-        let runtime = Handle::current();
-        let mut asked = Asked::new(context);
-        if let Some((finished, disposition)) = asked.admit().await? {
-            return replay(&errors, asked.operation(), finished, disposition);
-        }
-        let attempt = asked.attempt();
-        let task = async move { observe(settle(asked, errors, std::pin::pin!(Some(body)))).await };
-        match runtime.spawn(task.in_current_span()).await {
-            Ok((answer, disposition)) => {
-                Scope::note(disposition);
-                answer
+            let attempt = asked.attempt();
+            let task = async move { observe(settle(asked, errors, std::pin::pin!(Some(body)))).await };
+            match runtime.spawn(task.in_current_span()).await {
+                Ok((answer, disposition)) => {
+                    Scope::note(disposition);
+                    answer
+                }
+                Err(stopped) => match stopped.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    // Only a runtime that shuts down cancels the task.
+                    Err(_) => Err(Error::Abandoned { attempt }.into()),
+                },
             }
-            Err(stopped) => match stopped.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // Only a runtime that shuts down cancels the task.
-                Err(_) => Err(Error::Abandoned { attempt }.into()),
-            },
         }
     }
 }
@@ -204,7 +210,7 @@ where
     let (mut asked, mut output) = (AskedFor { asked, body }, None);
     let answer = poll_fn(|cx| asked.poll(cx, |ended| encode_output(&errors, output.insert(ended)))).await?;
     match (answer, output) {
-        (Some((finished, disposition)), _) => replay(&errors, asked.operation(), finished, disposition),
+        (Some((finished, disposition)), _) => replay(&errors, asked.operation(), finished.outcome, disposition),
         (None, Some(output)) => output,
         // Without another answer, the body has ended.
         (None, None) => Err(Error::ClaimLost.into()),
@@ -212,13 +218,13 @@ where
 }
 
 /// What an earlier run came to, as the function returns it.
-fn replay<T, E, P>(errors: &P, operation: &str, finished: Finished, disposition: Disposition) -> Result<T, E>
+fn replay<T, E, P>(errors: &P, operation: &str, outcome: Outcome, disposition: Disposition) -> Result<T, E>
 where
     T: DeserializeOwned,
     E: From<Error>,
     P: ErrorPolicy<E>,
 {
-    let replayed = match finished.outcome {
+    let replayed = match outcome {
         Outcome::Ok(bytes) => codec::decode(&bytes).map(Ok),
         Outcome::Err(bytes) => errors.decode(&bytes).map(Err),
         Outcome::Unavailable(why) => Err(Error::ResultUnavailable(why)),

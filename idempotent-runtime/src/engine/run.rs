@@ -144,11 +144,20 @@ async fn abandon(claim: Arc<Claim>, _lead: Lead) {
 async fn record(claim: &Arc<Claim>, lead: Lead, ending: Ending) -> Ended {
     match (ending, claim.token) {
         (Ending::Keep(outcome), Some(token)) => {
+            if claim.is_lost() {
+                return Box::pin(superseded(claim, lead)).await;
+            }
             match complete(claim, &token, &outcome).await {
                 Ok(Transition::Applied) => {}
                 // Boxed here and elsewhere: what is rare would make every run's future large.
                 Ok(Transition::Lost) => return Box::pin(superseded(claim, lead)).await,
-                Err(error) => events::not_recorded(claim.context.key.operation(), claim.attempt, &error),
+                Err(error) => {
+                    events::not_recorded(claim.context.key.operation(), claim.attempt, &error);
+                    // By now another run may have been recorded: the followers ask the store.
+                    if Instant::now() >= claim.until() {
+                        return Ended::Own;
+                    }
+                }
             }
             share(claim, lead, outcome);
         }
@@ -222,5 +231,86 @@ async fn superseded(claim: &Claim, lead: Lead) -> Ended {
             Ended::Superseded(finished)
         }
         _ => Ended::Lost,
+    }
+}
+
+#[cfg(all(test, feature = "memory"))]
+#[expect(clippy::unwrap_used, reason = "a test fails so")]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::{sync::oneshot, task::JoinHandle};
+
+    use crate::{
+        Error, Idempotency, Operation,
+        store::memory::MemoryStore,
+        testing::{Fault, FaultyStore, ManualClock, Method},
+    };
+
+    const LEASE: Duration = Duration::from_secs(30);
+
+    /// A run whose lease passes while another takes its key over and finishes, and a duplicate that waits for it here.
+    struct Overtaken {
+        store: FaultyStore<MemoryStore>,
+        finish: oneshot::Sender<()>,
+        owner: JoinHandle<Result<String, Error>>,
+        duplicate: JoinHandle<Result<String, Error>>,
+    }
+
+    impl Overtaken {
+        async fn start(renewals: Fault) -> Self {
+            let clock = ManualClock::new();
+            let memory = MemoryStore::builder().clock(&clock).build();
+            let store = FaultyStore::new(memory.clone());
+            let (here, elsewhere) = (Idempotency::new(store.clone()), Idempotency::new(memory));
+            let operation = || Operation::new("charge").lease(LEASE).wait(LEASE * 10);
+            let (finish, finished) = oneshot::channel();
+            let handle = here.clone();
+            let owner = tokio::spawn(async move {
+                let body = async {
+                    finished.await.unwrap();
+                    Ok::<_, Error>("late".to_owned())
+                };
+                handle.call(operation(), "key", &(), body).await
+            });
+            store.called(Method::Claim, 1).await;
+            let duplicate = tokio::spawn(async move {
+                here.call(operation(), "key", &(), async { Ok::<_, Error>("duplicate".to_owned()) }).await
+            });
+            tokio::task::yield_now().await;
+
+            store.next(Method::Renew, [renewals]);
+            store.always(Method::Renew, Fault::LOST_REQUEST);
+            clock.advance(LEASE);
+            let body = async { Ok::<_, Error>("recorded".to_owned()) };
+            assert_eq!(elsewhere.call(operation(), "key", &(), body).await.unwrap(), "recorded");
+            tokio::time::sleep(LEASE).await;
+            store.always(Method::Complete, Fault::LOST_REQUEST);
+            Self { store, finish, owner, duplicate }
+        }
+
+        async fn end(self) -> [Result<String, Error>; 2] {
+            self.finish.send(()).unwrap();
+            [self.owner.await.unwrap(), self.duplicate.await.unwrap()]
+        }
+    }
+
+    /// Found by chaos: the completion failed as well, and the late value was handed out as if nothing had been lost.
+    #[tokio::test(start_paused = true)]
+    async fn a_run_that_knows_of_its_loss_answers_with_what_was_recorded() {
+        let overtaken = Overtaken::start(Fault::Delay(Duration::ZERO)).await;
+        assert_eq!(overtaken.store.calls(Method::Renew), 1, "and was told that the claim is lost");
+        for answer in overtaken.end().await {
+            assert_eq!(answer.unwrap(), "recorded");
+        }
+    }
+
+    /// Found by chaos: duplicates here got the late value, although another was on record and had been replayed.
+    #[tokio::test(start_paused = true)]
+    async fn a_late_value_that_was_not_recorded_is_for_its_caller_only() {
+        let overtaken = Overtaken::start(Fault::LOST_REQUEST).await;
+        let [owner, duplicate] = overtaken.end().await;
+        assert_eq!(owner.unwrap(), "late");
+        assert_eq!(duplicate.unwrap(), "recorded");
     }
 }
