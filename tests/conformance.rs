@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use idempotent_runtime::{
     Store, conformance_suite,
-    store::{memory::MemoryStore, redis::RedisStore},
+    store::{memory::MemoryStore, postgres::PostgresStore, redis::RedisStore, sqlite::SqliteStore},
     testing::{FaultyStore, ManualClock, conformance::Fixture},
 };
-use idempotent_tests::redis_server::RedisServer;
+use idempotent_tests::{postgres_server::PostgresServer, redis_server::RedisServer, sqlite_file::SqliteFile};
 
 fn memory() -> (MemoryStore, ManualClock) {
     let clock = ManualClock::new();
@@ -41,4 +41,17 @@ conformance_suite!(mod redis_store, async || {
     let url = server.url();
     let connect = async || RedisStore::connect(&url).await.expect("a store");
     Fixture::new(connect().await, connect().await).tick(Duration::from_millis(250)).keep(server)
+});
+
+conformance_suite!(mod postgres_store, async || {
+    let server = PostgresServer::start().await;
+    let url = server.url();
+    let connect = async || PostgresStore::connect(&url).await.expect("a store");
+    Fixture::new(connect().await, connect().await).tick(Duration::from_millis(250)).keep(server)
+});
+
+conformance_suite!(mod sqlite_store, async || {
+    let file = SqliteFile::new();
+    let connect = async || SqliteStore::connect(&file.url()).await.expect("a store");
+    Fixture::new(connect().await, connect().await).tick(Duration::from_millis(250)).keep(file)
 });

@@ -294,7 +294,8 @@ impl fmt::Display for ConfigError {
                 write!(f, "the URL's store needs the feature `{feature}` of idempotent-runtime")
             }
             Self::Scheme { feature: None } => f.write_str(
-                "the URL's scheme is none of memory:, redis://, rediss://, redis+cluster://, redis+sentinel://",
+                "the URL's scheme is none of memory:, redis://, rediss://, redis+cluster://, redis+sentinel://, \
+                 postgres://, sqlite://",
             ),
             Self::Url(what) => write!(f, "the store URL is not understood: {what}"),
             Self::AlreadyInstalled => f.write_str(

@@ -78,6 +78,11 @@ pub(crate) fn unprotected(operation: &str, reason: &StoreError) {
     warn!(operation, kind = ?reason.kind(), "the store is out of reach: the body runs without protection");
 }
 
+/// A sweeper's round failed.
+pub(crate) fn not_swept(reason: &StoreError) {
+    warn!(kind = ?reason.kind(), "expired records could not be removed");
+}
+
 /// Calls use the embedded store without having been told to.
 #[cfg(feature = "memory")]
 pub(crate) fn embedded() {

@@ -78,6 +78,8 @@ impl Idempotency {
     /// | `redis://[user:password@]host[:port][/db]`, `rediss://…` | Redis or Valkey | `redis`, `redis-tls` |
     /// | `redis+cluster://host:port,host:port,…` | a cluster of them | `redis` |
     /// | `redis+sentinel://host:port,…/master-name[/db]` | a primary that sentinels watch | `redis` |
+    /// | `postgres://[user[:password]@]host[:port]/database` | PostgreSQL | `postgres`, `postgres-tls` |
+    /// | `sqlite://relative/path`, `sqlite:///absolute/path` | a SQLite file | `sqlite` |
     ///
     /// # Errors
     ///

@@ -40,6 +40,7 @@
 //! | `memory` | yes | the embedded store |
 //! | `redis` | | Redis 7.0 or later and Valkey |
 //! | `redis-tls` | | TLS for it |
+//! | `sqlite` | | a SQLite file; needs Rust 1.94 |
 //! | `metrics` | | counters through the `metrics` facade |
 //! | `testing` | | the conformance suite, a store that fails on demand, a clock set by hand |
 //!
@@ -57,6 +58,7 @@
 //! | a body ran and its outcome is not on record | error | `idempotent_outcomes_not_recorded_total{operation}` |
 //! | a result is not kept | warn | |
 //! | a body runs without protection | warn | |
+//! | expired records could not be removed | warn | |
 
 #[doc(hidden)]
 #[path = "private.rs"]
@@ -78,6 +80,7 @@ mod operation;
 mod record;
 pub mod store;
 mod store_error;
+mod sweeper;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod token;
@@ -96,3 +99,4 @@ pub use operation::{Abandoned, ErrorPolicy, Operation, ReleaseErrors, StoreError
 pub use record::{Outcome, Record, RecordKey, State, Unavailable};
 pub use store::Store;
 pub use store_error::{StoreError, StoreErrorKind};
+pub use sweeper::Sweeper;

@@ -25,7 +25,13 @@
 //! 6. A running or lapsed record stays for its lease plus its `ttl`, an abandoned one and a done one for their `ttl`;
 //!    from then on the key is vacant, whether the record was removed yet or not.
 
-use std::{fmt::Debug, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    fmt::{self, Debug},
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     error::{ConfigError, Error},
@@ -40,8 +46,12 @@ pub use crate::{
 
 #[cfg(feature = "memory")]
 pub mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 
 /// A boxed, sendable future: what keeps [`Store`] object-safe.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -110,8 +120,15 @@ pub struct Page {
 }
 
 /// Where a listing goes on. Opaque; meaningful only to the store that made it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Cursor(pub String);
+
+/// It may hold a key.
+impl Debug for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cursor(..)")
+    }
+}
 
 /// Where records live.
 ///
@@ -282,7 +299,10 @@ macro_rules! forward_store {
 forward_store!(Arc<S>, Box<S>);
 
 /// The store that a URL names.
-#[cfg_attr(not(feature = "redis"), expect(clippy::unused_async, reason = "only stores on a network are waited for"))]
+#[cfg_attr(
+    not(any(feature = "postgres", feature = "redis", feature = "sqlite")),
+    expect(clippy::unused_async, reason = "the embedded store is not waited for")
+)]
 pub(crate) async fn connect(url: &str) -> Result<Arc<dyn Store>, Error> {
     let scheme = url.split(':').next().unwrap_or_default();
     match scheme {
@@ -294,6 +314,14 @@ pub(crate) async fn connect(url: &str) -> Result<Arc<dyn Store>, Error> {
         _ if scheme.starts_with("redis") || scheme == "unix" => Ok(Arc::new(redis::RedisStore::connect(url).await?)),
         #[cfg(not(feature = "redis"))]
         _ if scheme.starts_with("redis") => Err(ConfigError::Scheme { feature: Some("redis") }.into()),
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => Ok(Arc::new(postgres::PostgresStore::connect(url).await?)),
+        #[cfg(not(feature = "postgres"))]
+        "postgres" | "postgresql" => Err(ConfigError::Scheme { feature: Some("postgres") }.into()),
+        #[cfg(feature = "sqlite")]
+        "sqlite" => Ok(Arc::new(sqlite::SqliteStore::connect(url).await?)),
+        #[cfg(not(feature = "sqlite"))]
+        "sqlite" => Err(ConfigError::Scheme { feature: Some("sqlite") }.into()),
         _ => Err(ConfigError::Scheme { feature: None }.into()),
     }
 }

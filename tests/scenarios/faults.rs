@@ -216,7 +216,9 @@ async fn renewal_that_fails_for_a_lease_is_told_once(backend: Backend) {
     let (ours, theirs) = (backend.caller().await, backend.caller().await);
     let operation = match &backend {
         Backend::Memory { .. } => "faults.lapse.memory",
+        Backend::Postgres { .. } => "faults.lapse.postgres",
         Backend::Redis { .. } => "faults.lapse.redis",
+        Backend::Sqlite { .. } => "faults.lapse.sqlite",
     };
     let (effects, stop) = (Effects::new(), Stop::new());
     let lease = Duration::from_millis(300);

@@ -15,17 +15,17 @@ use std::{
 
 use idempotent_runtime::{
     Builder, Error, Idempotency, Operation, RecordKey, Store, StoreErrorKind, current,
-    store::{memory::MemoryStore, redis::RedisStore},
+    store::{memory::MemoryStore, postgres::PostgresStore, redis::RedisStore, sqlite::SqliteStore},
     testing::{Fault, FaultyStore, Gate, ManualClock, Method},
 };
-use idempotent_tests::redis_server::RedisServer;
+use idempotent_tests::{postgres_server::PostgresServer, redis_server::RedisServer, sqlite_file::SqliteFile};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 pub(crate) const TTL: Duration = Duration::from_secs(3600);
 
-/// Makes a test of each scenario on each store: `s01_…::memory`, `s01_…::redis`.
+/// Makes a test of each scenario on each store: `s01_…::memory`, `s01_…::postgres`, and so on.
 ///
 /// A scenario is an `async fn(Backend)`. `only redis` before the names leaves the other stores out.
 #[macro_export]
@@ -40,8 +40,18 @@ macro_rules! scenarios {
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn postgres() {
+                $crate::support::in_time(super::$name(Backend::postgres().await)).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn redis() {
                 $crate::support::in_time(super::$name(Backend::redis().await)).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite() {
+                $crate::support::in_time(super::$name(Backend::sqlite())).await;
             }
         }
     )*};
@@ -63,7 +73,9 @@ pub(crate) async fn in_time(scenario: impl Future<Output = ()>) {
 /// Storage of one kind, empty, with a clock that can be moved ahead.
 pub(crate) enum Backend {
     Memory { store: MemoryStore, clock: ManualClock },
+    Postgres { server: PostgresServer },
     Redis { server: RedisServer },
+    Sqlite { file: SqliteFile },
 }
 
 impl Backend {
@@ -72,15 +84,23 @@ impl Backend {
         Self::Memory { store: MemoryStore::builder().clock(&clock).build(), clock }
     }
 
+    pub(crate) async fn postgres() -> Self {
+        Self::Postgres { server: PostgresServer::start().await }
+    }
+
     pub(crate) async fn redis() -> Self {
         Self::Redis { server: RedisServer::start_durable().await }
+    }
+
+    pub(crate) fn sqlite() -> Self {
+        Self::Sqlite { file: SqliteFile::new() }
     }
 
     /// The server, for scenarios that are only Redis's.
     pub(crate) fn server(&self) -> &RedisServer {
         match self {
             Self::Redis { server } => server,
-            Self::Memory { .. } => panic!("the memory store has no server"),
+            _ => panic!("the store has no Redis server"),
         }
     }
 
@@ -88,7 +108,7 @@ impl Backend {
     pub(crate) fn server_mut(&mut self) -> &mut RedisServer {
         match self {
             Self::Redis { server } => server,
-            Self::Memory { .. } => panic!("the memory store has no server"),
+            _ => panic!("the store has no Redis server"),
         }
     }
 
@@ -96,7 +116,9 @@ impl Backend {
     pub(crate) async fn store(&self) -> Arc<dyn Store> {
         match self {
             Self::Memory { store, .. } => Arc::new(store.clone()),
+            Self::Postgres { server } => Arc::new(PostgresStore::connect(&server.url()).await.expect("a store")),
             Self::Redis { server } => Arc::new(RedisStore::connect(&server.url()).await.expect("a store")),
+            Self::Sqlite { file } => Arc::new(SqliteStore::connect(&file.url()).await.expect("a store")),
         }
     }
 
@@ -115,10 +137,26 @@ impl Backend {
     pub(crate) async fn advance(&self, by: Duration) {
         match self {
             Self::Memory { clock, .. } => clock.advance(by),
+            Self::Postgres { server } => {
+                let by = by.as_micros();
+                let sql = format!(
+                    "UPDATE idempotent_records SET
+                        lease_until = lease_until - {by} * interval '1 microsecond',
+                        expires_at = expires_at - {by} * interval '1 microsecond'"
+                );
+                server.execute(&sql).await;
+            }
             Self::Redis { server } => {
                 let script = "for _, key in ipairs(redis.call('KEYS', 'idempotent:*')) do
                     redis.call('PEXPIRE', key, redis.call('PTTL', key) - ARGV[1]) end";
                 server.command::<()>(&["EVAL", script, "0", &by.as_millis().to_string()]).await;
+            }
+            Self::Sqlite { file } => {
+                let by = by.as_millis();
+                let sql = format!(
+                    "UPDATE idempotent_records SET lease_until = lease_until - {by}, expires_at = expires_at - {by}"
+                );
+                file.execute(&sql).await;
             }
         }
     }
@@ -127,7 +165,7 @@ impl Backend {
     pub(crate) const fn tick(&self) -> Duration {
         match self {
             Self::Memory { .. } => Duration::from_nanos(1),
-            Self::Redis { .. } => Duration::from_secs(2),
+            _ => Duration::from_secs(2),
         }
     }
 
@@ -139,8 +177,28 @@ impl Backend {
                     caller.store.always(method, Fault::FailBefore(StoreErrorKind::Corrupt));
                 }
             }
+            Self::Postgres { server } => {
+                let (operation, key) = (key.operation(), key.key());
+                let sql = format!(
+                    "INSERT INTO idempotent_records
+                       (operation, key, state, fingerprint, nonce, attempt, expires_at, created_at)
+                     VALUES ('{operation}', '{key}', 'x', '', '', 1, 'infinity', now())
+                     ON CONFLICT (operation, key) DO UPDATE SET state = 'x'"
+                );
+                server.execute(&sql).await;
+            }
             Self::Redis { server } => {
                 server.command::<()>(&["SET", &redis_key(key), "not a record", "PX", "600000"]).await;
+            }
+            Self::Sqlite { file } => {
+                let (operation, key) = (key.operation(), key.key());
+                let sql = format!(
+                    "INSERT INTO idempotent_records
+                       (operation, key, state, fingerprint, nonce, fence, attempt, expires_at, created_at)
+                     VALUES ('{operation}', '{key}', 'ok', x'00', x'00', 1, 1, 1e15, 0)
+                     ON CONFLICT DO UPDATE SET fingerprint = x'00'"
+                );
+                file.execute(&sql).await;
             }
         }
     }

@@ -1,8 +1,10 @@
 //! Harness of the test suite: servers, proxies, counters, processes, chaos.
 
 pub mod chaos;
+pub mod postgres_server;
 pub mod proxy;
 pub mod redis_server;
+pub mod sqlite_file;
 pub mod worker;
 
 /// The README's example compiles.

@@ -1,0 +1,429 @@
+//! Records in PostgreSQL 14 or later: durable, and shared by all processes that reach the server.
+//!
+//! A record is one row of `idempotent_records`. Each transition is one statement, decided under the row's lock, on the
+//! database's clock (`clock_timestamp()`: `now()` is the start of the transaction). A hit is one statement that only
+//! reads, a miss two that write. Expired rows count as vacant at once, and are removed by
+//! [`purge_expired`](Store::purge_expired), in batches that skip what is locked.
+//!
+//! # URLs
+//!
+//! | URL | what |
+//! |---|---|
+//! | `postgres://[user[:password]@]host[:port]/database` | one server; `postgresql://` is the same |
+//! | `postgres:///database?host=/run/postgresql&user=name` | one server on this machine, through its socket |
+//!
+//! `?sslmode=`, `?sslrootcert=` and the like need the feature `postgres-tls`; `?options=-csearch_path%3Dbilling`
+//! chooses a schema. Credentials are percent-encoded and never shown; the usual `PG…` variables and `~/.pgpass` fill in
+//! what the URL leaves out.
+//!
+//! # What is promised, and what is not
+//!
+//! | server | an acknowledged record survives | it does not survive |
+//! |---|---|---|
+//! | one primary, `fsync=on`, `synchronous_commit` other than `off` | crashes of clients and of the server | the loss of the disk |
+//! | the same with a synchronous standby | also a failover to it | |
+//! | an asynchronous standby | crashes of clients and of the server | a failover: the latest records may be missing, and such keys run again |
+//! | `synchronous_commit=off` | crashes of clients | a crash of the server loses the latest records |
+//!
+//! Connections that [`connect`](PostgresStore::connect) opens turn `synchronous_commit=off` on again for themselves; on
+//! a pool of your own ([`new`](PostgresStore::new)) it is yours to set. A server clock that jumps ahead ends leases
+//! early. A standby cannot be used, not even for hits: a record that it shows may be gone or changed.
+//!
+//! Fences come from one sequence, drawn when an owner first asks ([`Store::fence`]), so that they rise across the
+//! removal of a record.
+//!
+//! # Schema and privileges
+//!
+//! [`migrate`](PostgresStore::migrate) creates or upgrades the schema, from any number of processes at once;
+//! `connect` does so too. It needs `CREATE` on the schema unless the schema is up to date already. To use it, a role
+//! needs no more than
+//!
+//! ```sql
+//! GRANT SELECT, INSERT, UPDATE, DELETE ON idempotent_records TO app;
+//! GRANT USAGE ON SEQUENCE idempotent_records_fence TO app;
+//! GRANT SELECT ON idempotent_records_schema TO app; -- for `connect` and `migrate`
+//! ```
+//!
+//! For people there is `idempotent_records_view`: states as they are by now, results as `jsonb` where they are JSON.
+//! What is replayed are the bytes in `idempotent_records.result`, since `jsonb` reorders keys and rewrites numbers.
+//!
+//! # Connections
+//!
+//! A pool for statements and, once somebody waits, one connection for wake-ups (`LISTEN`), replaced when it fails; all
+//! waiters are woken then, since notifications may have been missed. Runs that nobody waits for notify nobody. Behind
+//! a pooler that shares connections between transactions (`PgBouncer` in transaction mode) notifications do not come
+//! in, and waiters poll. A failed call is not repeated here, except for serialization failures and deadlocks, of which
+//! nothing was applied: its outcome may be unknown, and the caller asks again with the same nonce.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use sqlx::{PgPool, SqlStr};
+
+use super::{
+    BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Outcome, Page, Record, RecordKey, Store, StoreError, StoreErrorKind,
+    StoreResult, Subscription, Token, Transition,
+};
+use crate::error::Error;
+
+mod builder;
+mod fault;
+mod listen;
+mod migrate;
+mod row;
+mod session;
+mod statements;
+
+pub use builder::PostgresStoreBuilder;
+use listen::{Ear, payload};
+use row::Stage;
+use session::{Bound, Session};
+use statements::{Statements, Table};
+
+/// How often a step is asked anew when the record changes between its two statements.
+const TRIES: usize = 8;
+
+/// How many records one page of a listing, or one batch of a purge, has at most.
+const MAX_BATCH_LEN: usize = 10_000;
+
+/// Durations stay within a hundred years, far from the end of the database's time.
+const MAX_MICROS: u64 = 100 * 366 * 24 * 60 * 60 * 1_000_000;
+
+/// A store in PostgreSQL. See the [module](self) for what it promises.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), idempotent_runtime::Error> {
+/// use idempotent_runtime::store::postgres::PostgresStore;
+///
+/// let store = PostgresStore::connect("postgres://app@localhost/shop").await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct PostgresStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    table: Table,
+    statements: Statements,
+    session: Session,
+    ear: Ear,
+}
+
+impl PostgresStore {
+    /// Connects with the default settings and brings the schema up to date; the [module](self) lists the URLs.
+    ///
+    /// # Errors
+    ///
+    /// As [`PostgresStoreBuilder::connect`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: the schema is at one version or the next.
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        Self::builder().connect(url).await
+    }
+
+    /// A store on a pool of the caller's, with the default settings. The schema has to be there: see
+    /// [`migrate`](Self::migrate).
+    ///
+    /// # Errors
+    ///
+    /// As [`PostgresStoreBuilder::build`].
+    pub fn new(pool: PgPool) -> Result<Self, Error> {
+        Self::builder().build(pool)
+    }
+
+    /// Starts with the default settings.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), idempotent_runtime::Error> {
+    /// use idempotent_runtime::store::postgres::PostgresStore;
+    ///
+    /// let store = PostgresStore::builder().table("billing_records").connect("postgres://localhost/shop").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder() -> PostgresStoreBuilder {
+        PostgresStoreBuilder::new()
+    }
+
+    /// Creates the schema, or upgrades an older one. Safe from any number of processes at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] where the server cannot be reached or is older than PostgreSQL 14, the role may not change the
+    /// schema, or the schema is newer than this library.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: the schema is at one version or the next.
+    pub async fn migrate(&self) -> Result<(), Error> {
+        Ok(self.shared.migrate().await?)
+    }
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore").field("table", &self.shared.table.name()).finish_non_exhaustive()
+    }
+}
+
+/// A duration in whole microseconds: rounded up, never zero, capped at a hundred years.
+fn micros(duration: Duration) -> i64 {
+    let rounded = duration.as_nanos().div_ceil(1_000).clamp(1, u128::from(MAX_MICROS));
+    i64::try_from(rounded).unwrap_or(i64::MAX)
+}
+
+/// The parameters that the owner's statements begin with.
+fn of<'q>(query: Bound<'q>, key: &'q RecordKey, token: &'q Token) -> Bound<'q> {
+    query.bind(key.operation()).bind(key.key()).bind(token.nonce.as_bytes().as_slice())
+}
+
+fn contended() -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, "the record kept changing while it was asked for")
+}
+
+/// Whose the record is that a transition did not find running and its own.
+enum Owner {
+    Vacant,
+    Other,
+    Ours(Stage),
+}
+
+impl Shared {
+    async fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
+        let fingerprint = request.fingerprint.as_bytes().as_slice();
+        let nonce = request.nonce.as_bytes().as_slice();
+        let (lease, ttl) = (micros(request.lease), micros(request.ttl));
+        for _ in 0..TRIES {
+            let answer = self.session.row(&self.statements.claim, |query| {
+                query
+                    .bind(key.operation())
+                    .bind(key.key())
+                    .bind(fingerprint)
+                    .bind(nonce)
+                    .bind(lease)
+                    .bind(ttl)
+                    .bind(request.take_over)
+            });
+            if let Some(row) = answer.await? {
+                return row::claim_outcome(&row, request);
+            }
+        }
+        Err(contended())
+    }
+
+    /// Whose the record is now.
+    async fn owner(&self, key: &RecordKey, token: &Token) -> StoreResult<Owner> {
+        let answer = self.session.row(&self.statements.owner, |query| of(query, key, token));
+        let Some(row) = answer.await? else { return Ok(Owner::Vacant) };
+        let stage = row::stage(&row, 0)?;
+        Ok(if row::get(&row, 1)? { Owner::Ours(stage) } else { Owner::Other })
+    }
+
+    /// A statement that is applied where it has a row, and else where the record already shows it.
+    async fn transition<'q>(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        statement: &SqlStr,
+        bind: impl Fn(Bound<'q>) -> Bound<'q>,
+        shows: fn(&Owner) -> bool,
+    ) -> StoreResult<Transition> {
+        for _ in 0..TRIES {
+            if self.session.row(statement, &bind).await?.is_some() {
+                return Ok(Transition::Applied);
+            }
+            match self.owner(key, token).await? {
+                // Our own claim, asked twice, was committed in between.
+                Owner::Ours(Stage::Running) => {}
+                owner if shows(&owner) => return Ok(Transition::Applied),
+                _ => return Ok(Transition::Lost),
+            }
+        }
+        Err(contended())
+    }
+
+    async fn renew(&self, key: &RecordKey, token: &Token, lease: Duration, ttl: Duration) -> StoreResult<Transition> {
+        let bind = |query| of(query, key, token).bind(micros(lease)).bind(micros(ttl));
+        self.transition(key, token, &self.statements.renew, bind, |_| false).await
+    }
+
+    async fn complete(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        outcome: &Outcome,
+        ttl: Duration,
+    ) -> StoreResult<Transition> {
+        let shows = |owner: &Owner| matches!(owner, Owner::Ours(Stage::Done));
+        self.end(key, token, row::columns(outcome), ttl, shows).await
+    }
+
+    async fn abandon(&self, key: &RecordKey, token: &Token, ttl: Duration) -> StoreResult<Transition> {
+        let shows = |owner: &Owner| matches!(owner, Owner::Ours(Stage::Abandoned));
+        self.end(key, token, (row::ABANDONED, None, None), ttl, shows).await
+    }
+
+    async fn end(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        (state, result, reason): (&'static str, Option<&[u8]>, Option<&'static str>),
+        ttl: Duration,
+        shows: fn(&Owner) -> bool,
+    ) -> StoreResult<Transition> {
+        let bind =
+            |query| of(query, key, token).bind(state).bind(result).bind(reason).bind(micros(ttl)).bind(payload(key));
+        self.transition(key, token, &self.statements.end, bind, shows).await
+    }
+
+    async fn release(&self, key: &RecordKey, token: &Token) -> StoreResult<Transition> {
+        let bind = |query| of(query, key, token).bind(payload(key));
+        self.transition(key, token, &self.statements.release, bind, |owner| matches!(owner, Owner::Vacant)).await
+    }
+
+    async fn fence(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<u64>> {
+        for _ in 0..TRIES {
+            let answer = self.session.row(&self.statements.fence, |query| of(query, key, token));
+            if let Some(row) = answer.await? {
+                return row::fence(&row, 0);
+            }
+            if !matches!(self.owner(key, token).await?, Owner::Ours(Stage::Running)) {
+                return Ok(None);
+            }
+        }
+        Err(contended())
+    }
+
+    async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {
+        let answer = self
+            .session
+            .row(&self.statements.forget, |query| query.bind(key.operation()).bind(key.key()).bind(payload(key)));
+        answer.await?.map_or(Ok(false), |row| row::get(&row, 0))
+    }
+
+    async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {
+        let answer = self.session.row(&self.statements.inspect, |query| query.bind(key.operation()).bind(key.key()));
+        answer.await?.as_ref().map(row::record).transpose()
+    }
+
+    async fn list(&self, operation: Option<&str>, after: Option<&Cursor>, limit: usize) -> StoreResult<Page> {
+        // Operations and keys are printable ASCII: a blank sorts before all that follows a key, and a delete character
+        // after every operation.
+        let last = operation.unwrap_or("\x7f");
+        let (first, key) = match after {
+            None => (operation.unwrap_or_default().to_owned(), String::new()),
+            Some(Cursor(text)) => {
+                let done = RecordKey::parse(text)
+                    .ok_or(StoreError::new(StoreErrorKind::Refused, "the cursor was not made by this store"))?;
+                (done.operation().to_owned(), format!("{} ", done.key()))
+            }
+        };
+        let limit = limit.clamp(1, MAX_BATCH_LEN);
+        let answer = self.session.rows(&self.statements.list, |query| {
+            query.bind(first.clone()).bind(key.clone()).bind(last).bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        });
+        let rows = answer.await?;
+        let mut page = Page::default();
+        if rows.len() == limit
+            && let Some(row) = rows.last()
+        {
+            let (operation, key): (&str, &str) = (row::get(row, 0)?, row::get(row, 1)?);
+            page.next = Some(Cursor(format!("{operation}{}{key}", RecordKey::SEPARATOR)));
+        }
+        for row in &rows {
+            match row::record(row) {
+                Ok(record) => page.records.push(record),
+                // What is no record is left out.
+                Err(error) if error.kind() == StoreErrorKind::Corrupt => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(page)
+    }
+
+    async fn purge_expired(&self, limit: usize) -> StoreResult<usize> {
+        let limit = i64::try_from(limit.min(MAX_BATCH_LEN)).unwrap_or(i64::MAX);
+        let Some(row) = self.session.row(&self.statements.purge, |query| query.bind(limit)).await? else {
+            return Ok(0);
+        };
+        Ok(usize::try_from(row::get::<i64>(&row, 0)?).unwrap_or_default())
+    }
+
+    async fn subscribe(&self, key: &RecordKey) -> Subscription {
+        let subscription = self.ear.subscribe(key).await;
+        // A failure leaves a subscription that may be silent: its owner polls as well.
+        let _ = self.session.rows(&self.statements.wait, |query| query.bind(key.operation()).bind(key.key())).await;
+        subscription
+    }
+}
+
+impl Store for PostgresStore {
+    fn claim<'a>(&'a self, key: &'a RecordKey, request: &'a ClaimRequest) -> BoxFuture<'a, StoreResult<ClaimOutcome>> {
+        Box::pin(self.shared.claim(key, request))
+    }
+
+    fn renew<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        token: &'a Token,
+        lease: Duration,
+        ttl: Duration,
+    ) -> BoxFuture<'a, StoreResult<Transition>> {
+        Box::pin(self.shared.renew(key, token, lease, ttl))
+    }
+
+    fn complete<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        token: &'a Token,
+        outcome: &'a Outcome,
+        ttl: Duration,
+    ) -> BoxFuture<'a, StoreResult<Transition>> {
+        Box::pin(self.shared.complete(key, token, outcome, ttl))
+    }
+
+    fn release<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Transition>> {
+        Box::pin(self.shared.release(key, token))
+    }
+
+    fn abandon<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        token: &'a Token,
+        ttl: Duration,
+    ) -> BoxFuture<'a, StoreResult<Transition>> {
+        Box::pin(self.shared.abandon(key, token, ttl))
+    }
+
+    fn fence<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Option<u64>>> {
+        Box::pin(self.shared.fence(key, token))
+    }
+
+    fn forget<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<bool>> {
+        Box::pin(self.shared.forget(key))
+    }
+
+    fn inspect<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Option<Record>>> {
+        Box::pin(self.shared.inspect(key))
+    }
+
+    fn list<'a>(
+        &'a self,
+        operation: Option<&'a str>,
+        after: Option<&'a Cursor>,
+        limit: usize,
+    ) -> BoxFuture<'a, StoreResult<Page>> {
+        Box::pin(self.shared.list(operation, after, limit))
+    }
+
+    fn purge_expired(&self, limit: usize) -> BoxFuture<'_, StoreResult<usize>> {
+        Box::pin(self.shared.purge_expired(limit))
+    }
+
+    fn subscribe<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Subscription>> {
+        Box::pin(async move { Ok(self.shared.subscribe(key).await) })
+    }
+}

@@ -1,0 +1,120 @@
+//! Settings of a [`PostgresStore`].
+
+use std::{str::FromStr, sync::Arc, time::Duration};
+
+use sqlx::{
+    ConnectOptions, Connection, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tokio::time::timeout;
+
+use super::{
+    PostgresStore, Shared,
+    listen::Ear,
+    session::Session,
+    statements::{Statements, Table},
+};
+use crate::error::{ConfigError, Error};
+
+/// A connection that has been idle for longer is asked whether it is alive before it is used.
+const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+
+/// Settings of a [`PostgresStore`]; see [`PostgresStore::builder`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct PostgresStoreBuilder {
+    table: String,
+    max_connections: u32,
+    timeout: Duration,
+}
+
+impl PostgresStoreBuilder {
+    pub(super) fn new() -> Self {
+        Self { table: "idempotent_records".to_owned(), max_connections: 10, timeout: Duration::from_secs(3) }
+    }
+
+    /// The table of the records, `idempotent_records` by default; the other objects' names begin with it. It is found
+    /// along the connection's `search_path`.
+    ///
+    /// Up to 48 lower-case ASCII letters, digits and underscores.
+    pub fn table(mut self, name: impl Into<String>) -> Self {
+        self.table = name.into();
+        self
+    }
+
+    /// How many connections [`connect`](Self::connect) may open, besides one for wake-ups: 10 by default.
+    pub const fn max_connections(mut self, connections: u32) -> Self {
+        self.max_connections = connections;
+        self
+    }
+
+    /// How long to wait for a connection, and then for an answer: 3 s each by default. The server gives up on a
+    /// statement after the same time.
+    ///
+    /// Keep it well below the lease, so that a claim whose answer is lost can be asked again in time.
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Connects, and brings the schema up to date. [`PostgresStore`] lists the URLs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] where a setting or the URL is not understood, [`Error::Store`] where the server cannot be
+    /// reached, refuses the login, is older than PostgreSQL 14, or has a schema that is newer than this library or
+    /// cannot be brought up to date.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: the schema is at one version or the next.
+    pub async fn connect(self, url: &str) -> Result<PostgresStore, Error> {
+        // The text of the error may quote the URL, and with it a password.
+        let options = PgConnectOptions::from_str(url)
+            .map_err(|_| ConfigError::Url("expected postgres://[user[:password]@]host[:port]/database"))?;
+        let limit = self.timeout;
+        let pool = PgPoolOptions::new()
+            .max_connections(self.max_connections)
+            .acquire_timeout(limit)
+            // Would cost every statement a round trip.
+            .test_before_acquire(false)
+            .before_acquire(move |connection, meta| {
+                Box::pin(async move {
+                    let is_trusted = meta.idle_for < TRUSTED_IDLE;
+                    Ok(is_trusted || timeout(limit, connection.ping()).await.is_ok_and(|answer| answer.is_ok()))
+                })
+            })
+            .after_connect(move |connection, _| Box::pin(set_up(connection, limit)))
+            .connect_lazy_with(options.disable_statement_logging());
+        let store = self.build(pool)?;
+        store.migrate().await?;
+        Ok(store)
+    }
+
+    /// A store on the caller's own pool. Nothing is asked of the server, the schema is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] where a setting is not understood.
+    pub fn build(self, pool: PgPool) -> Result<PostgresStore, Error> {
+        let table = Table::parse(&self.table)?;
+        let ear = Ear::new(pool.connect_options(), table.name(), self.timeout);
+        let statements = Statements::new(&table);
+        let session = Session { pool, timeout: self.timeout };
+        Ok(PostgresStore { shared: Arc::new(Shared { table, statements, session, ear }) })
+    }
+}
+
+/// What our own connections have in common, whatever the server's, the database's and the role's defaults are:
+/// acknowledged means on disk; statements see what was committed before they began; one that nobody waits for any more
+/// ends; and a plan that was made for a small table is not kept for one that has grown.
+async fn set_up(connection: &mut PgConnection, limit: Duration) -> Result<(), sqlx::Error> {
+    const SETTINGS: &str = "SELECT
+        CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', false) END,
+        set_config('default_transaction_isolation', 'read committed', false),
+        set_config('statement_timeout', $1, false),
+        set_config('enable_seqscan', 'off', false)";
+    let limit_ms = limit.as_millis().clamp(1, 86_400_000).to_string();
+    sqlx::query(SETTINGS).bind(limit_ms).execute(connection).await?;
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! Errors of the client and of the server, by meaning.
+
+use std::{error::Error as StdError, fmt};
+
+use sqlx::{Error, error::DatabaseError};
+
+use crate::store_error::{StoreError, StoreErrorKind};
+
+/// The server's code for what went wrong.
+///
+/// Its text stays out of our errors: messages and details quote keys and values.
+#[derive(Debug)]
+struct SqlState(String);
+
+impl fmt::Display for SqlState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the server answered SQLSTATE {}", self.0)
+    }
+}
+
+impl StdError for SqlState {}
+
+/// The store error that means the same.
+pub(super) fn store_error(error: Error) -> StoreError {
+    use StoreErrorKind::{Refused, Unavailable};
+    match error {
+        Error::Database(error) => server_error(&*error),
+        Error::Io(error) => StoreError::new(Unavailable, "PostgreSQL cannot be reached").with_source(error),
+        Error::PoolTimedOut => StoreError::new(Unavailable, "no connection to PostgreSQL became free in time"),
+        Error::PoolClosed => StoreError::new(Unavailable, "the pool of PostgreSQL connections is closed"),
+        Error::Tls(_) => StoreError::new(Refused, "the TLS connection to PostgreSQL could not be set up"),
+        Error::Configuration(_) => StoreError::new(Refused, "the PostgreSQL client refused its settings"),
+        Error::ColumnDecode { .. } | Error::Decode(_) => undecodable(),
+        // The others may quote what they could not handle.
+        _ => StoreError::new(Unavailable, "PostgreSQL cannot serve the request now"),
+    }
+}
+
+/// The error for a row that this library has not written.
+pub(super) fn undecodable() -> StoreError {
+    StoreError::new(StoreErrorKind::Corrupt, "what is stored under the key is not a record of this library")
+}
+
+/// The error for an answer that did not come.
+pub(super) fn timed_out() -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, "PostgreSQL did not answer in time")
+}
+
+/// Whether the same statement may succeed at once: the server chose it as the victim of a conflict.
+pub(super) fn is_conflict(error: &Error) -> bool {
+    code(error).is_some_and(|code| matches!(&*code, "40001" | "40P01"))
+}
+
+pub(super) fn is_undefined_table(error: &Error) -> bool {
+    code(error).is_some_and(|code| code == "42P01")
+}
+
+fn code(error: &Error) -> Option<std::borrow::Cow<'_, str>> {
+    error.as_database_error().and_then(DatabaseError::code)
+}
+
+fn server_error(error: &dyn DatabaseError) -> StoreError {
+    let code = error.code().unwrap_or_default();
+    let (kind, what) = meaning(&code);
+    StoreError::new(kind, what).with_source(SqlState(code.into_owned()))
+}
+
+/// <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+fn meaning(code: &str) -> (StoreErrorKind, &'static str) {
+    use StoreErrorKind::{Full, Refused, Unavailable};
+    match code {
+        "42P01" => (Refused, "the PostgreSQL table is missing: call `migrate`"),
+        "42703" | "42883" => (Refused, "the PostgreSQL table is not this library's"),
+        "42501" => (Refused, "the PostgreSQL role lacks a privilege"),
+        "54000" => (Refused, "the key is too long for PostgreSQL's index"),
+        "25006" => (Unavailable, "the PostgreSQL server is read-only"),
+        "40001" | "40P01" => (Unavailable, "PostgreSQL gave up on conflicting transactions"),
+        "55P03" | "57014" => (Unavailable, "PostgreSQL did not finish the statement in time"),
+        "53300" => (Unavailable, "PostgreSQL has too many connections"),
+        "53100" => (Full, "PostgreSQL's disk is full"),
+        "53200" => (Full, "PostgreSQL is out of memory"),
+        _ => match code.get(..2) {
+            Some("28") => (Refused, "PostgreSQL refused the credentials"),
+            Some("3D") => (Refused, "the PostgreSQL database does not exist"),
+            Some("57") => (Unavailable, "PostgreSQL is shutting down or starting up"),
+            Some("XX") => (Unavailable, "PostgreSQL reported an internal error or damaged data"),
+            _ => (Unavailable, "PostgreSQL cannot serve the request now"),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn server_errors_have_a_kind_each() {
+        let cases = [
+            ("42P01", StoreErrorKind::Refused),
+            ("42501", StoreErrorKind::Refused),
+            ("28P01", StoreErrorKind::Refused),
+            ("3D000", StoreErrorKind::Refused),
+            ("25006", StoreErrorKind::Unavailable),
+            ("40001", StoreErrorKind::Unavailable),
+            ("40P01", StoreErrorKind::Unavailable),
+            ("57014", StoreErrorKind::Unavailable),
+            ("57P01", StoreErrorKind::Unavailable),
+            ("57P03", StoreErrorKind::Unavailable),
+            ("53300", StoreErrorKind::Unavailable),
+            ("53100", StoreErrorKind::Full),
+            ("", StoreErrorKind::Unavailable),
+        ];
+        for (code, kind) in cases {
+            assert_eq!(meaning(code).0, kind, "{code}");
+        }
+    }
+
+    #[test]
+    fn what_a_client_quotes_stays_out() {
+        for error in [Error::Protocol("canary".into()), Error::Decode("canary".into()), Error::Tls("canary".into())] {
+            let error = store_error(error);
+            assert!(!format!("{error:?} {error}").contains("canary"));
+        }
+    }
+}

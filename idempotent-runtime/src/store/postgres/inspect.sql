@@ -1,0 +1,14 @@
+-- $1 operation  $2 key
+-- The columns of list.sql. No row: vacant.
+SELECT
+    record.operation,
+    record.key,
+    record.state,
+    record.attempt,
+    record.fingerprint,
+    (extract(epoch FROM record.lease_until - clock.now) * 1000000)::bigint,
+    (extract(epoch FROM record.expires_at - clock.now) * 1000000)::bigint,
+    record.result,
+    record.reason
+FROM "{table}" AS record CROSS JOIN (SELECT clock_timestamp() AS now) AS clock
+WHERE record.operation = $1 AND record.key = $2 AND record.expires_at > clock.now

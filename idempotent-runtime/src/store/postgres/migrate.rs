@@ -1,0 +1,91 @@
+//! The schema, version by version.
+
+use sqlx::{Connection, Executor, PgConnection, Row};
+use tokio::time::timeout;
+
+use super::{
+    Shared,
+    fault::{is_undefined_table, store_error, timed_out},
+    session::Lease,
+};
+use crate::{
+    store::StoreResult,
+    store_error::{StoreError, StoreErrorKind},
+};
+
+/// What leads from each version to the next; an empty database is at version 0. Never changed, only added to.
+const STEPS: [&str; 1] = [include_str!("schema_1.sql")];
+
+/// `SELECT … FOR UPDATE SKIP LOCKED` and generated plans are older; exact intervals came with this release.
+const OLDEST_SERVER: i32 = 140_000;
+
+const VERSION: &str = r#"SELECT version FROM "{table}_schema""#;
+
+const START: &str = r#"
+CREATE TABLE IF NOT EXISTS "{table}_schema" (version integer NOT NULL);
+INSERT INTO "{table}_schema" (version) SELECT 0 WHERE NOT EXISTS (SELECT FROM "{table}_schema");
+"#;
+
+impl Shared {
+    /// Brings the schema up to date, whatever other processes do at the same time.
+    pub(super) async fn migrate(&self) -> StoreResult<()> {
+        let mut lease = Lease::take(&self.session).await?;
+        let migrated = async {
+            check_server(&mut lease.connection).await?;
+            // A role that may not change the schema gets by where there is nothing to change.
+            if self.version(&mut lease.connection).await? < STEPS.len() {
+                self.upgrade(&mut lease.connection).await?;
+            }
+            Ok(())
+        };
+        timeout(self.session.timeout * 10, migrated).await.map_err(|_| timed_out())??;
+        lease.is_clean = true;
+        Ok(())
+    }
+
+    async fn upgrade(&self, connection: &mut PgConnection) -> StoreResult<()> {
+        let mut transaction = connection.begin().await.map_err(store_error)?;
+        // Waiting for another process's migration is not waiting for a claim.
+        transaction.execute("SET LOCAL statement_timeout = 0").await.map_err(store_error)?;
+        sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
+            .bind(format!("idempotent schema of {}", self.table.name()))
+            .execute(&mut *transaction)
+            .await
+            .map_err(store_error)?;
+        transaction.execute(sqlx::raw_sql(self.table.fill(START))).await.map_err(store_error)?;
+        // The lock is ours, and this statement sees all that its former holder has committed.
+        let version = self.version(&mut transaction).await?;
+        for step in STEPS.iter().skip(version) {
+            transaction.execute(sqlx::raw_sql(self.table.fill(step))).await.map_err(store_error)?;
+        }
+        let done = self.table.fill(r#"UPDATE "{table}_schema" SET version = $1"#);
+        let newest = i32::try_from(STEPS.len()).unwrap_or(i32::MAX);
+        sqlx::query(done).bind(newest).execute(&mut *transaction).await.map_err(store_error)?;
+        transaction.commit().await.map_err(store_error)
+    }
+
+    /// The version of the schema that is there.
+    async fn version(&self, connection: &mut PgConnection) -> StoreResult<usize> {
+        let version = match sqlx::query(self.table.fill(VERSION)).fetch_optional(connection).await {
+            Ok(Some(row)) => row.try_get::<i32, _>(0).map_err(store_error)?,
+            Ok(None) => 0,
+            Err(error) if is_undefined_table(&error) => 0,
+            Err(error) => return Err(store_error(error)),
+        };
+        let version = usize::try_from(version).unwrap_or(usize::MAX);
+        if version > STEPS.len() {
+            let what = "the PostgreSQL schema is newer than this version of the library";
+            return Err(StoreError::new(StoreErrorKind::Refused, what));
+        }
+        Ok(version)
+    }
+}
+
+async fn check_server(connection: &mut PgConnection) -> StoreResult<()> {
+    let query = sqlx::query("SELECT current_setting('server_version_num')::integer");
+    let row = query.fetch_one(connection).await.map_err(store_error)?;
+    if row.try_get::<i32, _>(0).map_err(store_error)? < OLDEST_SERVER {
+        return Err(StoreError::new(StoreErrorKind::Refused, "the server is older than PostgreSQL 14"));
+    }
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! From rows to outcomes.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use sqlx::{Row, postgres::PgRow};
+
+use super::fault::{store_error, undecodable};
+use crate::{
+    fingerprint::Fingerprint,
+    record::{Finished, Outcome, Record, RecordKey, State, Unavailable},
+    store::{ClaimOutcome, ClaimRequest, StoreResult},
+    token::Token,
+};
+
+/// What the column `state` holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Running,
+    Abandoned,
+    Done,
+}
+
+const RUNNING: &str = "running";
+pub(super) const ABANDONED: &str = "abandoned";
+const OK: &str = "ok";
+const ERROR: &str = "error";
+const UNAVAILABLE: &str = "unavailable";
+const TOO_LARGE: &str = "too_large";
+const NOT_SERIALIZABLE: &str = "not_serializable";
+
+/// The columns `state`, `result` and `reason` of a finished run.
+pub(super) fn columns(outcome: &Outcome) -> (&'static str, Option<&[u8]>, Option<&'static str>) {
+    match outcome {
+        Outcome::Ok(bytes) => (OK, Some(bytes), None),
+        Outcome::Err(bytes) => (ERROR, Some(bytes), None),
+        Outcome::Unavailable(Unavailable::TooLarge) => (UNAVAILABLE, None, Some(TOO_LARGE)),
+        Outcome::Unavailable(Unavailable::NotSerializable) => (UNAVAILABLE, None, Some(NOT_SERIALIZABLE)),
+    }
+}
+
+/// A column's value.
+pub(super) fn get<'r, T>(row: &'r PgRow, index: usize) -> StoreResult<T>
+where
+    T: sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+{
+    row.try_get(index).map_err(store_error)
+}
+
+pub(super) fn stage(row: &PgRow, index: usize) -> StoreResult<Stage> {
+    match get::<&str>(row, index)? {
+        RUNNING => Ok(Stage::Running),
+        ABANDONED => Ok(Stage::Abandoned),
+        OK | ERROR | UNAVAILABLE => Ok(Stage::Done),
+        _ => Err(undecodable()),
+    }
+}
+
+fn outcome(row: &PgRow, state: usize, result: usize, reason: usize) -> StoreResult<Outcome> {
+    let bytes = |index| get::<Option<Vec<u8>>>(row, index)?.map(Bytes::from).ok_or_else(undecodable);
+    match get::<&str>(row, state)? {
+        OK => Ok(Outcome::Ok(bytes(result)?)),
+        ERROR => Ok(Outcome::Err(bytes(result)?)),
+        UNAVAILABLE => match get::<Option<&str>>(row, reason)? {
+            Some(TOO_LARGE) => Ok(Outcome::Unavailable(Unavailable::TooLarge)),
+            Some(NOT_SERIALIZABLE) => Ok(Outcome::Unavailable(Unavailable::NotSerializable)),
+            _ => Err(undecodable()),
+        },
+        _ => Err(undecodable()),
+    }
+}
+
+fn attempt(row: &PgRow, index: usize) -> StoreResult<u32> {
+    u32::try_from(get::<i32>(row, index)?).ok().filter(|&attempt| attempt > 0).ok_or_else(undecodable)
+}
+
+pub(super) fn fence(row: &PgRow, index: usize) -> StoreResult<Option<u64>> {
+    get::<Option<i64>>(row, index)?.map(|fence| u64::try_from(fence).map_err(|_| undecodable())).transpose()
+}
+
+/// A time that is left; `None` where it has passed.
+fn left(micros: i64) -> Option<Duration> {
+    u64::try_from(micros).ok().filter(|&micros| micros > 0).map(Duration::from_micros)
+}
+
+/// What `claim.sql` answered.
+pub(super) fn claim_outcome(row: &PgRow, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
+    let attempt = attempt(row, 2)?;
+    if get::<bool>(row, 0)? {
+        return Ok(ClaimOutcome::Claimed { token: Token { nonce: request.nonce, fence: None }, attempt });
+    }
+    let stage = stage(row, 1)?;
+    if !get::<bool>(row, 4)? {
+        return Ok(ClaimOutcome::Mismatch);
+    }
+    match stage {
+        Stage::Done => {
+            let outcome = outcome(row, 1, 7, 8)?;
+            Ok(ClaimOutcome::Done(Finished { fingerprint: request.fingerprint, attempt, outcome }))
+        }
+        Stage::Running if get::<bool>(row, 5)? => {
+            Ok(ClaimOutcome::Claimed { token: Token { nonce: request.nonce, fence: fence(row, 3)? }, attempt })
+        }
+        Stage::Running => match left(get::<Option<i64>>(row, 6)?.ok_or_else(undecodable)?) {
+            Some(retry_after) => Ok(ClaimOutcome::InFlight { retry_after }),
+            None => Ok(ClaimOutcome::Abandoned { attempt }),
+        },
+        Stage::Abandoned => Ok(ClaimOutcome::Abandoned { attempt }),
+    }
+}
+
+/// A row of `inspect.sql` and `list.sql`.
+pub(super) fn record(row: &PgRow) -> StoreResult<Record> {
+    let text = format!("{}{}{}", get::<&str>(row, 0)?, RecordKey::SEPARATOR, get::<&str>(row, 1)?);
+    let key = RecordKey::parse(&text).ok_or_else(undecodable)?;
+    let fingerprint = <[u8; Fingerprint::LEN]>::try_from(get::<&[u8]>(row, 4)?).map_err(|_| undecodable())?;
+    let state = match stage(row, 2)? {
+        Stage::Done => State::Done(outcome(row, 2, 7, 8)?),
+        Stage::Abandoned => State::Abandoned,
+        Stage::Running => match left(get::<Option<i64>>(row, 5)?.ok_or_else(undecodable)?) {
+            Some(lease_left) => State::Running { lease_left },
+            None => State::Abandoned,
+        },
+    };
+    let expires_in = left(get(row, 6)?).unwrap_or_default();
+    Ok(Record::new(key, Fingerprint::from_bytes(fingerprint), attempt(row, 3)?, state, expires_in))
+}

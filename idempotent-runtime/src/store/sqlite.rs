@@ -1,0 +1,352 @@
+//! Records in a SQLite file: shared by all processes of one machine, and durable.
+//!
+//! A record is a row of the table `idempotent_records`, with the result as the codec wrote it; the view
+//! `idempotent_records_view` shows results and times as text. Each transition is one statement, which takes the file's
+//! write lock before it reads: that is what makes it atomic. A hit is one statement that only reads, and waits for no
+//! writer; a miss is a read and a write, and an ending a write.
+//!
+//! # What is promised, and what is not
+//!
+//! | an acknowledged record survives | it does not survive |
+//! |---|---|
+//! | a kill of any process, a crash of the machine, a power cut | the loss of the file or of the `-wal` file beside it, a disk that says that it has written what it has not |
+//!
+//! This rests on `journal_mode=WAL` and `synchronous=FULL`: [`connect`](SqliteStore::connect) sets them, and a pool of
+//! one's own that has them otherwise is refused ([`StoreErrorKind::Refused`](super::StoreErrorKind::Refused)). It also
+//! rests on file locks, and WAL on shared memory: network file systems have neither, so keep the file on a disk of
+//! the machine. Copy it with `VACUUM INTO` or SQLite's backup, not with `cp`, which misses the `-wal` file.
+//!
+//! Time is the machine's wall clock, in milliseconds, read by SQLite within the statement: all processes have the same.
+//! When it jumps ahead, leases end early by as much. Fences are the greater of the last one plus one and that clock in
+//! µs, and a removed record's fence is remembered, so that they rise whatever the clock does.
+//!
+//! A file that is deleted or replaced while it is open would take writes that nobody ever reads: this is noticed, and
+//! everything is refused until the process is restarted. A full disk refuses new claims
+//! ([`StoreErrorKind::Full`](super::StoreErrorKind::Full)), still replays what is there, and may refuse the ends of
+//! runs too: those are retried by the engine until their lease is near its end.
+//!
+//! # Processes and writers
+//!
+//! SQLite has one writer at a time. Within a process writers queue in the order in which they came; between processes
+//! the lock is tried again after 0.5 to 16 ms, at random, for up to the
+//! [busy timeout](SqliteStoreBuilder::busy_timeout), without blocking a thread. A writer holds the lock for about as
+//! long as the disk takes to sync, which is what bounds how many runs a second there can be.
+//!
+//! Waiters in the process that ends a run are woken at once, those in others within about 20 ms: while somebody waits,
+//! one task a store asks for all of them.
+//!
+//! # Expiry
+//!
+//! An expired record counts as vacant at once, and is overwritten by the next claim. Others stay in the file until
+//! [`purge_expired`](crate::Idempotency::purge_expired) removes them, in batches that let claims pass in between;
+//! [`spawn_sweeper`](crate::Idempotency::spawn_sweeper) does so regularly. SQLite reuses their pages; the file itself
+//! becomes smaller only by `VACUUM`.
+//!
+//! # Permissions
+//!
+//! The process needs to read and write the file and its folder, in which SQLite keeps the `-wal` and `-shm` files. Results
+//! are in the file as they are: keep it from other users.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use sqlx::{SqlStr, sqlite::SqlitePool};
+
+use super::{
+    BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Outcome, Page, Record, RecordKey, Store, StoreError, StoreErrorKind,
+    StoreResult, Subscription, Token, Transition,
+};
+use crate::error::Error;
+
+mod builder;
+mod database;
+mod fault;
+mod file;
+mod row;
+mod statements;
+mod watch;
+
+pub use builder::SqliteStoreBuilder;
+use database::{Bound, Database};
+use row::{Phase, Stored};
+use watch::Watch;
+
+/// How often a claim looks again at a record that changes as it looks.
+const CLAIM_TRIES: usize = 8;
+
+/// The most records of a page, and of a batch of a purge: a writer is not to keep others waiting.
+const MAX_PAGE_LEN: usize = 1000;
+const PURGE_BATCH_LEN: usize = 250;
+
+/// A hundred years, far from any overflow.
+const MAX_MILLIS: u64 = 100 * 366 * 24 * 60 * 60 * 1000;
+
+/// A store in a SQLite file. See the [module](self) for what it promises.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), idempotent_runtime::Error> {
+/// use idempotent_runtime::store::sqlite::SqliteStore;
+///
+/// let store = SqliteStore::connect("sqlite:///var/lib/shop/records.db").await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct SqliteStore {
+    database: Arc<Database>,
+    watch: Arc<Watch>,
+}
+
+impl SqliteStore {
+    /// Opens a file with the default settings: `sqlite://relative/path`, or `sqlite:///absolute/path`. Creates it where
+    /// it is missing, and [migrates](Self::migrate).
+    ///
+    /// # Errors
+    ///
+    /// As [`SqliteStoreBuilder::connect`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: at most the file and its schema are left behind.
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        Self::builder().connect(url).await
+    }
+
+    /// A store on the caller's own pool, with the default settings. It does not [migrate](Self::migrate).
+    ///
+    /// The pool's connections need `journal_mode=WAL` and `synchronous=FULL` and should have a short busy timeout: the
+    /// store waits for locks itself. The first call checks the settings, and refuses others.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// use idempotent_runtime::store::sqlite::SqliteStore;
+    /// use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
+    ///
+    /// let options = SqliteConnectOptions::new()
+    ///     .filename("shop.db")
+    ///     .journal_mode(SqliteJournalMode::Wal)
+    ///     .synchronous(SqliteSynchronous::Full);
+    /// let store = SqliteStore::new(SqlitePool::connect_with(options).await?);
+    /// store.migrate().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn new(pool: SqlitePool) -> Self {
+        Self::with_defaults(pool)
+    }
+
+    /// Starts with the default settings.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), idempotent_runtime::Error> {
+    /// use idempotent_runtime::store::sqlite::SqliteStore;
+    ///
+    /// let store = SqliteStore::builder().table("billing_records").connect("sqlite://shop.db").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder() -> SqliteStoreBuilder {
+        SqliteStoreBuilder::new()
+    }
+
+    /// Creates the table and what belongs to it, unless it is there. Many processes may do so at the same time.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`]: the file cannot be written, is locked for too long, or has the schema of a newer release.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: the schema is there as a whole, or not at all.
+    pub async fn migrate(&self) -> Result<(), Error> {
+        Ok(self.database.migrate().await?)
+    }
+
+    async fn look(&self, key: &RecordKey) -> StoreResult<Option<Stored>> {
+        let rows = self.database.read(named(&self.database.statements.look, key)).await?;
+        rows.first().map(row::decode).transpose()
+    }
+
+    async fn try_claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
+        for _ in 0..CLAIM_TRIES {
+            // A hit ends here. What is found otherwise decides nothing: the statement that writes looks for itself.
+            if let Some(outcome) = self.look(key).await?.and_then(|stored| stored.settle(request)) {
+                return Ok(outcome);
+            }
+            let claim = named(&self.database.statements.claim, key)
+                .bind(request.fingerprint.as_bytes().as_slice())
+                .bind(request.nonce.as_bytes().as_slice())
+                .bind(millis(request.lease))
+                .bind(millis(request.ttl))
+                .bind(request.take_over);
+            if let Some(row) = self.database.write(claim).await?.first() {
+                let (fence, attempt) = row::granted(row)?;
+                return Ok(ClaimOutcome::Claimed {
+                    token: Token { nonce: request.nonce, fence: Some(fence) },
+                    attempt,
+                });
+            }
+        }
+        Err(StoreError::new(StoreErrorKind::Unavailable, "the record changed as often as it was looked at"))
+    }
+
+    /// A statement that ends a run, and has a row if it did. Without one, what is there says whether it had before.
+    async fn end(
+        &self,
+        key: &RecordKey,
+        query: Bound<'_>,
+        had_ended: impl FnOnce(Option<Stored>) -> bool,
+    ) -> StoreResult<Transition> {
+        let ended = !self.database.write(query).await?.is_empty();
+        if ended {
+            self.watch.ended(key);
+        }
+        Ok(if ended || had_ended(self.look(key).await?) { Transition::Applied } else { Transition::Lost })
+    }
+
+    async fn list_page(&self, operation: Option<&str>, after: Option<&Cursor>, limit: usize) -> StoreResult<Page> {
+        let unknown = StoreError::new(StoreErrorKind::Refused, "the cursor was not made by this store");
+        let after: i64 = match after {
+            Some(cursor) => cursor.0.parse().map_err(|_| unknown)?,
+            None => 0,
+        };
+        let limit = limit.clamp(1, MAX_PAGE_LEN);
+        let query = sqlx::query(self.database.statements.list.clone());
+        let rows = self.database.read(query.bind(operation).bind(after).bind(signed(limit))).await?;
+        let last = rows.last().filter(|_| rows.len() == limit);
+        let next = last.map(row::id).transpose()?.map(|id| Cursor(id.to_string()));
+        // A row that is no record is not shown; a claim of its key says so.
+        let records = rows.iter().filter_map(|row| row::decode(row).ok()).map(Stored::into_record).collect();
+        Ok(Page { records, next })
+    }
+
+    async fn purge(&self, limit: usize) -> StoreResult<usize> {
+        let mut removed = 0;
+        while removed < limit {
+            let batch = (limit - removed).min(PURGE_BATCH_LEN);
+            let query = sqlx::query(self.database.statements.purge.clone());
+            let rows = self.database.write(query.bind(signed(batch))).await?;
+            removed += rows.len();
+            if rows.len() < batch {
+                break;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// A statement about one record, with what all of those begin with.
+fn named<'q>(sql: &SqlStr, key: &'q RecordKey) -> Bound<'q> {
+    sqlx::query(sql.clone()).bind(key.operation()).bind(key.key())
+}
+
+/// The same for its owner.
+fn owned<'q>(sql: &SqlStr, key: &'q RecordKey, token: &'q Token) -> Bound<'q> {
+    named(sql, key).bind(token.nonce.as_bytes().as_slice())
+}
+
+fn is_of(found: Option<Stored>, token: &Token, phase: impl FnOnce(&Phase) -> bool) -> bool {
+    found.is_some_and(|stored| stored.nonce == token.nonce && phase(&stored.phase))
+}
+
+/// A duration in whole milliseconds: rounded up, never zero, capped at a hundred years.
+fn millis(duration: Duration) -> i64 {
+    let rounded = duration.as_nanos().div_ceil(1_000_000).clamp(1, u128::from(MAX_MILLIS));
+    i64::try_from(rounded).unwrap_or(i64::MAX)
+}
+
+fn signed(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").field("table", &self.database.table.as_str()).finish_non_exhaustive()
+    }
+}
+
+impl Store for SqliteStore {
+    fn claim<'a>(&'a self, key: &'a RecordKey, request: &'a ClaimRequest) -> BoxFuture<'a, StoreResult<ClaimOutcome>> {
+        Box::pin(self.try_claim(key, request))
+    }
+
+    fn renew<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        token: &'a Token,
+        lease: Duration,
+        ttl: Duration,
+    ) -> BoxFuture<'a, StoreResult<Transition>> {
+        Box::pin(async move {
+            let query = owned(&self.database.statements.renew, key, token);
+            let renewed = self.database.write(query.bind(millis(lease)).bind(millis(ttl))).await?;
+            Ok(if renewed.is_empty() { Transition::Lost } else { Transition::Applied })
+        })
+    }
+
+    fn complete<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        token: &'a Token,
+        outcome: &'a Outcome,
+        ttl: Duration,
+    ) -> BoxFuture<'a, StoreResult<Transition>> {
+        Box::pin(async move {
+            let (state, result, reason) = row::columns_of(outcome);
+            let query = owned(&self.database.statements.complete, key, token);
+            let query = query.bind(state).bind(result).bind(reason).bind(millis(ttl));
+            self.end(key, query, |found| is_of(found, token, |phase| matches!(phase, Phase::Done(_)))).await
+        })
+    }
+
+    fn release<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Transition>> {
+        let query = owned(&self.database.statements.release, key, token);
+        Box::pin(self.end(key, query, |found| found.is_none()))
+    }
+
+    fn abandon<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        token: &'a Token,
+        ttl: Duration,
+    ) -> BoxFuture<'a, StoreResult<Transition>> {
+        let query = owned(&self.database.statements.abandon, key, token).bind(millis(ttl));
+        Box::pin(self.end(key, query, |found| is_of(found, token, |phase| matches!(phase, Phase::Abandoned))))
+    }
+
+    fn fence<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Option<u64>>> {
+        Box::pin(async move {
+            let found = self.look(key).await?;
+            let fence = found.as_ref().map(|stored| stored.fence);
+            Ok(fence.filter(|_| is_of(found, token, |phase| matches!(phase, Phase::Running(_)))))
+        })
+    }
+
+    fn forget<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<bool>> {
+        Box::pin(async move {
+            let rows = self.database.write(named(&self.database.statements.forget, key)).await?;
+            self.watch.ended(key);
+            rows.first().map_or(Ok(false), row::was_alive)
+        })
+    }
+
+    fn inspect<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Option<Record>>> {
+        Box::pin(async move { Ok(self.look(key).await?.map(Stored::into_record)) })
+    }
+
+    fn list<'a>(
+        &'a self,
+        operation: Option<&'a str>,
+        after: Option<&'a Cursor>,
+        limit: usize,
+    ) -> BoxFuture<'a, StoreResult<Page>> {
+        Box::pin(self.list_page(operation, after, limit))
+    }
+
+    fn purge_expired(&self, limit: usize) -> BoxFuture<'_, StoreResult<usize>> {
+        Box::pin(self.purge(limit))
+    }
+
+    fn subscribe<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Subscription>> {
+        Box::pin(async move { Ok(self.watch.subscribe(key, &self.database)) })
+    }
+}

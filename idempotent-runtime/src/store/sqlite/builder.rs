@@ -1,0 +1,135 @@
+//! Settings of a [`SqliteStore`].
+
+use std::{sync::Arc, time::Duration};
+
+use sqlx::{
+    ConnectOptions as _,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use super::{SqliteStore, database::Database, statements::TableName, watch::Watch};
+use crate::error::{ConfigError, Error};
+
+/// One that writes, and some that read meanwhile. Each has a thread of its own.
+const MAX_CONNECTIONS: u32 = 5;
+
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Settings of a [`SqliteStore`]; see [`SqliteStore::builder`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct SqliteStoreBuilder {
+    table: String,
+    busy_timeout: Duration,
+}
+
+impl SqliteStoreBuilder {
+    pub(super) fn new() -> Self {
+        Self { table: TableName::default().as_str().to_owned(), busy_timeout: BUSY_TIMEOUT }
+    }
+
+    /// The name of the table, `idempotent_records` by default: up to 48 letters, digits and underscores. The names of
+    /// everything else that the schema has begin with it.
+    pub fn table(mut self, name: impl Into<String>) -> Self {
+        self.table = name.into();
+        self
+    }
+
+    /// How long a step waits for other writers, in this process and in others, and as long again for a free connection:
+    /// 5 s by default.
+    ///
+    /// Keep it well below the lease, so that a claim that was answered late can be asked again in time.
+    pub const fn busy_timeout(mut self, timeout: Duration) -> Self {
+        self.busy_timeout = timeout;
+        self
+    }
+
+    /// Opens the file that the URL names, creates it where it is missing, and [migrates](SqliteStore::migrate).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] where a setting or the URL is not understood, [`Error::Store`] where the file cannot be
+    /// opened or has a newer schema.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: at most the file and its schema are left behind.
+    pub async fn connect(self, url: &str) -> Result<SqliteStore, Error> {
+        let options = options(url)?;
+        let pool = SqlitePoolOptions::new()
+            .max_connections(MAX_CONNECTIONS)
+            .acquire_timeout(self.busy_timeout)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            // A connection to a file does not break by itself.
+            .test_before_acquire(false)
+            .connect_lazy_with(options);
+        let store = self.build(pool)?;
+        store.migrate().await?;
+        Ok(store)
+    }
+
+    /// A store on the caller's own pool. See [`SqliteStore::new`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] where a setting is not understood.
+    pub fn build(self, pool: SqlitePool) -> Result<SqliteStore, Error> {
+        Ok(SqliteStore::with(pool, TableName::new(&self.table)?, self.busy_timeout))
+    }
+}
+
+impl SqliteStore {
+    pub(super) fn with_defaults(pool: SqlitePool) -> Self {
+        Self::with(pool, TableName::default(), BUSY_TIMEOUT)
+    }
+
+    fn with(pool: SqlitePool, table: TableName, patience: Duration) -> Self {
+        Self { database: Arc::new(Database::new(pool, table, patience)), watch: Watch::new() }
+    }
+}
+
+fn options(url: &str) -> Result<SqliteConnectOptions, ConfigError> {
+    let path = url.strip_prefix("sqlite:").ok_or(ConfigError::Url("it does not begin with sqlite:"))?;
+    let path = path.strip_prefix("//").unwrap_or(path);
+    if path.contains(":memory:") || path.starts_with("file:") || path.is_empty() {
+        return Err(ConfigError::Url("SQLite needs a path; records in memory are what memory: is for"));
+    }
+    if path.contains('?') {
+        return Err(ConfigError::Url("a SQLite URL has no parameters"));
+    }
+    let options: SqliteConnectOptions =
+        url.parse().map_err(|_| ConfigError::Url("its path is not percent-encoded UTF-8"))?;
+    Ok(options
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        // Where fsync alone does not reach the disk (macOS); without effect elsewhere.
+        .pragma("fullfsync", "ON")
+        // Locks are waited for by the store, which does not block a thread meanwhile.
+        .busy_timeout(Duration::ZERO)
+        .disable_statement_logging())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_name_a_file() {
+        let paths = [
+            ("sqlite://records.db", "records.db"),
+            ("sqlite:///var/lib/app/records.db", "/var/lib/app/records.db"),
+            ("sqlite:records.db", "records.db"),
+            ("sqlite:///a%3Fb.db", "/a?b.db"),
+        ];
+        for (url, path) in paths {
+            assert_eq!(options(url).expect("options").get_filename().to_str(), Some(path), "{url}");
+        }
+        for url in
+            ["sqlite:", "sqlite://", "sqlite::memory:", "sqlite://:memory:", "sqlite://a?mode=ro", "sqlite:file:a"]
+        {
+            assert!(options(url).is_err(), "{url}");
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Statements on one file, and what may be in their way.
+
+use std::{sync::Arc, time::Duration};
+
+use rand::RngExt as _;
+use sqlx::{
+    Execute as _, Row as _, SqlStr, Sqlite,
+    query::Query,
+    sqlite::{SqliteArguments, SqlitePool, SqliteRow},
+};
+use tokio::{
+    sync::{OnceCell, Semaphore},
+    task::JoinHandle,
+    time::{Instant, sleep, timeout_at},
+};
+
+use super::{
+    fault::{is_busy, store_error},
+    file::OpenedFile,
+    statements::{Statements, TableName},
+};
+use crate::{
+    store::StoreResult,
+    store_error::{
+        StoreError,
+        StoreErrorKind::{Refused, Unavailable},
+    },
+};
+
+/// What this release writes and reads.
+const SCHEMA_VERSION: i64 = 1;
+
+/// SQLite's number for `synchronous=FULL`; `EXTRA` is above.
+const SYNCHRONOUS_FULL: i64 = 2;
+
+/// How long another process's lock is left alone before it is tried again: from, and at most.
+const PAUSE_MS: std::ops::RangeInclusive<u64> = 1..=16;
+
+/// A statement to which inputs are bound.
+pub(super) type Bound<'q> = Query<'q, Sqlite, SqliteArguments>;
+
+/// The same, to be asked as often as it takes.
+struct Statement {
+    sql: SqlStr,
+    inputs: SqliteArguments,
+}
+
+impl Statement {
+    fn of(mut query: Bound<'_>) -> StoreResult<Self> {
+        let inputs = query.take_arguments();
+        let inputs = inputs.map_err(|_| StoreError::new(Refused, "SQLite does not take what was bound"))?;
+        Ok(Self { sql: query.sql(), inputs: inputs.unwrap_or_default() })
+    }
+
+    fn query(&self) -> Bound<'static> {
+        sqlx::query_with(self.sql.clone(), self.inputs.clone())
+    }
+}
+
+/// Runs a step on a task of its own, which ends with the caller's interest.
+///
+/// A step holds what others wait for: the turn to write, a connection. On the caller's task it would keep them for as
+/// long as the caller is not polled, and callers may wait for one another.
+async fn on_task<T: Send + 'static>(step: impl Future<Output = StoreResult<T>> + Send + 'static) -> StoreResult<T> {
+    let mut task = AbortOnDrop(tokio::spawn(step));
+    match (&mut task.0).await {
+        Ok(answer) => answer,
+        Err(_) => Err(StoreError::new(Unavailable, "the runtime is shutting down")),
+    }
+}
+
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+pub(super) struct Database {
+    pool: SqlitePool,
+    pub(super) table: TableName,
+    pub(super) statements: Statements,
+    /// How long to wait for others.
+    patience: Duration,
+    /// SQLite has one writer at a time: within the process they queue here, in the order in which they came, instead
+    /// of all trying for the lock.
+    turn: Semaphore,
+    file: OnceCell<OpenedFile>,
+}
+
+impl Database {
+    pub(super) fn new(pool: SqlitePool, table: TableName, patience: Duration) -> Self {
+        let statements = Statements::new(&table);
+        Self { pool, table, statements, patience, turn: Semaphore::new(1), file: OnceCell::new() }
+    }
+
+    /// The rows of a statement that does not write.
+    pub(super) async fn read(self: &Arc<Self>, query: Bound<'_>) -> StoreResult<Vec<SqliteRow>> {
+        let (database, statement) = (Arc::clone(self), Statement::of(query)?);
+        on_task(async move {
+            database.opened().await?.check()?;
+            database.run(statement, Tries::new(database.patience)).await
+        })
+        .await
+    }
+
+    /// The rows of a statement that writes. Once they are here, they are on the disk.
+    pub(super) async fn write(self: &Arc<Self>, query: Bound<'_>) -> StoreResult<Vec<SqliteRow>> {
+        let (database, statement) = (Arc::clone(self), Statement::of(query)?);
+        on_task(async move {
+            let file = database.opened().await?;
+            let tries = Tries::new(database.patience);
+            let Ok(Ok(_turn)) = timeout_at(tries.deadline, database.turn.acquire()).await else {
+                return Err(StoreError::new(Unavailable, "too many writers are waiting for the SQLite file"));
+            };
+            file.check()?;
+            database.run(statement, tries).await
+        })
+        .await
+    }
+
+    /// Always to the end: a statement that writes commits with its last step, so that a row that was fetched alone
+    /// may be one that was never committed.
+    async fn run(&self, statement: Statement, mut tries: Tries) -> StoreResult<Vec<SqliteRow>> {
+        loop {
+            match statement.query().fetch_all(&self.pool).await {
+                Err(error) if is_busy(&error) && tries.another().await => {}
+                answer => return answer.map_err(|error| store_error(&error)),
+            }
+        }
+    }
+
+    /// The file, after its schema and its settings were found to be fit for the promises.
+    async fn opened(&self) -> StoreResult<&OpenedFile> {
+        self.file.get_or_try_init(|| self.check()).await
+    }
+
+    async fn check(&self) -> StoreResult<OpenedFile> {
+        let file = OpenedFile::new(self.pool.connect_options().get_filename().to_owned());
+        let rows =
+            self.run(Statement::of(sqlx::query(self.statements.check.clone()))?, Tries::new(self.patience)).await?;
+        let row = rows.first().ok_or(StoreError::new(Refused, "SQLite does not tell its settings"))?;
+        let settings =
+            || -> sqlx::Result<(Option<i64>, String, i64)> { Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)) };
+        let (version, journal, synchronous) = settings().map_err(|error| store_error(&error))?;
+        check_version(version.ok_or(NO_SCHEMA)?)?;
+        if journal != "wal" {
+            return Err(StoreError::new(Refused, "the SQLite file's journal_mode is not WAL"));
+        }
+        if synchronous < SYNCHRONOUS_FULL {
+            return Err(StoreError::new(Refused, "SQLite's synchronous is below FULL: a power cut would lose records"));
+        }
+        // A file that was replaced meanwhile is not the one that was checked.
+        file.check()?;
+        Ok(file)
+    }
+
+    /// Creates what is missing. Processes that do so at the same time wait for each other.
+    pub(super) async fn migrate(&self) -> StoreResult<()> {
+        let mut tries = Tries::new(self.patience);
+        let version = loop {
+            match self.try_migrate().await {
+                Err(error) if is_busy(&error) && tries.another().await => {}
+                answer => break answer.map_err(|error| store_error(&error))?,
+            }
+        };
+        check_version(version)?;
+        self.opened().await.map(drop)
+    }
+
+    /// The version of the schema that is there afterwards.
+    async fn try_migrate(&self) -> sqlx::Result<i64> {
+        // The write lock from the start, so that what is found missing stays missing.
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let exists = sqlx::query("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")
+            .bind(format!("{}_schema", self.table.as_str()))
+            .fetch_all(&mut *transaction)
+            .await?;
+        if exists.is_empty() {
+            sqlx::raw_sql(self.table.fill(include_str!("schema.sql"))).execute(&mut *transaction).await?;
+        }
+        let version = self.table.fill("SELECT version FROM {table}_schema");
+        let version = sqlx::query_scalar(version).fetch_one(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(version)
+    }
+}
+
+const NO_SCHEMA: StoreError = StoreError::new(Refused, "the SQLite file has no schema: run `migrate`");
+
+fn check_version(version: i64) -> StoreResult<()> {
+    if version == SCHEMA_VERSION {
+        return Ok(());
+    }
+    Err(StoreError::new(Refused, "the schema in the SQLite file is of a newer release"))
+}
+
+/// When to try a busy file again. SQLite's own handler would block the connection's thread, for up to 100 ms a time.
+struct Tries {
+    deadline: Instant,
+    longest_ms: u64,
+}
+
+impl Tries {
+    fn new(patience: Duration) -> Self {
+        Self { deadline: Instant::now() + patience, longest_ms: *PAUSE_MS.start() }
+    }
+
+    /// Pauses at random, so that processes do not keep step; `false` when the time is up.
+    async fn another(&mut self) -> bool {
+        let pause = Duration::from_micros(rand::rng().random_range(500..=self.longest_ms * 1000));
+        if Instant::now() + pause >= self.deadline {
+            return false;
+        }
+        self.longest_ms = (self.longest_ms * 2).min(*PAUSE_MS.end());
+        sleep(pause).await;
+        true
+    }
+}

@@ -1,0 +1,269 @@
+//! Connections that are cut, servers that are killed, slow, full or read-only, transactions that conflict.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use idempotent_runtime::{
+    Store, StoreErrorKind,
+    store::{ClaimOutcome, StoreResult, Transition, postgres::PostgresStore},
+};
+use sqlx::{PgPool, postgres::PgPoolOptions};
+use tokio::{task::JoinSet, time::Instant};
+
+use crate::{Fault, PostgresServer, Proxy, support::*, wait_for};
+
+const CUTS: [Fault; 3] = [Fault::CutBeforeRequest, Fault::CutAfterRequest, Fault::CutBeforeReply];
+
+/// A server, a store with one connection, through a proxy, and a store without faults.
+struct Fixture {
+    _server: PostgresServer,
+    proxy: Proxy,
+    pool: PgPool,
+    ours: PostgresStore,
+    direct: PostgresStore,
+}
+
+impl Fixture {
+    async fn start() -> Self {
+        let server = PostgresServer::start().await;
+        let proxy = Proxy::start(server.address()).await;
+        let url = server.url().replace(&server.address(), &proxy.address().to_string());
+        let direct = connect(&server.url()).await;
+        let pool = PgPoolOptions::new().max_connections(1).test_before_acquire(false).connect(&url).await;
+        let pool = pool.expect("a pool");
+        let ours = builder().build(pool.clone()).expect("a store");
+        Self { _server: server, proxy, pool, ours, direct }
+    }
+
+    /// Has the next request be the step's: it is prepared, and the pool has its connection back.
+    async fn prepare(&self, step: impl AsyncFn(&PostgresStore) -> bool) {
+        wait_for("the step to be prepared", async || step(&self.ours).await).await;
+        wait_for("the pool to rest", async || self.pool.num_idle() == 1).await;
+    }
+
+    /// Repeats a step until the connection is back: a store does not repeat by itself.
+    async fn again<T>(&self, step: impl AsyncFn(&PostgresStore) -> StoreResult<T>) -> T {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            match step(&self.ours).await {
+                Ok(answer) => return answer,
+                Err(error) => {
+                    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+                    assert!(Instant::now() < deadline, "not back in time: {error:?}");
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_claim_cut_anywhere_is_recognised_when_repeated() {
+    let fixture = Fixture::start().await;
+    for fault in CUTS {
+        let key = key(format_args!("claim-{fault:?}"));
+        let request = request();
+        fixture.prepare(async |store| store.claim(&self::key("other"), &self::request()).await.is_ok()).await;
+        fixture.proxy.set(fault);
+        let error = fixture.ours.claim(&key, &request).await.expect_err("cut");
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+        assert_eq!(fixture.proxy.fault(), Fault::None, "the fault happened");
+        if fault == Fault::CutBeforeReply {
+            let other = fixture.direct.claim(&key, &self::request()).await;
+            assert!(matches!(other, Ok(ClaimOutcome::InFlight { .. })), "it was applied: {other:?}");
+        }
+        let answer = fixture.again(async |store| store.claim(&key, &request).await).await;
+        assert!(matches!(answer, ClaimOutcome::Claimed { attempt: 1, .. }), "{fault:?}: {answer:?}");
+        let token = granted(Ok(answer));
+        assert_eq!(
+            fixture.direct.complete(&key, &token, &outcome(), TTL).await.expect("complete"),
+            Transition::Applied
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_completion_cut_anywhere_is_applied_once_when_repeated() {
+    let fixture = Fixture::start().await;
+    for fault in CUTS {
+        let key = key(format_args!("complete-{fault:?}"));
+        let token = claim(&fixture.direct, &key).await;
+        let other = self::key("other");
+        fixture.prepare(async |store| store.complete(&other, &token, &outcome(), TTL).await.is_ok()).await;
+        fixture.proxy.set(fault);
+        fixture.ours.complete(&key, &token, &outcome(), TTL).await.expect_err("cut");
+        assert_eq!(fixture.proxy.fault(), Fault::None, "the fault happened");
+        let answer = fixture.again(async |store| store.complete(&key, &token, &outcome(), TTL).await).await;
+        assert_eq!(answer, Transition::Applied, "{fault:?}");
+        assert!(is_done(&fixture.direct, &key).await);
+    }
+}
+
+/// Connections whose answers do not come are replaced: the pool does not run dry.
+#[tokio::test]
+async fn half_open_connections_are_given_up() {
+    let fixture = Fixture::start().await;
+    let key = key("half-open");
+    let token = claim(&fixture.ours, &key).await;
+    for fault in [Fault::LoseRequests, Fault::LoseReplies] {
+        fixture.proxy.set(fault);
+        for _ in 0..2 {
+            let error = fixture.ours.renew(&key, &token, LEASE, TTL).await.expect_err("no answer");
+            assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+        }
+        fixture.proxy.set(Fault::None);
+        let answer = fixture.again(async |store| store.renew(&key, &token, LEASE, TTL).await).await;
+        assert_eq!(answer, Transition::Applied);
+    }
+}
+
+/// Calls that their callers give up at any moment leave pool and record whole.
+#[tokio::test]
+async fn dropped_calls_leave_the_store_working() {
+    let server = PostgresServer::start().await;
+    let store = builder().max_connections(2).connect(&server.url()).await.expect("a store");
+    for round in 0..100_u64 {
+        let key = key(format_args!("dropped-{}", round % 10));
+        let request = request();
+        let claiming = tokio::time::timeout(Duration::from_micros(round * 20), store.claim(&key, &request)).await;
+        let answer = match claiming {
+            Ok(answer) => answer,
+            // Given up or not, the same claim again knows.
+            Err(_) => store.claim(&key, &request).await,
+        };
+        let token = granted(answer);
+        let _ = tokio::time::timeout(Duration::from_micros(round * 10), store.release(&key, &token)).await;
+        assert_eq!(store.release(&key, &token).await.expect("release"), Transition::Applied);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_server_keeps_what_it_acknowledged() {
+    let mut server = PostgresServer::start_durable().await;
+    let store = connect(&server.url()).await;
+    let done = Arc::new(Mutex::new(Vec::new()));
+    for round in 0..3 {
+        let mut workers = JoinSet::new();
+        for worker in 0..4 {
+            let (store, done) = (store.clone(), Arc::clone(&done));
+            workers.spawn(async move {
+                for number in 0.. {
+                    let key = key(format_args!("{round}-{worker}-{number}"));
+                    let Ok(ClaimOutcome::Claimed { token, .. }) = store.claim(&key, &request()).await else { return };
+                    let Ok(Transition::Applied) = store.complete(&key, &token, &outcome(), TTL).await else { return };
+                    done.lock().expect("a lock").push(key);
+                }
+            });
+        }
+        let before = done.lock().expect("a lock").len();
+        wait_for("some runs", async || done.lock().expect("a lock").len() > before + 100).await;
+        server.kill();
+        workers.join_all().await;
+        server.restart().await;
+    }
+    wait_for("the store to be back", async || store.inspect(&key("k")).await.is_ok()).await;
+    let done = done.lock().expect("a lock").clone();
+    for key in &done {
+        assert!(is_done(&store, key).await, "an acknowledged result of {} is gone", done.len());
+    }
+}
+
+#[tokio::test]
+async fn a_restarted_server_costs_no_error_after_a_pause() {
+    let mut server = PostgresServer::start().await;
+    let store = connect(&server.url()).await;
+    finish(&store, &key("k")).await;
+    server.restart().await;
+    // Longer than an idle connection is trusted.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert!(is_done(&store, &key("k")).await);
+}
+
+#[tokio::test]
+async fn ended_sessions_are_replaced() {
+    let server = PostgresServer::start().await;
+    let store = builder().max_connections(1).connect(&server.url()).await.expect("a store");
+    server
+        .execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()",
+        )
+        .await;
+    let error = store.claim(&key("k"), &request()).await.expect_err("the session was ended");
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    claim(&store, &key("k")).await;
+}
+
+#[tokio::test]
+async fn what_is_locked_or_exhausted_is_unavailable_in_time() {
+    let server = PostgresServer::start().await;
+    let store =
+        builder().max_connections(2).timeout(Duration::from_millis(300)).connect(&server.url()).await.expect("a store");
+    let mut client = server.client().await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE idempotent_records").execute(&mut client).await.expect("a lock");
+    let started = Instant::now();
+    let mut claims = JoinSet::new();
+    for number in 0..6 {
+        let (store, key) = (store.clone(), key(format_args!("locked-{number}")));
+        // Two wait for the lock, the others for a connection.
+        claims.spawn(async move { fault(&store, &key).await });
+    }
+    for kind in claims.join_all().await {
+        assert_eq!(kind, StoreErrorKind::Unavailable);
+    }
+    assert!(started.elapsed() < Duration::from_secs(3), "took {:?}", started.elapsed());
+    drop(client);
+    wait_for("the store to be back", async || store.inspect(&key("k")).await.is_ok()).await;
+    claim(&store, &key("k")).await;
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_writes_is_unavailable() {
+    let server = PostgresServer::start().await;
+    let store = connect(&server.url()).await;
+    finish(&store, &key("k")).await;
+    server.execute("ALTER DATABASE postgres SET default_transaction_read_only = on").await;
+    let store = connect(&server.url()).await;
+    assert_eq!(fault(&store, &key("written")).await, StoreErrorKind::Unavailable);
+}
+
+/// On a pool whose transactions may fail for a conflict, nobody sees it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conflicts_of_stricter_transactions_are_tried_again() {
+    for level in ["repeatable read", "serializable"] {
+        let server = PostgresServer::start().await;
+        server.execute(&format!("ALTER DATABASE postgres SET default_transaction_isolation = '{level}'")).await;
+        let pool = PgPoolOptions::new().max_connections(8).connect(&server.url()).await.expect("a pool");
+        let store = PostgresStore::new(pool).expect("a store");
+        store.migrate().await.expect("a schema");
+        for round in 0..20 {
+            let mut claims = JoinSet::new();
+            for _ in 0..8 {
+                let store = store.clone();
+                claims.spawn(async move { store.claim(&key(round), &request()).await });
+            }
+            let mut granted = 0;
+            for answer in claims.join_all().await {
+                match answer.expect("an answer") {
+                    ClaimOutcome::Claimed { .. } => granted += 1,
+                    ClaimOutcome::InFlight { .. } => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert_eq!(granted, 1, "{level}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn our_own_sessions_are_safe_whatever_the_defaults_are() {
+    let server =
+        PostgresServer::start_with(&["synchronous_commit=off", "default_transaction_isolation=serializable"]).await;
+    let store = connect(&server.url()).await;
+    // What a session runs with shows in what it does: with an asynchronous commit, the log's end is not yet on disk.
+    finish(&store, &key("k")).await;
+    let behind: bool = value(&server, "SELECT pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn()").await;
+    assert!(!behind, "an acknowledged result is not on disk");
+}

@@ -1,0 +1,125 @@
+//! What statements cost: their plans on a large table, and what a hit leaves behind.
+
+use std::fmt::Write as _;
+
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use crate::{PostgresServer, support::*};
+
+/// A statement's file with the types and the values of its parameters.
+type Case = (&'static str, &'static str, &'static str, &'static str);
+
+const CASES: [Case; 10] = [
+    (
+        "claim, hit",
+        include_str!("../../idempotent-runtime/src/store/postgres/claim.sql"),
+        "text, text, bytea, bytea, bigint, bigint, boolean",
+        "'op', '77', '', '', 1, 1, true",
+    ),
+    (
+        "claim, miss",
+        include_str!("../../idempotent-runtime/src/store/postgres/claim.sql"),
+        "text, text, bytea, bytea, bigint, bigint, boolean",
+        "'op', 'new', '', '', 1, 1, true",
+    ),
+    (
+        "renew",
+        include_str!("../../idempotent-runtime/src/store/postgres/renew.sql"),
+        "text, text, bytea, bigint, bigint",
+        "'op', '77', '', 1, 1",
+    ),
+    (
+        "end",
+        include_str!("../../idempotent-runtime/src/store/postgres/end.sql"),
+        "text, text, bytea, text, bytea, text, bigint, text",
+        "'op', '77', '', 'ok', '', NULL, 1, ''",
+    ),
+    (
+        "release",
+        include_str!("../../idempotent-runtime/src/store/postgres/release.sql"),
+        "text, text, bytea, text",
+        "'op', '77', '', ''",
+    ),
+    (
+        "owner",
+        include_str!("../../idempotent-runtime/src/store/postgres/owner.sql"),
+        "text, text, bytea",
+        "'op', '77', ''",
+    ),
+    ("await", include_str!("../../idempotent-runtime/src/store/postgres/await.sql"), "text, text", "'op', '77'"),
+    (
+        "list, all",
+        include_str!("../../idempotent-runtime/src/store/postgres/list.sql"),
+        "text, text, text, bigint",
+        "'', '', E'\\x7f', 100",
+    ),
+    (
+        "list, one operation",
+        include_str!("../../idempotent-runtime/src/store/postgres/list.sql"),
+        "text, text, text, bigint",
+        "'op', '', 'op', 100",
+    ),
+    ("purge", include_str!("../../idempotent-runtime/src/store/postgres/purge.sql"), "bigint", "100"),
+];
+
+async fn explain(client: &mut PgConnection, (name, sql, types, values): Case) -> String {
+    let sql = sql.replace("{table}", "idempotent_records");
+    let prepare = format!("PREPARE statement ({types}) AS {sql}");
+    sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *client).await.expect(name);
+    let explain = format!("EXPLAIN EXECUTE statement ({values})");
+    let lines: Vec<String> = sqlx::query_scalar(AssertSqlSafe(explain)).fetch_all(&mut *client).await.expect("a plan");
+    sqlx::raw_sql("DEALLOCATE statement").execute(&mut *client).await.expect("deallocate");
+    lines.join("\n")
+}
+
+#[tokio::test]
+async fn every_statement_finds_its_rows_by_an_index() {
+    let server = PostgresServer::start().await;
+    connect(&server.url()).await;
+    server
+        .execute(
+            "INSERT INTO idempotent_records
+                (operation, key, state, fingerprint, nonce, attempt, expires_at, created_at)
+             SELECT 'op' || i % 10, i::text, 'ok', ''::bytea, ''::bytea, 1, now() + i * interval '1 second', now()
+             FROM generate_series(1, 20000) AS i
+             UNION ALL
+             SELECT 'op', i::text, 'ok', ''::bytea, ''::bytea, 1, now() + i * interval '1 second', now()
+             FROM generate_series(1, 20000) AS i;
+             ANALYZE idempotent_records;",
+        )
+        .await;
+    let mut client = server.client().await;
+    let mut plans = String::new();
+    for mode in ["force_custom_plan", "force_generic_plan"] {
+        let set = format!("SET plan_cache_mode = {mode}");
+        sqlx::raw_sql(AssertSqlSafe(set)).execute(&mut client).await.expect("a setting");
+        for case in CASES {
+            let plan = explain(&mut client, case).await;
+            writeln!(plans, "-- {}, {mode}\n{plan}\n", case.0).expect("a text");
+            assert!(!plan.contains("Seq Scan"), "{}:\n{plan}", case.0);
+            let index = if case.0 == "purge" { "idempotent_records_expiry" } else { "idempotent_records_pkey" };
+            assert!(plan.contains(index), "{}:\n{plan}", case.0);
+        }
+    }
+    println!("{plans}");
+}
+
+/// No transaction number, so no write: neither to the log, nor to the disk.
+#[tokio::test]
+async fn a_hit_only_reads() {
+    let server = PostgresServer::start_with(&["autovacuum=off"]).await;
+    let store = connect(&server.url()).await;
+    let running = request();
+    granted(idempotent_runtime::Store::claim(&store, &key("running"), &running).await);
+    finish(&store, &key("done")).await;
+    let next = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint";
+    let before: i64 = value(&server, next).await;
+    for _ in 0..100 {
+        assert!(is_done(&store, &key("done")).await);
+        let answer = idempotent_runtime::Store::claim(&store, &key("running"), &request()).await;
+        assert!(matches!(answer, Ok(idempotent_runtime::store::ClaimOutcome::InFlight { .. })));
+    }
+    assert_eq!(value::<i64>(&server, next).await, before);
+    claim(&store, &key("new")).await;
+    assert_eq!(value::<i64>(&server, next).await, before + 1);
+}

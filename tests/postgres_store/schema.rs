@@ -1,0 +1,169 @@
+//! Creating the schema, using it with as few privileges as possible, looking into it.
+
+use idempotent_runtime::{
+    Error, Idempotency, Store, StoreErrorKind,
+    store::{State, Transition, postgres::PostgresStore},
+};
+use tokio::task::JoinSet;
+
+use crate::{PostgresServer, support::*, wait_for};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_migrate_at_once() {
+    let server = PostgresServer::start().await;
+    let mut migrations = JoinSet::new();
+    for number in 0..16 {
+        let url = server.url();
+        migrations.spawn(async move {
+            // Pools of their own: as many sessions as processes would have.
+            let store = PostgresStore::connect(&url).await.expect("a store");
+            finish(&store, &key(number)).await;
+        });
+    }
+    migrations.join_all().await;
+    let version: i32 = value(&server, "SELECT version FROM idempotent_records_schema").await;
+    assert_eq!(version, 1);
+    assert_eq!(value::<i64>(&server, "SELECT count(*) FROM idempotent_records_schema").await, 1);
+    assert_eq!(value::<i64>(&server, "SELECT count(*) FROM idempotent_records").await, 16);
+}
+
+#[tokio::test]
+async fn a_missing_or_newer_schema_is_refused() {
+    let server = PostgresServer::start().await;
+    let store = PostgresStore::new(pool(&server).await).expect("a store");
+    assert_eq!(fault(&store, &key("missing-schema")).await, StoreErrorKind::Refused);
+    store.migrate().await.expect("a schema");
+    store.migrate().await.expect("the same schema");
+    finish(&store, &key("k")).await;
+
+    server.execute("UPDATE idempotent_records_schema SET version = 2").await;
+    assert_eq!(kind(&store.migrate().await.expect_err("a newer schema")), StoreErrorKind::Refused);
+    let error = PostgresStore::connect(&server.url()).await.expect_err("a newer schema");
+    assert_eq!(kind(&error), StoreErrorKind::Refused);
+}
+
+#[tokio::test]
+async fn urls_and_tables_that_are_wrong_are_refused() {
+    for url in ["postgres://user:canary@host:port/db", "postgres://u:canary@h/d?sslmode=canary"] {
+        let error = PostgresStore::connect(url).await.expect_err("a wrong URL");
+        assert!(matches!(error, Error::Config(_)), "{error:?}");
+        assert!(!full_text(&error).contains("canary"));
+    }
+    let server = PostgresServer::start().await;
+    let missing = server.url().replace("/postgres", "/canary");
+    let error = PostgresStore::connect(&missing).await.expect_err("a missing database");
+    assert_eq!(kind(&error), StoreErrorKind::Refused);
+    assert!(!full_text(&error).contains("canary"));
+    let error = builder().table("x; DROP TABLE y").connect(&server.url()).await.expect_err("no name of a table");
+    assert!(matches!(error, Error::Config(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn two_tables_are_two_stores() {
+    let server = PostgresServer::start().await;
+    let ours = connect(&server.url()).await;
+    let theirs = builder().table("select").connect(&server.url()).await.expect("a store");
+    finish(&ours, &key("k")).await;
+    claim(&theirs, &key("k")).await;
+    assert!(is_done(&ours, &key("k")).await);
+}
+
+#[tokio::test]
+async fn the_documented_privileges_are_enough() {
+    let server = PostgresServer::start().await;
+    connect(&server.url()).await;
+    server
+        .execute(
+            "CREATE ROLE app LOGIN;
+             GRANT SELECT, INSERT, UPDATE, DELETE ON idempotent_records TO app;
+             GRANT USAGE ON SEQUENCE idempotent_records_fence TO app;
+             GRANT SELECT ON idempotent_records_schema TO app;",
+        )
+        .await;
+    let url = server.url().replace("postgres@", "app@");
+    let store = connect(&url).await;
+    let key = key("k");
+    let token = claim(&store, &key).await;
+    assert!(store.fence(&key, &token).await.expect("a fence").is_some());
+    let mut subscription = store.subscribe(&key).await.expect("a subscription");
+    assert_eq!(store.renew(&key, &token, LEASE, TTL).await.expect("renew"), Transition::Applied);
+    assert_eq!(store.complete(&key, &token, &outcome(), TTL).await.expect("complete"), Transition::Applied);
+    subscription.notified().await;
+    assert!(store.inspect(&key).await.expect("inspect").is_some());
+    assert_eq!(store.list(None, None, 10).await.expect("list").records.len(), 1);
+    assert!(store.forget(&key).await.expect("forget"));
+    let token = claim(&store, &key).await;
+    assert_eq!(store.abandon(&key, &token, TTL).await.expect("abandon"), Transition::Applied);
+    let token = claim(&store, &key).await;
+    assert_eq!(store.release(&key, &token).await.expect("release"), Transition::Applied);
+    assert_eq!(store.purge_expired(10).await.expect("purge"), 0);
+
+    server.execute("REVOKE INSERT ON idempotent_records FROM app").await;
+    assert_eq!(fault(&store, &self::key("without-privilege")).await, StoreErrorKind::Refused);
+}
+
+#[tokio::test]
+async fn people_can_read_the_view() {
+    let server = PostgresServer::start().await;
+    let store = connect(&server.url()).await;
+    finish(&store, &key("json")).await;
+    let binary = claim(&store, &key("binary")).await;
+    let bytes = idempotent_runtime::Outcome::Ok(bytes::Bytes::from_static(b"\xFF\0"));
+    assert_eq!(store.complete(&key("binary"), &binary, &bytes, TTL).await.expect("complete"), Transition::Applied);
+    claim(&store, &key("lapsed")).await;
+    server.execute("UPDATE idempotent_records SET lease_until = now() WHERE key = 'lapsed'").await;
+    let view = |key: &str, column: &str| format!("SELECT {column} FROM idempotent_records_view WHERE key = '{key}'");
+    assert_eq!(value::<String>(&server, &view("json", "result ->> 'a'")).await, "é");
+    assert_eq!(value::<String>(&server, &view("json", "state")).await, "ok");
+    assert!(value::<bool>(&server, &view("binary", "result IS NULL AND result_len = 2")).await);
+    assert_eq!(value::<String>(&server, &view("lapsed", "state")).await, "lapsed");
+    // What is replayed is what was stored, not what jsonb makes of it.
+    assert!(is_done(&store, &key("json")).await);
+}
+
+#[tokio::test]
+async fn a_row_of_somebody_else_is_corrupt() {
+    let server = PostgresServer::start().await;
+    let store = connect(&server.url()).await;
+    let damages = ["state = 'x'", "result = NULL", "attempt = 0", "state = 'unavailable', reason = 'x'"];
+    for (number, damage) in damages.into_iter().enumerate() {
+        let key = key(format_args!("damaged-{number}"));
+        finish(&store, &key).await;
+        server.execute(&format!("UPDATE idempotent_records SET {damage} WHERE key = '{}'", key.key())).await;
+        assert_eq!(fault(&store, &key).await, StoreErrorKind::Corrupt, "{damage}");
+        let page = store.list(None, None, 100).await.expect("a page");
+        assert!(page.records.is_empty(), "{damage} is listed");
+        assert!(store.forget(&key).await.expect("forget"), "an operator can remove it");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_the_index_cannot_hold_is_refused() {
+    let server = PostgresServer::start().await;
+    let store = connect(&server.url()).await;
+    // Random, since what repeats itself is compressed.
+    let long: String = (0..6000).map(|_| char::from(rand::random_range(b'a'..=b'z'))).collect();
+    assert_eq!(fault(&store, &key(long)).await, StoreErrorKind::Refused);
+}
+
+#[tokio::test]
+async fn a_sweeper_removes_what_has_expired_and_waits_for_nobody() {
+    let server = PostgresServer::start().await;
+    let store = connect(&server.url()).await;
+    for number in 0..50 {
+        finish(&store, &key(number)).await;
+    }
+    server.execute("UPDATE idempotent_records SET expires_at = now() WHERE key <> '7'").await;
+    // Somebody looks at an expired row, and takes long.
+    let mut client = server.client().await;
+    let held = "BEGIN; SELECT FROM idempotent_records WHERE key = '8' FOR UPDATE";
+    sqlx::raw_sql(held).execute(&mut client).await.expect("a lock");
+    let sweeper = Idempotency::new(store.clone()).spawn_sweeper(std::time::Duration::from_millis(10));
+    let count = async || value::<i64>(&server, "SELECT count(*) FROM idempotent_records").await;
+    wait_for("the sweep", async || count().await == 2).await;
+    drop(client);
+    wait_for("the rest", async || count().await == 1).await;
+    drop(sweeper);
+    let record = store.inspect(&key(7)).await.expect("inspect").expect("what is alive stays");
+    assert_eq!(record.state, State::Done(outcome()));
+}

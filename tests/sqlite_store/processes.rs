@@ -1,0 +1,119 @@
+//! Several processes on one file, and processes that are killed.
+
+use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
+
+use idempotent_runtime::Idempotency;
+use rand::RngExt as _;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+    task::JoinSet,
+    time::sleep,
+};
+
+use crate::sqlite_file::SqliteFile;
+
+/// A worker process: see `sqlite_worker`. Killed when it is dropped.
+struct Worker {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Worker {
+    async fn start(file: &SqliteFile, ledger: &Path, first: u64, count: u64) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sqlite_worker"))
+            .args([file.url(), ledger.display().to_string(), first.to_string(), count.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the worker");
+        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        assert_eq!(lines.next_line().await.expect("a line").as_deref(), Some("ready"));
+        Self { child, lines }
+    }
+
+    async fn go(&mut self) {
+        self.child.stdin.as_mut().expect("a pipe").write_all(b"go\n").await.expect("a worker that listens");
+    }
+
+    /// Reads to the end what was acknowledged.
+    async fn acknowledged(&mut self) -> Vec<u64> {
+        let mut keys = Vec::new();
+        while let Some(line) = self.lines.next_line().await.expect("a line") {
+            // The last line of a process that was killed may be cut off.
+            keys.extend(line.parse::<u64>());
+        }
+        keys
+    }
+}
+
+/// How often each key's body ran.
+fn effects(ledger: &Path) -> BTreeMap<u64, usize> {
+    let mut counts = BTreeMap::new();
+    for line in std::fs::read_to_string(ledger).unwrap_or_default().lines() {
+        *counts.entry(line.parse().expect("a key")).or_default() += 1;
+    }
+    counts
+}
+
+/// They start on a file that is not there yet: its creation, its migration and every key are raced for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_run_each_key_once_between_them() {
+    const PROCESSES: u64 = 6;
+    const KEYS: u64 = 100;
+    let file = SqliteFile::new();
+    let ledger = file.path().with_extension("ledger");
+    let mut starts = JoinSet::new();
+    for _ in 0..PROCESSES {
+        let (file, ledger) = (file.clone(), ledger.clone());
+        starts.spawn(async move { Worker::start(&file, &ledger, 0, KEYS).await });
+    }
+    let mut workers = starts.join_all().await;
+    for worker in &mut workers {
+        worker.go().await;
+    }
+    for worker in &mut workers {
+        assert_eq!(worker.acknowledged().await, (0..KEYS).collect::<Vec<_>>());
+        assert!(worker.child.wait().await.expect("an end").success());
+    }
+    assert_eq!(effects(&ledger), (0..KEYS).map(|key| (key, 1)).collect());
+}
+
+/// At any moment, also in the middle of a write or of a checkpoint: what was acknowledged is replayed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_survives_kills() {
+    const ROUNDS: u64 = 15;
+    const KEYS: u64 = 10_000;
+    let file = SqliteFile::new();
+    let ledger = file.path().with_extension("ledger");
+    let mut acknowledged = Vec::new();
+    for round in 0..ROUNDS {
+        let mut workers = [
+            Worker::start(&file, &ledger, round * 2 * KEYS, KEYS).await,
+            Worker::start(&file, &ledger, (round * 2 + 1) * KEYS, KEYS).await,
+        ];
+        for worker in &mut workers {
+            worker.go().await;
+        }
+        let run_for = Duration::from_millis(rand::rng().random_range(20..300));
+        eprintln!("round {round} is killed after {run_for:?}");
+        sleep(run_for).await;
+        for worker in &mut workers {
+            worker.child.start_kill().expect("SIGKILL");
+        }
+        for worker in &mut workers {
+            acknowledged.append(&mut worker.acknowledged().await);
+        }
+    }
+    assert!(acknowledged.len() > 100, "only {} acknowledged", acknowledged.len());
+    let before = effects(&ledger);
+    let idempotency = Idempotency::connect(&file.url()).await.expect("a store");
+    for key in acknowledged {
+        let body = async { panic!("the body of an acknowledged key runs again") };
+        let result: Result<u64, idempotent_runtime::Error> =
+            Box::pin(idempotency.call("sqlite.worker", &key, &(), body)).await;
+        assert_eq!(result.expect("a result"), key * 3);
+        assert_eq!(before.get(&key), Some(&1), "an acknowledged key ran more than once");
+    }
+}

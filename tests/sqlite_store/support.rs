@@ -1,0 +1,81 @@
+//! What the tests share: keys, requests, short names for answers.
+
+use std::{error::Error as StdError, time::Duration};
+
+use bytes::Bytes;
+use idempotent_runtime::{
+    Error, Fingerprint, Outcome, RecordKey, Store, StoreErrorKind,
+    store::{ClaimOutcome, ClaimRequest, Nonce, StoreResult, Token, Transition, sqlite::SqliteStore},
+};
+
+use crate::sqlite_file::SqliteFile;
+
+pub(crate) const LEASE: Duration = Duration::from_secs(30);
+pub(crate) const TTL: Duration = Duration::from_secs(600);
+
+pub(crate) async fn connect(file: &SqliteFile) -> SqliteStore {
+    SqliteStore::connect(&file.url()).await.expect("a store")
+}
+
+pub(crate) fn key(name: impl std::fmt::Display) -> RecordKey {
+    RecordKey::parse(&format!("tests.operation|canary-{name}")).expect("a record key")
+}
+
+pub(crate) fn request() -> ClaimRequest {
+    ClaimRequest {
+        fingerprint: Fingerprint::from_bytes([7; 32]),
+        nonce: Nonce::random(),
+        lease: LEASE,
+        ttl: TTL,
+        take_over: true,
+    }
+}
+
+pub(crate) fn outcome() -> Outcome {
+    Outcome::Ok(Bytes::from_static(b"{\"amount\":0}"))
+}
+
+/// The token of a granted claim.
+pub(crate) fn granted(answer: StoreResult<ClaimOutcome>) -> Token {
+    match answer.expect("an answer") {
+        ClaimOutcome::Claimed { token, .. } => token,
+        other => panic!("not granted: {other:?}"),
+    }
+}
+
+pub(crate) async fn claim(store: &SqliteStore, key: &RecordKey) -> Token {
+    granted(store.claim(key, &request()).await)
+}
+
+/// Claims a key and completes it.
+pub(crate) async fn finish(store: &SqliteStore, key: &RecordKey) {
+    let token = claim(store, key).await;
+    assert_eq!(store.complete(key, &token, &outcome(), TTL).await.expect("complete"), Transition::Applied);
+}
+
+/// Whether a claim is answered with the outcome.
+pub(crate) async fn is_done(store: &SqliteStore, key: &RecordKey) -> bool {
+    match store.claim(key, &request()).await.expect("an answer") {
+        ClaimOutcome::Done(finished) => finished.outcome == outcome(),
+        _ => false,
+    }
+}
+
+/// The kind of the store error that an error is.
+pub(crate) fn kind(error: &Error) -> StoreErrorKind {
+    match error {
+        Error::Store(error) => error.kind(),
+        other => panic!("not the store's: {other:?}"),
+    }
+}
+
+/// The kind of the error that a claim is answered with.
+pub(crate) async fn refusal(store: &SqliteStore, key: &RecordKey) -> StoreErrorKind {
+    let error = store.claim(key, &request()).await.expect_err("a refusal");
+    let mut next: Option<&dyn StdError> = Some(&error);
+    while let Some(error) = next {
+        assert!(!format!("{error:?} {error}").contains(key.key()), "an error names the key");
+        next = error.source();
+    }
+    error.kind()
+}

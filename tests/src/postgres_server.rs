@@ -1,0 +1,267 @@
+//! Real PostgreSQL servers.
+//!
+//! Each server has a free port and a temporary folder of its own and is stopped when it is dropped; in a panic its log
+//! is printed first. The binaries are `initdb` and `postgres`, from the folder that `POSTGRES_BIN` names, the path, or
+//! Debian's packages. Missing binaries fail the test. PostgreSQL refuses to be run by root, so root runs it as somebody
+//! else.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "a harness that cannot do its work fails the test"
+)]
+
+use std::{
+    fs,
+    net::{Ipv4Addr, TcpListener},
+    os::unix::{fs::MetadataExt, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+const START_DEADLINE: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(20);
+
+/// One server.
+#[derive(Debug)]
+pub struct PostgresServer {
+    child: Option<Child>,
+    port: u16,
+    dir: TempDir,
+    settings: Vec<String>,
+    user: Option<User>,
+}
+
+impl PostgresServer {
+    /// A server with the default settings that leaves it to the operating system when to write to disk.
+    ///
+    /// # Panics
+    ///
+    /// Where a binary is missing or the server does not start. So do all other functions here.
+    pub async fn start() -> Self {
+        Self::start_with(&["fsync=off", "full_page_writes=off"]).await
+    }
+
+    /// A server that writes every acknowledged change to disk first, as the default is.
+    pub async fn start_durable() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// A server with these settings besides port, folder and log.
+    pub async fn start_with(settings: &[&str]) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let user = User::other_than_root(dir.path());
+        copy_template(&dir.path().join("data"), user);
+        if let Some(user) = user {
+            user.own(dir.path());
+        }
+        let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
+        let mut server = Self { child: None, port: free_port(), dir, settings, user };
+        // Another process may take the port between its choice and its use.
+        for _ in 0..5 {
+            server.spawn();
+            if server.wait_until_ready().await {
+                return server;
+            }
+            server.port = free_port();
+        }
+        panic!("the server did not start:\n{}", server.log());
+    }
+
+    /// Its `host:port`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Its URL, for the superuser.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("postgres://postgres@{}/postgres", self.address())
+    }
+
+    /// A fresh connection, for the test's own statements.
+    pub async fn client(&self) -> PgConnection {
+        PgConnection::connect(&self.url()).await.expect("a connection")
+    }
+
+    /// Runs statements on a fresh connection.
+    pub async fn execute(&self, sql: &str) {
+        let statements = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+        statements.execute(&mut self.client().await).await.expect("a statement that works");
+    }
+
+    /// Kills the process, as a crash does.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("SIGKILL");
+            child.wait().expect("the end of the process");
+        }
+    }
+
+    /// Starts the process again, on the same port and folder.
+    pub async fn restart(&mut self) {
+        self.kill();
+        let deadline = Instant::now() + START_DEADLINE;
+        loop {
+            self.spawn();
+            if self.wait_until_ready().await {
+                return;
+            }
+            // Until the last child of the killed process has noticed, its memory is in use.
+            assert!(Instant::now() < deadline, "the server did not restart:\n{}", self.log());
+            sleep(POLL).await;
+        }
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.path().join("postgres.log")
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    fn spawn(&mut self) {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.log_path()).expect("a log file");
+        let mut command = command("postgres", self.user);
+        command.arg("-D").arg(self.dir.path().join("data")).arg("-p").arg(self.port.to_string());
+        for setting in ["listen_addresses=127.0.0.1", "unix_socket_directories=", "shared_buffers=16MB"] {
+            command.args(["-c", setting]);
+        }
+        for setting in &self.settings {
+            command.args(["-c", setting]);
+        }
+        command.stdout(Stdio::null()).stderr(log);
+        self.child = Some(command.spawn().unwrap_or_else(|error| panic!("postgres cannot be run: {error}")));
+    }
+
+    /// Whether the process answers; `false` when it has ended.
+    async fn wait_until_ready(&mut self) -> bool {
+        let deadline = Instant::now() + START_DEADLINE;
+        while Instant::now() < deadline {
+            if self.child.as_mut().is_none_or(|child| child.try_wait().expect("a child").is_some()) {
+                return false;
+            }
+            if let Ok(connection) = PgConnection::connect(&self.url()).await {
+                let _ = connection.close().await;
+                return true;
+            }
+            sleep(POLL).await;
+        }
+        panic!("the server is not ready after {START_DEADLINE:?}:\n{}", self.log());
+    }
+}
+
+impl Drop for PostgresServer {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("log of the server on port {}:\n{}", self.port, self.log());
+        }
+        if let Some(mut child) = self.child.take() {
+            // An immediate shutdown: its children go with it, and its memory.
+            let _ = Command::new("kill").arg("-QUIT").arg(child.id().to_string()).status();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Who runs the server in root's place.
+#[derive(Clone, Copy, Debug)]
+struct User {
+    uid: u32,
+    gid: u32,
+}
+
+impl User {
+    /// `None` where we are not root, as the owner of our folder shows.
+    fn other_than_root(ours: &Path) -> Option<Self> {
+        if fs::metadata(ours).expect("our folder").uid() != 0 {
+            return None;
+        }
+        let passwd = fs::read_to_string("/etc/passwd").expect("the users");
+        let user = |name: &str| {
+            let mut fields = passwd.lines().find(|line| line.split(':').next() == Some(name))?.split(':').skip(2);
+            Some(Self { uid: fields.next()?.parse().ok()?, gid: fields.next()?.parse().ok()? })
+        };
+        Some(user("postgres").or_else(|| user("nobody")).expect("a user other than root"))
+    }
+
+    fn own(self, path: &Path) {
+        run(Command::new("chown").arg("-R").arg(format!("{}:{}", self.uid, self.gid)).arg(path));
+    }
+}
+
+fn command(name: &str, user: Option<User>) -> Command {
+    let mut command = Command::new(binary(name));
+    if let Some(user) = user {
+        command.uid(user.uid).gid(user.gid).current_dir("/");
+    }
+    command
+}
+
+/// Where the binary is; its bare name where it has to be on the path.
+fn binary(name: &str) -> PathBuf {
+    if let Some(folder) = std::env::var_os("POSTGRES_BIN") {
+        return Path::new(&folder).join(name);
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|binary| binary.exists());
+    on_path.or_else(|| debians(name)).unwrap_or_else(|| name.into())
+}
+
+/// Debian keeps the binaries off the path, in a folder for each release.
+fn debians(name: &str) -> Option<PathBuf> {
+    let releases = fs::read_dir("/usr/lib/postgresql").ok()?.filter_map(Result::ok);
+    let binary = |release: &fs::DirEntry| release.path().join("bin").join(name);
+    let installed = releases.filter(|release| binary(release).exists());
+    let number = |release: &fs::DirEntry| release.file_name().to_string_lossy().parse::<u32>().unwrap_or_default();
+    installed.max_by_key(number).map(|release| binary(&release))
+}
+
+/// `initdb` takes a second: its work is kept beside the test binaries.
+fn copy_template(to: &Path, user: Option<User>) {
+    let version = Command::new(binary("initdb")).arg("--version").output();
+    let version = version.unwrap_or_else(|error| panic!("initdb cannot be run: {error}")).stdout;
+    let version: String = String::from_utf8_lossy(&version).chars().filter(|c| c.is_ascii_alphanumeric()).collect();
+    let binaries = std::env::current_exe().expect("our own path");
+    let template = binaries.parent().expect("its folder").join(format!("{version}-template"));
+    if !template.exists() {
+        make_template(&template, user);
+    }
+    run(Command::new("cp").arg("-R").arg(&template).arg(to));
+}
+
+fn make_template(template: &Path, user: Option<User>) {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    if let Some(user) = user {
+        user.own(dir.path());
+    }
+    let data = dir.path().join("data");
+    let mut initdb = command("initdb", user);
+    initdb.args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync"]);
+    run(initdb.arg("--wal-segsize=1").arg("-D").arg(&data));
+    let parts = tempfile::tempdir_in(template.parent().expect("a folder")).expect("a temporary folder");
+    let copy = parts.path().join("data");
+    run(Command::new("cp").arg("-R").arg(&data).arg(&copy));
+    // Where another process was faster, its template is as good.
+    if let Err(error) = fs::rename(&copy, template) {
+        assert!(template.exists(), "the template cannot be kept: {error}");
+    }
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?} cannot be run: {error}"));
+    assert!(output.status.success(), "{command:?} failed:\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("an address").port()
+}
