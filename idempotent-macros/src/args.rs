@@ -67,7 +67,11 @@ impl Options {
                     skip_to_comma(input)?;
                 } else if !input.is_empty() && !input.peek(Token![,]) {
                     let next: TokenTree = input.fork().parse()?;
-                    errors.at(&next, "expected a `,` between two options", format!("`, {next}`"));
+                    let help = match &next {
+                        TokenTree::Punct(_) => "`,`".to_owned(),
+                        option => format!("`, {option}`"),
+                    };
+                    errors.at(&next, "expected a `,` between two options", help);
                     skip_to_comma(input)?;
                 }
                 input.parse::<Option<Token![,]>>()?;
@@ -86,14 +90,20 @@ impl Options {
         self.seen.iter().any(|seen| seen == option)
     }
 
+    /// Whether an argument is left out of the hash.
+    pub(crate) fn skips(&self, argument: &Ident) -> bool {
+        self.skip.iter().any(|skipped| skipped.unraw() == argument.unraw())
+    }
+
     fn option(&mut self, input: ParseStream<'_>) -> syn::Result<()> {
         let Ok(name) = input.call(Ident::parse_any) else {
-            let next: TokenTree = input.parse()?;
+            let next: TokenTree = input.fork().parse()?;
+            let text = next.to_string();
+            let text = text.trim_matches('"');
             let help = match &next {
-                TokenTree::Literal(literal) if duration::parse(literal.to_string().trim_matches('"')).is_ok() => {
-                    format!("`ttl = {literal}`")
-                }
+                TokenTree::Literal(_) if duration::parse(text).is_ok() => format!("`ttl = \"{text}\"`"),
                 TokenTree::Literal(literal) if literal.to_string().starts_with('"') => format!("`key = {literal}`"),
+                TokenTree::Punct(comma) if comma.as_char() == ',' => "remove one `,`".to_owned(),
                 _ => "`key = order_id, ttl = \"24h\"`".to_owned(),
             };
             return Err(error_at(next, "expected an option", help));
@@ -132,7 +142,7 @@ fn skip_to_comma(input: ParseStream<'_>) -> syn::Result<()> {
 
 fn unknown(name: &Ident) -> syn::Error {
     let option = name.to_string();
-    let help = match nearest(&option, NAMES) {
+    let help = match nearest(&option.to_lowercase(), NAMES) {
         Some(meant) => format!("did you mean `{meant}`?"),
         None => format!("the options are {}", listed(&NAMES)),
     };
@@ -152,7 +162,13 @@ fn equals(input: ParseStream<'_>, name: &Ident, example: &str) -> syn::Result<()
 
 fn value(input: ParseStream<'_>, name: &Ident, example: &str) -> syn::Result<Expr> {
     equals(input, name, example)?;
-    input.parse()
+    input.parse().map_err(|error| unfinished(input, name, example).unwrap_or(error))
+}
+
+/// A value that ends too early would else be reported at the whole attribute.
+fn unfinished(input: ParseStream<'_>, name: &Ident, example: &str) -> Option<syn::Error> {
+    let error = || error_at(name, format!("the value of `{name}` is not finished"), format!("`{name} = {example}`"));
+    input.is_empty().then(error)
 }
 
 /// An expression without the invisible groups that `macro_rules!` put around it.
@@ -188,6 +204,7 @@ fn time(input: ParseStream<'_>, name: &Ident, example: &str) -> syn::Result<Time
     match ungrouped(&expr) {
         Expr::Lit(ExprLit { lit, .. }) => {
             let help = match lit {
+                Lit::Int(number) if duration::parse(&number.to_string()).is_ok() => format!("`{name} = \"{number}\"`"),
                 Lit::Int(number) => format!("`{name} = \"{}s\"`", number.base10_digits()),
                 _ => format!("`{name} = \"{example}\"`"),
             };
@@ -270,11 +287,12 @@ fn flag(input: ParseStream<'_>, name: &Ident) -> syn::Result<bool> {
 }
 
 fn krate(input: ParseStream<'_>, name: &Ident) -> syn::Result<Path> {
-    equals(input, name, "::my_crate::idempotent")?;
+    const EXAMPLE: &str = "::my_crate::idempotent";
+    equals(input, name, EXAMPLE)?;
     if let Ok(literal) = input.fork().parse::<LitStr>() {
         return Err(error_at(&literal, "`crate` is a path, not a string", format!("`crate = {}`", literal.value())));
     }
-    input.call(Path::parse_mod_style)
+    input.call(Path::parse_mod_style).map_err(|error| unfinished(input, name, EXAMPLE).unwrap_or(error))
 }
 
 #[cfg(test)]
@@ -321,9 +339,19 @@ mod tests {
     }
 
     #[test]
+    fn an_option_after_a_mistake_is_looked_at() {
+        for args in ["key = a,, ttl = 30", "key = a b, ttl = 30", "; key, ttl = 30", "24h, ttl = 30"] {
+            assert_eq!(errors(args).len(), 2, "{args}");
+        }
+    }
+
+    #[test]
     fn help_can_be_typed() {
         for (args, help) in [
             ("ttl = 30", "help: `ttl = \"30s\"`"),
+            ("ttl = 24h", "help: `ttl = \"24h\"`"),
+            ("ttl = 30u64", "help: `ttl = \"30s\"`"),
+            ("24h", "help: `ttl = \"24h\"`"),
             ("ttl = \"2 hours\"", "help: `ttl = \"2h\"`"),
             ("\"24h\"", "help: `ttl = \"24h\"`"),
             ("\"order:{id}\"", "help: `key = \"order:{id}\"`"),
@@ -334,6 +362,11 @@ mod tests {
             ("key = a key = b", "help: `, key`"),
             ("key = a, key = b", "help: keep one of them"),
             ("skip = db", "help: `skip(db)`"),
+            ("key = a; ttl = \"1h\"", "help: `,`"),
+            ("TTL = \"1h\"", "help: did you mean `ttl`?"),
+            ("key = order.", "help: `key = order_id`"),
+            ("crate = ::", "help: `crate = ::my_crate::idempotent`"),
+            ("key = a,, ttl = \"1h\"", "help: remove one `,`"),
         ] {
             let found = errors(args);
             assert_eq!(found.len(), 1, "{args}: {found:?}");

@@ -6,7 +6,7 @@ use syn::{Expr, LitStr, Type, spanned::Spanned as _};
 
 use crate::{
     args::{OnAbandoned, OnError, Options, Time, ungrouped},
-    function::{Boxed, Function},
+    function::{Boxed, Function, mentions},
     validate::{Hashed, KeyPlan, Plan, TemplatePiece},
 };
 
@@ -30,16 +30,21 @@ struct Generator<'a> {
 /// ```text
 /// async fn charge(order_id: &str, amount: u64) -> Result<Receipt, Error> {
 ///     use ::idempotent_runtime::__private as runtime;
-///     let call = {
-///         let mut arguments = runtime::Arguments::new(2);
-///         runtime::argument(&mut arguments, "amount", &amount);
-///         runtime::argument(&mut arguments, "order_id", &order_id);
-///         runtime::call(None, runtime::operation("module::charge").ttl(…), arguments, &order_id)
-///     };
-///     let body = pin!(Some(async move {
-///         if let Some(never) = None::<Result<Receipt, Error>> { return never; }
-///         BODY
-///     }));
+///     let call;
+///     let body = pin!({
+///         let (order_id, amount) = (order_id, amount);
+///         call = {
+///             let mut arguments = runtime::Arguments::new(2);
+///             runtime::argument(&mut arguments, "amount", &amount);
+///             runtime::argument(&mut arguments, "order_id", &order_id);
+///             runtime::call(None, runtime::operation("module::charge").ttl(…), arguments, &order_id)
+///         };
+///         Some(async move {
+///             let _ = (&order_id, &amount);
+///             if let Some(never) = None::<Result<Receipt, Error>> { return never; }
+///             BODY
+///         })
+///     });
 ///     runtime::run(call, body).await
 /// }
 /// ```
@@ -79,30 +84,45 @@ impl Generator<'_> {
                 return __idempotent_never;
             }
         };
-        let allow = self.uses_underscore().then(allow_underscore);
         let krate = &self.krate;
-        let claim = quote_spanned! {Span::mixed_site()=>
-            use #krate::__private as __idempotent;
-            #allow
-            let __idempotent_call = #claim;
-        };
-        if self.options.detach {
-            let keep = self.keep_arguments();
-            let run = self.at_output(quote_spanned! {Span::mixed_site()=>
-                __idempotent::run_detached(__idempotent_call, __idempotent_body).await
-            });
-            return quote_spanned! {Span::mixed_site()=>
-                #claim
-                let __idempotent_body = async move { #keep #hint #body };
-                #run
-            };
+        let allow = self.uses_underscore().then(allow_underscore);
+        // The arguments that the claim borrows end with this block: what was borrowed would else stay in the future until the
+        // function returns, although it was moved into the body.
+        let (mut ours, mut keep) = (TokenStream::new(), TokenStream::new());
+        for (ident, cfg) in self.function.names() {
+            let ends_here = self.borrows(ident) && !self.function.is_mutable(ident) && !starts_with_underscore(ident);
+            if ends_here {
+                ours.extend(quote_spanned!(Span::mixed_site()=> #(#cfg)* let #ident = #ident;));
+            }
+            // A detached body owns all arguments, as the function does: a guard that it never names is held until it ends.
+            if ends_here || self.options.detach {
+                let allow = allow_underscore();
+                keep.extend(quote_spanned!(Span::mixed_site()=> #(#cfg)* #allow let _ = &#ident;));
+            }
         }
+        let body = quote_spanned!(Span::mixed_site()=> async move { #keep #hint #body });
+        let (run, body) = if self.options.detach {
+            ("run_detached", body)
+        } else {
+            ("run", quote_spanned!(Span::mixed_site()=> ::core::option::Option::Some(#body)))
+        };
+        let mut body = quote_spanned! {Span::mixed_site()=> {
+            #ours
+            #allow
+            { __idempotent_call = #claim; }
+            #body
+        }};
+        if !self.options.detach {
+            body = quote_spanned!(Span::mixed_site()=> ::core::pin::pin!(#body));
+        }
+        let run = Ident::new(run, Span::mixed_site());
         let run = self.at_output(quote_spanned! {Span::mixed_site()=>
-            __idempotent::run(__idempotent_call, __idempotent_body).await
+            __idempotent::#run(__idempotent_call, __idempotent_body).await
         });
         quote_spanned! {Span::mixed_site()=>
-            #claim
-            let __idempotent_body = ::core::pin::pin!(::core::option::Option::Some(async move { #hint #body }));
+            use #krate::__private as __idempotent;
+            let __idempotent_call;
+            let __idempotent_body = #body;
             #run
         }
     }
@@ -123,8 +143,16 @@ impl Generator<'_> {
         let store = match &self.options.store {
             None => quote_spanned!(Span::mixed_site()=> ::core::option::Option::None),
             Some(store) => {
-                let store = self.user(by_reference(store));
-                quote_spanned!(Span::mixed_site()=> __idempotent::handle(#store))
+                let place = self.user(by_reference(store));
+                match ungrouped(store) {
+                    // What a branch or a block ends in is a reference or a handle: expected to be one, the other is refused.
+                    Expr::If(_) | Expr::Match(_) | Expr::Block(_) | Expr::Unsafe(_) => {
+                        quote_spanned! {Span::mixed_site()=>
+                            match #place { __idempotent_store => __idempotent::handle(__idempotent_store) }
+                        }
+                    }
+                    _ => quote_spanned!(Span::mixed_site()=> __idempotent::handle(#place)),
+                }
             }
         };
         let (call, key) = match &self.plan.key {
@@ -143,7 +171,7 @@ impl Generator<'_> {
         let always = self.plan.hashed.iter().filter(|argument| argument.cfg.is_empty()).count();
         let sometimes = self.plan.hashed.iter().filter(|argument| !argument.cfg.is_empty()).map(|argument| {
             let predicates = argument.cfg.iter().filter_map(|cfg| cfg.meta.require_list().ok()).map(|cfg| &cfg.tokens);
-            quote_spanned!(Span::mixed_site()=> + ::core::cfg!(all(#(#predicates),*)) as usize)
+            quote_spanned!(Span::mixed_site()=> + ::core::cfg!(all(#(#predicates),*)) as ::core::primitive::usize)
         });
         let mutable = (!self.plan.hashed.is_empty()).then(|| quote_spanned!(Span::mixed_site()=> mut));
         let each = self.plan.hashed.iter().map(|Hashed { name, ident, cfg }| {
@@ -197,14 +225,16 @@ impl Generator<'_> {
         quote_spanned!(Span::mixed_site()=> .#setter(#time))
     }
 
-    /// A detached body owns all arguments, as the function does: a guard that it never names is held until it ends.
-    fn keep_arguments(&self) -> TokenStream {
-        let allow = allow_underscore();
-        let arguments = self.function.arguments.iter().flat_map(|argument| {
-            let cfg = &argument.cfg;
-            argument.names.iter().map(move |ident| (ident, cfg))
-        });
-        arguments.map(|(ident, cfg)| quote_spanned!(Span::mixed_site()=> #(#cfg)* #allow let _ = &#ident;)).collect()
+    /// Whether the claim looks at an argument.
+    fn borrows(&self, argument: &Ident) -> bool {
+        let in_key = match &self.plan.key {
+            KeyPlan::Hash => false,
+            KeyPlan::Value(expr) => mentions(expr.to_token_stream(), &argument.to_string()),
+            KeyPlan::Template(_, pieces) => {
+                pieces.iter().any(|piece| matches!(piece, TemplatePiece::Hole(hole) if *hole == argument))
+            }
+        };
+        in_key || self.plan.hashed.iter().any(|hashed| hashed.ident == argument)
     }
 
     fn uses_underscore(&self) -> bool {
@@ -217,7 +247,7 @@ impl Generator<'_> {
             TemplatePiece::Text(_) => None,
         });
         let hashed = self.plan.hashed.iter().map(|argument| argument.ident);
-        hashed.chain(holes).any(|ident| ident.to_string().starts_with('_'))
+        hashed.chain(holes).any(starts_with_underscore)
     }
 
     /// The user's expression; what `#[async_trait]` renamed in the body is renamed here as well.
@@ -247,6 +277,10 @@ fn template(literal: &LitStr, pieces: &[TemplatePiece<'_>]) -> TokenStream {
         code.extend(if code.is_empty() { write } else { quote_spanned!(Span::mixed_site()=> ?; #write) });
     }
     quote_spanned!(Span::mixed_site()=> |__idempotent_key| { #code })
+}
+
+fn starts_with_underscore(ident: &Ident) -> bool {
+    ident.to_string().starts_with('_')
 }
 
 /// An argument may be unused in the body, and hashed.

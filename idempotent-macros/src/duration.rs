@@ -31,7 +31,11 @@ pub(crate) fn parse(text: &str) -> Result<u64, Malformed> {
             return Err(malformed(format!("`{text}` is not made of whole numbers"), "1h30m".to_owned()));
         }
         let Some(position) = UNITS.iter().position(|&(name, _)| name == unit) else {
-            let reason = format!("`{}` is not a unit: they are `d`, `h`, `m`, `s` and `ms`", unit.trim());
+            let reason = if UNITS.iter().any(|&(name, _)| name == unit.trim()) {
+                format!("`{text}` has a space in it")
+            } else {
+                format!("`{unit}` is not a unit: they are `d`, `h`, `m`, `s` and `ms`")
+            };
             return Err(malformed(reason, likely(digits, unit).unwrap_or_else(example)));
         };
         let skipped = UNITS.len() - units.len();

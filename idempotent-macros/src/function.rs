@@ -3,7 +3,7 @@
 use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{
-    Attribute, Block, Expr, ExprAsync, FnArg, Ident, Local, Pat, PatType, ReturnType, Signature, Stmt, Type,
+    Attribute, Block, Expr, ExprAsync, FnArg, Ident, Local, Pat, PatType, Path, ReturnType, Signature, Stmt, Type,
     Visibility, ext::IdentExt as _, parse::ParseStream, parse::Parser as _,
 };
 
@@ -12,6 +12,8 @@ use crate::{diagnostics::error_at, types};
 pub(crate) struct Function {
     /// All that stands before the body, verbatim.
     pub(crate) head: TokenStream,
+    /// Another `#[idempotent]` below this one.
+    pub(crate) again: Option<Path>,
     pub(crate) signature: Signature,
     /// The braces and what is in them; `None` for a declaration in a trait.
     pub(crate) body: Option<Group>,
@@ -59,7 +61,7 @@ impl Function {
             _ => None,
         };
         let head: TokenStream = tokens.into_iter().collect();
-        let signature = head_of_function
+        let (attributes, signature) = head_of_function
             .parse2(head.clone())
             .map_err(|_| error_at(&head, "`#[idempotent]` goes on an async function", "move it to an `async fn`"))?;
         let mut arguments: Vec<Argument> = signature
@@ -70,8 +72,13 @@ impl Function {
                 FnArg::Receiver(_) => None,
             })
             .collect();
+        let again = attributes
+            .iter()
+            .map(Attribute::path)
+            .find(|path| path.segments.last().is_some_and(|last| last.ident == "idempotent"));
+        let again = again.cloned();
         let boxed = body.as_ref().and_then(|body| Boxed::of(&signature, body, &mut arguments));
-        Ok(Self { head, signature, body, arguments, boxed })
+        Ok(Self { head, again, signature, body, arguments, boxed })
     }
 
     /// What the body returns, if the signature says so.
@@ -81,6 +88,23 @@ impl Function {
             (None, ReturnType::Type(_, ty)) => Some(ty),
             (None, ReturnType::Default) => None,
         }
+    }
+
+    /// All names that arguments bind, with the `#[cfg(…)]` of each.
+    pub(crate) fn names(&self) -> impl Iterator<Item = (&Ident, &[Attribute])> {
+        self.arguments
+            .iter()
+            .flat_map(|argument| argument.names.iter().map(move |name| (name, argument.cfg.as_slice())))
+    }
+
+    /// Whether an argument is declared `mut`.
+    pub(crate) fn is_mutable(&self, argument: &Ident) -> bool {
+        declares_mut(self.signature.inputs.to_token_stream(), argument)
+            || self.boxed.as_ref().is_some_and(|boxed| declares_mut(boxed.inner.clone(), argument))
+    }
+
+    pub(crate) fn is_async(&self) -> bool {
+        self.signature.asyncness.is_some() || self.boxed.is_some()
     }
 
     /// Its name, without `r#`.
@@ -117,10 +141,28 @@ fn only_braces(block: impl ToTokens) -> Option<Group> {
     }
 }
 
-fn head_of_function(input: ParseStream<'_>) -> syn::Result<Signature> {
-    input.call(Attribute::parse_outer)?;
+fn head_of_function(input: ParseStream<'_>) -> syn::Result<(Vec<Attribute>, Signature)> {
+    let attributes = input.call(Attribute::parse_outer)?;
     input.parse::<Visibility>()?;
-    input.parse()
+    Ok((attributes, input.parse()?))
+}
+
+fn declares_mut(tokens: TokenStream, name: &Ident) -> bool {
+    let mut after_mut = false;
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Group(group) => declares_mut(group.stream(), name),
+        TokenTree::Ident(ident) => std::mem::replace(&mut after_mut, ident == "mut") && ident == *name,
+        _ => false,
+    })
+}
+
+/// Whether tokens have a word in them, at any depth.
+pub(crate) fn mentions(tokens: TokenStream, word: &str) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Group(group) => mentions(group.stream(), word),
+        TokenTree::Ident(ident) => ident == word,
+        _ => false,
+    })
 }
 
 impl Argument {
@@ -165,6 +207,10 @@ impl Boxed {
         let output = types::boxed_future_output(ty).filter(|_| signature.asyncness.is_none())?;
         let statements = Block::parse_within.parse2(body.stream()).ok()?;
         let (last, before) = statements.split_last()?;
+        // A future that is returned early would not be an idempotent one.
+        if before.iter().any(|statement| mentions(statement.to_token_stream(), "return")) {
+            return None;
+        }
         let Stmt::Expr(Expr::Call(call), None) = last else { return None };
         let Expr::Path(pin) = &*call.func else { return None };
         let mut names = pin.path.segments.iter().rev().map(|segment| &segment.ident);

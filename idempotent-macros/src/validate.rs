@@ -9,7 +9,7 @@ use syn::{
 use crate::{
     args::{Key, Options, Time, ungrouped},
     diagnostics::{Errors, listed, nearest},
-    function::{Argument, Function},
+    function::{Function, mentions},
     template::{self, Piece},
     types,
 };
@@ -58,18 +58,14 @@ pub(crate) fn validate<'a>(
     if options.detach {
         detached(function, errors);
     }
-    let mut hashed: Vec<Hashed<'_>> = names(function)
-        .filter(|(ident, _)| !options.skip.contains(ident))
-        .map(|(ident, argument)| Hashed { name: ident.unraw().to_string(), ident, cfg: &argument.cfg })
+    let mut hashed: Vec<Hashed<'_>> = function
+        .names()
+        .filter(|(ident, _)| !options.skips(ident))
+        .map(|(ident, cfg)| Hashed { name: ident.unraw().to_string(), ident, cfg })
         .collect();
     hashed.sort_by(|a, b| a.name.cmp(&b.name));
     let key = key(options, function, hashed.is_empty(), errors);
     Plan { hashed, key }
-}
-
-/// All names that arguments bind.
-fn names(function: &Function) -> impl Iterator<Item = (&Ident, &Argument)> {
-    function.arguments.iter().flat_map(|argument| argument.names.iter().map(move |ident| (ident, argument)))
 }
 
 fn qualifiers(function: &Function, errors: &mut Errors) {
@@ -81,8 +77,22 @@ fn qualifiers(function: &Function, errors: &mut Errors) {
             format!("`{name}` has no body to run: a declaration cannot be idempotent"),
             "move `#[idempotent]` to the function in the `impl`",
         );
-    } else if signature.asyncness.is_none() && function.boxed.is_none() {
-        errors.at(signature.fn_token, "an idempotent function is async", format!("`async fn {name}`"));
+    } else if !function.is_async() {
+        // What `#[tokio::main]` and `#[tokio::test]` make of an `async fn`.
+        let blocks = function.body.as_ref().is_some_and(|body| mentions(body.stream(), "block_on"));
+        let help = if blocks {
+            "put `#[idempotent]` above the attribute that blocks on it, such as `#[tokio::main]`".to_owned()
+        } else {
+            format!("`async fn {name}`")
+        };
+        errors.at(signature.fn_token, "an idempotent function is async", help);
+    }
+    if let Some(again) = &function.again {
+        errors.at(
+            again,
+            "a function is idempotent once: two claims of one key would wait for each other",
+            "remove one of the two",
+        );
     }
     if let Some(constness) = &signature.constness {
         errors.at(
@@ -114,7 +124,9 @@ fn output(function: &Function, errors: &mut Errors) {
         }
         return;
     };
-    if let Some(word) = types::word(output, &["impl"]) {
+    // `-> impl Future<Output = R>` is what `async` writes for `-> R`.
+    let of_async = !function.is_async() && types::word(output, &["Future"]).is_some();
+    if let Some(word) = types::word(output, &["impl"]).filter(|_| !of_async) {
         errors.at(
             word,
             "an `impl Trait` result cannot be stored: its type has no name to decode it as",
@@ -196,9 +208,9 @@ fn skipped(options: &Options, function: &Function, errors: &mut Errors) {
     for (position, skipped) in options.skip.iter().enumerate() {
         if skipped == "self" {
             errors.at(skipped, "`self` is never hashed", "remove it from `skip`");
-        } else if !names(function).any(|(ident, _)| ident == skipped) {
+        } else if !function.names().any(|(ident, _)| ident.unraw() == skipped.unraw()) {
             errors.at(skipped, format!("no argument is called `{skipped}`"), meant(&skipped.to_string(), function));
-        } else if options.skip.iter().take(position).any(|before| before == skipped) {
+        } else if options.skip.iter().take(position).any(|before| before.unraw() == skipped.unraw()) {
             errors.at(skipped, format!("`{skipped}` is skipped twice"), "remove one");
         }
     }
@@ -206,7 +218,7 @@ fn skipped(options: &Options, function: &Function, errors: &mut Errors) {
 
 /// The argument that was probably meant, or all that there are.
 fn meant(word: &str, function: &Function) -> String {
-    let arguments: Vec<String> = names(function).map(|(ident, _)| ident.to_string()).collect();
+    let arguments: Vec<String> = function.names().map(|(ident, _)| ident.to_string()).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     if let Some(meant) = nearest(word, arguments.iter().copied()) {
         return format!("did you mean `{meant}`?");
@@ -227,7 +239,7 @@ fn arguments(options: &Options, function: &Function, errors: &mut Errors) {
                 "name the argument; if it does not belong to the request, also list it in `skip(...)`",
             );
         }
-        let hashed = argument.names.iter().find(|name| !options.skip.contains(name));
+        let hashed = argument.names.iter().find(|name| !options.skips(name));
         if let Some(name) = hashed
             && types::references(&argument.ty).iter().any(|reference| reference.mutability.is_some())
         {
@@ -275,7 +287,7 @@ fn key<'a>(options: &'a Options, function: &'a Function, nothing_hashed: bool, e
     match &options.key {
         None => {
             if nothing_hashed && !options.names("key") {
-                let help = match (names(function).next(), function.signature.receiver()) {
+                let help = match (function.names().next(), function.signature.receiver()) {
                     (Some((skipped, _)), _) => format!("add `key = {skipped}`, or hash an argument"),
                     (None, Some(_)) => "add `key = self.id`, or an argument that tells the calls apart".to_owned(),
                     (None, None) => "add an argument that tells the calls apart, as in `order_id: &str`".to_owned(),
@@ -308,7 +320,7 @@ fn key<'a>(options: &'a Options, function: &'a Function, nothing_hashed: bool, e
 
 /// A key over what the function has.
 fn example_key(function: &Function) -> String {
-    match (names(function).next(), function.signature.receiver()) {
+    match (function.names().next(), function.signature.receiver()) {
         (Some((argument, _)), _) => format!("`key = {argument}`"),
         (None, Some(_)) => "`key = self.id`".to_owned(),
         (None, None) => "add an argument that tells the calls apart, and name it in the key".to_owned(),
@@ -320,7 +332,7 @@ fn fill<'a>(piece: Piece, literal: &LitStr, function: &'a Function, errors: &mut
         Piece::Text(text) => return Some(TemplatePiece::Text(text)),
         Piece::Hole(hole) => hole,
     };
-    let found = names(function).find(|(ident, _)| ident.unraw() == hole);
+    let found = function.names().find(|(ident, _)| ident.unraw() == hole);
     if found.is_none() {
         let help = match hole.as_str() {
             "self" => "write a tuple over its fields: `key = (\"order\", self.id)`".to_owned(),

@@ -25,6 +25,7 @@ async fn charge(store: &Idempotency, order_id: &str, order: &Order) -> Result<Re
 }
 
 /// The same without the attribute.
+#[expect(clippy::unused_async, reason = "the annotated one is async")]
 async fn plain(order_id: &str, order: &Order) -> Result<Receipt, Error> {
     Ok(Receipt::of(order_id, order))
 }
@@ -89,7 +90,7 @@ impl Subject {
             [
                 &mut || {
                     nanoseconds(RUNS, || {
-                        drop(black_box(ready(self.charge(next::<String>(&mut a, &self.keys))).unwrap()))
+                        drop(black_box(ready(self.charge(next::<String>(&mut a, &self.keys))).unwrap()));
                     })
                 },
                 &mut || {

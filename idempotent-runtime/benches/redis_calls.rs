@@ -2,7 +2,13 @@
 //! commands for the same end: `SET … NX GET PX` and a decoded result for a hit, that and a fenced script for a miss.
 //!
 //! `cargo bench -p idempotent-runtime --features redis --bench redis_calls` (starts a `redis-server` of its own)
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark stops when it is wrong")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a benchmark stops when it is wrong"
+)]
 #![expect(clippy::cast_precision_loss, reason = "figures for a table")]
 
 mod support;

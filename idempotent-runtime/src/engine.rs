@@ -1,7 +1,7 @@
 //! One call from its arguments to its answer.
 //!
 //! ```text
-//!  new ──▶ peek ──▶ enter ─────────────▶ drive ──▶ finish
+//!  new ──▶ peek ──▶ admission ─────────▶ run ────▶ record
 //!           │        │ join a flight       │ lease    │ complete, release
 //!           │        │ claim               │ renewed  │
 //!           ▼        │ wait                ▼          ▼
@@ -10,6 +10,7 @@
 //!
 //! What is generic over the function's types is in this file and small; the rest works on bytes.
 
+mod asked;
 mod background;
 mod claim;
 mod context;
@@ -19,7 +20,8 @@ mod lease;
 mod run;
 
 use std::{
-    future::Future,
+    borrow::Cow,
+    future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
@@ -32,10 +34,9 @@ use tokio::runtime::Handle;
 use tracing::Instrument;
 
 use self::{
+    asked::{Asked, AskedFor, Encoded},
     context::Context,
-    enter::{Entry, enter},
     flight::Flight,
-    run::{Ended, Ending, Run},
 };
 pub(crate) use self::{flight::Flights, lease::Claim};
 use crate::{
@@ -48,7 +49,7 @@ use crate::{
     key::{self, KeyWriter},
     observe::{Disposition, observe},
     operation::{Abandoned, ErrorPolicy, Operation},
-    record::{Finished, Outcome, RecordKey, Unavailable},
+    record::{Outcome, RecordKey, Unavailable},
     store::ClaimRequest,
     token::Nonce,
 };
@@ -61,7 +62,7 @@ pub(crate) struct Call<P> {
 
 enum Stage {
     /// The store had the result at hand.
-    Replay(Finished, std::borrow::Cow<'static, str>),
+    Replay(Outcome, Cow<'static, str>),
     /// The store is to be asked.
     Ask(Arc<Context>),
     /// It cannot be answered otherwise.
@@ -85,7 +86,7 @@ impl<P> Call<P> {
             check_durations(lease, ttl)?;
             match handle.inner.store.peek(&key) {
                 Some(finished) if finished.fingerprint != fingerprint => Err(Error::Mismatch),
-                Some(finished) => Ok(Stage::Replay(finished, name.clone())),
+                Some(finished) => Ok(Stage::Replay(finished.outcome, name.clone())),
                 None => {
                     let request = ClaimRequest { fingerprint, nonce: Nonce::random(), lease, ttl, take_over };
                     let handle = handle.clone();
@@ -101,7 +102,8 @@ impl<P> Call<P> {
     }
 
     /// Answers the call. The body is polled only if it is this call's to run.
-    pub(crate) async fn run<T, E, F>(self, body: Pin<&mut Option<F>>) -> Result<T, E>
+    // Not an `async fn`, whose future would hold the call twice: as its argument and as what it was taken apart into.
+    pub(crate) fn run<T, E, F>(self, body: Pin<&mut Option<F>>) -> impl Future<Output = Result<T, E>>
     where
         F: Future<Output = Result<T, E>>,
         T: Serialize + DeserializeOwned,
@@ -109,16 +111,18 @@ impl<P> Call<P> {
         P: ErrorPolicy<E>,
     {
         let Self { stage, errors } = self;
-        match stage {
-            Stage::Replay(finished, operation) => replay(&errors, &operation, finished, Disposition::Replayed),
-            Stage::Refused(error) => Err(error.into()),
-            // Boxed: it is large, and would be part of the caller's future beside the body.
-            Stage::Ask(context) => Box::pin(ask(context, errors, body)).await,
+        async move {
+            match stage {
+                Stage::Replay(outcome, operation) => replay(&errors, &operation, outcome, Disposition::Replayed),
+                Stage::Refused(error) => Err(error.into()),
+                // Boxed: it is large, and would be part of the caller's future beside the body.
+                Stage::Ask(context) => Box::pin(settle(Asked::new(context), errors, body)).await,
+            }
         }
     }
 
     /// The same on a task of its own once the key is claimed, so that dropping this future does not stop the body.
-    pub(crate) async fn run_detached<T, E, F>(self, body: F) -> Result<T, E>
+    pub(crate) fn run_detached<T, E, F>(self, body: F) -> impl Future<Output = Result<T, E>>
     where
         F: Future<Output = Result<T, E>> + Send + 'static,
         T: Serialize + DeserializeOwned + Send + 'static,
@@ -126,38 +130,33 @@ impl<P> Call<P> {
         P: ErrorPolicy<E>,
     {
         let Self { stage, errors } = self;
-        let context = match stage {
-            Stage::Replay(finished, operation) => {
-                return replay(&errors, &operation, finished, Disposition::Replayed);
+        async move {
+            let context = match stage {
+                Stage::Replay(outcome, operation) => {
+                    return replay(&errors, &operation, outcome, Disposition::Replayed);
+                }
+                Stage::Refused(error) => return Err(error.into()),
+                Stage::Ask(context) => context,
+            };
+            // Before anything is claimed: it panics where there is none.
+            let runtime = Handle::current();
+            let mut asked = Asked::new(context);
+            if let Some((finished, disposition)) = asked.admit().await? {
+                return replay(&errors, asked.operation(), finished.outcome, disposition);
             }
-            Stage::Refused(error) => return Err(error.into()),
-            Stage::Ask(context) => context,
-        };
-        // Before anything is claimed: it panics where there is none.
-        let runtime = Handle::current();
-        let mut run = match Box::pin(admit(&context)).await? {
-            Entry::Replay(finished, disposition) => {
-                return replay(&errors, context.key.operation(), finished, disposition);
+            let attempt = asked.attempt();
+            let task = async move { observe(settle(asked, errors, std::pin::pin!(Some(body)))).await };
+            match runtime.spawn(task.in_current_span()).await {
+                Ok((answer, disposition)) => {
+                    Scope::note(disposition);
+                    answer
+                }
+                Err(stopped) => match stopped.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    // Only a runtime that shuts down cancels the task.
+                    Err(_) => Err(Error::Abandoned { attempt }.into()),
+                },
             }
-            Entry::Run(run) => run,
-        };
-        let attempt = run.attempt();
-        let task = async move {
-            match run.drive(std::pin::pin!(Some(body))).await {
-                Some(output) => observe(conclude(run, context, errors, output)).await,
-                None => (Err(late(run, &context).into()), Disposition::Refused),
-            }
-        };
-        match runtime.spawn(task.in_current_span()).await {
-            Ok((answer, disposition)) => {
-                Scope::note(disposition);
-                answer
-            }
-            Err(stopped) => match stopped.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // Only a runtime that shuts down cancels the task.
-                Err(_) => Err(Error::Abandoned { attempt }.into()),
-            },
         }
     }
 }
@@ -200,41 +199,32 @@ fn answer(operation: &str, disposition: Disposition) {
     events::answered(operation, disposition);
 }
 
-/// Answers a call that the store has to be asked about.
-async fn ask<T, E, P, F>(context: Arc<Context>, errors: P, body: Pin<&mut Option<F>>) -> Result<T, E>
+/// Answers a call that the store is asked about.
+async fn settle<T, E, P, F>(asked: Asked, errors: P, body: Pin<&mut Option<F>>) -> Result<T, E>
 where
     F: Future<Output = Result<T, E>>,
     T: Serialize + DeserializeOwned,
     E: From<Error>,
     P: ErrorPolicy<E>,
 {
-    match admit(&context).await? {
-        Entry::Replay(finished, disposition) => replay(&errors, context.key.operation(), finished, disposition),
-        Entry::Run(mut run) => match run.drive(body).await {
-            Some(output) => conclude(run, context, errors, output).await,
-            None => Err(late(run, &context).into()),
-        },
+    let (mut asked, mut output) = (AskedFor { asked, body }, None);
+    let answer = poll_fn(|cx| asked.poll(cx, |ended| encode_output(&errors, output.insert(ended)))).await?;
+    match (answer, output) {
+        (Some((finished, disposition)), _) => replay(&errors, asked.operation(), finished.outcome, disposition),
+        (None, Some(output)) => output,
+        // Without another answer, the body has ended.
+        (None, None) => Err(Error::ClaimLost.into()),
     }
 }
 
-async fn admit(context: &Arc<Context>) -> Result<Entry, Error> {
-    enter(context).await.inspect_err(|error| refuse(context.key.operation(), error))
-}
-
-fn late(run: Run, context: &Context) -> Error {
-    let error = run.give_back();
-    refuse(context.key.operation(), &error);
-    error
-}
-
 /// What an earlier run came to, as the function returns it.
-fn replay<T, E, P>(errors: &P, operation: &str, finished: Finished, disposition: Disposition) -> Result<T, E>
+fn replay<T, E, P>(errors: &P, operation: &str, outcome: Outcome, disposition: Disposition) -> Result<T, E>
 where
     T: DeserializeOwned,
     E: From<Error>,
     P: ErrorPolicy<E>,
 {
-    let replayed = match finished.outcome {
+    let replayed = match outcome {
         Outcome::Ok(bytes) => codec::decode(&bytes).map(Ok),
         Outcome::Err(bytes) => errors.decode(&bytes).map(Err),
         Outcome::Unavailable(why) => Err(Error::ResultUnavailable(why)),
@@ -251,21 +241,16 @@ where
     }
 }
 
-/// Records what the body returned, and answers with it or with what superseded it.
-async fn conclude<T, E, P>(run: Run, context: Arc<Context>, errors: P, output: Result<T, E>) -> Result<T, E>
+/// What is to be kept of an output.
+fn encode_output<T, E, P>(errors: &P, output: &Result<T, E>) -> Encoded
 where
-    T: Serialize + DeserializeOwned,
-    E: From<Error>,
+    T: Serialize,
     P: ErrorPolicy<E>,
 {
-    let encoded = match &output {
+    match output {
         Ok(value) => Some(encode(|| codec::encode(value)).map(Outcome::Ok)),
         Err(error) if errors.keeps(error) => Some(encode(|| errors.encode(error)).map(Outcome::Err)),
         Err(_) => None,
-    };
-    match record(run, &context, encoded).await? {
-        None => output,
-        Some(finished) => replay(&errors, context.key.operation(), finished, Disposition::Waited),
     }
 }
 
@@ -274,43 +259,5 @@ fn encode(encode: impl FnOnce() -> Result<Vec<u8>, codec::NotFaithful>) -> Resul
     match catch_unwind(AssertUnwindSafe(encode)) {
         Ok(Ok(bytes)) => Ok(Bytes::from(bytes)),
         Ok(Err(codec::NotFaithful)) | Err(_) => Err(Unavailable::NotSerializable),
-    }
-}
-
-/// Ends the run with what is to be kept of it; `Some` is the result of another run to answer with.
-async fn record(
-    run: Run,
-    context: &Context,
-    encoded: Option<Result<Outcome, Unavailable>>,
-) -> Result<Option<Finished>, Error> {
-    let operation = context.key.operation();
-    let attempt = run.attempt();
-    let disposition = match attempt {
-        _ if !run.is_protected() => Disposition::Unprotected,
-        1 => Disposition::Executed,
-        _ => Disposition::TookOver,
-    };
-    let ending = match encoded {
-        None => Ending::Release,
-        Some(outcome) => {
-            let max = context.handle.inner.limits.max_result_len;
-            let outcome =
-                outcome.and_then(|outcome| if outcome.len() <= max { Ok(outcome) } else { Err(Unavailable::TooLarge) });
-            Ending::Keep(outcome.unwrap_or_else(|why| {
-                events::not_kept(operation, attempt, why);
-                Outcome::Unavailable(why)
-            }))
-        }
-    };
-    match run.finish(ending).await {
-        Ended::Own => {
-            answer(operation, disposition);
-            Ok(None)
-        }
-        Ended::Superseded(finished) => Ok(Some(finished)),
-        Ended::Lost => {
-            refuse(operation, &Error::ClaimLost);
-            Err(Error::ClaimLost)
-        }
     }
 }

@@ -36,6 +36,11 @@ impl Scope {
         SCOPE.scope(self, future)
     }
 
+    /// Around one poll of a future.
+    pub(crate) fn enter<R>(&self, poll: impl FnOnce() -> R) -> R {
+        SCOPE.sync_scope(self.clone(), poll)
+    }
+
     /// Tells the observer, if there is one.
     pub(crate) fn note(disposition: Disposition) {
         // An error means that nothing is around.

@@ -1,4 +1,6 @@
 //! What the attribute's code calls: for the macro of the same version, and for nothing else.
+//!
+//! What depends on one type is not inlined: it is there once per type, not once per annotated function.
 
 use std::{future::Future, pin::Pin};
 
@@ -35,6 +37,7 @@ pub const fn handle(handle: &Idempotency) -> Option<&Idempotency> {
 }
 
 /// Adds an argument to the hash. Names come in ascending order, each once.
+#[inline(never)]
 pub fn argument<T: Argument + ?Sized>(arguments: &mut Arguments, name: &'static str, value: &T) {
     arguments.argument(name, value);
 }
@@ -43,6 +46,7 @@ pub fn argument<T: Argument + ?Sized>(arguments: &mut Arguments, name: &'static 
 pub struct Call<P>(engine::Call<P>);
 
 /// A call with the key `key`.
+#[inline(never)]
 pub fn call<P, K: Key + ?Sized>(
     handle: Option<&Idempotency>,
     operation: Operation<P>,
@@ -53,6 +57,7 @@ pub fn call<P, K: Key + ?Sized>(
 }
 
 /// A call whose key is the hash of its arguments.
+#[inline(never)]
 pub fn call_by_hash<P>(handle: Option<&Idempotency>, operation: Operation<P>, arguments: Arguments) -> Call<P> {
     new(handle, operation, arguments, KeyWriter::fingerprint)
 }
@@ -73,6 +78,7 @@ pub fn literal(writer: &mut KeyWriter, text: &str) -> Result<(), KeyError> {
 }
 
 /// Writes the value of a template's hole.
+#[inline(never)]
 pub fn hole<K: Key + ?Sized>(writer: &mut KeyWriter, value: &K) -> Result<(), KeyError> {
     writer.hole(value)
 }

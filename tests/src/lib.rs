@@ -1,6 +1,12 @@
-//! Harness of the test suite: servers, proxies, counters, processes.
+//! Harness of the test suite: servers, proxies, counters, processes, chaos.
 
+pub mod chaos;
 pub mod proxy;
 pub mod redis_server;
 pub mod sqlite_file;
 pub mod worker;
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -142,6 +142,9 @@ async fn lead(context: &Arc<Context>, lead: Lead, waiting: &mut Waiting<'_>, mut
                 lead.running(until);
                 Box::pin(waiting.wait(until)).await;
                 now = Instant::now();
+                // A try of this claim that was given up may yet reach the store. Recognised as ours then, its lease would
+                // count from the next question, although it began before.
+                request = context.fresh_request();
             }
             Ok(ClaimOutcome::Mismatch) => return Err(fail(lead, Error::Mismatch)),
             Ok(ClaimOutcome::Abandoned { attempt }) => return Err(fail(lead, Error::Abandoned { attempt })),

@@ -107,7 +107,6 @@ impl Flights {
     }
 
     fn shard(&self, hash: u64) -> MutexGuard<'_, Leaders> {
-        #[expect(clippy::cast_possible_truncation, reason = "bits of the hash that a map looks at last")]
         let index = (hash >> 32) as usize % Self::SHARDS;
         #[expect(clippy::indexing_slicing, reason = "the index was reduced to the number of shards")]
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)

@@ -10,13 +10,7 @@
 //! The body's end and its record are one step from here on: once the body has returned, dropping the caller's future
 //! does not stop the recording.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -29,7 +23,7 @@ use super::{
 use crate::{
     error::Error,
     events,
-    execution::{Execution, Scope},
+    observe::Disposition,
     record::{Finished, Outcome, State},
     store::Transition,
     store_error::{StoreError, StoreErrorKind},
@@ -38,26 +32,10 @@ use crate::{
 
 /// A claim whose body may run. Dropped before [`finish`](Self::finish), it is abandoned.
 pub(crate) struct Run {
+    claim: Arc<Claim>,
     /// `None` once it is finished.
-    held: Option<(Arc<Claim>, Lead)>,
+    lead: Option<Lead>,
     heart: Option<Heart>,
-}
-
-/// A body that is dropped with this, although it lies in its caller's frame.
-struct Body<'a, F>(Pin<&'a mut Option<F>>);
-
-impl<F: Future> Future for Body<'_, F> {
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        self.0.as_mut().as_pin_mut().map_or(Poll::Pending, |body| body.poll(cx))
-    }
-}
-
-impl<F> Drop for Body<'_, F> {
-    fn drop(&mut self) {
-        self.0.set(None);
-    }
 }
 
 /// What becomes of the record at the body's end.
@@ -79,40 +57,36 @@ pub(crate) enum Ended {
 impl Run {
     pub(super) fn start(claim: Claim, lead: Lead) -> Self {
         lead.running(claim.lease_end());
-        Self { held: Some((Arc::new(claim), lead)), heart: None }
+        Self { claim: Arc::new(claim), lead: Some(lead), heart: None }
+    }
+
+    pub(crate) const fn claim(&self) -> &Arc<Claim> {
+        &self.claim
     }
 
     pub(crate) fn attempt(&self) -> u32 {
-        self.held.as_ref().map_or(1, |(claim, _)| claim.attempt)
+        self.claim.attempt
     }
 
-    pub(crate) fn is_protected(&self) -> bool {
-        self.held.as_ref().is_some_and(|(claim, _)| claim.token.is_some())
-    }
-
-    /// Runs the body, keeping the claim alive once the body has to wait for something.
-    ///
-    /// `None` if it is too late to start it: between the claim and now, another may have got the key.
-    ///
-    /// The body is gone, its destructors have run, when this ends or is dropped: before the key can be another's.
-    pub(crate) async fn drive<F: Future>(&mut self, body: Pin<&mut Option<F>>) -> Option<F::Output> {
-        let Self { held, heart } = self;
-        let (claim, _) = held.as_ref()?;
-        if claim.token.is_some() && Instant::now() >= claim.until() {
-            return None;
+    /// How the call came to its answer, if the body's output is the answer.
+    pub(crate) fn disposition(&self) -> Disposition {
+        match self.claim.attempt {
+            _ if self.claim.token.is_none() => Disposition::Unprotected,
+            1 => Disposition::Executed,
+            _ => Disposition::TookOver,
         }
-        let span = events::run_span(claim);
-        let scope = Scope::run(Execution::new(Arc::clone(claim)));
-        let mut body = std::pin::pin!(scope.around(Body(body)));
-        std::future::poll_fn(|cx| {
-            let _entered = span.enter();
-            let poll = body.as_mut().poll(cx);
-            if poll.is_pending() && heart.is_none() {
-                *heart = Heart::start(claim);
-            }
-            poll.map(Some)
-        })
-        .await
+    }
+
+    /// Whether it is too late to start the body.
+    pub(crate) fn is_late(&self) -> bool {
+        self.claim.token.is_some() && Instant::now() >= self.claim.until()
+    }
+
+    /// Renews the claim from now on: the body has to wait for something.
+    pub(crate) fn keep_alive(&mut self) {
+        if self.heart.is_none() {
+            self.heart = Heart::start(&self.claim);
+        }
     }
 
     /// Records how the body ended.
@@ -120,25 +94,24 @@ impl Run {
     /// # Cancel safety
     ///
     /// Dropped, it goes on in the background.
-    pub(crate) fn finish(mut self, ending: Ending) -> Settled<Ended> {
-        let held = self.held.take();
+    pub(crate) fn finish(&mut self, ending: Ending) -> Settled<Ended> {
+        let (claim, lead) = (Arc::clone(&self.claim), self.lead.take());
         self.heart = None;
         Settled::new(
             async move {
-                match held {
-                    Some((claim, lead)) => record(&claim, lead, ending).await,
+                match lead {
+                    Some(lead) => record(&claim, lead, ending).await,
                     None => Ended::Own,
                 }
             },
             |_| Box::pin(std::future::ready(())),
         )
     }
-}
 
-impl Run {
     /// Gives the claim back: the body did not start.
-    pub(crate) fn give_back(mut self) -> Error {
-        if let Some((claim, lead)) = self.held.take() {
+    pub(crate) fn give_back(&mut self) -> Error {
+        if let Some(lead) = self.lead.take() {
+            let claim = Arc::clone(&self.claim);
             let give_back = async move {
                 if claim.attempt == 1 {
                     record(&claim, lead, Ending::Release).await;
@@ -155,10 +128,10 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        let Some((claim, lead)) = self.held.take() else { return };
+        let Some(lead) = self.lead.take() else { return };
         let runtime = self.heart.take().map(|heart| heart.runtime.clone());
-        events::abandoned(claim.context.key.operation(), claim.attempt);
-        finish_later(abandon(claim, lead), runtime);
+        events::abandoned(self.claim.context.key.operation(), self.claim.attempt);
+        finish_later(abandon(Arc::clone(&self.claim), lead), runtime);
     }
 }
 
@@ -171,11 +144,20 @@ async fn abandon(claim: Arc<Claim>, _lead: Lead) {
 async fn record(claim: &Arc<Claim>, lead: Lead, ending: Ending) -> Ended {
     match (ending, claim.token) {
         (Ending::Keep(outcome), Some(token)) => {
+            if claim.is_lost() {
+                return Box::pin(superseded(claim, lead)).await;
+            }
             match complete(claim, &token, &outcome).await {
                 Ok(Transition::Applied) => {}
                 // Boxed here and elsewhere: what is rare would make every run's future large.
                 Ok(Transition::Lost) => return Box::pin(superseded(claim, lead)).await,
-                Err(error) => events::not_recorded(claim.context.key.operation(), claim.attempt, &error),
+                Err(error) => {
+                    events::not_recorded(claim.context.key.operation(), claim.attempt, &error);
+                    // By now another run may have been recorded: the followers ask the store.
+                    if Instant::now() >= claim.until() {
+                        return Ended::Own;
+                    }
+                }
             }
             share(claim, lead, outcome);
         }
@@ -249,5 +231,86 @@ async fn superseded(claim: &Claim, lead: Lead) -> Ended {
             Ended::Superseded(finished)
         }
         _ => Ended::Lost,
+    }
+}
+
+#[cfg(all(test, feature = "memory"))]
+#[expect(clippy::unwrap_used, reason = "a test fails so")]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::{sync::oneshot, task::JoinHandle};
+
+    use crate::{
+        Error, Idempotency, Operation,
+        store::memory::MemoryStore,
+        testing::{Fault, FaultyStore, ManualClock, Method},
+    };
+
+    const LEASE: Duration = Duration::from_secs(30);
+
+    /// A run whose lease passes while another takes its key over and finishes, and a duplicate that waits for it here.
+    struct Overtaken {
+        store: FaultyStore<MemoryStore>,
+        finish: oneshot::Sender<()>,
+        owner: JoinHandle<Result<String, Error>>,
+        duplicate: JoinHandle<Result<String, Error>>,
+    }
+
+    impl Overtaken {
+        async fn start(renewals: Fault) -> Self {
+            let clock = ManualClock::new();
+            let memory = MemoryStore::builder().clock(&clock).build();
+            let store = FaultyStore::new(memory.clone());
+            let (here, elsewhere) = (Idempotency::new(store.clone()), Idempotency::new(memory));
+            let operation = || Operation::new("charge").lease(LEASE).wait(LEASE * 10);
+            let (finish, finished) = oneshot::channel();
+            let handle = here.clone();
+            let owner = tokio::spawn(async move {
+                let body = async {
+                    finished.await.unwrap();
+                    Ok::<_, Error>("late".to_owned())
+                };
+                handle.call(operation(), "key", &(), body).await
+            });
+            store.called(Method::Claim, 1).await;
+            let duplicate = tokio::spawn(async move {
+                here.call(operation(), "key", &(), async { Ok::<_, Error>("duplicate".to_owned()) }).await
+            });
+            tokio::task::yield_now().await;
+
+            store.next(Method::Renew, [renewals]);
+            store.always(Method::Renew, Fault::LOST_REQUEST);
+            clock.advance(LEASE);
+            let body = async { Ok::<_, Error>("recorded".to_owned()) };
+            assert_eq!(elsewhere.call(operation(), "key", &(), body).await.unwrap(), "recorded");
+            tokio::time::sleep(LEASE).await;
+            store.always(Method::Complete, Fault::LOST_REQUEST);
+            Self { store, finish, owner, duplicate }
+        }
+
+        async fn end(self) -> [Result<String, Error>; 2] {
+            self.finish.send(()).unwrap();
+            [self.owner.await.unwrap(), self.duplicate.await.unwrap()]
+        }
+    }
+
+    /// Found by chaos: the completion failed as well, and the late value was handed out as if nothing had been lost.
+    #[tokio::test(start_paused = true)]
+    async fn a_run_that_knows_of_its_loss_answers_with_what_was_recorded() {
+        let overtaken = Overtaken::start(Fault::Delay(Duration::ZERO)).await;
+        assert_eq!(overtaken.store.calls(Method::Renew), 1, "and was told that the claim is lost");
+        for answer in overtaken.end().await {
+            assert_eq!(answer.unwrap(), "recorded");
+        }
+    }
+
+    /// Found by chaos: duplicates here got the late value, although another was on record and had been replayed.
+    #[tokio::test(start_paused = true)]
+    async fn a_late_value_that_was_not_recorded_is_for_its_caller_only() {
+        let overtaken = Overtaken::start(Fault::LOST_REQUEST).await;
+        let [owner, duplicate] = overtaken.end().await;
+        assert_eq!(owner.unwrap(), "late");
+        assert_eq!(duplicate.unwrap(), "recorded");
     }
 }

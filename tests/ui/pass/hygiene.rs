@@ -18,6 +18,8 @@ mod hostile {
     pub struct Result;
     pub struct Option;
     pub struct Duration;
+    #[allow(non_camel_case_types)]
+    pub struct usize;
     pub trait Methods {
         fn argument(&self) {}
         fn literal(&self) {}
@@ -54,7 +56,14 @@ async fn charge(__idempotent_call: u64, __idempotent_arguments: u64, body: u64, 
     ::core::result::Result::Ok(__idempotent_call + __idempotent_body + body)
 }
 
+#[idempotent(skip(raw))]
+async fn sometimes(#[cfg(all())] here: u8, #[cfg(any())] absent: u8, r#raw: usize) -> Answer<u8> {
+    let _ = raw;
+    ::core::result::Result::Ok(here)
+}
+
 fn main() {
+    ::core::mem::drop(sometimes(1, usize));
     ::core::mem::drop(charge(1, 2, 3, Result, 4));
     (run(), call(), fail(), 1.argument(), 1.literal(), 1.ttl(), pin!(), concat!(), module_path!());
 }

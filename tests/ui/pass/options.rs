@@ -45,6 +45,18 @@ async fn shared_store(store: std::sync::Arc<Idempotency>, order_id: u64) -> Resu
     Ok(order_id)
 }
 
+#[idempotent(key = order_id, skip(here, there), store = if local { &here } else { there })]
+async fn branches(here: Idempotency, there: &Idempotency, local: bool, order_id: u64) -> Result<u64, Error> {
+    drop(here);
+    Ok(order_id + u64::from(local))
+}
+
+#[idempotent(key = order_id, skip(here, there), store = match local { true => here.clone(), false => there.clone() })]
+async fn owned_branches(here: Idempotency, there: &Idempotency, local: bool, order_id: u64) -> Result<u64, Error> {
+    drop(here);
+    Ok(order_id + u64::from(local))
+}
+
 #[idempotent(detach, key = order_id)]
 async fn detached(order_id: String) -> Result<String, Error> {
     Ok(order_id)
@@ -61,5 +73,7 @@ fn main() {
         detached(String::new()),
     ));
     let _ = |idempotency: &Idempotency| drop(borrowed_store(idempotency, NotSerialize, ""));
+    let _ = |handle: Idempotency| drop(branches(handle.clone(), &handle, true, 1));
+    let _ = |handle: Idempotency| drop(owned_branches(handle.clone(), &handle, true, 1));
     let _ = |idempotency: Idempotency| drop(shared_store(idempotency.into(), 1));
 }

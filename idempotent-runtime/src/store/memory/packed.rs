@@ -69,7 +69,7 @@ mod tests {
         let text = "k".repeat(300);
         let result: Vec<u8> = (0..=255).cycle().take(300).collect();
         for key_len in 1..text.len() {
-            assert_eq!(Packed::new(&text[..key_len]).bytes(), text[..key_len].as_bytes());
+            assert_eq!(Packed::new(&text[..key_len]).bytes(), &text.as_bytes()[..key_len]);
             for result_len in 0..result.len() {
                 let (key, result) = (&text[..key_len], &result[..result_len]);
                 let packed = Packed::apart(key, result).unwrap_or_else(|| {

@@ -6,6 +6,9 @@ use crate::clock::Moment;
 /// The end of a chain. No slot has this number.
 const NONE: u32 = u32::MAX;
 
+/// So many that most chains are empty, and that a key is seen to be vacant without reading another's record.
+const BUCKETS_PER_SLOT: usize = 4;
+
 /// Above this many slots, an empty shard gives its memory back.
 const KEPT_SLOTS: usize = 64;
 
@@ -22,7 +25,7 @@ struct Link {
 /// A record stays in its slot for as long as it exists, which is what makes a listing complete.
 #[derive(Default)]
 pub(super) struct Shard {
-    /// The first slot of each chain; a power of two of them, at least as many as slots.
+    /// The first slot of each chain; a power of two of them.
     buckets: Vec<u32>,
     slots: Slots<Link>,
     vacant: Vec<u32>,
@@ -99,7 +102,7 @@ impl Shard {
     fn add_slot(&mut self) -> Option<u32> {
         let slot = u32::try_from(self.slots.len()).ok().filter(|&slot| slot != NONE)?;
         self.slots.add();
-        if self.slots.len() > self.buckets.len() {
+        if self.slots.len() * BUCKETS_PER_SLOT > self.buckets.len() {
             self.grow();
         }
         Some(slot)
@@ -107,7 +110,7 @@ impl Shard {
 
     /// Doubles the buckets and puts all records into their new chains.
     fn grow(&mut self) {
-        let len = (self.buckets.len() * 2).max(4);
+        let len = (self.buckets.len() * 2).max(4 * BUCKETS_PER_SLOT);
         self.buckets = vec![NONE; len];
         for slot in (0..NONE).take(self.slots.len()) {
             let Some(Some(link)) = self.slots.get_mut(slot) else { continue };

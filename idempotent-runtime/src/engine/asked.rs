@@ -1,0 +1,208 @@
+//! A call that the store is asked about, from its claim to its record.
+//!
+//! It knows none of the function's types: the body is polled, and its output encoded, behind one closure that lives as
+//! long as a poll. So an annotated function adds little code, and the future is `Send` exactly where the body is.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::{self, Poll, ready},
+};
+
+use tracing::Span;
+
+use super::{
+    Context, answer,
+    background::Settled,
+    enter::{Entry, enter},
+    refuse,
+    run::{Ended, Ending, Run},
+};
+use crate::{
+    error::Error,
+    events,
+    execution::{Execution, Scope},
+    observe::Disposition,
+    record::{Finished, Outcome, Unavailable},
+    store::BoxFuture,
+};
+
+/// What is to be kept of the body's output: nothing after an error that frees the key.
+pub(super) type Encoded = Option<Result<Outcome, Unavailable>>;
+
+/// Polls the body, and encodes its output.
+type PollBody<'a> = dyn FnMut(&mut task::Context<'_>) -> Poll<Encoded> + 'a;
+
+/// The result of another run to answer with; `None` is the output of the body that was polled.
+pub(super) type Answer = Option<(Finished, Disposition)>;
+
+/// A call and its body.
+pub(super) struct AskedFor<'a, F> {
+    pub(super) asked: Asked,
+    /// In its caller's frame, but gone, its destructors have run, before the key can be another's.
+    pub(super) body: Pin<&'a mut Option<F>>,
+}
+
+impl<F: Future> AskedFor<'_, F> {
+    pub(super) fn operation(&self) -> &str {
+        self.asked.operation()
+    }
+
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut task::Context<'_>,
+        mut encode: impl FnMut(F::Output) -> Encoded,
+    ) -> Poll<Result<Answer, Error>> {
+        let Self { asked, body } = self;
+        asked.poll(cx, &mut |cx| {
+            let Some(polled) = body.as_mut().as_pin_mut() else { return Poll::Pending };
+            let output = ready!(polled.poll(cx));
+            body.set(None);
+            Poll::Ready(encode(output))
+        })
+    }
+}
+
+impl<F> Drop for AskedFor<'_, F> {
+    fn drop(&mut self) {
+        let Self { asked, body } = self;
+        asked.within(&mut || body.set(None));
+    }
+}
+
+pub(super) struct Asked {
+    context: Arc<Context>,
+    phase: Phase,
+}
+
+enum Phase {
+    Admission(BoxFuture<'static, Result<Entry, Error>>),
+    /// The body is this call's to run; it has started once there is something around it.
+    Run(Run, Option<Surroundings>),
+    Record(Settled<Ended>, Disposition),
+}
+
+/// What a body sees around it.
+struct Surroundings {
+    span: Span,
+    scope: Scope,
+}
+
+impl Surroundings {
+    fn of(run: &Run) -> Self {
+        let claim = run.claim();
+        Self { span: events::run_span(claim), scope: Scope::run(Execution::new(Arc::clone(claim))) }
+    }
+
+    fn enter<R>(&self, act: impl FnOnce() -> R) -> R {
+        self.scope.enter(|| self.span.in_scope(act))
+    }
+}
+
+impl Asked {
+    pub(super) fn new(context: Arc<Context>) -> Self {
+        let call = Arc::clone(&context);
+        let admission = Box::pin(async move { enter(&call).await });
+        Self { context, phase: Phase::Admission(admission) }
+    }
+
+    pub(super) fn operation(&self) -> &str {
+        self.context.key.operation()
+    }
+
+    /// Which attempt is under way.
+    pub(super) fn attempt(&self) -> u32 {
+        match &self.phase {
+            Phase::Run(run, _) => run.attempt(),
+            Phase::Admission(_) | Phase::Record(..) => 1,
+        }
+    }
+
+    /// Waits until it is known whether the body is this call's to run: `None` if so.
+    pub(super) async fn admit(&mut self) -> Result<Answer, Error> {
+        poll_fn(|cx| self.poll_admission(cx)).await
+    }
+
+    fn poll_admission(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<Answer, Error>> {
+        let Phase::Admission(admission) = &mut self.phase else { return Poll::Ready(Ok(None)) };
+        Poll::Ready(match ready!(admission.as_mut().poll(cx)) {
+            Ok(Entry::Replay(finished, disposition)) => Ok(Some((finished, disposition))),
+            Ok(Entry::Run(run)) => {
+                self.phase = Phase::Run(run, None);
+                Ok(None)
+            }
+            Err(error) => {
+                refuse(self.operation(), &error);
+                Err(error)
+            }
+        })
+    }
+
+    /// Does something where the body is.
+    fn within(&self, act: &mut dyn FnMut()) {
+        match &self.phase {
+            Phase::Run(_, Some(around)) => around.enter(act),
+            _ => act(),
+        }
+    }
+
+    /// Claims, runs the body if it is this call's to run, and records how it ended.
+    fn poll(&mut self, cx: &mut task::Context<'_>, body: &mut PollBody<'_>) -> Poll<Result<Answer, Error>> {
+        if let Some(answer) = ready!(self.poll_admission(cx))? {
+            return Poll::Ready(Ok(Some(answer)));
+        }
+        ready!(self.poll_run(cx, body))?;
+        self.poll_record(cx)
+    }
+
+    fn poll_run(&mut self, cx: &mut task::Context<'_>, body: &mut PollBody<'_>) -> Poll<Result<(), Error>> {
+        let Phase::Run(run, surroundings) = &mut self.phase else { return Poll::Ready(Ok(())) };
+        let around = match surroundings {
+            Some(around) => around,
+            // Between the claim and now, another may have got the key.
+            None if run.is_late() => {
+                let error = run.give_back();
+                refuse(self.operation(), &error);
+                return Poll::Ready(Err(error));
+            }
+            None => surroundings.insert(Surroundings::of(run)),
+        };
+        let polled = around.enter(|| body(cx));
+        if polled.is_pending() {
+            run.keep_alive();
+        }
+        let encoded = ready!(polled);
+        let (disposition, ending) = (run.disposition(), ending(&self.context, run.attempt(), encoded));
+        self.phase = Phase::Record(run.finish(ending), disposition);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_record(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<Answer, Error>> {
+        let Phase::Record(record, disposition) = &mut self.phase else { return Poll::Pending };
+        let disposition = *disposition;
+        Poll::Ready(match ready!(Pin::new(record).poll(cx)) {
+            Ended::Own => {
+                answer(self.operation(), disposition);
+                Ok(None)
+            }
+            Ended::Superseded(finished) => Ok(Some((finished, Disposition::Waited))),
+            Ended::Lost => {
+                refuse(self.operation(), &Error::ClaimLost);
+                Err(Error::ClaimLost)
+            }
+        })
+    }
+}
+
+/// What becomes of the record, given the body's output.
+fn ending(context: &Context, attempt: u32, encoded: Encoded) -> Ending {
+    let Some(outcome) = encoded else { return Ending::Release };
+    let max = context.handle.inner.limits.max_result_len;
+    let outcome =
+        outcome.and_then(|outcome| if outcome.len() <= max { Ok(outcome) } else { Err(Unavailable::TooLarge) });
+    Ending::Keep(outcome.unwrap_or_else(|why| {
+        events::not_kept(context.key.operation(), attempt, why);
+        Outcome::Unavailable(why)
+    }))
+}

@@ -1,0 +1,192 @@
+//! A simulated network before a store: slow, lossy, and late.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use idempotent_runtime::{
+    store::{
+        BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Record, RecordKey, Store, StoreError,
+        StoreErrorKind, StoreResult, Subscription, Token, Transition,
+    },
+    testing::ManualClock,
+};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use tokio::time::{Instant, sleep};
+
+/// How long a client waits for an answer.
+const TIMEOUT: Duration = Duration::from_millis(100);
+
+/// The store's clock, which follows tokio's: with time paused, hours pass in seconds.
+#[derive(Clone, Debug)]
+pub struct VirtualClock {
+    pub store: ManualClock,
+    start: Instant,
+}
+
+impl VirtualClock {
+    #[must_use]
+    pub fn start() -> Self {
+        Self { store: ManualClock::new(), start: Instant::now() }
+    }
+
+    fn follow(&self) {
+        self.store.advance(self.start.elapsed().saturating_sub(self.store.now()));
+    }
+}
+
+/// One process's way to the store.
+#[derive(Debug)]
+pub struct Network {
+    store: Arc<dyn Store>,
+    clock: VirtualClock,
+    rng: Mutex<StdRng>,
+    /// Whether anything goes wrong now. Shared by all processes.
+    stormy: Arc<AtomicBool>,
+    /// Whether the process was killed: nothing that it asks is asked, nothing is answered.
+    dead: Arc<AtomicBool>,
+}
+
+impl Network {
+    pub fn new(store: Arc<dyn Store>, clock: VirtualClock, seed: u64, stormy: Arc<AtomicBool>) -> Self {
+        Self { store, clock, rng: Mutex::new(StdRng::seed_from_u64(seed)), stormy, dead: Arc::default() }
+    }
+
+    /// What kills the process.
+    #[must_use]
+    pub fn dead(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.dead)
+    }
+
+    async fn pass<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(Arc<dyn Store>) -> BoxFuture<'static, StoreResult<T>> + Send + 'static,
+    ) -> StoreResult<T> {
+        let (fate, before, after) = {
+            let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
+            let latest = if rng.random_bool(0.05) { 500_000 } else { 5_000 };
+            let fate = if self.stormy.load(Relaxed) { rng.random_range(0..100) } else { 100 };
+            (fate, rng.random_range(0..latest), rng.random_range(0..latest))
+        };
+        let (before, after) = (Duration::from_micros(before), Duration::from_micros(after));
+        let (clock, store, dead) = (self.clock.clone(), Arc::clone(&self.store), Arc::clone(&self.dead));
+        let asked = async move {
+            sleep(before).await;
+            if dead.load(Relaxed) {
+                std::future::pending::<()>().await;
+            }
+            clock.follow();
+            ask(store).await
+        };
+        let answer = match fate {
+            0..4 => None,
+            4..8 => {
+                let _ = asked.await;
+                None
+            }
+            // Lost to the caller, but under way: it reaches the store after the next try, or much later.
+            8..14 => {
+                tokio::spawn(async move {
+                    sleep(TIMEOUT + after * 10).await;
+                    let _ = asked.await;
+                });
+                None
+            }
+            _ => Some(asked.await),
+        };
+        match &answer {
+            Some(_) => sleep(after).await,
+            None => sleep(TIMEOUT).await,
+        }
+        if self.dead.load(Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        answer.unwrap_or_else(|| Err(StoreError::new(StoreErrorKind::Unavailable, "no answer")))
+    }
+}
+
+impl Store for Network {
+    fn claim<'a>(&'a self, key: &'a RecordKey, request: &'a ClaimRequest) -> BoxFuture<'a, StoreResult<ClaimOutcome>> {
+        let (key, request) = (key.clone(), *request);
+        Box::pin(self.pass(move |store| Box::pin(async move { store.claim(&key, &request).await })))
+    }
+
+    fn renew<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        token: &'a Token,
+        lease: Duration,
+        ttl: Duration,
+    ) -> BoxFuture<'a, StoreResult<Transition>> {
+        let (key, token) = (key.clone(), *token);
+        Box::pin(self.pass(move |store| Box::pin(async move { store.renew(&key, &token, lease, ttl).await })))
+    }
+
+    fn complete<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        token: &'a Token,
+        outcome: &'a Outcome,
+        ttl: Duration,
+    ) -> BoxFuture<'a, StoreResult<Transition>> {
+        let (key, token, outcome) = (key.clone(), *token, outcome.clone());
+        Box::pin(self.pass(move |store| Box::pin(async move { store.complete(&key, &token, &outcome, ttl).await })))
+    }
+
+    fn release<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Transition>> {
+        let (key, token) = (key.clone(), *token);
+        Box::pin(self.pass(move |store| Box::pin(async move { store.release(&key, &token).await })))
+    }
+
+    fn abandon<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        token: &'a Token,
+        ttl: Duration,
+    ) -> BoxFuture<'a, StoreResult<Transition>> {
+        let (key, token) = (key.clone(), *token);
+        Box::pin(self.pass(move |store| Box::pin(async move { store.abandon(&key, &token, ttl).await })))
+    }
+
+    fn fence<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Option<u64>>> {
+        let (key, token) = (key.clone(), *token);
+        Box::pin(self.pass(move |store| Box::pin(async move { store.fence(&key, &token).await })))
+    }
+
+    fn forget<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<bool>> {
+        let key = key.clone();
+        Box::pin(self.pass(move |store| Box::pin(async move { store.forget(&key).await })))
+    }
+
+    fn inspect<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Option<Record>>> {
+        let key = key.clone();
+        Box::pin(self.pass(move |store| Box::pin(async move { store.inspect(&key).await })))
+    }
+
+    fn list<'a>(
+        &'a self,
+        operation: Option<&'a str>,
+        after: Option<&'a Cursor>,
+        limit: usize,
+    ) -> BoxFuture<'a, StoreResult<Page>> {
+        self.store.list(operation, after, limit)
+    }
+
+    fn purge_expired(&self, limit: usize) -> BoxFuture<'_, StoreResult<usize>> {
+        self.store.purge_expired(limit)
+    }
+
+    fn subscribe<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Subscription>> {
+        let key = key.clone();
+        Box::pin(self.pass(move |store| Box::pin(async move { store.subscribe(&key).await })))
+    }
+
+    /// What is at hand is nothing, across a network.
+    fn peek(&self, _: &RecordKey) -> Option<Finished> {
+        None
+    }
+}
