@@ -12,7 +12,7 @@
 //! | a kill of any process, a crash of the machine, a power cut | the loss of the file or of the `-wal` file beside it, a disk that says that it has written what it has not |
 //!
 //! This rests on `journal_mode=WAL` and `synchronous=FULL`: [`connect`](SqliteStore::connect) sets them, and a pool of
-//! one's own that has them otherwise is refused ([`StoreErrorKind::Refused`](super::StoreErrorKind::Refused)). It also
+//! one's own that has them otherwise is refused ([`StoreErrorKind::Refused`]). It also
 //! rests on file locks, and WAL on shared memory: network file systems have neither, so keep the file on a disk of
 //! the machine. Copy it with `VACUUM INTO` or SQLite's backup, not with `cp`, which misses the `-wal` file.
 //!
@@ -22,7 +22,7 @@
 //!
 //! A file that is deleted or replaced while it is open would take writes that nobody ever reads: this is noticed, and
 //! everything is refused until the process is restarted. A full disk refuses new claims
-//! ([`StoreErrorKind::Full`](super::StoreErrorKind::Full)), still replays what is there, and may refuse the ends of
+//! ([`StoreErrorKind::Full`]), still replays what is there, and may refuse the ends of
 //! runs too: those are retried by the engine until their lease is near its end.
 //!
 //! # Processes and writers
