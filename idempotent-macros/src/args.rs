@@ -12,8 +12,8 @@ use crate::{
 };
 
 /// Every option that there is, in the order of the documentation.
-const NAMES: [&str; 11] =
-    ["key", "ttl", "name", "skip", "store", "lease", "wait", "errors", "abandoned", "detach", "crate"];
+const NAMES: [&str; 12] =
+    ["key", "ttl", "name", "skip", "store", "lease", "wait", "errors", "abandoned", "detach", "transaction", "crate"];
 
 /// The options as written.
 #[derive(Default)]
@@ -28,6 +28,7 @@ pub(crate) struct Options {
     pub(crate) errors: OnError,
     pub(crate) abandoned: Option<OnAbandoned>,
     pub(crate) detach: bool,
+    pub(crate) transaction: Option<Ident>,
     pub(crate) krate: Option<Path>,
     /// The options that were named, right or wrong: each may come once.
     seen: Vec<Ident>,
@@ -87,12 +88,17 @@ impl Options {
 
     /// Whether an option was named, even if its value was wrong.
     pub(crate) fn names(&self, option: &str) -> bool {
-        self.seen.iter().any(|seen| seen == option)
+        self.place(option).is_some()
+    }
+
+    /// Where an option was named.
+    pub(crate) fn place(&self, option: &str) -> Option<&Ident> {
+        self.seen.iter().find(|seen| *seen == option)
     }
 
     /// Whether an argument is left out of the hash.
     pub(crate) fn skips(&self, argument: &Ident) -> bool {
-        self.skip.iter().any(|skipped| skipped.unraw() == argument.unraw())
+        self.skip.iter().chain(&self.transaction).any(|skipped| skipped.unraw() == argument.unraw())
     }
 
     fn option(&mut self, input: ParseStream<'_>) -> syn::Result<()> {
@@ -127,6 +133,7 @@ impl Options {
             "errors" => self.errors = on_error(value(input, &name, "store")?)?,
             "abandoned" => self.abandoned = Some(on_abandoned(input, &name)?),
             "detach" => self.detach = flag(input, &name)?,
+            "transaction" => self.transaction = Some(transaction(input, &name)?),
             _ => self.krate = Some(krate(input, &name)?),
         }
         Ok(())
@@ -279,6 +286,25 @@ fn on_abandoned(input: ParseStream<'_>, name: &Ident) -> syn::Result<OnAbandoned
     }
 }
 
+fn transaction(input: ParseStream<'_>, name: &Ident) -> syn::Result<Ident> {
+    let expr = value(input, name, "tx")?;
+    let inner = match ungrouped(&expr) {
+        Expr::Reference(reference) => ungrouped(&reference.expr),
+        inner => inner,
+    };
+    match (ungrouped(&expr), inner) {
+        (Expr::Path(path), _) if path.path.get_ident().is_some_and(|ident| ident != "self") => {
+            Ok(path.path.get_ident().cloned().unwrap_or_else(|| name.clone()))
+        }
+        (_, Expr::Path(path)) if path.path.get_ident().is_some_and(|ident| ident != "self") => Err(error_at(
+            &expr,
+            "`transaction` is the name of an argument",
+            format!("`transaction = {}`", typed(&path.path)),
+        )),
+        _ => Err(error_at(&expr, "`transaction` is the name of an argument", "`transaction = tx`")),
+    }
+}
+
 fn flag(input: ParseStream<'_>, name: &Ident) -> syn::Result<bool> {
     if input.is_empty() || input.peek(Token![,]) {
         return Ok(true);
@@ -317,6 +343,7 @@ mod tests {
             "errors = release, abandoned = rerun, crate = ::other::path",
             "errors = store, abandoned = refuse, crate = crate",
             "errors = PaymentError::is_final",
+            "key = id, transaction = tx",
         ] {
             assert_eq!(errors(args), Vec::<String>::new(), "{args}");
         }
@@ -365,6 +392,11 @@ mod tests {
             ("key = a; ttl = \"1h\"", "help: `,`"),
             ("TTL = \"1h\"", "help: did you mean `ttl`?"),
             ("key = order.", "help: `key = order_id`"),
+            ("transaction = &mut tx", "help: `transaction = tx`"),
+            ("transaction = self.tx", "help: `transaction = tx`"),
+            ("transaction = self", "help: `transaction = tx`"),
+            ("transaction", "help: `transaction = tx`"),
+            ("transction = tx", "help: did you mean `transaction`?"),
             ("crate = ::", "help: `crate = ::my_crate::idempotent`"),
             ("key = a,, ttl = \"1h\"", "help: remove one `,`"),
         ] {

@@ -101,6 +101,14 @@ impl Generator<'_> {
             }
         }
         let body = quote_spanned!(Span::mixed_site()=> async move { #keep #hint #body });
+        if let Some(transaction) = &self.options.transaction {
+            return self.run_in(
+                transaction,
+                &quote_spanned!(Span::mixed_site()=> #allow { __idempotent_call = #claim; }),
+                &ours,
+                &body,
+            );
+        }
         let (run, body) = if self.options.detach {
             ("run_detached", body)
         } else {
@@ -124,6 +132,48 @@ impl Generator<'_> {
             let __idempotent_call;
             let __idempotent_body = #body;
             #run
+        }
+    }
+
+    /// The same in the caller's transaction, which is the runtime's before and after the body, and the body's meanwhile:
+    ///
+    /// ```text
+    /// match runtime::begin(call, &mut *tx).await {
+    ///     Break(answer) => answer,
+    ///     Continue(mut begun) => {
+    ///         let output = {
+    ///             let (around, tx) = begun.body();
+    ///             around.run(pin!(Some(async move { BODY }))).await
+    ///         };
+    ///         begun.finish(output).await
+    ///     }
+    /// }
+    /// ```
+    fn run_in(&self, transaction: &Ident, call: &TokenStream, ours: &TokenStream, body: &TokenStream) -> TokenStream {
+        let krate = &self.krate;
+        let begin = self.at_output(quote_spanned! {Span::mixed_site()=>
+            __idempotent::begin(__idempotent_call, __idempotent_transaction).await
+        });
+        // As the function has it, so that a body that does not need it so is told.
+        let mutable = self.function.is_mutable(transaction).then(|| quote_spanned!(transaction.span()=> mut));
+        quote_spanned! {Span::mixed_site()=>
+            use #krate::__private as __idempotent;
+            let __idempotent_call;
+            #call
+            let __idempotent_transaction = &mut *#transaction;
+            match #begin {
+                ::core::ops::ControlFlow::Break(__idempotent_answer) => __idempotent_answer,
+                ::core::ops::ControlFlow::Continue(mut __idempotent_begun) => {
+                    let __idempotent_output = {
+                        let (__idempotent_around, #mutable #transaction) = __idempotent_begun.body();
+                        #ours
+                        let __idempotent_body = ::core::pin::pin!(::core::option::Option::Some(#body));
+                        let __idempotent_output = __idempotent_around.run(__idempotent_body).await;
+                        __idempotent_output
+                    };
+                    __idempotent_begun.finish(__idempotent_output).await
+                }
+            }
         }
     }
 

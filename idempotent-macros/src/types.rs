@@ -77,6 +77,31 @@ fn leading<T: Parse>(tokens: &[TokenTree]) -> Option<T> {
     parser.parse2(tokens.iter().cloned().collect()).ok()
 }
 
+/// A type without the invisible groups that `macro_rules!` put around it.
+fn ungrouped(ty: &Type) -> &Type {
+    match ty {
+        Type::Group(group) => ungrouped(&group.elem),
+        Type::Paren(inner) => ungrouped(&inner.elem),
+        ty => ty,
+    }
+}
+
+/// `T` of `&mut T`.
+pub(crate) fn mutable_reference(ty: &Type) -> Option<&Type> {
+    match ungrouped(ty) {
+        Type::Reference(reference) if reference.mutability.is_some() => Some(&reference.elem),
+        _ => None,
+    }
+}
+
+/// `T` of `&T`, and of `T`.
+pub(crate) fn without_reference(ty: &Type) -> &Type {
+    match ungrouped(ty) {
+        Type::Reference(reference) => &reference.elem,
+        ty => ty,
+    }
+}
+
 /// The owned form of a borrowed type: `String` for `&str`.
 pub(crate) fn owned(reference: &TypeReference) -> String {
     match &*reference.elem {

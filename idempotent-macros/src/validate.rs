@@ -8,7 +8,7 @@ use syn::{
 
 use crate::{
     args::{Key, Options, Time, ungrouped},
-    diagnostics::{Errors, listed, nearest},
+    diagnostics::{Errors, listed, nearest, typed},
     function::{Function, mentions},
     template::{self, Piece},
     types,
@@ -56,7 +56,10 @@ pub(crate) fn validate<'a>(
     skipped(options, function, errors);
     arguments(options, function, errors);
     if options.detach {
-        detached(function, errors);
+        detached(options, function, errors);
+    }
+    if let Some(transaction) = &options.transaction {
+        in_transaction(transaction, options, function, errors);
     }
     let mut hashed: Vec<Hashed<'_>> = function
         .names()
@@ -208,6 +211,8 @@ fn skipped(options: &Options, function: &Function, errors: &mut Errors) {
     for (position, skipped) in options.skip.iter().enumerate() {
         if skipped == "self" {
             errors.at(skipped, "`self` is never hashed", "remove it from `skip`");
+        } else if options.transaction.as_ref().is_some_and(|transaction| transaction.unraw() == skipped.unraw()) {
+            errors.at(skipped, "the transaction is never hashed", "remove it from `skip`");
         } else if !function.names().any(|(ident, _)| ident.unraw() == skipped.unraw()) {
             errors.at(skipped, format!("no argument is called `{skipped}`"), meant(&skipped.to_string(), function));
         } else if options.skip.iter().take(position).any(|before| before.unraw() == skipped.unraw()) {
@@ -258,14 +263,62 @@ fn skip_with(options: &Options, name: &Ident) -> String {
     format!("skip({})", names.join(", "))
 }
 
-fn detached(function: &Function, errors: &mut Errors) {
+/// The rules of `transaction = …`.
+fn in_transaction(transaction: &Ident, options: &Options, function: &Function, errors: &mut Errors) {
+    let named = |name: &&Ident| name.unraw() == transaction.unraw();
+    let Some(argument) = function.arguments.iter().find(|argument| argument.names.iter().any(|name| named(&name)))
+    else {
+        errors.at(
+            transaction,
+            format!("no argument is called `{transaction}`"),
+            meant(&transaction.to_string(), function),
+        );
+        return;
+    };
+    if types::mutable_reference(&argument.ty).is_none() {
+        let ty = types::without_reference(&argument.ty);
+        errors.at(
+            &argument.ty,
+            format!("`{transaction}` is the caller's transaction, who commits it: the function borrows it"),
+            format!("`{transaction}: &mut {}`", typed(ty)),
+        );
+    }
+    for (option, why) in [
+        ("detach", "`detach` lets the caller go, and the transaction with it"),
+        ("lease", "a claim in a transaction has no lease: it lives as long as the transaction"),
+        ("abandoned", "a run in a transaction is never abandoned: without a commit it has not happened"),
+    ] {
+        if let Some(place) = options.place(option) {
+            errors.at(place, why, format!("remove `{option}`, or `transaction`"));
+        }
+    }
+    if let Some(Key::Value(expr)) = &options.key
+        && let Some(place) = part_of_key(expr, &named)
+    {
+        errors.at(place, "the transaction does not tell requests apart", example_key(function, options));
+    }
+}
+
+/// Where an argument is a key, or an element of one.
+fn part_of_key<'a>(expr: &'a Expr, is: &impl Fn(&&Ident) -> bool) -> Option<&'a Ident> {
+    match ungrouped(expr) {
+        Expr::Path(path) => path.path.get_ident().filter(is),
+        Expr::Paren(inner) => part_of_key(&inner.expr, is),
+        Expr::Reference(inner) => part_of_key(&inner.expr, is),
+        Expr::Tuple(tuple) => tuple.elems.iter().find_map(|part| part_of_key(part, is)),
+        _ => None,
+    }
+}
+
+fn detached(options: &Options, function: &Function, errors: &mut Errors) {
     let mut report = |tokens: TokenStream, help: String| {
         errors.at(tokens, "`detach` runs the body on a task of its own, which cannot borrow from the caller", help);
     };
     if let Some(receiver) = function.signature.receiver().filter(|receiver| borrows(receiver)) {
         report(receiver.to_token_stream(), "`self: std::sync::Arc<Self>`".to_owned());
     }
-    for argument in &function.arguments {
+    let is_transaction = |name: &Ident| options.transaction.as_ref().is_some_and(|it| it.unraw() == name.unraw());
+    for argument in function.arguments.iter().filter(|argument| !argument.names.iter().any(is_transaction)) {
         let short = |reference: &syn::TypeReference| {
             reference.lifetime.as_ref().is_none_or(|lifetime| lifetime.ident != "static")
         };
@@ -298,7 +351,7 @@ fn key<'a>(options: &'a Options, function: &'a Function, nothing_hashed: bool, e
         }
         Some(Key::Value(expr)) => {
             if is_constant(expr) {
-                errors.at(expr, format!("this key is a constant: {SHARED}"), example_key(function));
+                errors.at(expr, format!("this key is a constant: {SHARED}"), example_key(function, options));
             }
             KeyPlan::Value(expr)
         }
@@ -310,30 +363,39 @@ fn key<'a>(options: &'a Options, function: &'a Function, nothing_hashed: bool, e
             if pieces.iter().all(|piece| matches!(piece, Piece::Text(_))) && !pieces.is_empty()
                 || literal.value().is_empty()
             {
-                errors.at(literal, format!("this template has no holes: {SHARED}"), example_key(function));
+                errors.at(literal, format!("this template has no holes: {SHARED}"), example_key(function, options));
             }
-            let pieces = pieces.into_iter().filter_map(|piece| fill(piece, literal, function, errors)).collect();
+            let pieces =
+                pieces.into_iter().filter_map(|piece| fill(piece, literal, options, function, errors)).collect();
             KeyPlan::Template(literal, pieces)
         }
     }
 }
 
 /// A key over what the function has.
-fn example_key(function: &Function) -> String {
-    match (function.names().next(), function.signature.receiver()) {
+fn example_key(function: &Function, options: &Options) -> String {
+    match (function.names().find(|(name, _)| !options.skips(name)), function.signature.receiver()) {
         (Some((argument, _)), _) => format!("`key = {argument}`"),
         (None, Some(_)) => "`key = self.id`".to_owned(),
         (None, None) => "add an argument that tells the calls apart, and name it in the key".to_owned(),
     }
 }
 
-fn fill<'a>(piece: Piece, literal: &LitStr, function: &'a Function, errors: &mut Errors) -> Option<TemplatePiece<'a>> {
+fn fill<'a>(
+    piece: Piece,
+    literal: &LitStr,
+    options: &Options,
+    function: &'a Function,
+    errors: &mut Errors,
+) -> Option<TemplatePiece<'a>> {
     let hole = match piece {
         Piece::Text(text) => return Some(TemplatePiece::Text(text)),
         Piece::Hole(hole) => hole,
     };
     let found = function.names().find(|(ident, _)| ident.unraw() == hole);
-    if found.is_none() {
+    if options.transaction.as_ref().is_some_and(|transaction| transaction.unraw() == hole) {
+        errors.at(literal, "the transaction does not tell requests apart", example_key(function, options));
+    } else if found.is_none() {
         let help = match hole.as_str() {
             "self" => "write a tuple over its fields: `key = (\"order\", self.id)`".to_owned(),
             _ => meant(&hole, function),

@@ -18,6 +18,8 @@ mod enter;
 mod flight;
 mod lease;
 mod run;
+mod surroundings;
+mod transaction;
 
 use std::{
     borrow::Cow,
@@ -38,7 +40,7 @@ use self::{
     context::Context,
     flight::Flight,
 };
-pub(crate) use self::{flight::Flights, lease::Claim};
+pub(crate) use self::{flight::Flights, lease::Claim, surroundings::Surroundings, transaction::Begun};
 use crate::{
     codec,
     error::{ArgumentsError, ConfigError, Error, KeyError},

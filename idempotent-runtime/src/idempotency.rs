@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::Future,
+    ops::ControlFlow,
     sync::{Arc, atomic::AtomicUsize},
 };
 
@@ -15,7 +16,7 @@ use crate::{
     key,
     operation::{ErrorPolicy, Operation},
     record::{Record, RecordKey},
-    store::{Cursor, Page, Store},
+    store::{BoxFuture, Cursor, Page, Store, transactional::OpenTransaction},
 };
 
 /// A store and the limits that calls through it keep.
@@ -158,6 +159,51 @@ impl Idempotency {
         B: Future<Output = Result<T, E>> + Send + 'static,
     {
         self.prepare(operation.into(), key, arguments).run_detached(body).await
+    }
+
+    /// The same in a transaction that the caller has open: the record and what the body writes are committed together,
+    /// when the caller commits, or not at all. What `transaction = …` of the attribute does.
+    ///
+    /// The store has to be in the same database. A duplicate waits there until the other transaction has ended, up to
+    /// the operation's `wait`. An `Err` of the body takes back what the body wrote, however the caller goes on.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call). After [`Error::Store`] the transaction has nothing of this call; if that error is
+    /// retryable, begin a new transaction for the retry.
+    ///
+    /// # Panics
+    ///
+    /// As [`call`](Self::call).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped or panicking half-way, it leaves a transaction that the database refuses to commit, so that there is
+    /// neither a record nor half of an effect.
+    pub async fn call_in_transaction<X, P, K, A, T, E>(
+        &self,
+        transaction: &mut X,
+        operation: impl Into<Operation<P>>,
+        key: &K,
+        arguments: &A,
+        body: impl for<'a> FnOnce(&'a mut X) -> BoxFuture<'a, Result<T, E>>,
+    ) -> Result<T, E>
+    where
+        X: OpenTransaction,
+        K: Serialize + ?Sized,
+        A: Serialize + ?Sized,
+        T: Serialize + DeserializeOwned,
+        E: From<Error>,
+        P: ErrorPolicy<E>,
+    {
+        match self.prepare(operation.into(), key, arguments).begin(transaction).await {
+            ControlFlow::Break(answer) => answer,
+            ControlFlow::Continue(mut begun) => {
+                let (around, transaction) = begun.body();
+                let output = around.run(std::pin::pin!(Some(body(transaction)))).await;
+                begun.finish(output).await
+            }
+        }
     }
 
     fn prepare<P, K, A>(&self, operation: Operation<P>, key: &K, arguments: &A) -> Call<P>

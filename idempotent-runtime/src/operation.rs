@@ -120,6 +120,9 @@ pub enum Abandoned {
 
 /// What an `Err` of the body does, for a body whose error is `E`. Sealed: the three policies below are all there is.
 pub trait ErrorPolicy<E>: sealed::Sealed + Clone + Send + Sync + 'static {
+    /// Whether some errors are kept.
+    #[doc(hidden)]
+    const MAY_KEEP: bool;
     /// Whether this error is kept.
     #[doc(hidden)]
     fn keeps(&self, error: &E) -> bool;
@@ -155,6 +158,7 @@ impl<E> std::fmt::Debug for StoreErrorsIf<E> {
 }
 
 impl<E> ErrorPolicy<E> for ReleaseErrors {
+    const MAY_KEEP: bool = false;
     fn keeps(&self, _: &E) -> bool {
         false
     }
@@ -167,6 +171,7 @@ impl<E> ErrorPolicy<E> for ReleaseErrors {
 }
 
 impl<E: Serialize + DeserializeOwned> ErrorPolicy<E> for StoreErrors {
+    const MAY_KEEP: bool = true;
     fn keeps(&self, _: &E) -> bool {
         true
     }
@@ -179,6 +184,7 @@ impl<E: Serialize + DeserializeOwned> ErrorPolicy<E> for StoreErrors {
 }
 
 impl<E: Serialize + DeserializeOwned + 'static> ErrorPolicy<E> for StoreErrorsIf<E> {
+    const MAY_KEEP: bool = true;
     fn keeps(&self, error: &E) -> bool {
         (self.0)(error)
     }

@@ -2,7 +2,7 @@
 //!
 //! What depends on one type is not inlined: it is there once per type, not once per annotated function.
 
-use std::{future::Future, pin::Pin};
+use std::{future::Future, ops::ControlFlow, pin::Pin};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -13,6 +13,7 @@ use crate::{
     install,
     key::KeyWriter,
     operation::{ErrorPolicy, Operation, StoreErrorsIf},
+    store::transactional::OpenTransaction,
 };
 
 pub use crate::{fingerprint::Arguments, operation::Abandoned};
@@ -116,6 +117,46 @@ where
     P: Fits<E>,
 {
     call.0.run_detached(body)
+}
+
+/// Claims the key in the caller's transaction: the answer, or what the body runs in.
+pub async fn begin<X, T, E, P>(call: Call<P>, transaction: &mut X) -> ControlFlow<Result<T, E>, Begun<'_, X, T, E, P>>
+where
+    X: OpenTransaction + ?Sized,
+    T: Stored,
+    E: CarriesErrors,
+    P: Fits<E>,
+{
+    match call.0.begin(transaction).await {
+        ControlFlow::Break(answer) => ControlFlow::Break(answer),
+        ControlFlow::Continue(begun) => ControlFlow::Continue(Begun(begun)),
+    }
+}
+
+/// A body that may run in the caller's transaction.
+pub struct Begun<'t, X: ?Sized, T, E, P>(engine::Begun<'t, X, T, E, P>);
+
+impl<X: ?Sized, T, E, P> Begun<'_, X, T, E, P> {
+    /// What the body runs in, and the transaction for it.
+    pub fn body(&mut self) -> (Around, &mut X) {
+        let (around, transaction) = self.0.body();
+        (Around(around), transaction)
+    }
+
+    /// Writes how the body ended, or takes back what it did.
+    pub async fn finish(self, output: Result<T, E>) -> Result<T, E> {
+        self.0.finish(output).await
+    }
+}
+
+/// What a body runs in.
+pub struct Around(engine::Surroundings);
+
+impl Around {
+    /// Runs it.
+    pub async fn run<F: Future>(self, body: Pin<&mut Option<F>>) -> F::Output {
+        self.0.run(body).await
+    }
 }
 
 /// The body of an idempotent function.

@@ -52,6 +52,9 @@ pub mod postgres;
 pub mod redis;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+pub mod transactional;
+
+use transactional::Transactional;
 
 /// A boxed, sendable future: what keeps [`Store`] object-safe.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -206,6 +209,11 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// A notification is a hint; callers poll as well. A store without notifications answers [`Subscription::never`].
     fn subscribe<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Subscription>>;
 
+    /// What the store can do in a transaction that its caller has open; `None` from stores that are no SQL database.
+    fn transactional(&self) -> Option<&dyn Transactional> {
+        None
+    }
+
     /// A finished record that can be shown at once, without I/O. `None` means "ask with a claim".
     fn peek(&self, key: &RecordKey) -> Option<Finished> {
         let _ = key;
@@ -288,6 +296,9 @@ macro_rules! forward_store {
                 key: &'a RecordKey,
             ) -> BoxFuture<'a, StoreResult<Subscription>> {
                 (**self).subscribe(key)
+            }
+            fn transactional(&self) -> Option<&dyn Transactional> {
+                (**self).transactional()
             }
             fn peek(&self, key: &RecordKey) -> Option<Finished> {
                 (**self).peek(key)

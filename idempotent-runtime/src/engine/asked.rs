@@ -10,19 +10,17 @@ use std::{
     task::{self, Poll, ready},
 };
 
-use tracing::Span;
-
 use super::{
     Context, answer,
     background::Settled,
     enter::{Entry, enter},
     refuse,
     run::{Ended, Ending, Run},
+    surroundings::Surroundings,
 };
 use crate::{
     error::Error,
     events,
-    execution::{Execution, Scope},
     observe::Disposition,
     record::{Finished, Outcome, Unavailable},
     store::BoxFuture,
@@ -81,23 +79,6 @@ enum Phase {
     /// The body is this call's to run; it has started once there is something around it.
     Run(Run, Option<Surroundings>),
     Record(Settled<Ended>, Disposition),
-}
-
-/// What a body sees around it.
-struct Surroundings {
-    span: Span,
-    scope: Scope,
-}
-
-impl Surroundings {
-    fn of(run: &Run) -> Self {
-        let claim = run.claim();
-        Self { span: events::run_span(claim), scope: Scope::run(Execution::new(Arc::clone(claim))) }
-    }
-
-    fn enter<R>(&self, act: impl FnOnce() -> R) -> R {
-        self.scope.enter(|| self.span.in_scope(act))
-    }
 }
 
 impl Asked {
@@ -166,7 +147,7 @@ impl Asked {
                 refuse(self.operation(), &error);
                 return Poll::Ready(Err(error));
             }
-            None => surroundings.insert(Surroundings::of(run)),
+            None => surroundings.insert(Surroundings::of(run.claim())),
         };
         let polled = around.enter(|| body(cx));
         if polled.is_pending() {
@@ -197,12 +178,16 @@ impl Asked {
 
 /// What becomes of the record, given the body's output.
 fn ending(context: &Context, attempt: u32, encoded: Encoded) -> Ending {
-    let Some(outcome) = encoded else { return Ending::Release };
+    encoded.map_or(Ending::Release, |outcome| Ending::Keep(within_limits(context, attempt, outcome)))
+}
+
+/// The outcome that is kept: of what is too large, or cannot be encoded, only the fact.
+pub(super) fn within_limits(context: &Context, attempt: u32, outcome: Result<Outcome, Unavailable>) -> Outcome {
     let max = context.handle.inner.limits.max_result_len;
     let outcome =
         outcome.and_then(|outcome| if outcome.len() <= max { Ok(outcome) } else { Err(Unavailable::TooLarge) });
-    Ending::Keep(outcome.unwrap_or_else(|why| {
+    outcome.unwrap_or_else(|why| {
         events::not_kept(context.key.operation(), attempt, why);
         Outcome::Unavailable(why)
-    }))
+    })
 }

@@ -22,6 +22,8 @@ pub(crate) struct Claim {
     /// `None` for a run that the store does not know of.
     pub(super) token: Option<Token>,
     pub(super) attempt: u32,
+    /// Whether it is in a transaction of the caller's: nobody else can take it before that ends.
+    in_transaction: bool,
     held: Mutex<Held>,
 }
 
@@ -34,7 +36,16 @@ struct Held {
 impl Claim {
     pub(super) fn new(context: Arc<Context>, token: Option<Token>, attempt: u32, sent: Instant) -> Self {
         let until = sent + trusted(context.request.lease);
-        Self { context, token, attempt, held: Mutex::new(Held { until, lost: false }) }
+        Self { context, token, attempt, in_transaction: false, held: Mutex::new(Held { until, lost: false }) }
+    }
+
+    pub(super) fn in_transaction(context: Arc<Context>, token: Token, attempt: u32) -> Self {
+        Self { in_transaction: true, ..Self::new(context, Some(token), attempt, Instant::now()) }
+    }
+
+    /// The fence, where it is known and cannot have been overtaken.
+    pub(crate) fn certain_fence(&self) -> Option<u64> {
+        self.token.filter(|_| self.in_transaction)?.fence
     }
 
     fn held(&self) -> std::sync::MutexGuard<'_, Held> {

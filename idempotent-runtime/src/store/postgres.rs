@@ -61,7 +61,7 @@ use sqlx::{PgPool, SqlStr};
 
 use super::{
     BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Outcome, Page, Record, RecordKey, Store, StoreError, StoreErrorKind,
-    StoreResult, Subscription, Token, Transition,
+    StoreResult, Subscription, Token, Transactional, Transition,
 };
 use crate::error::Error;
 
@@ -72,8 +72,10 @@ mod migrate;
 mod row;
 mod session;
 mod statements;
+mod transaction;
 
 pub use builder::PostgresStoreBuilder;
+use fault::undecodable;
 use listen::{Ear, payload};
 use row::Stage;
 use session::{Bound, Session};
@@ -180,6 +182,36 @@ fn of<'q>(query: Bound<'q>, key: &'q RecordKey, token: &'q Token) -> Bound<'q> {
     query.bind(key.operation()).bind(key.key()).bind(token.nonce.as_bytes().as_slice())
 }
 
+/// The parameters of `claim.sql`. `wait` is of claims in a transaction of the caller's.
+fn claim<'q>(query: Bound<'q>, key: &'q RecordKey, request: &'q ClaimRequest, wait: Option<Duration>) -> Bound<'q> {
+    query
+        .bind(key.operation())
+        .bind(key.key())
+        .bind(request.fingerprint.as_bytes().as_slice())
+        .bind(request.nonce.as_bytes().as_slice())
+        .bind(micros(if wait.is_some() { Duration::MAX } else { request.lease }))
+        .bind(micros(request.ttl))
+        .bind(request.take_over)
+        .bind(wait.map(lock_timeout))
+}
+
+/// How `lock_timeout` is written: in whole milliseconds, of which none would be for ever.
+fn lock_timeout(wait: Duration) -> String {
+    const MAX_MILLIS: u128 = i32::MAX as u128;
+    wait.as_millis().clamp(1, MAX_MILLIS).to_string()
+}
+
+/// The parameters of `end.sql`.
+fn end<'q>(
+    query: Bound<'q>,
+    key: &'q RecordKey,
+    token: &'q Token,
+    (state, result, reason): (&'static str, Option<&'q [u8]>, Option<&'static str>),
+    ttl: Duration,
+) -> Bound<'q> {
+    of(query, key, token).bind(state).bind(result).bind(reason).bind(micros(ttl)).bind(payload(key))
+}
+
 fn contended() -> StoreError {
     StoreError::new(StoreErrorKind::Unavailable, "the record kept changing while it was asked for")
 }
@@ -193,22 +225,11 @@ enum Owner {
 
 impl Shared {
     async fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
-        let fingerprint = request.fingerprint.as_bytes().as_slice();
-        let nonce = request.nonce.as_bytes().as_slice();
-        let (lease, ttl) = (micros(request.lease), micros(request.ttl));
         for _ in 0..TRIES {
-            let answer = self.session.row(&self.statements.claim, |query| {
-                query
-                    .bind(key.operation())
-                    .bind(key.key())
-                    .bind(fingerprint)
-                    .bind(nonce)
-                    .bind(lease)
-                    .bind(ttl)
-                    .bind(request.take_over)
-            });
-            if let Some(row) = answer.await? {
-                return row::claim_outcome(&row, request);
+            let answer = self.session.row(&self.statements.claim, |query| claim(query, key, request, None));
+            let row = answer.await?.ok_or_else(undecodable)?;
+            if let Some(outcome) = row::claim_outcome(&row, request)? {
+                return Ok(outcome);
             }
         }
         Err(contended())
@@ -270,12 +291,11 @@ impl Shared {
         &self,
         key: &RecordKey,
         token: &Token,
-        (state, result, reason): (&'static str, Option<&[u8]>, Option<&'static str>),
+        columns: (&'static str, Option<&[u8]>, Option<&'static str>),
         ttl: Duration,
         shows: fn(&Owner) -> bool,
     ) -> StoreResult<Transition> {
-        let bind =
-            |query| of(query, key, token).bind(state).bind(result).bind(reason).bind(micros(ttl)).bind(payload(key));
+        let bind = |query| end(query, key, token, columns, ttl);
         self.transition(key, token, &self.statements.end, bind, shows).await
     }
 
@@ -425,5 +445,9 @@ impl Store for PostgresStore {
 
     fn subscribe<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Subscription>> {
         Box::pin(async move { Ok(self.shared.subscribe(key).await) })
+    }
+
+    fn transactional(&self) -> Option<&dyn Transactional> {
+        Some(&*self.shared)
     }
 }

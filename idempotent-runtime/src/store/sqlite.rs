@@ -53,7 +53,7 @@ use sqlx::{SqlStr, sqlite::SqlitePool};
 
 use super::{
     BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Outcome, Page, Record, RecordKey, Store, StoreError, StoreErrorKind,
-    StoreResult, Subscription, Token, Transition,
+    StoreResult, Subscription, Token, Transactional, Transition,
 };
 use crate::error::Error;
 
@@ -63,11 +63,13 @@ mod fault;
 mod file;
 mod row;
 mod statements;
+mod transaction;
 mod watch;
 
 pub use builder::SqliteStoreBuilder;
 use database::{Bound, Database};
 use row::{Phase, Stored};
+use statements::Statements;
 use watch::Watch;
 
 /// How often a claim looks again at a record that changes as it looks.
@@ -172,21 +174,12 @@ impl SqliteStore {
             if let Some(outcome) = self.look(key).await?.and_then(|stored| stored.settle(request)) {
                 return Ok(outcome);
             }
-            let claim = named(&self.database.statements.claim, key)
-                .bind(request.fingerprint.as_bytes().as_slice())
-                .bind(request.nonce.as_bytes().as_slice())
-                .bind(millis(request.lease))
-                .bind(millis(request.ttl))
-                .bind(request.take_over);
+            let claim = claim(&self.database.statements, key, request, false);
             if let Some(row) = self.database.write(claim).await?.first() {
-                let (fence, attempt) = row::granted(row)?;
-                return Ok(ClaimOutcome::Claimed {
-                    token: Token { nonce: request.nonce, fence: Some(fence) },
-                    attempt,
-                });
+                return row::granted(row, request);
             }
         }
-        Err(StoreError::new(StoreErrorKind::Unavailable, "the record changed as often as it was looked at"))
+        Err(changing())
     }
 
     /// A statement that ends a run, and has a row if it did. Without one, what is there says whether it had before.
@@ -234,6 +227,10 @@ impl SqliteStore {
     }
 }
 
+fn changing() -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, "the record changed as often as it was looked at")
+}
+
 /// A statement about one record, with what all of those begin with.
 fn named<'q>(sql: &SqlStr, key: &'q RecordKey) -> Bound<'q> {
     sqlx::query(sql.clone()).bind(key.operation()).bind(key.key())
@@ -242,6 +239,34 @@ fn named<'q>(sql: &SqlStr, key: &'q RecordKey) -> Bound<'q> {
 /// The same for its owner.
 fn owned<'q>(sql: &SqlStr, key: &'q RecordKey, token: &'q Token) -> Bound<'q> {
     named(sql, key).bind(token.nonce.as_bytes().as_slice())
+}
+
+/// The statement that claims.
+fn claim<'q>(
+    statements: &Statements,
+    key: &'q RecordKey,
+    request: &'q ClaimRequest,
+    in_transaction: bool,
+) -> Bound<'q> {
+    named(&statements.claim, key)
+        .bind(request.fingerprint.as_bytes().as_slice())
+        .bind(request.nonce.as_bytes().as_slice())
+        .bind(millis(if in_transaction { Duration::MAX } else { request.lease }))
+        .bind(millis(request.ttl))
+        .bind(request.take_over)
+        .bind(in_transaction.then_some(1))
+}
+
+/// The statement that ends a run with an outcome.
+fn complete<'q>(
+    statements: &Statements,
+    key: &'q RecordKey,
+    token: &'q Token,
+    outcome: &'q Outcome,
+    ttl: Duration,
+) -> Bound<'q> {
+    let (state, result, reason) = row::columns_of(outcome);
+    owned(&statements.complete, key, token).bind(state).bind(result).bind(reason).bind(millis(ttl))
 }
 
 fn is_of(found: Option<Stored>, token: &Token, phase: impl FnOnce(&Phase) -> bool) -> bool {
@@ -291,9 +316,7 @@ impl Store for SqliteStore {
         ttl: Duration,
     ) -> BoxFuture<'a, StoreResult<Transition>> {
         Box::pin(async move {
-            let (state, result, reason) = row::columns_of(outcome);
-            let query = owned(&self.database.statements.complete, key, token);
-            let query = query.bind(state).bind(result).bind(reason).bind(millis(ttl));
+            let query = complete(&self.database.statements, key, token, outcome, ttl);
             self.end(key, query, |found| is_of(found, token, |phase| matches!(phase, Phase::Done(_)))).await
         })
     }
@@ -348,5 +371,9 @@ impl Store for SqliteStore {
 
     fn subscribe<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Subscription>> {
         Box::pin(async move { Ok(self.watch.subscribe(key, &self.database)) })
+    }
+
+    fn transactional(&self) -> Option<&dyn Transactional> {
+        Some(&*self.database)
     }
 }

@@ -1,9 +1,16 @@
 -- $1 operation  $2 key  $3 fingerprint  $4 nonce  $5 lease in µs  $6 time to live in µs  $7 whether takeover is allowed
+-- $8 NULL, or in a transaction of the caller's: for how many ms to wait for another transaction that has the key
 --
 -- One row: the claim, or the record that stands against it. A record that answers the claim is only read, so that a
 -- hit writes nothing and locks nothing; what it says was so after the claim was sent. To claim, the row itself decides,
--- under its lock: what the snapshot showed is not trusted. No row: it changed in between, ask again.
-WITH standing AS MATERIALIZED (
+-- under its lock: what the snapshot showed is not trusted. All NULL: it changed in between, ask again.
+--
+-- The caller's own lock_timeout is set aside before anything is locked, and is back when this ends; an error takes the
+-- transaction back to where it was set. A claim in a transaction has to be ended in it: see the schema.
+WITH patience AS MATERIALIZED (
+    SELECT before, CASE WHEN $8::text IS NOT NULL THEN set_config('lock_timeout', $8, true) END AS now
+    FROM (SELECT current_setting('lock_timeout') AS before OFFSET 0) AS setting
+), standing AS MATERIALIZED (
     SELECT
         record.state,
         record.attempt,
@@ -27,13 +34,15 @@ WITH standing AS MATERIALIZED (
         )
 ), claimed AS (
     INSERT INTO "{table}" AS record
-        (operation, key, state, fingerprint, nonce, attempt, lease_until, expires_at, created_at)
+        (operation, key, state, fingerprint, nonce, attempt, lease_until, expires_at, created_at, unended)
     SELECT
         $1, $2, 'running', $3, $4, 1,
         clock_timestamp() + $5 * interval '1 microsecond',
         clock_timestamp() + ($5 + $6) * interval '1 microsecond',
-        clock_timestamp()
-    WHERE NOT EXISTS (SELECT FROM standing)
+        clock_timestamp(),
+        CASE WHEN $8 IS NOT NULL THEN 1 END
+    FROM patience
+    WHERE (patience.now IS NOT NULL OR $8 IS NULL) AND NOT EXISTS (SELECT FROM standing)
     ON CONFLICT (operation, key) DO UPDATE SET
         state = 'running',
         fingerprint = $3,
@@ -45,7 +54,8 @@ WITH standing AS MATERIALIZED (
         created_at = CASE WHEN record.expires_at <= clock_timestamp() THEN clock_timestamp() ELSE record.created_at END,
         completed_at = NULL,
         result = NULL,
-        reason = NULL
+        reason = NULL,
+        unended = excluded.unended
     WHERE record.expires_at <= clock_timestamp()
         OR (
             $7
@@ -55,8 +65,15 @@ WITH standing AS MATERIALIZED (
                 OR (record.state = 'running' AND record.lease_until <= clock_timestamp() AND record.nonce <> $4)
             )
         )
-    RETURNING record.attempt
+    -- Under the lock, so that it is higher than those of all claims before. Elsewhere it is drawn on first use.
+    RETURNING record.attempt, CASE WHEN $8 IS NOT NULL THEN nextval('"{table}_fence"') END AS fence
+), answer AS (
+    SELECT
+        true AS is_claimed, 'running' AS state, attempt, fence, true AS is_same_request, true AS is_ours,
+        NULL::bigint AS lease_left_us, NULL::bytea AS result, NULL::text AS reason
+    FROM claimed
+    UNION ALL
+    SELECT false, state, attempt, fence, is_same_request, is_ours, lease_left_us, result, reason FROM standing
 )
-SELECT true, 'running', attempt, NULL::bigint, true, true, NULL::bigint, NULL::bytea, NULL::text FROM claimed
-UNION ALL
-SELECT false, state, attempt, fence, is_same_request, is_ours, lease_left_us, result, reason FROM standing
+SELECT answer.*, CASE WHEN $8 IS NOT NULL THEN set_config('lock_timeout', patience.before, true) END
+FROM patience LEFT JOIN answer ON true

@@ -7,6 +7,7 @@ WITH ended AS (
         result = $5,
         reason = $6,
         lease_until = NULL,
+        unended = NULL,
         completed_at = CASE WHEN $4 <> 'abandoned' THEN clock_timestamp() END,
         expires_at = clock_timestamp() + $7 * interval '1 microsecond'
     WHERE operation = $1 AND key = $2 AND nonce = $3 AND state = 'running' AND expires_at > clock_timestamp()

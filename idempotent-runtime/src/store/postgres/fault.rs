@@ -51,6 +51,11 @@ pub(super) fn is_conflict(error: &Error) -> bool {
     code(error).is_some_and(|code| matches!(&*code, "40001" | "40P01"))
 }
 
+/// Whether another transaction held what was waited for.
+pub(super) fn is_lock_timeout(error: &Error) -> bool {
+    code(error).is_some_and(|code| code == "55P03")
+}
+
 pub(super) fn is_undefined_table(error: &Error) -> bool {
     code(error).is_some_and(|code| code == "42P01")
 }
@@ -71,6 +76,8 @@ fn meaning(code: &str) -> (StoreErrorKind, &'static str) {
     match code {
         "42P01" => (Refused, "the PostgreSQL table is missing: call `migrate`"),
         "42703" | "42883" => (Refused, "the PostgreSQL table is not this library's"),
+        "25P01" => (Refused, "the connection that `transaction` names is not in a transaction"),
+        "25P02" => (Unavailable, "the transaction has failed already: roll it back"),
         "42501" => (Refused, "the PostgreSQL role lacks a privilege"),
         "54000" => (Refused, "the key is too long for PostgreSQL's index"),
         "25006" => (Unavailable, "the PostgreSQL server is read-only"),

@@ -83,11 +83,15 @@ fn left(micros: i64) -> Option<Duration> {
     u64::try_from(micros).ok().filter(|&micros| micros > 0).map(Duration::from_micros)
 }
 
-/// What `claim.sql` answered.
-pub(super) fn claim_outcome(row: &PgRow, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
+/// What `claim.sql` answered; `None` if it has to be asked again.
+pub(super) fn claim_outcome(row: &PgRow, request: &ClaimRequest) -> StoreResult<Option<ClaimOutcome>> {
+    get::<Option<bool>>(row, 0)?.map(|is_claimed| settled(row, request, is_claimed)).transpose()
+}
+
+fn settled(row: &PgRow, request: &ClaimRequest, is_claimed: bool) -> StoreResult<ClaimOutcome> {
     let attempt = attempt(row, 2)?;
-    if get::<bool>(row, 0)? {
-        return Ok(ClaimOutcome::Claimed { token: Token { nonce: request.nonce, fence: None }, attempt });
+    if is_claimed {
+        return Ok(ClaimOutcome::Claimed { token: Token { nonce: request.nonce, fence: fence(row, 3)? }, attempt });
     }
     let stage = stage(row, 1)?;
     if !get::<bool>(row, 4)? {

@@ -197,18 +197,22 @@ fn check_version(version: i64) -> StoreResult<()> {
 }
 
 /// When to try a busy file again. SQLite's own handler would block the connection's thread, for up to 100 ms a time.
-struct Tries {
+pub(super) struct Tries {
     deadline: Instant,
     longest_ms: u64,
 }
 
 impl Tries {
     fn new(patience: Duration) -> Self {
-        Self { deadline: Instant::now() + patience, longest_ms: *PAUSE_MS.start() }
+        Self::until(Instant::now() + patience)
+    }
+
+    pub(super) fn until(deadline: Instant) -> Self {
+        Self { deadline, longest_ms: *PAUSE_MS.start() }
     }
 
     /// Pauses at random, so that processes do not keep step; `false` when the time is up.
-    async fn another(&mut self) -> bool {
+    pub(super) async fn another(&mut self) -> bool {
         let pause = Duration::from_micros(rand::rng().random_range(500..=self.longest_ms * 1000));
         if Instant::now() + pause >= self.deadline {
             return false;

@@ -45,11 +45,18 @@ pub(super) fn is_busy(error: &sqlx::Error) -> bool {
     result_code(error).is_some_and(|code| matches!(code & 0xFF, BUSY | LOCKED | PROTOCOL))
 }
 
+/// Whether the transaction read what has changed since: it cannot write any more, however long it waits.
+/// <https://www.sqlite.org/rescode.html#busy_snapshot>
+pub(super) fn is_outdated(error: &sqlx::Error) -> bool {
+    result_code(error) == Some(BUSY_SNAPSHOT)
+}
+
 fn result_code(error: &sqlx::Error) -> Option<i32> {
     error.as_database_error()?.code()?.parse().ok()
 }
 
 const BUSY: i32 = 5;
+const BUSY_SNAPSHOT: i32 = 517;
 const LOCKED: i32 = 6;
 /// Processes that open the file at the same time got into each other's way.
 const PROTOCOL: i32 = 15;
@@ -60,6 +67,7 @@ const fn meaning(code: i32) -> (StoreErrorKind, &'static str) {
     match code & 0xFF {
         1 => (Refused, "SQLite refused a statement: is the schema there (`migrate`)?"),
         3 | 8 | 23 => (Refused, "the SQLite file may not be written"),
+        _ if code == BUSY_SNAPSHOT => (Unavailable, "the transaction read what another has changed: begin it anew"),
         BUSY | LOCKED | PROTOCOL => (Unavailable, "the SQLite file was locked for too long"),
         11 | 26 => (Corrupt, "the SQLite file is damaged, or is none"),
         13 => (Full, "the disk is full, or the SQLite file has its largest size"),

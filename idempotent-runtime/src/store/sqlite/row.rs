@@ -58,11 +58,12 @@ pub(super) fn decode(row: &SqliteRow) -> StoreResult<Stored> {
 }
 
 /// What a granted claim answers: its fence and its attempt.
-pub(super) fn granted(row: &SqliteRow) -> StoreResult<(u64, u32)> {
+pub(super) fn granted(row: &SqliteRow, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
     let (Ok(fence), Ok(attempt)) = (row.try_get::<i64, _>("fence"), row.try_get::<i64, _>("attempt")) else {
         return Err(corrupt());
     };
-    u64::try_from(fence).ok().zip(u32::try_from(attempt).ok()).ok_or_else(corrupt)
+    let (fence, attempt) = u64::try_from(fence).ok().zip(u32::try_from(attempt).ok()).ok_or_else(corrupt)?;
+    Ok(ClaimOutcome::Claimed { token: Token { nonce: request.nonce, fence: Some(fence) }, attempt })
 }
 
 /// Whether a record that was removed had not expired.

@@ -1,0 +1,137 @@
+//! The steps in a transaction that the caller has open, on the caller's connection.
+
+use std::{future::Future, time::Duration};
+
+use sqlx::{PgConnection, Postgres, Transaction, postgres::PgRow, raw_sql};
+use tokio::time::{Instant, timeout};
+
+use super::{
+    Shared, TRIES, claim, contended, end,
+    fault::{is_lock_timeout, store_error, timed_out, undecodable},
+    row,
+    session::Bound,
+};
+use crate::store::{
+    BoxFuture, ClaimOutcome, ClaimRequest, Outcome, RecordKey, StoreError, StoreErrorKind, StoreResult, Token,
+    transactional::{Connection, OpenTransaction, Transactional},
+};
+
+impl OpenTransaction for Transaction<'_, Postgres> {
+    fn connection(&mut self) -> Connection<'_> {
+        &mut **self
+    }
+}
+
+impl OpenTransaction for PgConnection {
+    fn connection(&mut self) -> Connection<'_> {
+        self
+    }
+}
+
+/// When to ask again for a key that another transaction has: nobody knows when that will end.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+// Names may repeat: each statement means the last savepoint of that name.
+const SAVEPOINT: &str = "SAVEPOINT idempotent";
+const UNDO: &str = "ROLLBACK TO SAVEPOINT idempotent; RELEASE SAVEPOINT idempotent";
+const KEEP: &str = "RELEASE SAVEPOINT idempotent";
+
+impl Shared {
+    async fn control(&self, connection: Connection<'_>, statement: &'static str) -> StoreResult<()> {
+        let connection = postgres(connection)?;
+        self.in_time(Duration::ZERO, raw_sql(statement).execute(connection)).await?.map_err(store_error).map(drop)
+    }
+
+    async fn one(
+        &self,
+        connection: &mut PgConnection,
+        wait: Duration,
+        query: Bound<'_>,
+    ) -> StoreResult<Result<Option<PgRow>, sqlx::Error>> {
+        self.in_time(wait, query.fetch_optional(connection)).await
+    }
+
+    /// The server's own limits are nearer; this one is for a server that is not there any more.
+    async fn in_time<T>(&self, wait: Duration, step: impl Future<Output = T>) -> StoreResult<T> {
+        timeout(self.session.timeout.saturating_add(wait), step).await.map_err(|_| timed_out())
+    }
+
+    async fn claim_in(
+        &self,
+        connection: Connection<'_>,
+        key: &RecordKey,
+        request: &ClaimRequest,
+        wait: Duration,
+    ) -> StoreResult<ClaimOutcome> {
+        let connection = postgres(connection)?;
+        let asked = Instant::now();
+        for _ in 0..TRIES {
+            let left = wait.saturating_sub(asked.elapsed());
+            let query = claim(sqlx::query(self.statements.claim.clone()), key, request, Some(left));
+            let row = match self.one(connection, left, query).await? {
+                Err(error) if is_lock_timeout(&error) => {
+                    return Ok(ClaimOutcome::InFlight { retry_after: RETRY_AFTER });
+                }
+                answer => answer.map_err(store_error)?.ok_or_else(undecodable)?,
+            };
+            if let Some(outcome) = row::claim_outcome(&row, request)? {
+                return Ok(outcome);
+            }
+        }
+        Err(contended())
+    }
+
+    async fn complete_in(
+        &self,
+        connection: Connection<'_>,
+        key: &RecordKey,
+        token: &Token,
+        outcome: &Outcome,
+        ttl: Duration,
+    ) -> StoreResult<()> {
+        const GONE: &str = "the body ended the transaction that its record was to be written in";
+        let query = end(sqlx::query(self.statements.end.clone()), key, token, row::columns(outcome), ttl);
+        let row = self.one(postgres(connection)?, Duration::ZERO, query).await?.map_err(store_error)?;
+        row.map(drop).ok_or(StoreError::new(StoreErrorKind::Refused, GONE))
+    }
+}
+
+fn postgres(connection: Connection<'_>) -> StoreResult<&mut PgConnection> {
+    const OTHER: &str = "the transaction is not PostgreSQL's, and the store is";
+    connection.downcast_mut().ok_or(StoreError::new(StoreErrorKind::Refused, OTHER))
+}
+
+impl Transactional for Shared {
+    fn savepoint<'a>(&'a self, connection: Connection<'a>) -> BoxFuture<'a, StoreResult<()>> {
+        Box::pin(self.control(connection, SAVEPOINT))
+    }
+
+    fn claim<'a>(
+        &'a self,
+        connection: Connection<'a>,
+        key: &'a RecordKey,
+        request: &'a ClaimRequest,
+        wait: Duration,
+    ) -> BoxFuture<'a, StoreResult<ClaimOutcome>> {
+        Box::pin(self.claim_in(connection, key, request, wait))
+    }
+
+    fn complete<'a>(
+        &'a self,
+        connection: Connection<'a>,
+        key: &'a RecordKey,
+        token: &'a Token,
+        outcome: &'a Outcome,
+        ttl: Duration,
+    ) -> BoxFuture<'a, StoreResult<()>> {
+        Box::pin(self.complete_in(connection, key, token, outcome, ttl))
+    }
+
+    fn undo<'a>(&'a self, connection: Connection<'a>) -> BoxFuture<'a, StoreResult<()>> {
+        Box::pin(self.control(connection, UNDO))
+    }
+
+    fn keep<'a>(&'a self, connection: Connection<'a>) -> BoxFuture<'a, StoreResult<()>> {
+        Box::pin(self.control(connection, KEEP))
+    }
+}

@@ -1,0 +1,69 @@
+//! Records in a transaction that the caller has open: committed with the caller's own changes, or not at all.
+//!
+//! ```text
+//!  savepoint ─▶ claim ─▶ the body ─▶ complete ─▶ keep     and both are committed when the caller commits
+//!                 │          │ Err
+//!                 └──────────┴─▶ undo                     and there is neither
+//! ```
+//!
+//! Nobody else sees the claim before the transaction ends, so that it needs no lease: the database's own lock keeps
+//! duplicates waiting. A claim that is neither completed nor undone, because its caller was dropped or panicked, must
+//! make the commit fail.
+
+use std::{any::Any, time::Duration};
+
+use super::{BoxFuture, ClaimOutcome, ClaimRequest, Outcome, RecordKey, StoreResult, Token};
+
+/// A connection of the caller's, of a type that the store knows.
+pub type Connection<'a> = &'a mut (dyn Any + Send);
+
+/// The argument that `transaction = …` names: something that holds a connection in an open transaction.
+///
+/// With the feature `postgres` or `sqlite` these are `sqlx::Transaction<'_, DB>` and the connections `PgConnection` and
+/// `SqliteConnection`. A store of your own that implements [`Transactional`] brings its own.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an open SQL transaction",
+    label = "named by `transaction`",
+    note = "help: take `&mut sqlx::Transaction<'_, sqlx::Postgres>` or `&mut sqlx::Transaction<'_, sqlx::Sqlite>`, with the feature `postgres` or `sqlite` of idempotent-runtime"
+)]
+pub trait OpenTransaction: Send {
+    /// The connection that the transaction is open on.
+    fn connection(&mut self) -> Connection<'_>;
+}
+
+/// What a store does in a transaction of its caller's. See the [module](self) for the order of the steps.
+///
+/// # Errors
+///
+/// Each step answers [`StoreError`](super::StoreError) for faults; after one, the transaction may only be of use again
+/// once [`undo`](Self::undo) has succeeded.
+pub trait Transactional: Send + Sync {
+    /// Sets a savepoint.
+    fn savepoint<'a>(&'a self, connection: Connection<'a>) -> BoxFuture<'a, StoreResult<()>>;
+
+    /// Takes the key in the transaction, or says why not: as [`Store::claim`](super::Store::claim), but it waits for up
+    /// to `wait` for other transactions that have the key, and the token has its fence.
+    fn claim<'a>(
+        &'a self,
+        connection: Connection<'a>,
+        key: &'a RecordKey,
+        request: &'a ClaimRequest,
+        wait: Duration,
+    ) -> BoxFuture<'a, StoreResult<ClaimOutcome>>;
+
+    /// Ends the run with an outcome, kept for `ttl` from now. An error if the claim is not there any more.
+    fn complete<'a>(
+        &'a self,
+        connection: Connection<'a>,
+        key: &'a RecordKey,
+        token: &'a Token,
+        outcome: &'a Outcome,
+        ttl: Duration,
+    ) -> BoxFuture<'a, StoreResult<()>>;
+
+    /// Goes back to the last savepoint, and forgets it.
+    fn undo<'a>(&'a self, connection: Connection<'a>) -> BoxFuture<'a, StoreResult<()>>;
+
+    /// Forgets the last savepoint: what came after it is part of the transaction.
+    fn keep<'a>(&'a self, connection: Connection<'a>) -> BoxFuture<'a, StoreResult<()>>;
+}

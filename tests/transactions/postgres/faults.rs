@@ -1,0 +1,101 @@
+//! What can happen to the server and to the way to it.
+
+use std::time::Duration;
+
+use idempotent_runtime::{Error, Idempotency, StoreErrorKind, store::postgres::PostgresStore};
+use idempotent_tests::{
+    postgres_server::PostgresServer,
+    proxy::{Fault, Proxy},
+};
+use sqlx::postgres::PgPoolOptions;
+
+use super::{
+    support::Bank,
+    transfer::{Failure, Runs, Then, deposit, effect},
+};
+
+fn kind(answer: Result<String, Failure>) -> StoreErrorKind {
+    match answer {
+        Err(Failure::Idempotency(Error::Store(error))) => error.kind(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_statement_timeout_is_retryable_and_undone() {
+    let (bank, runs) = (Bank::open().await, Runs::default());
+    let mut other = bank.begin().await;
+    deposit(&mut other, &bank, "a", 5, Then::Return, &runs).await.unwrap();
+    let mut tx = bank.begin().await;
+    effect(&mut tx, "before", 1).await.unwrap();
+    sqlx::raw_sql("SET LOCAL statement_timeout = '100ms'").execute(&mut *tx).await.unwrap();
+    assert_eq!(kind(deposit(&mut tx, &bank, "a", 5, Then::Return, &runs).await), StoreErrorKind::Unavailable);
+    tx.commit().await.expect("the transaction is usable");
+    other.commit().await.unwrap();
+    assert_eq!((bank.effects("a").await, bank.effects("before").await), (1, 1));
+}
+
+#[tokio::test]
+async fn a_session_that_an_administrator_ends_leaves_nothing() {
+    let (bank, runs) = (Bank::open().await, Runs::default());
+    let mut tx = bank.begin().await;
+    let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *tx).await.unwrap();
+    deposit(&mut tx, &bank, "a", 5, Then::Return, &runs).await.unwrap();
+    bank.server.execute(&format!("SELECT pg_terminate_backend({pid})")).await;
+    assert_eq!(kind(deposit(&mut tx, &bank, "b", 5, Then::Return, &runs).await), StoreErrorKind::Unavailable);
+    assert!(tx.commit().await.is_err());
+    assert!(bank.record("deposit", "a").await.is_none());
+    assert_eq!(bank.effects("a").await, 0);
+    bank.deposit("a", &runs).await.unwrap();
+    assert_eq!(bank.effects("a").await, 1);
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_keeps_what_was_committed() {
+    let (mut bank, runs) = (Bank::on(PostgresServer::start_durable().await).await, Runs::default());
+    bank.deposit("committed", &runs).await.unwrap();
+    let mut tx = bank.begin().await;
+    deposit(&mut tx, &bank, "open", 5, Then::Return, &runs).await.unwrap();
+    bank.server.restart().await;
+    assert!(tx.commit().await.is_err());
+    for (id, expected) in [("committed", 1_i64), ("open", 0)] {
+        let mut client = bank.server.client().await;
+        let count = sqlx::query_scalar("SELECT count(*) FROM effects WHERE name = $1").bind(id);
+        assert_eq!(count.fetch_one(&mut client).await.ok(), Some(expected), "{id}");
+    }
+}
+
+/// The pool is the caller's: a call needs no other connection than the transaction's own.
+#[tokio::test]
+async fn one_connection_is_enough() {
+    let (mut bank, runs) = (Bank::open().await, Runs::default());
+    let url = bank.server.url();
+    let options = PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_secs(1));
+    bank.pool = options.connect(&url).await.unwrap();
+    bank.idempotency = Idempotency::new(PostgresStore::new(bank.pool.clone()).unwrap());
+    let mut tx = bank.begin().await;
+    deposit(&mut tx, &bank, "a", 5, Then::Return, &runs).await.unwrap();
+    deposit(&mut tx, &bank, "a", 5, Then::Return, &runs).await.unwrap();
+    assert!(matches!(bank.pool.begin().await, Err(sqlx::Error::PoolTimedOut)), "it is the only one");
+    tx.commit().await.unwrap();
+    assert_eq!((runs.count(), bank.effects("a").await), (1, 1));
+}
+
+/// COMMIT is sent, and its answer lost: only the database knows whether it was applied. The retry finds out by claiming.
+#[tokio::test]
+async fn a_commit_whose_reply_is_lost_is_resolved_by_the_retry() {
+    for (fault, applied) in [(Fault::CutBeforeReply, true), (Fault::CutBeforeRequest, false)] {
+        let (mut bank, runs) = (Bank::open().await, Runs::default());
+        let proxy = Proxy::start(bank.server.address()).await;
+        let url = format!("postgres://postgres@{}/postgres", proxy.address());
+        bank.pool = PgPoolOptions::new().max_connections(1).connect(&url).await.unwrap();
+        let mut tx = bank.begin().await;
+        let first = deposit(&mut tx, &bank, "a", 5, Then::Return, &runs).await.unwrap();
+        proxy.set(fault);
+        assert!(tx.commit().await.is_err());
+        proxy.set(Fault::None);
+        bank.pool = PgPoolOptions::new().connect(&bank.server.url()).await.unwrap();
+        assert_eq!(bank.deposit("a", &runs).await.unwrap(), first);
+        assert_eq!((runs.count(), bank.effects("a").await), (if applied { 1 } else { 2 }, 1), "applied: {applied}");
+    }
+}

@@ -1,0 +1,13 @@
+//! On PostgreSQL.
+
+#[path = "../both/atomicity.rs"]
+mod atomicity;
+#[path = "../both/cancellation.rs"]
+mod cancellation;
+#[path = "../both/duplicates.rs"]
+mod duplicates;
+mod faults;
+mod isolation;
+mod support;
+#[path = "../both/transfer.rs"]
+mod transfer;

@@ -1,0 +1,34 @@
+//! A server, a store on it, and a table for effects.
+
+use std::time::Duration;
+
+use idempotent_runtime::{Idempotency, store::postgres::PostgresStore};
+use idempotent_tests::postgres_server::PostgresServer;
+use sqlx::{PgPool, Postgres, Transaction, postgres::PgPoolOptions};
+
+pub(crate) type Db = Postgres;
+pub(crate) type Connection = sqlx::PgConnection;
+
+pub(crate) struct Bank {
+    pub(crate) idempotency: Idempotency,
+    pub(crate) pool: PgPool,
+    pub(crate) server: PostgresServer,
+}
+
+impl Bank {
+    pub(crate) async fn open() -> Self {
+        Self::on(PostgresServer::start().await).await
+    }
+
+    pub(crate) async fn on(server: PostgresServer) -> Self {
+        let pool = PgPoolOptions::new().max_connections(8).connect(&server.url()).await.expect("a pool");
+        let store = PostgresStore::builder().timeout(Duration::from_secs(20)).build(pool.clone()).expect("a store");
+        store.migrate().await.expect("a schema");
+        server.execute("CREATE TABLE effects (name text NOT NULL, cents bigint NOT NULL)").await;
+        Self { idempotency: Idempotency::new(store), pool, server }
+    }
+
+    pub(crate) async fn begin(&self) -> Transaction<'static, Db> {
+        self.pool.begin().await.expect("a transaction")
+    }
+}

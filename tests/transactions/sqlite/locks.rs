@@ -1,0 +1,68 @@
+//! SQLite's one writer, its settings and its snapshots.
+
+use idempotent_runtime::{Error, StoreErrorKind};
+
+use super::{
+    support::Bank,
+    transfer::{Failure, Runs, Then, deposit, effect},
+};
+
+fn kind(answer: Result<String, Failure>) -> StoreErrorKind {
+    match answer {
+        Err(Failure::Idempotency(Error::Store(error))) => error.kind(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// They are what keeps half of a call from being committed.
+#[tokio::test]
+async fn foreign_keys_have_to_be_on() {
+    let (bank, runs) = (Bank::with(|options| options.foreign_keys(false)).await, Runs::default());
+    let mut tx = bank.begin().await;
+    assert_eq!(kind(deposit(&mut tx, &bank, "a", 5, Then::Return, &runs).await), StoreErrorKind::Refused);
+    assert_eq!(runs.count(), 0);
+}
+
+/// It cannot write any more, however long it waits: a new transaction can.
+#[tokio::test]
+async fn a_transaction_that_read_what_has_changed_begins_anew() {
+    let (bank, runs) = (Bank::open().await, Runs::default());
+    let mut outdated = bank.begin().await;
+    sqlx::query("SELECT count(*) FROM effects").fetch_one(&mut *outdated).await.unwrap();
+    let first = bank.deposit("a", &runs).await.unwrap();
+    match deposit(&mut outdated, &bank, "a", 5, Then::Return, &runs).await {
+        Err(Failure::Idempotency(error)) => assert!(error.is_retryable(), "{error:?}"),
+        other => panic!("{other:?}"),
+    }
+    drop(outdated);
+    assert_eq!(bank.deposit("a", &runs).await.unwrap(), first);
+    assert_eq!((runs.count(), bank.effects("a").await), (1, 1));
+}
+
+#[tokio::test]
+async fn a_transaction_that_holds_the_lock_need_not_wait() {
+    let (bank, runs) = (Bank::open().await, Runs::default());
+    for _ in 0..2 {
+        let mut tx = bank.pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
+        assert_eq!(deposit(&mut tx, &bank, "a", 5, Then::Return, &runs).await.unwrap(), "a: 5, attempt 1");
+        tx.commit().await.unwrap();
+    }
+    assert_eq!((runs.count(), bank.effects("a").await), (1, 1));
+}
+
+#[tokio::test]
+async fn the_callers_own_busy_timeout_stays() {
+    let (bank, runs) = (Bank::open().await, Runs::default());
+    let mut other = bank.begin().await;
+    effect(&mut other, "other", 1).await.unwrap();
+    let mut tx = bank.begin().await;
+    let before: i64 = sqlx::query_scalar("PRAGMA busy_timeout").fetch_one(&mut *tx).await.unwrap();
+    let operation = idempotent_runtime::Operation::new("wait").wait(std::time::Duration::from_millis(50));
+    let answer = bank
+        .idempotency
+        .call_in_transaction(&mut tx, operation, "a", &(), |_| Box::pin(async { Ok::<_, Failure>(String::new()) }));
+    assert_eq!(kind(answer.await), StoreErrorKind::Unavailable);
+    let after: i64 = sqlx::query_scalar("PRAGMA busy_timeout").fetch_one(&mut *tx).await.unwrap();
+    assert_eq!((before, after, runs.count()), (20_000, 20_000, 0));
+    drop(bank.file.clone());
+}

@@ -1,0 +1,12 @@
+//! On SQLite.
+
+#[path = "../both/atomicity.rs"]
+mod atomicity;
+#[path = "../both/cancellation.rs"]
+mod cancellation;
+#[path = "../both/duplicates.rs"]
+mod duplicates;
+mod locks;
+mod support;
+#[path = "../both/transfer.rs"]
+mod transfer;
