@@ -96,6 +96,10 @@ impl Options {
         self.seen.iter().find(|seen| *seen == option)
     }
 
+    pub(crate) fn is_transaction(&self, argument: &Ident) -> bool {
+        self.transaction.as_ref().is_some_and(|transaction| transaction.unraw() == argument.unraw())
+    }
+
     /// Whether an argument is left out of the hash.
     pub(crate) fn skips(&self, argument: &Ident) -> bool {
         self.skip.iter().chain(&self.transaction).any(|skipped| skipped.unraw() == argument.unraw())

@@ -138,7 +138,7 @@ impl Generator<'_> {
     /// The same in the caller's transaction, which is the runtime's before and after the body, and the body's meanwhile:
     ///
     /// ```text
-    /// match runtime::begin(call, &mut *tx).await {
+    /// match runtime::begin(call, runtime::transaction(&mut *tx)).await {
     ///     Break(answer) => answer,
     ///     Continue(mut begun) => {
     ///         let output = {
@@ -154,13 +154,19 @@ impl Generator<'_> {
         let begin = self.at_output(quote_spanned! {Span::mixed_site()=>
             __idempotent::begin(__idempotent_call, __idempotent_transaction).await
         });
+        let ty = self.function.type_of(transaction).map_or_else(|| transaction.span(), last_word);
+        let place = quote_spanned!(Span::mixed_site()=> __idempotent::transaction(&mut *#transaction));
+        let place = located(place, ty);
         // As the function has it, so that a body that does not need it so is told.
-        let mutable = self.function.is_mutable(transaction).then(|| quote_spanned!(transaction.span()=> mut));
+        let is_mutable = self.function.is_mutable(transaction);
+        let mutable = is_mutable.then(|| quote_spanned!(transaction.span()=> mut));
+        let used = is_mutable.then(|| quote_spanned!(Span::mixed_site()=> let _ = &mut #transaction;));
         quote_spanned! {Span::mixed_site()=>
             use #krate::__private as __idempotent;
             let __idempotent_call;
             #call
-            let __idempotent_transaction = &mut *#transaction;
+            #used
+            let __idempotent_transaction = #place;
             match #begin {
                 ::core::ops::ControlFlow::Break(__idempotent_answer) => __idempotent_answer,
                 ::core::ops::ControlFlow::Continue(mut __idempotent_begun) => {
@@ -180,11 +186,7 @@ impl Generator<'_> {
     /// A call into the runtime that is underlined at the return type, where its bounds are to be met. It has to be one
     /// token of it: with more than one place, each bound would be reported at each.
     fn at_output(&self, call: TokenStream) -> TokenStream {
-        let place = match self.function.output() {
-            Some(Type::Path(path)) => path.path.segments.last().map_or_else(|| path.span(), |last| last.ident.span()),
-            other => other.span(),
-        };
-        located(call, place)
+        located(call, self.function.output().map_or_else(Span::mixed_site, last_word))
     }
 
     /// Hashes, encodes the key, and asks for the call.
@@ -327,6 +329,15 @@ fn template(literal: &LitStr, pieces: &[TemplatePiece<'_>]) -> TokenStream {
         code.extend(if code.is_empty() { write } else { quote_spanned!(Span::mixed_site()=> ?; #write) });
     }
     quote_spanned!(Span::mixed_site()=> |__idempotent_key| { #code })
+}
+
+/// One token of a type: its own name.
+fn last_word(ty: &Type) -> Span {
+    match ty {
+        Type::Path(path) => path.path.segments.last().map_or_else(|| path.span(), |last| last.ident.span()),
+        Type::Reference(reference) => last_word(&reference.elem),
+        other => other.span(),
+    }
 }
 
 fn starts_with_underscore(ident: &Ident) -> bool {

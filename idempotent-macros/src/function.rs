@@ -97,6 +97,12 @@ impl Function {
             .flat_map(|argument| argument.names.iter().map(move |name| (name, argument.cfg.as_slice())))
     }
 
+    /// The type of an argument.
+    pub(crate) fn type_of(&self, argument: &Ident) -> Option<&Type> {
+        let named = |it: &&Argument| it.names.iter().any(|name| name.unraw() == argument.unraw());
+        self.arguments.iter().find(named).map(|it| &it.ty)
+    }
+
     /// Whether an argument is declared `mut`.
     pub(crate) fn is_mutable(&self, argument: &Ident) -> bool {
         declares_mut(self.signature.inputs.to_token_stream(), argument)

@@ -211,7 +211,7 @@ fn skipped(options: &Options, function: &Function, errors: &mut Errors) {
     for (position, skipped) in options.skip.iter().enumerate() {
         if skipped == "self" {
             errors.at(skipped, "`self` is never hashed", "remove it from `skip`");
-        } else if options.transaction.as_ref().is_some_and(|transaction| transaction.unraw() == skipped.unraw()) {
+        } else if options.is_transaction(skipped) {
             errors.at(skipped, "the transaction is never hashed", "remove it from `skip`");
         } else if !function.names().any(|(ident, _)| ident.unraw() == skipped.unraw()) {
             errors.at(skipped, format!("no argument is called `{skipped}`"), meant(&skipped.to_string(), function));
@@ -244,6 +244,11 @@ fn arguments(options: &Options, function: &Function, errors: &mut Errors) {
                 "name the argument; if it does not belong to the request, also list it in `skip(...)`",
             );
         }
+        // It may be what a `transaction` that was not understood means.
+        if options.names("transaction") && options.transaction.as_ref().is_none_or(|it| function.type_of(it).is_none())
+        {
+            continue;
+        }
         let hashed = argument.names.iter().find(|name| !options.skips(name));
         if let Some(name) = hashed
             && types::references(&argument.ty).iter().any(|reference| reference.mutability.is_some())
@@ -265,9 +270,7 @@ fn skip_with(options: &Options, name: &Ident) -> String {
 
 /// The rules of `transaction = …`.
 fn in_transaction(transaction: &Ident, options: &Options, function: &Function, errors: &mut Errors) {
-    let named = |name: &&Ident| name.unraw() == transaction.unraw();
-    let Some(argument) = function.arguments.iter().find(|argument| argument.names.iter().any(|name| named(&name)))
-    else {
+    let Some(ty) = function.type_of(transaction) else {
         errors.at(
             transaction,
             format!("no argument is called `{transaction}`"),
@@ -275,12 +278,11 @@ fn in_transaction(transaction: &Ident, options: &Options, function: &Function, e
         );
         return;
     };
-    if types::mutable_reference(&argument.ty).is_none() {
-        let ty = types::without_reference(&argument.ty);
+    if types::mutable_reference(ty).is_none() {
         errors.at(
-            &argument.ty,
+            ty,
             format!("`{transaction}` is the caller's transaction, who commits it: the function borrows it"),
-            format!("`{transaction}: &mut {}`", typed(ty)),
+            format!("`{transaction}: &mut {}`", typed(types::without_reference(ty))),
         );
     }
     for (option, why) in [
@@ -293,19 +295,19 @@ fn in_transaction(transaction: &Ident, options: &Options, function: &Function, e
         }
     }
     if let Some(Key::Value(expr)) = &options.key
-        && let Some(place) = part_of_key(expr, &named)
+        && let Some(place) = part_of_key(expr, options)
     {
         errors.at(place, "the transaction does not tell requests apart", example_key(function, options));
     }
 }
 
-/// Where an argument is a key, or an element of one.
-fn part_of_key<'a>(expr: &'a Expr, is: &impl Fn(&&Ident) -> bool) -> Option<&'a Ident> {
+/// Where the transaction is a key, or an element of one.
+fn part_of_key<'a>(expr: &'a Expr, options: &Options) -> Option<&'a Ident> {
     match ungrouped(expr) {
-        Expr::Path(path) => path.path.get_ident().filter(is),
-        Expr::Paren(inner) => part_of_key(&inner.expr, is),
-        Expr::Reference(inner) => part_of_key(&inner.expr, is),
-        Expr::Tuple(tuple) => tuple.elems.iter().find_map(|part| part_of_key(part, is)),
+        Expr::Path(path) => path.path.get_ident().filter(|name| options.is_transaction(name)),
+        Expr::Paren(inner) => part_of_key(&inner.expr, options),
+        Expr::Reference(inner) => part_of_key(&inner.expr, options),
+        Expr::Tuple(tuple) => tuple.elems.iter().find_map(|part| part_of_key(part, options)),
         _ => None,
     }
 }
@@ -317,8 +319,9 @@ fn detached(options: &Options, function: &Function, errors: &mut Errors) {
     if let Some(receiver) = function.signature.receiver().filter(|receiver| borrows(receiver)) {
         report(receiver.to_token_stream(), "`self: std::sync::Arc<Self>`".to_owned());
     }
-    let is_transaction = |name: &Ident| options.transaction.as_ref().is_some_and(|it| it.unraw() == name.unraw());
-    for argument in function.arguments.iter().filter(|argument| !argument.names.iter().any(is_transaction)) {
+    for argument in
+        function.arguments.iter().filter(|argument| !argument.names.iter().any(|name| options.is_transaction(name)))
+    {
         let short = |reference: &syn::TypeReference| {
             reference.lifetime.as_ref().is_none_or(|lifetime| lifetime.ident != "static")
         };
@@ -340,7 +343,8 @@ fn key<'a>(options: &'a Options, function: &'a Function, nothing_hashed: bool, e
     match &options.key {
         None => {
             if nothing_hashed && !options.names("key") {
-                let help = match (function.names().next(), function.signature.receiver()) {
+                let skipped = function.names().find(|(name, _)| !options.is_transaction(name));
+                let help = match (skipped, function.signature.receiver()) {
                     (Some((skipped, _)), _) => format!("add `key = {skipped}`, or hash an argument"),
                     (None, Some(_)) => "add `key = self.id`, or an argument that tells the calls apart".to_owned(),
                     (None, None) => "add an argument that tells the calls apart, as in `order_id: &str`".to_owned(),

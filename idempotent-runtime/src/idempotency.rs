@@ -196,7 +196,7 @@ impl Idempotency {
         E: From<Error>,
         P: ErrorPolicy<E>,
     {
-        match self.prepare(operation.into(), key, arguments).begin(transaction).await {
+        match self.prepare(operation.into(), key, arguments).begin(transaction, X::connection).await {
             ControlFlow::Break(answer) => answer,
             ControlFlow::Continue(mut begun) => {
                 let (around, transaction) = begun.body();

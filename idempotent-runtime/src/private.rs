@@ -13,7 +13,7 @@ use crate::{
     install,
     key::KeyWriter,
     operation::{ErrorPolicy, Operation, StoreErrorsIf},
-    store::transactional::OpenTransaction,
+    store::transactional::{Connection, OpenTransaction},
 };
 
 pub use crate::{fingerprint::Arguments, operation::Abandoned};
@@ -119,15 +119,31 @@ where
     call.0.run_detached(body)
 }
 
+/// The argument that `transaction = …` names.
+pub struct Transaction<'t, X: ?Sized> {
+    transaction: &'t mut X,
+    connection: fn(&mut X) -> Connection<'_>,
+}
+
+/// Its type is checked here, where the argument is underlined.
+#[inline(never)]
+pub fn transaction<X: OpenTransaction + ?Sized>(transaction: &mut X) -> Transaction<'_, X> {
+    Transaction { transaction, connection: X::connection }
+}
+
 /// Claims the key in the caller's transaction: the answer, or what the body runs in.
-pub async fn begin<X, T, E, P>(call: Call<P>, transaction: &mut X) -> ControlFlow<Result<T, E>, Begun<'_, X, T, E, P>>
+pub async fn begin<X, T, E, P>(
+    call: Call<P>,
+    transaction: Transaction<'_, X>,
+) -> ControlFlow<Result<T, E>, Begun<'_, X, T, E, P>>
 where
-    X: OpenTransaction + ?Sized,
+    X: ?Sized,
     T: Stored,
     E: CarriesErrors,
     P: Fits<E>,
 {
-    match call.0.begin(transaction).await {
+    let Transaction { transaction, connection } = transaction;
+    match call.0.begin(transaction, connection).await {
         ControlFlow::Break(answer) => ControlFlow::Break(answer),
         ControlFlow::Continue(begun) => ControlFlow::Continue(Begun(begun)),
     }

@@ -32,7 +32,7 @@ use crate::{
     record::{Finished, Outcome},
     store::{
         ClaimOutcome, StoreResult,
-        transactional::{Connection, OpenTransaction, Transactional},
+        transactional::{Connection, Transactional},
     },
     token::Token,
 };
@@ -53,9 +53,13 @@ pub(crate) type Beginning<'t, X, T, E, P> = ControlFlow<Result<T, E>, Begun<'t, 
 
 impl<P> Call<P> {
     /// Claims the key in the transaction.
-    pub(crate) async fn begin<X, T, E>(self, transaction: &mut X) -> Beginning<'_, X, T, E, P>
+    pub(crate) async fn begin<X, T, E>(
+        self,
+        transaction: &mut X,
+        connection: fn(&mut X) -> Connection<'_>,
+    ) -> Beginning<'_, X, T, E, P>
     where
-        X: OpenTransaction + ?Sized,
+        X: ?Sized,
         T: Serialize + DeserializeOwned,
         E: From<Error>,
         P: ErrorPolicy<E>,
@@ -68,12 +72,12 @@ impl<P> Call<P> {
             Stage::Refused(error) => return ControlFlow::Break(Err(error.into())),
             Stage::Ask(context) => context,
         };
-        match enter(&context, transaction.connection(), P::MAY_KEEP).await {
+        match enter(&context, connection(transaction), P::MAY_KEEP).await {
             Ok(Entry::Run(run)) => ControlFlow::Continue(Begun {
                 transaction,
                 run,
                 errors,
-                connection: X::connection,
+                connection,
                 encode: encode_output,
                 error: E::from,
             }),

@@ -1,0 +1,14 @@
+//! Options that mean nothing in a transaction, all at once.
+
+use idempotent_runtime::{Error, idempotent};
+use sqlx::{Postgres, Transaction};
+
+#[idempotent(key = order_id, transaction = tx, detach, lease = "30s", abandoned = refuse)]
+async fn charge(tx: &mut Transaction<'_, Postgres>, order_id: u64) -> Result<u64, Error> {
+    let _ = tx;
+    Ok(order_id)
+}
+
+fn main() {
+    let _ = charge;
+}

@@ -1,0 +1,14 @@
+//! The bounds of the result are the same in a transaction, and are reported once.
+
+use idempotent_runtime::idempotent;
+use sqlx::{Postgres, Transaction};
+
+#[idempotent(key = order_id, transaction = tx)]
+async fn charge(tx: &mut Transaction<'_, Postgres>, order_id: u64) -> Result<u64, String> {
+    let _ = tx;
+    Ok(order_id)
+}
+
+fn main() {
+    let _ = charge;
+}
