@@ -256,3 +256,6 @@ impl Store for Cached {
         }
     }
 }
+
+#[cfg(all(test, feature = "memory"))]
+mod tests;
