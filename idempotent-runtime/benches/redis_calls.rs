@@ -67,7 +67,8 @@ fn local_hits(runtime: &Runtime, server: &Server) {
     let keys: Vec<_> = (0..10_000).map(|key| format!("local-{key:08}")).collect();
     let builder = Idempotency::builder().local_cache(64 << 20);
     let cached = runtime.block_on(builder.connect(&server.url())).unwrap();
-    let sides = [cached, Idempotency::memory()].map(|idempotency| Annotated { idempotency, order: Order::of_size(100) });
+    let sides =
+        [cached, Idempotency::memory()].map(|idempotency| Annotated { idempotency, order: Order::of_size(100) });
     for side in &sides {
         runtime.block_on(async {
             for key in &keys {

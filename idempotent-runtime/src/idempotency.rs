@@ -305,8 +305,8 @@ impl Builder {
     /// What was run through this handle is kept as it completes. Of what others ran, the first repeat here asks the
     /// store twice; it does so again for what is still asked for after `LOCAL_CACHE_MAX_AGE`.
     ///
-    /// Counted are keys, results and 400 bytes for each of them. When it is full, what was not asked for the longest
-    /// is dropped.
+    /// Counted are keys, results, and 300 bytes for each of them. When it is full, what is seldom asked for is dropped.
+    /// A result that takes more than half of the bytes, or 2 MiB, is not kept.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), idempotent_runtime::Error> {

@@ -52,8 +52,15 @@ pub(crate) struct Cached {
 #[derive(Clone)]
 enum Entry {
     /// Claimed here, and not completed yet.
-    Running { nonce: Nonce, fingerprint: Fingerprint, attempt: u32 },
-    Done { finished: Finished, until: Instant },
+    Running {
+        nonce: Nonce,
+        fingerprint: Fingerprint,
+        attempt: u32,
+    },
+    Done {
+        finished: Finished,
+        until: Instant,
+    },
 }
 
 /// When the store was asked.
