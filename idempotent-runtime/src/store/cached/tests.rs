@@ -1,5 +1,6 @@
 //! What is shown without asking the store, for how long, and what never is. The cache's clock is tokio's, which is paused,
 //! and the store's is set by hand.
+#![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests fail the test")]
 
 use tokio::{task::JoinHandle, time::advance};
 
@@ -180,7 +181,7 @@ async fn a_result_is_shown_for_less_than_the_store_keeps_it() {
     let token = claim(&*subject.cached, &key(1), &request()).await;
     subject.behind.next(Method::Complete, [Fault::Delay(Duration::from_secs(2))]);
     applied(subject.cached.complete(&key(1), &token, &ok(), ttl).await);
-    advance(Duration::from_secs(7) - NANOSECOND).await;
+    advance(Duration::from_secs(7).saturating_sub(NANOSECOND)).await;
     assert_eq!(subject.shown(&key(1)), Some(finished()));
     advance(NANOSECOND).await;
     assert_eq!(subject.shown(&key(1)), None);
@@ -194,7 +195,7 @@ async fn what_was_looked_up_is_shown_for_less_than_was_left_of_it() {
     subject.clock.advance(Duration::from_secs(4));
     subject.behind.next(Method::Inspect, [Fault::Delay(Duration::from_secs(2))]);
     subject.repeat(&key(1)).await;
-    advance(Duration::from_secs(7) - NANOSECOND).await;
+    advance(Duration::from_secs(7).saturating_sub(NANOSECOND)).await;
     assert_eq!(subject.shown(&key(1)), Some(finished()));
     advance(NANOSECOND).await;
     assert_eq!(subject.shown(&key(1)), None);
@@ -210,7 +211,7 @@ async fn what_is_forgotten_elsewhere_is_shown_for_a_minute_at_most() {
     for key in [key("ours"), key("theirs")] {
         assert!(subject.elsewhere.forget(&key).await.expect("an answer"));
     }
-    subject.advance(MAX_AGE - NANOSECOND).await;
+    subject.advance(MAX_AGE.saturating_sub(NANOSECOND)).await;
     for key in [key("ours"), key("theirs")] {
         assert_eq!(subject.shown(&key), Some(finished()));
     }
@@ -285,7 +286,7 @@ async fn a_completion_that_had_to_be_repeated_is_not_kept() {
     let token = claim(&*subject.cached, &key("lost"), &request()).await;
     subject.behind.next(Method::Complete, [Fault::LOST_REPLY]);
     assert!(subject.cached.complete(&key("lost"), &token, &ok(), ttl).await.is_err());
-    subject.advance(ttl - NANOSECOND).await;
+    subject.advance(ttl.saturating_sub(NANOSECOND)).await;
     applied(subject.cached.complete(&key("lost"), &token, &ok(), ttl).await);
     assert_eq!(subject.shown(&key("lost")), None);
     // What the store says now is kept: it knows how long.
