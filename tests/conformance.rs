@@ -3,9 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use idempotent_runtime::{
-    Store, conformance_suite,
+    Idempotency, Store, conformance_suite,
     store::{memory::MemoryStore, postgres::PostgresStore, redis::RedisStore, sqlite::SqliteStore},
-    testing::{FaultyStore, ManualClock, conformance::Fixture},
+    testing::{
+        Fault, FaultyStore, ManualClock, Method,
+        conformance::{Fixture, RULES},
+    },
 };
 use idempotent_tests::{postgres_server::PostgresServer, redis_server::RedisServer, sqlite_file::SqliteFile};
 
@@ -55,3 +58,29 @@ conformance_suite!(mod sqlite_store, async || {
     let connect = async || SqliteStore::connect(&file.url()).await.expect("a store");
     Fixture::new(connect().await, connect().await).tick(Duration::from_millis(250)).keep(file)
 });
+
+/// The store of a handle with a local cache, on a store that shows nothing without being asked.
+fn cached(store: MemoryStore) -> Arc<dyn Store> {
+    let store = FaultyStore::new(store);
+    store.always(Method::Peek, Fault::LOST_REQUEST);
+    Arc::clone(Idempotency::builder().local_cache(16 << 20).build(store).store())
+}
+
+// In real time: the cache does not go by a clock of the store's that is set by hand.
+conformance_suite!(mod local_cache, async || {
+    let store = cached(MemoryStore::new());
+    Fixture::new(Arc::clone(&store), store).tick(Duration::from_millis(250))
+});
+
+/// All rules but one: what a cache shows after a `forget` elsewhere is not what the model has, for up to a minute.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_local_caches_keep_the_rules() {
+    let exempt = "random_steps_agree_with_the_model";
+    let mut checks = tokio::task::JoinSet::new();
+    for rule in RULES.iter().filter(|rule| rule.name() != exempt) {
+        let store = MemoryStore::new();
+        let fixture = Fixture::new(cached(store.clone()), cached(store)).tick(Duration::from_millis(250));
+        checks.spawn(rule.check(fixture));
+    }
+    assert_eq!(checks.join_all().await.len(), RULES.len() - 1);
+}

@@ -1,7 +1,8 @@
 //! Whole annotated calls on Redis, 64 at a time, against a bare client with the same settings that sends the least
 //! commands for the same end: `SET … NX GET PX` and a decoded result for a hit, that and a fenced script for a miss.
+//! And hits with the local cache, one at a time, against the embedded store's.
 //!
-//! `cargo bench -p idempotent-runtime --features redis --bench redis_calls` (starts a `redis-server` of its own)
+//! `cargo bench -p idempotent-runtime --features redis,local-cache --bench redis_calls` (starts a `redis-server` of its own)
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark stops when it is wrong")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 #![expect(clippy::cast_precision_loss, reason = "figures for a table")]
@@ -19,7 +20,7 @@ use std::{
 
 use idempotent_runtime::{Error, Idempotency, idempotent, store::Nonce};
 use redis::{AsyncConnectionConfig, Cmd, ConnectionInfo, IntoConnectionInfo, Value, aio::MultiplexedConnection};
-use support::{Bar, Order, Receipt, head, medians, row};
+use support::{Bar, Order, Receipt, head, medians, nanoseconds, ready, row};
 use tempfile::TempDir;
 use tokio::{runtime::Runtime, task::JoinSet};
 
@@ -56,6 +57,37 @@ fn main() {
         [&mut || rate(&runtime, &ours, "miss", fresh(&mut a)), &mut || rate(&runtime, &bare, "miss", fresh(&mut b))],
     );
     report("miss, 64 at a time", figures, "bare SET NX GET PX and fenced script", Bar::AtLeast(1.0));
+    local_hits(&runtime, &server);
+}
+
+/// Hits that never wait, on Redis behind the local cache and in memory.
+fn local_hits(runtime: &Runtime, server: &Server) {
+    const ROUNDS: usize = 301;
+    const RUNS: u32 = 500;
+    let keys: Vec<_> = (0..10_000).map(|key| format!("local-{key:08}")).collect();
+    let builder = Idempotency::builder().local_cache(64 << 20);
+    let cached = runtime.block_on(builder.connect(&server.url())).unwrap();
+    let sides =
+        [cached, Idempotency::memory()].map(|idempotency| Annotated { idempotency, order: Order::of_size(100) });
+    for side in &sides {
+        runtime.block_on(async {
+            for key in &keys {
+                side.call(key).await;
+            }
+        });
+    }
+    let _entered = runtime.enter();
+    let hits = |side: &Annotated, position: &mut usize| {
+        nanoseconds(RUNS, || {
+            // An order that no processor's cache foresees.
+            *position = (*position + 7919) % keys.len();
+            drop(black_box(ready(side.call(keys.get(*position).unwrap()))));
+        })
+    };
+    let [cached, memory] = &sides;
+    let (mut a, mut b) = (0, 0);
+    let [ours, memory] = medians(ROUNDS, [&mut || hits(cached, &mut a), &mut || hits(memory, &mut b)]);
+    row("hit with the local cache", "ns", ours, "embedded store", memory, Bar::AtMost(1.2));
 }
 
 fn report(what: &str, [ours, bare]: [f64; 2], against: &str, bar: Bar) {

@@ -1,5 +1,7 @@
 //! The handle: a store, limits, and what calls in this process share.
 
+#[cfg(feature = "local-cache")]
+use std::time::Duration;
 use std::{
     fmt,
     future::Future,
@@ -287,6 +289,8 @@ pub enum WhenUnavailable {
 #[must_use]
 pub struct Builder {
     limits: Limits,
+    #[cfg(feature = "local-cache")]
+    local_cache: Option<usize>,
 }
 
 impl Default for Builder {
@@ -298,6 +302,8 @@ impl Default for Builder {
                 max_waiters: 10_000,
                 when_unavailable: WhenUnavailable::Fail,
             },
+            #[cfg(feature = "local-cache")]
+            local_cache: None,
         }
     }
 }
@@ -329,12 +335,51 @@ impl Builder {
         self
     }
 
+    /// How long a result is shown from the [local cache](Self::local_cache) at most: 60 seconds.
+    #[cfg(feature = "local-cache")]
+    pub const LOCAL_CACHE_MAX_AGE: Duration = crate::store::cached::MAX_AGE;
+
+    /// Keeps finished results in this process too, in about so many bytes, so that their repeats are answered without
+    /// asking the store. Off unless said otherwise; for stores that are shared, since the embedded one has nothing to gain.
+    ///
+    /// - The key with another request is refused from here as from the store.
+    /// - No result is shown past its expiry on the store's clock. Only where that clock is set ahead, or loses its records,
+    ///   a result can be shown for [`LOCAL_CACHE_MAX_AGE`](Self::LOCAL_CACHE_MAX_AGE) after that.
+    /// - [`forget`](Idempotency::forget) through this handle or a clone counts at once. Elsewhere, in another process or on
+    ///   another handle, it counts here within `LOCAL_CACHE_MAX_AGE`.
+    ///
+    /// What was run through this handle is kept as it completes. Of what others ran, the first repeat here asks the
+    /// store twice; it does so again for what is still asked for after `LOCAL_CACHE_MAX_AGE`.
+    ///
+    /// Counted are keys, results, and 300 bytes for each of them. When it is full, what is seldom asked for is dropped.
+    /// A result that takes more than half of the bytes, or 2 MiB, is not kept.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), idempotent_runtime::Error> {
+    /// use idempotent_runtime::Idempotency;
+    ///
+    /// let idempotency = Idempotency::builder().local_cache(64 << 20).connect("redis://localhost").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "local-cache")]
+    pub const fn local_cache(mut self, max_bytes: usize) -> Self {
+        self.local_cache = Some(max_bytes);
+        self
+    }
+
     /// A handle on this store.
     #[must_use]
     pub fn build(self, store: impl Store) -> Idempotency {
+        let store: Arc<dyn Store> = Arc::new(store);
+        #[cfg(feature = "local-cache")]
+        let store = match self.local_cache {
+            Some(max_bytes) => Arc::new(crate::store::cached::Cached::new(store, max_bytes)),
+            None => store,
+        };
         Idempotency {
             inner: Arc::new(Inner {
-                store: Arc::new(store),
+                store,
                 limits: self.limits,
                 flights: Flights::new(),
                 waiters: AtomicUsize::new(0),

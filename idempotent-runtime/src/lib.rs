@@ -41,6 +41,7 @@
 //! | `redis` | | Redis 7.0 or later and Valkey |
 //! | `redis-tls` | | TLS for it |
 //! | `sqlite` | | a SQLite file; needs Rust 1.94 |
+//! | `local-cache` | | a cache of finished results in this process: `Builder::local_cache` |
 //! | `metrics` | | counters through the `metrics` facade |
 //! | `testing` | | the conformance suite, a store that fails on demand, a clock set by hand |
 //!

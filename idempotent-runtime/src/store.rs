@@ -44,6 +44,8 @@ pub use crate::{
     token::{Nonce, Token},
 };
 
+#[cfg(feature = "local-cache")]
+pub(crate) mod cached;
 #[cfg(feature = "memory")]
 pub mod memory;
 #[cfg(feature = "postgres")]

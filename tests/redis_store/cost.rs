@@ -117,3 +117,31 @@ async fn concurrent_duplicates_in_one_process_cost_what_one_call_costs() {
     });
     assert_eq!(hits.await, counts([("set", 1)]));
 }
+
+#[tokio::test]
+async fn a_hit_in_the_local_cache_costs_nothing() {
+    let Fixture { server, ours, theirs } = Fixture::start().await;
+    let caching = |store| Idempotency::builder().local_cache(1 << 20).build(store);
+    let (first, second) = (caching(ours), caching(theirs));
+    charge(&first, "warm", 1).await.unwrap();
+    let miss = commands(&server, async || assert_eq!(charge(&first, "order-17", 4_200).await.unwrap(), 4_200)).await;
+    assert_eq!(miss, counts([("set", 2), ("evalsha", 1), ("getrange", 1)]));
+    // What another has run is looked up once.
+    let first_repeat = commands(&server, async || assert_eq!(charge(&second, "order-17", 4_200).await.unwrap(), 4_200));
+    assert_eq!(first_repeat.await.get("set"), Some(&1));
+
+    let hits = commands(&server, async || {
+        for handle in [&first, &second] {
+            for _ in 0..100 {
+                let (answer, disposition) = observe(charge(handle, "order-17", 4_200)).await;
+                assert_eq!((answer.unwrap(), disposition), (4_200, Disposition::Replayed));
+                assert!(matches!(charge(handle, "order-17", 9_999).await, Err(Error::Mismatch)));
+            }
+        }
+    });
+    assert_eq!(hits.await, counts([]));
+
+    // Asked again after it was forgotten, here at once.
+    assert!(first.forget("tests.charge", "order-17").await.unwrap());
+    assert_eq!(charge(&first, "order-17", 9_999).await.unwrap(), 9_999);
+}

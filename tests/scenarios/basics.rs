@@ -15,6 +15,7 @@ use crate::{
 scenarios! {
     s01_new_key_claims_and_completes_once,
     s02_done_is_replayed_with_and_without_a_local_answer,
+    s02_done_is_replayed_from_a_local_cache_without_a_round_trip,
     s03_running_is_in_flight_with_the_time_left,
     s03_a_duplicate_in_this_process_is_in_flight_too,
     s04_lapsed_lease_is_run_again,
@@ -57,6 +58,23 @@ async fn s02_done_is_replayed_with_and_without_a_local_answer(backend: Backend) 
             assert_eq!(disposition, Disposition::Replayed);
         }
         assert_eq!(repeater.store.calls(Method::Complete), completions);
+    }
+    assert_eq!(effects.count(), 1);
+}
+
+async fn s02_done_is_replayed_from_a_local_cache_without_a_round_trip(backend: Backend) {
+    let effects = Effects::new();
+    let first = backend.caching_caller().await;
+    assert_eq!(charge(&first.idempotency, &effects, "order-2", 42).await.expect("a result"), 1);
+    let other = backend.caching_caller().await;
+    for (repeater, first_repeat) in [(first, 0), (other, 2)] {
+        let asked_before = repeater.calls();
+        for _ in 0..10 {
+            let (answer, disposition) = observe(charge(&repeater.idempotency, &effects, "order-2", 42)).await;
+            assert_eq!(answer.expect("a result"), 1);
+            assert_eq!(disposition, Disposition::Replayed);
+        }
+        assert_eq!(repeater.calls(), asked_before + first_repeat);
     }
     assert_eq!(effects.count(), 1);
 }

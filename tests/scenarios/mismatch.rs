@@ -15,6 +15,7 @@ use crate::{
 
 scenarios! {
     s14_done_refuses_another_request,
+    s14_the_local_cache_refuses_another_request,
     s14_stored_error_refuses_another_request,
     s14_running_refuses_another_request,
     s14_lapsed_refuses_another_request,
@@ -64,6 +65,19 @@ async fn s14_done_refuses_another_request(backend: Backend) {
     call().await.expect("a result");
     refused_to_all(&backend, &owner).await;
     assert_eq!(call().await.expect("a result"), 1);
+}
+
+async fn s14_the_local_cache_refuses_another_request(backend: Backend) {
+    let (owner, other) = (backend.caching_caller().await, backend.caching_caller().await);
+    for caller in [owner, other] {
+        let call = || caller.idempotency.call(OPERATION, ORDER, ORDER, async { Ok::<_, Error>(1_u32) });
+        call().await.expect("a result");
+        let before = caller.calls();
+        assert!(matches!(another(&caller).await, Err(Error::Mismatch)));
+        assert_eq!(call().await.expect("a result"), 1);
+        assert_eq!(caller.calls(), before, "the store was asked");
+        refused_to_all(&backend, &caller).await;
+    }
 }
 
 async fn s14_stored_error_refuses_another_request(backend: Backend) {

@@ -133,6 +133,11 @@ impl Backend {
         Caller { idempotency: builder.build(store.clone()), store }
     }
 
+    /// Somebody with a local cache, on a store that shows nothing without being asked.
+    pub(crate) async fn caching_caller(&self) -> Caller {
+        self.caller_with(Idempotency::builder().local_cache(1 << 20)).await.without_peeking()
+    }
+
     /// Lets the store's time pass, and nobody else's.
     pub(crate) async fn advance(&self, by: Duration) {
         match self {
@@ -226,6 +231,13 @@ impl Caller {
     pub(crate) fn without_peeking(self) -> Self {
         self.store.always(Method::Peek, Fault::LOST_REQUEST);
         self
+    }
+
+    /// How often the store was asked for anything.
+    pub(crate) fn calls(&self) -> usize {
+        use Method::{Abandon, Claim, Complete, Fence, Forget, Inspect, List, PurgeExpired, Release, Renew, Subscribe};
+        let asking = [Claim, Renew, Complete, Release, Abandon, Fence, Forget, Inspect, List, PurgeExpired, Subscribe];
+        asking.map(|method| self.store.calls(method)).into_iter().sum()
     }
 }
 
