@@ -27,7 +27,7 @@ use proc_macro::{Span, TokenStream};
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
 /// let first = charge("order-17", 500).await?;
 /// assert_eq!(charge("order-17", 500).await?, first); // not run again
-/// assert!(matches!(charge("order-17", 999).await, Err(Error::Mismatch))); // same key, other request
+/// assert!(matches!(charge("order-17", 999).await, Err(Error::Mismatch { .. }))); // same key, other request
 /// # Ok(()) }
 /// ```
 ///

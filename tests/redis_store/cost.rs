@@ -97,7 +97,7 @@ async fn an_annotated_call_that_repeats_costs_one_command() {
     assert_eq!(hit.await, counts([("set", 1)]));
 
     let mismatch = commands(&server, async || {
-        assert!(matches!(charge(&second, "order-17", 9_999).await, Err(Error::Mismatch)));
+        assert!(matches!(charge(&second, "order-17", 9_999).await, Err(Error::Mismatch { .. })));
     });
     assert_eq!(mismatch.await, counts([("set", 1)]));
 }

@@ -44,7 +44,8 @@
 //! GRANT SELECT ON idempotent_records_schema TO app; -- for `connect` and `migrate`
 //! ```
 //!
-//! For people there is `idempotent_records_view`: states as they are by now, results as `jsonb` where they are JSON.
+//! For people there is `idempotent_records_view`: states as they are by now, results and arguments as `jsonb` where
+//! they are JSON.
 //! What is replayed are the bytes in `idempotent_records.result`, since `jsonb` reorders keys and rewrites numbers.
 //!
 //! # Connections
@@ -206,6 +207,7 @@ impl Shared {
                     .bind(lease)
                     .bind(ttl)
                     .bind(request.take_over)
+                    .bind(request.arguments.as_deref())
             });
             if let Some(row) = answer.await? {
                 return row::claim_outcome(&row, request);

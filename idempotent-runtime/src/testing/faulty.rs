@@ -361,6 +361,7 @@ mod tests {
             lease: LONG,
             ttl: LONG,
             take_over: true,
+            arguments: None,
         };
         (FaultyStore::new(MemoryStore::new()), RecordKey::parse("test|1").unwrap(), request)
     }

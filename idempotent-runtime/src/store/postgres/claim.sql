@@ -1,4 +1,5 @@
 -- $1 operation  $2 key  $3 fingerprint  $4 nonce  $5 lease in µs  $6 time to live in µs  $7 whether takeover is allowed
+-- $8 arguments
 --
 -- One row: the claim, or the record that stands against it. A record that answers the claim is only read, so that a
 -- hit writes nothing and locks nothing; what it says was so after the claim was sent. To claim, the row itself decides,
@@ -27,12 +28,13 @@ WITH standing AS MATERIALIZED (
         )
 ), claimed AS (
     INSERT INTO "{table}" AS record
-        (operation, key, state, fingerprint, nonce, attempt, lease_until, expires_at, created_at)
+        (operation, key, state, fingerprint, nonce, attempt, lease_until, expires_at, created_at, arguments)
     SELECT
         $1, $2, 'running', $3, $4, 1,
         clock_timestamp() + $5 * interval '1 microsecond',
         clock_timestamp() + ($5 + $6) * interval '1 microsecond',
-        clock_timestamp()
+        clock_timestamp(),
+        $8
     WHERE NOT EXISTS (SELECT FROM standing)
     ON CONFLICT (operation, key) DO UPDATE SET
         state = 'running',
@@ -45,7 +47,8 @@ WITH standing AS MATERIALIZED (
         created_at = CASE WHEN record.expires_at <= clock_timestamp() THEN clock_timestamp() ELSE record.created_at END,
         completed_at = NULL,
         result = NULL,
-        reason = NULL
+        reason = NULL,
+        arguments = $8
     WHERE record.expires_at <= clock_timestamp()
         OR (
             $7

@@ -70,7 +70,7 @@ fn meaning(code: &str) -> (StoreErrorKind, &'static str) {
     use StoreErrorKind::{Full, Refused, Unavailable};
     match code {
         "42P01" => (Refused, "the PostgreSQL table is missing: call `migrate`"),
-        "42703" | "42883" => (Refused, "the PostgreSQL table is not this library's"),
+        "42703" | "42883" => (Refused, "the PostgreSQL table is older (call `migrate`), or not this library's"),
         "42501" => (Refused, "the PostgreSQL role lacks a privilege"),
         "54000" => (Refused, "the key is too long for PostgreSQL's index"),
         "25006" => (Unavailable, "the PostgreSQL server is read-only"),

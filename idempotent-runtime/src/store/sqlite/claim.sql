@@ -1,12 +1,13 @@
 -- Takes a key that is vacant, or whose owner is gone. The write lock is held from before the first read, so that what
 -- the conditions see is what is overwritten.
--- ?1 operation, ?2 key, ?3 fingerprint, ?4 nonce, ?5 lease in ms, ?6 time to live in ms, ?7 whether to take over
+-- ?1 operation, ?2 key, ?3 fingerprint, ?4 nonce, ?5 lease in ms, ?6 time to live in ms, ?7 whether to take over,
+-- ?8 arguments
 -- A row if the claim was granted.
 INSERT INTO {table} AS old
-  (operation, key, state, fingerprint, nonce, fence, attempt, lease_until, expires_at, created_at)
+  (operation, key, state, fingerprint, nonce, fence, attempt, lease_until, expires_at, created_at, arguments)
 VALUES
   (?1, ?2, 'running', ?3, ?4, max((SELECT fence_floor FROM {table}_schema) + 1, {now} * 1000), 1,
-   {now} + ?5, {now} + ?5 + ?6, {now})
+   {now} + ?5, {now} + ?5 + ?6, {now}, ?8)
 ON CONFLICT (operation, key) DO UPDATE SET
   state        = 'running',
   fingerprint  = excluded.fingerprint,
@@ -18,7 +19,8 @@ ON CONFLICT (operation, key) DO UPDATE SET
   created_at   = iif(old.expires_at <= {now}, excluded.created_at, old.created_at),
   completed_at = NULL,
   result       = NULL,
-  reason       = NULL
+  reason       = NULL,
+  arguments    = excluded.arguments
 WHERE old.expires_at <= {now}
    OR (?7 AND old.fingerprint = excluded.fingerprint
        AND (old.state = 'abandoned'

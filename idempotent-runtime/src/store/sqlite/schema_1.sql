@@ -1,4 +1,4 @@
--- Schema 1. {table} is the configured name of the table.
+-- Version 1 of the schema. {table} is the configured name of the table.
 CREATE TABLE {table} (
   id           INTEGER PRIMARY KEY,   -- where a listing goes on
   operation    TEXT    NOT NULL,
