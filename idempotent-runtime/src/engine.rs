@@ -93,7 +93,8 @@ impl<P> Call<P> {
                 Some(_) if arguments.is_none() => Err(Error::Mismatch { arguments: Arc::default() }),
                 // Also where the record's arguments are to be asked for: nothing is waited for here.
                 _ => {
-                    let request = ClaimRequest { fingerprint, nonce: Nonce::random(), lease, ttl, take_over, arguments };
+                    let request =
+                        ClaimRequest { fingerprint, nonce: Nonce::random(), lease, ttl, take_over, arguments };
                     let handle = handle.clone();
                     Ok(Stage::Ask(Arc::new(Context { handle, key, request, wait, flight: Flight::new() })))
                 }

@@ -71,11 +71,7 @@ pub struct Call<P>(engine::Call<P>);
 
 /// A call with the key `key`.
 #[inline(never)]
-pub fn call<P, K: Key + ?Sized>(
-    operation: Operation<P>,
-    arguments: Arguments<'_>,
-    key: &K,
-) -> Call<P> {
+pub fn call<P, K: Key + ?Sized>(operation: Operation<P>, arguments: Arguments<'_>, key: &K) -> Call<P> {
     new(operation, arguments, |writer, _| writer.value(key))
 }
 
@@ -111,9 +107,9 @@ fn new<P>(
     key: impl FnOnce(&mut KeyWriter, &Fingerprint) -> Result<(), KeyError>,
 ) -> Call<P> {
     let Arguments { handle, hashed, recorded } = arguments;
-    let request = hashed.finish().and_then(|fingerprint| {
-        Ok(Request { fingerprint, arguments: recorded.map(Recorder::finish).transpose()? })
-    });
+    let request = hashed
+        .finish()
+        .and_then(|fingerprint| Ok(Request { fingerprint, arguments: recorded.map(Recorder::finish).transpose()? }));
     Call(engine::Call::new(handle, operation, request, key))
 }
 

@@ -46,6 +46,11 @@ pub(crate) fn request() -> ClaimRequest {
     }
 }
 
+/// The same of a caller that records its arguments.
+pub(crate) fn recording() -> ClaimRequest {
+    ClaimRequest { arguments: Some(Bytes::from_static(b"{\"amount\":4200}")), ..request() }
+}
+
 pub(crate) fn outcome() -> Outcome {
     Outcome::Ok(Bytes::from_static(b"{\"b\": 1.0, \"a\": \"\xC3\xA9\"}"))
 }

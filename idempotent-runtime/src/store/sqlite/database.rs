@@ -200,7 +200,9 @@ fn newest() -> i64 {
 
 fn check_version(version: i64) -> StoreResult<()> {
     match version.cmp(&newest()) {
-        Ordering::Less => Err(StoreError::new(Refused, "the schema in the SQLite file is of an older release: run `migrate`")),
+        Ordering::Less => {
+            Err(StoreError::new(Refused, "the schema in the SQLite file is of an older release: run `migrate`"))
+        }
         Ordering::Equal => Ok(()),
         Ordering::Greater => Err(StoreError::new(Refused, "the schema in the SQLite file is of a newer release")),
     }

@@ -43,7 +43,11 @@ pub(super) async fn arguments_are_kept_in_every_state(subject: &Subject) {
             assert_eq!(shown(subject, &key).await, GIVEN, "renewed after {stage:?}");
             applied(subject.b().complete(&key, &token, &ok(b"late"), LONG).await);
             let record = subject.record(&key).await.expect("a record");
-            assert_eq!((record.state, record.arguments), (State::Done(ok(b"late")), GIVEN), "completed after {stage:?}");
+            assert_eq!(
+                (record.state, record.arguments),
+                (State::Done(ok(b"late")), GIVEN),
+                "completed after {stage:?}"
+            );
         }
     }
 }

@@ -216,7 +216,14 @@ pub(super) struct Taken {
 
 /// A claim as most rules make it, with a nonce of its own.
 pub(super) fn request() -> ClaimRequest {
-    ClaimRequest { fingerprint: PRINT, nonce: Nonce::random(), lease: LONG, ttl: LONG, take_over: true, arguments: None }
+    ClaimRequest {
+        fingerprint: PRINT,
+        nonce: Nonce::random(),
+        lease: LONG,
+        ttl: LONG,
+        take_over: true,
+        arguments: None,
+    }
 }
 
 pub(super) fn ok(bytes: &'static [u8]) -> Outcome {
