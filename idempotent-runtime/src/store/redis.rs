@@ -231,8 +231,8 @@ impl Shared {
         request: &ClaimRequest,
         full: StoreError,
     ) -> StoreResult<ClaimOutcome> {
-        let Some((stored, pttl_ms)) = self.read(key).await? else { return Err(full) };
-        match settle(stored, request) {
+        let Some((record, pttl_ms)) = self.read(key).await? else { return Err(full) };
+        match settle(wire::decode(&record)?, request) {
             Ok(outcome) => Ok(outcome),
             Err(stored) => match stored.lease_left_ms(pttl_ms) {
                 Some(left_ms) => Ok(in_flight(left_ms)),
@@ -252,7 +252,7 @@ impl Shared {
     }
 
     /// The record and its remaining time in milliseconds, read together.
-    async fn read(&self, key: &RecordKey) -> StoreResult<Option<(Stored, i64)>> {
+    async fn read(&self, key: &RecordKey) -> StoreResult<Option<(Bytes, i64)>> {
         let answer = self.commands.run(&script::INSPECT, |command| {
             command.arg(self.full_key(key));
         });
@@ -262,22 +262,23 @@ impl Shared {
             _ => return Err(unexpected_reply()),
         };
         match parts {
-            [Value::BulkString(bytes), Value::Int(pttl_ms)] => Ok(Some((wire::decode(&Bytes::from(bytes))?, pttl_ms))),
+            [Value::BulkString(bytes), Value::Int(pttl_ms)] => Ok(Some((bytes.into(), pttl_ms))),
             _ => Err(unexpected_reply()),
         }
     }
 
     async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {
-        let Some((stored, pttl_ms)) = self.read(key).await? else { return Ok(None) };
+        let Some((record, pttl_ms)) = self.read(key).await? else { return Ok(None) };
+        let stored = wire::decode(&record)?;
         let lease_left = stored.lease_left_ms(pttl_ms).map(Duration::from_millis);
-        let Stored { fingerprint, attempt, arguments, phase, .. } = stored;
+        let Stored { fingerprint, attempt, phase, .. } = stored;
         let state = match (phase, lease_left) {
             (Phase::Done(outcome), _) => State::Done(outcome),
             (_, Some(lease_left)) => State::Running { lease_left },
             (_, None) => State::Abandoned,
         };
         let expires_in = Duration::from_millis(u64::try_from(pttl_ms).unwrap_or_default());
-        Ok(Some(Record::new(key.clone(), fingerprint, attempt, state, expires_in, arguments)))
+        Ok(Some(Record::new(key.clone(), fingerprint, attempt, state, expires_in, wire::arguments(&record))))
     }
 
     async fn subscribe(&self, key: &RecordKey) -> Subscription {

@@ -9,7 +9,6 @@ use bytes::Bytes;
 /// The most bytes that a record holds itself.
 const INLINE: usize = 254;
 
-#[expect(clippy::large_enum_variant, reason = "a record has room for either, without an allocation")]
 pub(super) enum Packed {
     Inline {
         len: u8,
