@@ -143,7 +143,7 @@ pub struct Record {
     pub state: State,
     /// How long the store will keep it, unless something changes it.
     pub expires_in: Duration,
-    /// The arguments of the request that made it, as JSON, where they were [recorded](crate::Builder::record_arguments).
+    /// The request itself, as JSON, where the run that had the key last [recorded](crate::Builder::record_arguments) it.
     pub arguments: Option<Bytes>,
 }
 

@@ -159,7 +159,7 @@ async fn lead(context: &Arc<Context>, lead: Lead, waiting: &mut Waiting<'_>, mut
 }
 
 /// The refusal of another request than the record's. Where arguments are recorded, it says which differ.
-async fn mismatch(context: &Context) -> Error {
+pub(super) async fn mismatch(context: &Context) -> Error {
     let arguments = match &context.request.arguments {
         None => Arc::default(),
         // The record may have gone, or be another by now; and a store that fails here has answered the claim.
