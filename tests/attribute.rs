@@ -71,7 +71,7 @@ async fn a_repeat_gets_the_first_result() {
 async fn the_same_key_with_other_arguments_is_refused() {
     let world = World::new();
     keyed(&world, "a", 5).await.unwrap();
-    assert!(matches!(keyed(&world, "a", 6).await, Err(Error::Mismatch)));
+    assert!(matches!(keyed(&world, "a", 6).await, Err(Error::Mismatch { .. })));
     assert_eq!(world.runs(), 1);
 }
 
@@ -265,7 +265,7 @@ async fn methods_of_async_traits_are_run_once() {
     let world = World::new();
     assert_eq!(world.charge((1, 10), "a".to_owned()).await.unwrap(), 1 + 10 + 2);
     assert_eq!(world.charge((1, 20), "a".to_owned()).await.unwrap(), 1 + 10 + 2);
-    assert!(matches!(world.charge((1, 10), "b".to_owned()).await, Err(Error::Mismatch)));
+    assert!(matches!(world.charge((1, 10), "b".to_owned()).await, Err(Error::Mismatch { .. })));
     assert_eq!(world.traced(1).await.unwrap(), 2);
     assert_eq!(world.traced(1).await.unwrap(), 2);
     assert_eq!(world.runs(), 2);

@@ -96,6 +96,14 @@ caught! {
     list_skips_abandoned: ListSkipsAbandoned by list_shows_every_live_record
     purge_ignores_limit: PurgeIgnoresLimit by purge_leaves_what_is_alive
     purges_the_lapsed: PurgesTheLapsed by purge_leaves_what_is_alive
+    complete_drops_arguments: CompleteDropsArguments by arguments_are_kept_in_every_state
+    abandon_drops_arguments: AbandonDropsArguments by arguments_are_kept_in_every_state
+    renew_drops_arguments: RenewDropsArguments by arguments_are_kept_in_every_state
+    mismatch_changes_arguments: MismatchChangesArguments by arguments_are_kept_in_every_state
+    takeover_keeps_arguments: TakeoverKeepsArguments by arguments_are_those_of_the_claim_that_took_over
+    arguments_are_made_up: ArgumentsAreMadeUp by arguments_are_absent_unless_given
+    arguments_are_cut: ArgumentsAreCut by arguments_come_back_byte_for_byte
+    arguments_outlive_their_record: ArgumentsOutliveTheirRecord by arguments_end_with_their_record
     keys_fold_case: KeysFoldCase by similar_keys_are_different_keys
     keys_are_cut: KeysAreCut by similar_keys_are_different_keys
     keys_run_together: KeysRunTogether by operations_are_separate

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use idempotent_runtime::{
     Fingerprint,
     store::{
@@ -76,6 +77,14 @@ pub(crate) enum Bug {
     ListSkipsAbandoned,
     PurgeIgnoresLimit,
     PurgesTheLapsed,
+    CompleteDropsArguments,
+    AbandonDropsArguments,
+    RenewDropsArguments,
+    TakeoverKeepsArguments,
+    MismatchChangesArguments,
+    ArgumentsAreMadeUp,
+    ArgumentsAreCut,
+    ArgumentsOutliveTheirRecord,
     KeysFoldCase,
     KeysAreCut,
     KeysRunTogether,
@@ -94,6 +103,9 @@ struct Seen {
     /// What the fences of a key are counted from.
     fence_base: HashMap<RecordKey, u64>,
     fences_made: u64,
+    renewed: HashSet<RecordKey>,
+    /// What a key's claims have recorded.
+    arguments: HashMap<RecordKey, Bytes>,
 }
 
 #[derive(Clone)]
@@ -173,7 +185,7 @@ impl Mutant {
 
     async fn mutant_claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
         let key = &self.place(key);
-        let mut request = *request;
+        let mut request = request.clone();
         request.fingerprint = self.forgiven(key, request.fingerprint).await?;
         let repeated = !self.seen().claims.insert((key.clone(), request.nonce));
         match self.bug {
@@ -183,6 +195,16 @@ impl Mutant {
             Some(Bug::LeaseEndsEarly) => request.lease -= TICK,
             Some(Bug::LeaseEndsLate) => request.lease += TICK,
             Some(Bug::RunningRecordHasNoTtl) => request.ttl = Duration::ZERO,
+            Some(Bug::TakeoverKeepsArguments) => {
+                request.arguments = self.record(key).await?.map_or(request.arguments, |record| record.arguments);
+            }
+            Some(Bug::ArgumentsAreMadeUp) => request.arguments = request.arguments.or(Some(Bytes::new())),
+            Some(Bug::ArgumentsAreCut) => {
+                request.arguments = request.arguments.map(|bytes| bytes.slice(..bytes.len().min(65_535)));
+            }
+            Some(Bug::ArgumentsOutliveTheirRecord | Bug::MismatchChangesArguments) => {
+                self.seen().arguments.extend(request.arguments.clone().map(|bytes| (key.clone(), bytes)));
+            }
             Some(Bug::ChecksThenActs) if self.record(key).await?.is_none() => {
                 tokio::task::yield_now().await;
                 self.store.forget(key).await?;
@@ -240,6 +262,7 @@ impl Mutant {
             _ => {}
         }
         let answer = self.store.renew(key, token, lease, ttl).await?;
+        self.seen().renewed.insert(key.clone());
         match self.owner(key).filter(|_| self.is(Bug::RenewIgnoresOwner)) {
             Some(owner) if answer == Transition::Lost => self.store.renew(key, &owner, lease, ttl).await,
             _ => Ok(answer),
@@ -314,7 +337,7 @@ impl Mutant {
         ttl: Duration,
     ) -> StoreResult<Transition> {
         let (fingerprint, nonce) = (record.fingerprint, token.nonce);
-        let again = ClaimRequest { fingerprint, nonce, lease: ttl, ttl, take_over: true };
+        let again = ClaimRequest { fingerprint, nonce, lease: ttl, ttl, take_over: true, arguments: record.arguments };
         self.store.claim(key, &again).await?;
         self.store.complete(key, &Token { nonce, fence: None }, outcome, ttl).await
     }
@@ -386,11 +409,29 @@ impl Mutant {
         let mut record = self.record(&self.place(key)).await?;
         if let Some(record) = &mut record {
             record.key = key.clone();
+            self.disarrange(record);
             if self.is(Bug::LapsedIsShownRunning) && record.state == State::Abandoned {
                 record.state = State::Running { lease_left: TICK };
             }
         }
         Ok(record)
+    }
+
+    /// Shows other arguments than were recorded.
+    fn disarrange(&self, record: &mut Record) {
+        let seen = self.seen();
+        match (self.bug, &record.state) {
+            (Some(Bug::CompleteDropsArguments), State::Done(_))
+            | (Some(Bug::AbandonDropsArguments), State::Abandoned) => record.arguments = None,
+            (Some(Bug::RenewDropsArguments), _) if seen.renewed.contains(&record.key) => record.arguments = None,
+            (Some(Bug::ArgumentsOutliveTheirRecord), _) if record.arguments.is_none() => {
+                record.arguments = seen.arguments.get(&record.key).cloned();
+            }
+            (Some(Bug::MismatchChangesArguments), _) if record.arguments.is_some() => {
+                record.arguments = seen.arguments.get(&record.key).cloned();
+            }
+            _ => {}
+        }
     }
 
     async fn mutant_list(&self, operation: Option<&str>, after: Option<&Cursor>, limit: usize) -> StoreResult<Page> {

@@ -5,6 +5,8 @@ mod process;
 #[path = "scenarios/support.rs"]
 mod support;
 
+#[path = "scenarios/arguments.rs"]
+mod arguments;
 #[path = "scenarios/basics.rs"]
 mod basics;
 #[path = "scenarios/changes.rs"]

@@ -34,10 +34,10 @@ struct Generator<'a> {
 ///     let body = pin!({
 ///         let (order_id, amount) = (order_id, amount);
 ///         call = {
-///             let mut arguments = runtime::Arguments::new(2);
+///             let mut arguments = runtime::arguments(None, 2);
 ///             runtime::argument(&mut arguments, "amount", &amount);
 ///             runtime::argument(&mut arguments, "order_id", &order_id);
-///             runtime::call(None, runtime::operation("module::charge").ttl(…), arguments, &order_id)
+///             runtime::call(runtime::operation("module::charge").ttl(…), arguments, &order_id)
 ///         };
 ///         Some(async move {
 ///             let _ = (&order_id, &amount);
@@ -191,35 +191,39 @@ impl Generator<'_> {
 
     /// Hashes, encodes the key, and asks for the call.
     fn claim(&self) -> TokenStream {
-        let arguments = self.arguments();
-        let store = match &self.options.store {
-            None => quote_spanned!(Span::mixed_site()=> ::core::option::Option::None),
-            Some(store) => {
-                let place = self.user(by_reference(store));
-                match ungrouped(store) {
-                    // What a branch or a block ends in is a reference or a handle: expected to be one, the other is refused.
-                    Expr::If(_) | Expr::Match(_) | Expr::Block(_) | Expr::Unsafe(_) => {
-                        quote_spanned! {Span::mixed_site()=>
-                            match #place { __idempotent_store => __idempotent::handle(__idempotent_store) }
-                        }
-                    }
-                    _ => quote_spanned!(Span::mixed_site()=> __idempotent::handle(#place)),
-                }
-            }
-        };
         let (call, key) = match &self.plan.key {
             KeyPlan::Hash => ("call_by_hash", TokenStream::new()),
             KeyPlan::Value(expr) => ("call", self.user(by_reference(expr))),
             KeyPlan::Template(literal, pieces) => ("call_by_template", template(literal, pieces)),
         };
         let (call, operation) = (Ident::new(call, Span::mixed_site()), self.operation());
-        quote_spanned! {Span::mixed_site()=> {
-            #arguments
-            __idempotent::#call(#store, #operation, __idempotent_arguments, #key)
-        }}
+        let claim = |store: TokenStream| {
+            let arguments = self.arguments(&store);
+            quote_spanned!(Span::mixed_site()=> #arguments __idempotent::#call(#operation, __idempotent_arguments, #key))
+        };
+        let code = match &self.options.store {
+            None => claim(quote_spanned!(Span::mixed_site()=> ::core::option::Option::None)),
+            Some(store) => {
+                let place = self.user(by_reference(store));
+                let (place, handle) = match ungrouped(store) {
+                    // What a branch or a block ends in is a reference or a handle: expected to be one, the other is refused.
+                    Expr::If(_) | Expr::Match(_) | Expr::Block(_) | Expr::Unsafe(_) => {
+                        (place, quote_spanned!(Span::mixed_site()=> __idempotent::handle(__idempotent_store)))
+                    }
+                    _ => (
+                        quote_spanned!(Span::mixed_site()=> __idempotent::handle(#place)),
+                        quote_spanned!(Span::mixed_site()=> __idempotent_store),
+                    ),
+                };
+                let claim = claim(handle);
+                // What the expression borrows from lives until the call is made.
+                quote_spanned!(Span::mixed_site()=> match #place { __idempotent_store => { #claim } })
+            }
+        };
+        quote_spanned!(Span::mixed_site()=> { #code })
     }
 
-    fn arguments(&self) -> TokenStream {
+    fn arguments(&self, store: &TokenStream) -> TokenStream {
         let always = self.plan.hashed.iter().filter(|argument| argument.cfg.is_empty()).count();
         let sometimes = self.plan.hashed.iter().filter(|argument| !argument.cfg.is_empty()).map(|argument| {
             let predicates = argument.cfg.iter().filter_map(|cfg| cfg.meta.require_list().ok()).map(|cfg| &cfg.tokens);
@@ -233,7 +237,7 @@ impl Generator<'_> {
             }
         });
         quote_spanned! {Span::mixed_site()=>
-            let #mutable __idempotent_arguments = __idempotent::Arguments::new(#always #(#sometimes)*);
+            let #mutable __idempotent_arguments = __idempotent::arguments(#store, #always #(#sometimes)*);
             #(#each)*
         }
     }

@@ -27,7 +27,7 @@ use proc_macro::{Span, TokenStream};
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
 /// let first = charge("order-17", 500).await?;
 /// assert_eq!(charge("order-17", 500).await?, first); // not run again
-/// assert!(matches!(charge("order-17", 999).await, Err(Error::Mismatch))); // same key, other request
+/// assert!(matches!(charge("order-17", 999).await, Err(Error::Mismatch { .. }))); // same key, other request
 /// # Ok(()) }
 /// ```
 ///
@@ -38,7 +38,7 @@ use proc_macro::{Span, TokenStream};
 /// | `key = EXPR` | the hash of all arguments | What identifies the call: an expression over the arguments, or a template. See [Keys](#keys). |
 /// | `ttl = "24h"` | 24 h | How long a finished result is kept, counted from completion. |
 /// | `name = "payments.charge"` | `module::function` | The stable identity of the operation, part of every stored key: renaming it forgets its results. See [Names](#names). |
-/// | `skip(db, …)` | none | Arguments that do not belong to the request: connections, contexts. They are left out of the hash. `self` always is. |
+/// | `skip(db, …)` | none | Arguments that do not belong to the request: connections, contexts. They are left out of the hash, and of what `record_arguments` stores. `self` always is. |
 /// | `store = EXPR` | the installed handle | The `Idempotency` to use: `store = self.idempotency`. A reference to one, an `Arc` or a `Box` of one will do. |
 /// | `lease = "30s"` | 30 s | How long a claim lives without a sign of life. It is renewed while the body runs, and is independent of `ttl`. |
 /// | `wait = "10s"` | 10 s | How long a duplicate waits for the running call and then gets its result. `"0s"` refuses at once. |

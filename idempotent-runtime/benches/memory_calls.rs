@@ -186,6 +186,7 @@ fn claim_and_complete(memory: &MemoryStore, key: &RecordKey, json: &[u8]) {
         lease: Duration::from_secs(30),
         ttl: Duration::from_secs(86_400),
         take_over: true,
+        arguments: None,
     };
     let ClaimOutcome::Claimed { token, .. } = ready(memory.claim(key, &request)).unwrap() else { unreachable!() };
     let outcome = Outcome::Ok(json.to_vec().into());

@@ -120,6 +120,7 @@ fn miss(store: &dyn Store, key: &RecordKey, result: Vec<u8>) {
         lease: Duration::from_secs(30),
         ttl: TTL,
         take_over: true,
+        arguments: None,
     };
     let ClaimOutcome::Claimed { token, .. } = ready(store.claim(key, &request)).unwrap() else { panic!("not vacant") };
     let outcome = Outcome::Ok(Bytes::from(result));

@@ -42,6 +42,7 @@ use self::{
 };
 pub(crate) use self::{flight::Flights, lease::Claim, surroundings::Surroundings, transaction::Begun};
 use crate::{
+    arguments::Request,
     codec,
     error::{ArgumentsError, ConfigError, Error, KeyError},
     events,
@@ -76,7 +77,7 @@ impl<P> Call<P> {
     pub(crate) fn new(
         handle: Result<&Idempotency, Error>,
         operation: Operation<P>,
-        fingerprint: Result<Fingerprint, ArgumentsError>,
+        request: Result<Request, ArgumentsError>,
         key: impl FnOnce(&mut KeyWriter, &Fingerprint) -> Result<(), KeyError>,
     ) -> Self {
         let Operation { name, ttl, lease, wait, abandoned, errors } = operation;
@@ -84,13 +85,18 @@ impl<P> Call<P> {
             Abandoned::Rerun => true,
             Abandoned::Refuse => false,
         };
-        let stage = prepare(handle, &name, fingerprint, key).and_then(|(handle, key, fingerprint)| {
+        let stage = prepare(handle, &name, request, key).and_then(|(handle, key, request)| {
             check_durations(lease, ttl)?;
+            let Request { fingerprint, arguments } = request;
             match handle.inner.store.peek(&key) {
-                Some(finished) if finished.fingerprint != fingerprint => Err(Error::Mismatch),
-                Some(finished) => Ok(Stage::Replay(finished.outcome, name.clone())),
-                None => {
-                    let request = ClaimRequest { fingerprint, nonce: Nonce::random(), lease, ttl, take_over };
+                Some(finished) if finished.fingerprint == fingerprint => {
+                    Ok(Stage::Replay(finished.outcome, name.clone()))
+                }
+                Some(_) if arguments.is_none() => Err(Error::Mismatch { arguments: Arc::default() }),
+                // Also where the record's arguments are to be asked for: nothing is waited for here.
+                _ => {
+                    let request =
+                        ClaimRequest { fingerprint, nonce: Nonce::random(), lease, ttl, take_over, arguments };
                     let handle = handle.clone();
                     Ok(Stage::Ask(Arc::new(Context { handle, key, request, wait, flight: Flight::new() })))
                 }
@@ -166,13 +172,13 @@ impl<P> Call<P> {
 fn prepare<'h>(
     handle: Result<&'h Idempotency, Error>,
     operation: &str,
-    fingerprint: Result<Fingerprint, ArgumentsError>,
+    request: Result<Request, ArgumentsError>,
     key: impl FnOnce(&mut KeyWriter, &Fingerprint) -> Result<(), KeyError>,
-) -> Result<(&'h Idempotency, RecordKey, Fingerprint), Error> {
-    let (handle, fingerprint) = (handle?, fingerprint?);
+) -> Result<(&'h Idempotency, RecordKey, Request), Error> {
+    let (handle, request) = (handle?, request?);
     let max = handle.inner.limits.max_key_len;
-    let key = key::record_key(operation, max, |writer| key(writer, &fingerprint))?;
-    Ok((handle, key, fingerprint))
+    let key = key::record_key(operation, max, |writer| key(writer, &request.fingerprint))?;
+    Ok((handle, key, request))
 }
 
 /// A hundred years: more is a mistake, and would overflow some store's clock.

@@ -12,8 +12,10 @@ use crate::{record::Unavailable, store_error::StoreError};
 ///
 /// ```
 /// use idempotent_runtime::Error;
-/// assert!(!Error::Mismatch.is_retryable());
-/// assert_eq!(Error::Mismatch.http_status(), 422);
+/// let refused = Error::Mismatch { arguments: ["amount_cents".to_owned()].into() };
+/// assert!(!refused.is_retryable());
+/// assert_eq!(refused.http_status(), 422);
+/// assert!(refused.to_string().ends_with("; these differ: amount_cents"));
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -24,7 +26,11 @@ pub enum Error {
         retry_after: Duration,
     },
     /// The key was used before with other arguments. The body did not run and the record is unchanged.
-    Mismatch,
+    Mismatch {
+        /// The names of arguments that differ, as far as they are known, never their values. Empty unless both calls
+        /// [recorded](crate::Builder::record_arguments) theirs.
+        arguments: Arc<[String]>,
+    },
     /// A run of this key ended without an outcome and the operation says `abandoned = refuse`: its effects may or may
     /// not have happened. The body did not run again; an operator resolves it with [`Idempotency::forget`].
     ///
@@ -44,7 +50,7 @@ pub enum Error {
     Store(StoreError),
     /// The key cannot be used. Nothing was claimed.
     Key(KeyError),
-    /// An argument cannot be hashed. Nothing was claimed.
+    /// An argument cannot be hashed, or not be recorded. Nothing was claimed.
     Arguments(ArgumentsError),
     /// More duplicates are waiting in this process than the limit allows. The body did not run.
     TooManyWaiters,
@@ -70,7 +76,7 @@ impl Error {
     pub const fn http_status(&self) -> u16 {
         match self {
             Self::InFlight { .. } | Self::ClaimLost | Self::Abandoned { .. } => 409,
-            Self::Mismatch => 422,
+            Self::Mismatch { .. } => 422,
             Self::Key(_) | Self::Arguments(_) => 400,
             Self::Store(_) | Self::TooManyWaiters => 503,
             Self::ResultUnavailable(_) | Self::Undecodable(_) | Self::NotInstalled | Self::Config(_) => 500,
@@ -82,7 +88,7 @@ impl Error {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::InFlight { .. } => "in-flight",
-            Self::Mismatch => "mismatch",
+            Self::Mismatch { .. } => "mismatch",
             Self::Abandoned { .. } => "abandoned",
             Self::ClaimLost => "claim-lost",
             Self::ResultUnavailable(_) => "result-unavailable",
@@ -101,7 +107,7 @@ impl Error {
     pub const fn problem_type(&self) -> &'static str {
         match self {
             Self::InFlight { .. } => "urn:idempotent:problem:in-flight",
-            Self::Mismatch => "urn:idempotent:problem:mismatch",
+            Self::Mismatch { .. } => "urn:idempotent:problem:mismatch",
             Self::Abandoned { .. } => "urn:idempotent:problem:abandoned",
             Self::ClaimLost => "urn:idempotent:problem:claim-lost",
             Self::ResultUnavailable(_) => "urn:idempotent:problem:result-unavailable",
@@ -124,7 +130,10 @@ impl fmt::Display for Error {
                 "a call with this idempotency key is still running; ask again, at the latest in {} ms",
                 retry_after.as_millis()
             ),
-            Self::Mismatch => f.write_str("this idempotency key was used before with other arguments"),
+            Self::Mismatch { arguments } => {
+                f.write_str("this idempotency key was used before with other arguments")?;
+                if arguments.is_empty() { Ok(()) } else { write!(f, "; these differ: {}", arguments.join(", ")) }
+            }
             Self::Abandoned { attempt } => {
                 write!(f, "run {attempt} of this idempotency key ended without an outcome, and it may not be run again")
             }
@@ -137,7 +146,7 @@ impl fmt::Display for Error {
             Self::Undecodable(_) => f.write_str("the record of this idempotency key cannot be decoded"),
             Self::Store(_) => f.write_str("the idempotency store failed"),
             Self::Key(error) => write!(f, "the idempotency key cannot be used: {error}"),
-            Self::Arguments(error) => write!(f, "the arguments cannot be hashed: {error}"),
+            Self::Arguments(error) => write!(f, "the arguments cannot be used: {error}"),
             Self::TooManyWaiters => f.write_str("too many calls are waiting for running duplicates"),
             Self::NotInstalled => {
                 f.write_str("no idempotency store is installed: call `idempotent_runtime::install` at start-up")
@@ -243,7 +252,7 @@ impl fmt::Display for KeyError {
 
 impl StdError for KeyError {}
 
-/// An argument that cannot be hashed.
+/// An argument that cannot be hashed, or not be recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArgumentsError {
     pub(crate) argument: &'static str,

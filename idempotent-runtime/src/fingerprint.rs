@@ -82,7 +82,7 @@ impl fmt::Debug for Fingerprint {
 /// The arguments of a call on their way into a [`Fingerprint`]: as if they were the fields of one struct.
 ///
 /// Since the names come in order, large arguments are hashed as they are serialized, without keeping their encoding.
-pub struct Arguments {
+pub(crate) struct Arguments {
     encoder: Box<Encoder>,
     expected: usize,
     last: Option<&'static str>,
@@ -92,12 +92,12 @@ pub struct Arguments {
 impl Arguments {
     /// Starts a list of `count` named arguments.
     #[must_use]
-    pub fn new(count: usize) -> Self {
+    pub(crate) fn new(count: usize) -> Self {
         Self { encoder: Encoder::with_arguments(), expected: count, last: None, error: None }
     }
 
     /// Adds one. Names come in ascending order, each once.
-    pub fn argument<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> &mut Self {
+    pub(crate) fn argument<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> &mut Self {
         debug_assert!(self.last < Some(name), "argument names come in ascending order");
         debug_assert!(self.expected > 0, "no more arguments than announced");
         self.last = Some(name);
@@ -118,7 +118,7 @@ impl Arguments {
     /// # Errors
     ///
     /// The first argument that failed, as [`Fingerprint::of`] would.
-    pub fn finish(mut self) -> Result<Fingerprint, ArgumentsError> {
+    pub(crate) fn finish(mut self) -> Result<Fingerprint, ArgumentsError> {
         debug_assert_eq!(self.expected, 0, "as many arguments as announced");
         if let Some(error) = self.error {
             return Err(error);

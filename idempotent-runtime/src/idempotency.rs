@@ -12,6 +12,7 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
+    arguments::{self, Request},
     engine::{Call, Flights},
     error::Error,
     fingerprint::Fingerprint,
@@ -35,7 +36,7 @@ use crate::{
 /// };
 /// assert_eq!(charge(100).await?, "charged 100");
 /// assert_eq!(charge(100).await?, "charged 100"); // not run again
-/// assert!(matches!(charge(999).await, Err(Error::Mismatch)));
+/// assert!(matches!(charge(999).await, Err(Error::Mismatch { .. })));
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
@@ -57,6 +58,15 @@ pub(crate) struct Limits {
     pub(crate) max_result_len: usize,
     pub(crate) max_waiters: usize,
     pub(crate) when_unavailable: WhenUnavailable,
+    record_arguments: bool,
+    max_arguments_len: usize,
+}
+
+impl Limits {
+    /// How many bytes of arguments are recorded, where they are.
+    pub(crate) fn recorded_len(&self) -> Option<usize> {
+        self.record_arguments.then_some(self.max_arguments_len)
+    }
 }
 
 impl Idempotency {
@@ -213,7 +223,11 @@ impl Idempotency {
         K: Serialize + ?Sized,
         A: Serialize + ?Sized,
     {
-        Call::new(Ok(self), operation, Fingerprint::of(arguments), |writer, _| writer.value(key))
+        let request = Fingerprint::of(arguments).and_then(|fingerprint| {
+            let recorded = self.inner.limits.recorded_len().map(|max_len| arguments::json(arguments, max_len));
+            Ok(Request { fingerprint, arguments: recorded.transpose()? })
+        });
+        Call::new(Ok(self), operation, request, |writer, _| writer.value(key))
     }
 
     /// Removes the record of a key, whatever its state, and says whether there was one. For operators: this is how an
@@ -301,6 +315,8 @@ impl Default for Builder {
                 max_result_len: 1024 * 1024,
                 max_waiters: 10_000,
                 when_unavailable: WhenUnavailable::Fail,
+                record_arguments: false,
+                max_arguments_len: 64 * 1024,
             },
             #[cfg(feature = "local-cache")]
             local_cache: None,
@@ -365,6 +381,53 @@ impl Builder {
     #[cfg(feature = "local-cache")]
     pub const fn local_cache(mut self, max_bytes: usize) -> Self {
         self.local_cache = Some(max_bytes);
+        self
+    }
+
+    /// Keeps the arguments of each call in its record, as JSON, for audits: [`Record::arguments`] shows them. And where
+    /// both calls did so, [`Error::Mismatch`] names the arguments that differ. Off unless said otherwise.
+    ///
+    /// Of an annotated function it is one object of the arguments that are hashed. Those in `skip(…)` are not in it: leave
+    /// out what must not be stored. Arguments may be personal data, which then is in the store, and in its backups,
+    /// for as long as the record.
+    ///
+    /// Every call serializes its arguments once more then, and sends them along with its claim. What has no JSON, such as
+    /// a map whose keys are no text, is [`Error::Arguments`] before anything is claimed; what JSON has only `null` for
+    /// (infinity, `Some(None)`) is `null`.
+    ///
+    /// ```
+    /// # use idempotent_runtime::{Error, Idempotency, store::memory::MemoryStore};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
+    /// #[derive(serde::Serialize)]
+    /// struct Charge {
+    ///     amount_cents: u64,
+    ///     currency: &'static str,
+    /// }
+    ///
+    /// let audited = Idempotency::builder().record_arguments(true).build(MemoryStore::new());
+    /// let charge = async |amount_cents| {
+    ///     let arguments = Charge { amount_cents, currency: "EUR" };
+    ///     audited.call("charge", "order-17", &arguments, async { Ok::<_, Error>(()) }).await
+    /// };
+    /// charge(4_200).await?;
+    /// let record = audited.inspect("charge", "order-17").await?.expect("a record");
+    /// assert_eq!(record.arguments.as_deref(), Some(&br#"{"amount_cents":4200,"currency":"EUR"}"#[..]));
+    ///
+    /// let refused = charge(9_999).await.unwrap_err();
+    /// assert!(matches!(refused, Error::Mismatch { arguments } if *arguments == ["amount_cents"]));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// [`Record::arguments`]: crate::Record::arguments
+    pub const fn record_arguments(mut self, record: bool) -> Self {
+        self.limits.record_arguments = record;
+        self
+    }
+
+    /// The most of a call's arguments that is [recorded](Self::record_arguments), in bytes of JSON. 64 KiB unless said
+    /// otherwise; calls with more are [`Error::Arguments`].
+    pub const fn max_arguments_len(mut self, bytes: usize) -> Self {
+        self.limits.max_arguments_len = bytes;
         self
     }
 

@@ -11,7 +11,7 @@
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
 //! let receipt = charge("order-17", 4_200).await?;
 //! assert_eq!(charge("order-17", 4_200).await?, receipt); // replayed, not run again
-//! assert!(matches!(charge("order-17", 9_999).await, Err(Error::Mismatch))); // same key, other request
+//! assert!(matches!(charge("order-17", 9_999).await, Err(Error::Mismatch { .. }))); // same key, other request
 //! # Ok(()) }
 //! ```
 //!
@@ -64,6 +64,7 @@
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
+mod arguments;
 #[cfg(feature = "memory")]
 mod clock;
 mod codec;

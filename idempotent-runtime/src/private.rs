@@ -7,16 +7,18 @@ use std::{future::Future, ops::ControlFlow, pin::Pin};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Idempotency, engine,
+    Idempotency,
+    arguments::{Recorder, Request},
+    engine,
     error::{Error, KeyError},
-    fingerprint::Fingerprint,
+    fingerprint::{self, Fingerprint},
     install,
     key::KeyWriter,
     operation::{ErrorPolicy, Operation, StoreErrorsIf},
     store::transactional::{Connection, OpenTransaction},
 };
 
-pub use crate::{fingerprint::Arguments, operation::Abandoned};
+pub use crate::operation::Abandoned;
 
 /// An operation with this name and the default policies.
 pub const fn operation(name: &'static str) -> Operation {
@@ -37,10 +39,32 @@ pub const fn handle(handle: &Idempotency) -> Option<&Idempotency> {
     Some(handle)
 }
 
+/// The arguments of a call, and through which handle it is made.
+pub struct Arguments<'h> {
+    handle: Result<&'h Idempotency, Error>,
+    hashed: fingerprint::Arguments,
+    /// Where the handle records them.
+    recorded: Option<Recorder>,
+}
+
+/// Starts the `count` arguments of a call through this handle, by default the installed one.
+#[must_use]
+pub fn arguments(handle: Option<&Idempotency>, count: usize) -> Arguments<'_> {
+    let handle = match handle {
+        Some(handle) => Ok(handle),
+        None => install::installed(),
+    };
+    let recorded = handle.as_ref().ok().and_then(|handle| handle.inner.limits.recorded_len()).map(Recorder::new);
+    Arguments { handle, hashed: fingerprint::Arguments::new(count), recorded }
+}
+
 /// Adds an argument to the hash. Names come in ascending order, each once.
 #[inline(never)]
-pub fn argument<T: Argument + ?Sized>(arguments: &mut Arguments, name: &'static str, value: &T) {
-    arguments.argument(name, value);
+pub fn argument<T: Argument + ?Sized>(arguments: &mut Arguments<'_>, name: &'static str, value: &T) {
+    arguments.hashed.argument(name, value);
+    if let Some(recorded) = &mut arguments.recorded {
+        recorded.argument(name, value);
+    }
 }
 
 /// A call that is ready to be answered.
@@ -48,29 +72,23 @@ pub struct Call<P>(engine::Call<P>);
 
 /// A call with the key `key`.
 #[inline(never)]
-pub fn call<P, K: Key + ?Sized>(
-    handle: Option<&Idempotency>,
-    operation: Operation<P>,
-    arguments: Arguments,
-    key: &K,
-) -> Call<P> {
-    new(handle, operation, arguments, |writer, _| writer.value(key))
+pub fn call<P, K: Key + ?Sized>(operation: Operation<P>, arguments: Arguments<'_>, key: &K) -> Call<P> {
+    new(operation, arguments, |writer, _| writer.value(key))
 }
 
 /// A call whose key is the hash of its arguments.
 #[inline(never)]
-pub fn call_by_hash<P>(handle: Option<&Idempotency>, operation: Operation<P>, arguments: Arguments) -> Call<P> {
-    new(handle, operation, arguments, KeyWriter::fingerprint)
+pub fn call_by_hash<P>(operation: Operation<P>, arguments: Arguments<'_>) -> Call<P> {
+    new(operation, arguments, KeyWriter::fingerprint)
 }
 
 /// A call whose key is what `template` writes.
 pub fn call_by_template<P>(
-    handle: Option<&Idempotency>,
     operation: Operation<P>,
-    arguments: Arguments,
+    arguments: Arguments<'_>,
     template: impl FnOnce(&mut KeyWriter) -> Result<(), KeyError>,
 ) -> Call<P> {
-    new(handle, operation, arguments, |writer, _| template(writer))
+    new(operation, arguments, |writer, _| template(writer))
 }
 
 /// Writes literal text of a template.
@@ -85,16 +103,15 @@ pub fn hole<K: Key + ?Sized>(writer: &mut KeyWriter, value: &K) -> Result<(), Ke
 }
 
 fn new<P>(
-    handle: Option<&Idempotency>,
     operation: Operation<P>,
-    arguments: Arguments,
+    arguments: Arguments<'_>,
     key: impl FnOnce(&mut KeyWriter, &Fingerprint) -> Result<(), KeyError>,
 ) -> Call<P> {
-    let handle = match handle {
-        Some(handle) => Ok(handle),
-        None => install::installed(),
-    };
-    Call(engine::Call::new(handle, operation, arguments.finish(), key))
+    let Arguments { handle, hashed, recorded } = arguments;
+    let request = hashed
+        .finish()
+        .and_then(|fingerprint| Ok(Request { fingerprint, arguments: recorded.map(Recorder::finish).transpose()? }));
+    Call(engine::Call::new(handle, operation, request, key))
 }
 
 /// Runs the body, or answers for it.

@@ -130,7 +130,7 @@ pub struct Finished {
 }
 
 /// A record as an operator sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Record {
     /// Its identity.
@@ -143,6 +143,8 @@ pub struct Record {
     pub state: State,
     /// How long the store will keep it, unless something changes it.
     pub expires_in: Duration,
+    /// The request itself, as JSON, where the run that had the key last [recorded](crate::Builder::record_arguments) it.
+    pub arguments: Option<Bytes>,
 }
 
 impl Record {
@@ -154,8 +156,36 @@ impl Record {
         attempt: u32,
         state: State,
         expires_in: Duration,
+        arguments: Option<Bytes>,
     ) -> Self {
-        Self { key, fingerprint, attempt, state, expires_in }
+        Self { key, fingerprint, attempt, state, expires_in, arguments }
+    }
+}
+
+/// Arguments are not for logs.
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, fingerprint, attempt, state, expires_in, arguments } = self;
+        f.debug_struct("Record")
+            .field("key", key)
+            .field("fingerprint", fingerprint)
+            .field("attempt", attempt)
+            .field("state", state)
+            .field("expires_in", expires_in)
+            .field("arguments", &Hidden(arguments.as_ref()))
+            .finish()
+    }
+}
+
+/// Bytes that a log may count and not show.
+pub(crate) struct Hidden<'a>(pub(crate) Option<&'a Bytes>);
+
+impl fmt::Debug for Hidden<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(bytes) => write!(f, "Some({} bytes)", bytes.len()),
+            None => f.write_str("None"),
+        }
     }
 }
 

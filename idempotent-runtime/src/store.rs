@@ -24,6 +24,8 @@
 //! 5. Fences rise strictly per key, across takeover, expiry, forget and restart.
 //! 6. A running or lapsed record stays for its lease plus its `ttl`, an abandoned one and a done one for their `ttl`;
 //!    from then on the key is vacant, whether the record was removed yet or not.
+//! 7. The arguments of the claim that was granted last are in the record until the key is vacant, byte for byte. No
+//!    other claim changes them.
 
 use std::{
     fmt::{self, Debug},
@@ -33,9 +35,12 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
+
 use crate::{
     error::{ConfigError, Error},
     fingerprint::Fingerprint,
+    record::Hidden,
 };
 pub use crate::{
     notify::{Hub, Subscription},
@@ -65,7 +70,7 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub type StoreResult<T> = Result<T, StoreError>;
 
 /// What a claim asks for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub struct ClaimRequest {
     /// What the caller's request hashes to; kept in the record from here on.
     pub fingerprint: Fingerprint,
@@ -77,6 +82,23 @@ pub struct ClaimRequest {
     pub ttl: Duration,
     /// Whether an abandoned or lapsed claim may be taken over.
     pub take_over: bool,
+    /// The request itself, where it is to be kept in the record beside its fingerprint.
+    pub arguments: Option<Bytes>,
+}
+
+/// Arguments are not for logs.
+impl Debug for ClaimRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { fingerprint, nonce, lease, ttl, take_over, arguments } = self;
+        f.debug_struct("ClaimRequest")
+            .field("fingerprint", fingerprint)
+            .field("nonce", nonce)
+            .field("lease", lease)
+            .field("ttl", ttl)
+            .field("take_over", take_over)
+            .field("arguments", &Hidden(arguments.as_ref()))
+            .finish()
+    }
 }
 
 /// What the key's record said to a claim.

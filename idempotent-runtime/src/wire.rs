@@ -3,19 +3,21 @@
 //! ```text
 //!  0  magic "IDM1"        4
 //!  4  state               1   R running, A abandoned, O ok, E err, U done without a result
-//!  5  waiters             1   '1' where somebody listens for the end of the run, else '0'
+//!  5  flags               1   '0', plus 1 where somebody listens for the end of the run, plus 2 with arguments
 //!  6  nonce              16   of the owner; of the last owner once the run has ended
 //! 22  fence               8   big endian, 0 where it was not made yet
 //! 30  attempt             4   big endian
 //! 34  time to live, ms    8   big endian: what is kept beyond the end of the lease
 //! 42  fingerprint        32
-//! 74  payload                 O, E: the result as the codec wrote it; U: one byte, why; else nothing
+//! 74  length              4   big endian, of the arguments; absent without them, as they are
+//! 78  arguments
+//!     payload                 O, E: the result as the codec wrote it; U: one byte, why; else nothing
 //! ```
 //!
 //! Offsets are fixed, so that scripts in a store can read the header without parsing. A change of the format is a new
 //! magic; the golden tests keep today's readable.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use bytes::Bytes;
 
@@ -31,6 +33,9 @@ use crate::{
 pub(crate) const HEADER_LEN: usize = 74;
 
 const MAGIC: [u8; 4] = *b"IDM1";
+
+/// Where the flags are.
+const FLAGS: usize = 5;
 
 /// Fences are computed by scripts whose numbers are doubles: exact below this.
 const FENCE_LIMIT: u64 = 1 << 53;
@@ -63,12 +68,34 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(rounded).unwrap_or(MAX_MILLIS)
 }
 
-/// The record of a first claim.
-pub(crate) fn encode_claim(request: &ClaimRequest) -> [u8; HEADER_LEN] {
+/// The record of a first claim, in parts: its header and, where there are any, its arguments.
+pub(crate) struct ClaimRecord<'a> {
+    header: [u8; HEADER_LEN],
+    arguments: Option<&'a Bytes>,
+}
+
+impl<'a> ClaimRecord<'a> {
+    pub(crate) fn new(request: &'a ClaimRequest) -> Self {
+        Self { header: claim_header(request), arguments: request.arguments.as_ref() }
+    }
+
+    pub(crate) fn write_to(&self, out: &mut impl io::Write) -> io::Result<()> {
+        out.write_all(&self.header)?;
+        if let Some(arguments) = self.arguments {
+            // What is longer than that, no store of the format takes.
+            let len = u32::try_from(arguments.len()).unwrap_or(u32::MAX);
+            out.write_all(&len.to_be_bytes())?;
+            out.write_all(arguments)?;
+        }
+        Ok(())
+    }
+}
+
+fn claim_header(request: &ClaimRequest) -> [u8; HEADER_LEN] {
     let mut record = [0; HEADER_LEN];
     let parts: [&[u8]; 7] = [
         &MAGIC,
-        b"R0",
+        if request.arguments.is_some() { b"R2" } else { b"R0" },
         request.nonce.as_bytes(),
         &[0; 8],
         &1_u32.to_be_bytes(),
@@ -111,26 +138,27 @@ pub(crate) fn corrupt() -> StoreError {
 fn parse(bytes: &Bytes) -> Option<Stored> {
     let rest: &[u8] = bytes;
     let (magic, rest) = rest.split_first_chunk::<4>()?;
-    let (&[state, waiters], rest) = rest.split_first_chunk::<2>()?;
+    let (&[state, flags], rest) = rest.split_first_chunk::<2>()?;
     let (nonce, rest) = rest.split_first_chunk::<{ Nonce::LEN }>()?;
     let (fence, rest) = rest.split_first_chunk::<8>()?;
     let (attempt, rest) = rest.split_first_chunk::<4>()?;
     let (ttl, rest) = rest.split_first_chunk::<8>()?;
-    let (fingerprint, payload) = rest.split_first_chunk::<{ Fingerprint::LEN }>()?;
+    let (fingerprint, rest) = rest.split_first_chunk::<{ Fingerprint::LEN }>()?;
+    let (_, payload) = split_arguments(flags, rest)?;
 
     let fence = u64::from_be_bytes(*fence);
     let attempt = u32::from_be_bytes(*attempt);
     let ttl_ms = u64::from_be_bytes(*ttl);
     let plausible = *magic == MAGIC
-        && matches!(waiters, b'0' | b'1')
+        && matches!(flags, b'0'..=b'3')
         && fence < FENCE_LIMIT
         && attempt > 0
         && (1..=MAX_MILLIS).contains(&ttl_ms);
     let phase = match (state, payload) {
         (b'R', []) => Phase::Running,
         (b'A', []) => Phase::Abandoned,
-        (b'O', _) => Phase::Done(Outcome::Ok(bytes.slice(HEADER_LEN..))),
-        (b'E', _) => Phase::Done(Outcome::Err(bytes.slice(HEADER_LEN..))),
+        (b'O', _) => Phase::Done(Outcome::Ok(bytes.slice_ref(payload))),
+        (b'E', _) => Phase::Done(Outcome::Err(bytes.slice_ref(payload))),
         (b'U', b"L") => Phase::Done(Outcome::Unavailable(Unavailable::TooLarge)),
         (b'U', b"S") => Phase::Done(Outcome::Unavailable(Unavailable::NotSerializable)),
         _ => return None,
@@ -143,6 +171,22 @@ fn parse(bytes: &Bytes) -> Option<Stored> {
         fingerprint: Fingerprint::from_bytes(*fingerprint),
         phase,
     })
+}
+
+/// The arguments, where they are, and the payload.
+fn split_arguments(flags: u8, rest: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
+    if !matches!(flags, b'2' | b'3') {
+        return Some((None, rest));
+    }
+    let (len, rest) = rest.split_first_chunk::<4>()?;
+    let (arguments, payload) = rest.split_at_checked(u32::from_be_bytes(*len) as usize)?;
+    Some((Some(arguments), payload))
+}
+
+/// The arguments of a record; a slice of `bytes`, not a copy. Of their own, since a hit does not need them.
+pub(crate) fn arguments(bytes: &Bytes) -> Option<Bytes> {
+    let (arguments, _) = split_arguments(*bytes.get(FLAGS)?, bytes.get(HEADER_LEN..)?)?;
+    arguments.map(|arguments| bytes.slice_ref(arguments))
 }
 
 impl Stored {
@@ -176,6 +220,7 @@ mod tests {
             lease: Duration::from_secs(30),
             ttl: Duration::from_secs(86_400),
             take_over: true,
+            arguments: None,
         }
     }
 
@@ -194,7 +239,18 @@ mod tests {
 
     #[test]
     fn a_claim_is_written_as_the_golden_bytes() {
-        assert_eq!(encode_claim(&request()).as_slice(), golden(*b"R0", 0, 1, b""));
+        let arguments = |arguments| ClaimRequest { arguments: Some(Bytes::from_static(arguments)), ..request() };
+        for (request, expected) in [
+            (request(), golden(*b"R0", 0, 1, b"")),
+            (arguments(b"{\"a\":1}"), golden(*b"R2", 0, 1, b"\0\0\0\x07{\"a\":1}")),
+            (arguments(b""), golden(*b"R2", 0, 1, b"\0\0\0\0")),
+        ] {
+            let mut written = Vec::new();
+            ClaimRecord::new(&request).write_to(&mut written).expect("memory");
+            assert_eq!(written, expected);
+            let stored = decode(&expected).expect("a record");
+            assert_eq!((super::arguments(&expected), stored.phase), (request.arguments, Phase::Running));
+        }
     }
 
     #[test]
@@ -209,13 +265,34 @@ mod tests {
             (*b"U0", 0, 1, "S", Phase::Done(Outcome::Unavailable(Unavailable::NotSerializable))),
         ];
         for (state, fence, attempt, payload, phase) in cases {
-            let stored = decode(&golden(state, fence, attempt, payload.as_bytes())).expect("a record");
+            let record = golden(state, fence, attempt, payload.as_bytes());
+            let stored = decode(&record).expect("a record");
             assert_eq!(stored.nonce.as_bytes(), &[0xA1; 16]);
             assert_eq!(stored.fence, (fence != 0).then_some(fence));
             assert_eq!(stored.attempt, attempt);
             assert_eq!(stored.ttl_ms, 86_400_000);
             assert_eq!(stored.fingerprint.as_bytes(), &[0xF0; 32]);
+            assert_eq!(arguments(&record), None);
             assert_eq!(stored.phase, phase);
+        }
+    }
+
+    #[test]
+    fn golden_records_with_arguments_are_read() {
+        let done = Phase::Done(Outcome::Ok(Bytes::from_static(b"{\"a\":1}")));
+        let cases = [
+            (*b"R2", "", Phase::Running),
+            (*b"R3", "", Phase::Running),
+            (*b"A2", "", Phase::Abandoned),
+            (*b"O2", "{\"a\":1}", done),
+            (*b"E3", "", Phase::Done(Outcome::Err(Bytes::new()))),
+            (*b"U2", "L", Phase::Done(Outcome::Unavailable(Unavailable::TooLarge))),
+        ];
+        for (state, payload, phase) in cases {
+            let payload = [b"\0\0\0\x05[1,2]", payload.as_bytes()].concat();
+            let record = golden(state, 0, 1, &payload);
+            assert_eq!(arguments(&record).as_deref(), Some(&b"[1,2]"[..]));
+            assert_eq!(decode(&record).expect("a record").phase, phase);
         }
     }
 
@@ -257,6 +334,12 @@ mod tests {
             golden(*b"U0", 0, 1, b"?"),
             golden(*b"X0", 0, 1, b""),
             golden(*b"R2", 0, 1, b""),
+            golden(*b"R2", 0, 1, b"\0\0\0\x02x"),
+            golden(*b"R2", 0, 1, b"\0\0\0\x01xx"),
+            golden(*b"O2", 0, 1, b"\0\0\x01\0x"),
+            golden(*b"O2", 0, 1, b"\0\0\0"),
+            golden(*b"U2", 0, 1, b"\0\0\0\x01L"),
+            golden(*b"R4", 0, 1, b""),
             golden(*b"R0", 0, 0, b""),
             golden(*b"R0", FENCE_LIMIT, 1, b""),
             golden(*b"R0", 0, 1, b"").slice(..HEADER_LEN - 1),
@@ -279,7 +362,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = decode(&Bytes::from(bytes));
+            let bytes = Bytes::from(bytes);
+            let (_, _) = (decode(&bytes), arguments(&bytes));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use idempotent_runtime::{
     Error, Idempotency, Store, StoreErrorKind,
-    store::{State, Transition, postgres::PostgresStore},
+    store::{Nonce, State, Token, Transition, postgres::PostgresStore},
 };
 use tokio::task::JoinSet;
 
@@ -22,9 +22,79 @@ async fn many_migrate_at_once() {
     }
     migrations.join_all().await;
     let version: i32 = value(&server, "SELECT version FROM idempotent_records_schema").await;
-    assert_eq!(version, 1);
+    assert_eq!(version, 2);
     assert_eq!(value::<i64>(&server, "SELECT count(*) FROM idempotent_records_schema").await, 1);
     assert_eq!(value::<i64>(&server, "SELECT count(*) FROM idempotent_records").await, 16);
+}
+
+/// A database of the release before, with records in it.
+async fn version_1() -> PostgresServer {
+    let server = PostgresServer::start().await;
+    let schema = include_str!("../../idempotent-runtime/src/store/postgres/schema_1.sql");
+    server.execute(&schema.replace("{table}", "idempotent_records")).await;
+    server
+        .execute(
+            "CREATE TABLE idempotent_records_schema (version integer NOT NULL);
+             INSERT INTO idempotent_records_schema (version) VALUES (1);
+             INSERT INTO idempotent_records
+                 (operation, key, state, fingerprint, nonce, fence, attempt, lease_until, expires_at, created_at, result)
+             SELECT 'tests.operation', key, state, decode(repeat('07', 32), 'hex'), decode(repeat('01', 16), 'hex'),
+                 fence, 1, lease_until, now() + interval '1 hour', now(), result
+             FROM (VALUES
+                 ('done', 'ok', 5, NULL, convert_to('{\"b\": 1.0, \"a\": \"é\"}', 'UTF8')),
+                 ('abandoned', 'abandoned', NULL, NULL, NULL),
+                 ('running', 'running', 7, now() + interval '1 minute', NULL),
+                 ('lapsed', 'running', NULL, now() - interval '1 minute', NULL)
+             ) AS old (key, state, fence, lease_until, result);
+             SELECT setval('idempotent_records_fence', 7);
+             CREATE ROLE auditor;
+             GRANT SELECT ON idempotent_records_view TO auditor;",
+        )
+        .await;
+    server
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_upgrade_an_older_schema_at_once() {
+    let server = version_1().await;
+    let old = PostgresStore::new(pool(&server).await).expect("a store");
+    assert_eq!(fault(&old, &key("done")).await, StoreErrorKind::Refused, "not migrated yet");
+    let mut migrations = JoinSet::new();
+    for number in 0..16 {
+        let url = server.url();
+        migrations.spawn(async move {
+            let store = PostgresStore::connect(&url).await.expect("a store");
+            assert!(is_done(&store, &key("done")).await, "{number}: an old record is replayed");
+            let token = granted(store.claim(&key(number), &recording()).await);
+            assert_eq!(
+                store.complete(&key(number), &token, &outcome(), TTL).await.expect("complete"),
+                Transition::Applied
+            );
+        });
+    }
+    migrations.join_all().await;
+    assert_eq!(value::<i32>(&server, "SELECT version FROM idempotent_records_schema").await, 2);
+    assert_eq!(value::<i64>(&server, "SELECT count(*) FROM idempotent_records_schema").await, 1);
+
+    let store = connect(&server.url()).await;
+    for (name, attempt) in [("abandoned", 2), ("lapsed", 2)] {
+        let record = store.inspect(&key(name)).await.expect("inspect").expect("a record");
+        assert_eq!((record.state, record.arguments), (State::Abandoned, None), "{name}");
+        let token = granted(store.claim(&key(name), &recording()).await);
+        assert!(store.fence(&key(name), &token).await.expect("a fence") > Some(7));
+        let record = store.inspect(&key(name)).await.expect("inspect").expect("a record");
+        assert_eq!((record.attempt, record.arguments), (attempt, recording().arguments), "{name}");
+    }
+    let owner = Token { nonce: Nonce::from_bytes([1; 16]), fence: None };
+    assert_eq!(store.fence(&key("running"), &owner).await.expect("a fence"), Some(7));
+    let applied = store.complete(&key("running"), &owner, &outcome(), TTL).await.expect("complete");
+    assert_eq!(applied, Transition::Applied, "its owner is still its owner");
+    let listed = store.list(None, None, 100).await.expect("a page").records;
+    assert_eq!(listed.iter().filter(|record| record.arguments.is_some()).count(), 18);
+    assert_eq!(listed.len(), 20);
+    // Who could read the view can do so still.
+    let amounts = "SET ROLE auditor; SELECT DISTINCT arguments ->> 'amount' FROM idempotent_records_view";
+    server.execute(amounts).await;
 }
 
 #[tokio::test]
@@ -36,7 +106,7 @@ async fn a_missing_or_newer_schema_is_refused() {
     store.migrate().await.expect("the same schema");
     finish(&store, &key("k")).await;
 
-    server.execute("UPDATE idempotent_records_schema SET version = 2").await;
+    server.execute("UPDATE idempotent_records_schema SET version = 3").await;
     assert_eq!(kind(&store.migrate().await.expect_err("a newer schema")), StoreErrorKind::Refused);
     let error = PostgresStore::connect(&server.url()).await.expect_err("a newer schema");
     assert_eq!(kind(&error), StoreErrorKind::Refused);
@@ -106,7 +176,8 @@ async fn the_documented_privileges_are_enough() {
 async fn people_can_read_the_view() {
     let server = PostgresServer::start().await;
     let store = connect(&server.url()).await;
-    finish(&store, &key("json")).await;
+    let token = granted(store.claim(&key("json"), &recording()).await);
+    assert_eq!(store.complete(&key("json"), &token, &outcome(), TTL).await.expect("complete"), Transition::Applied);
     let binary = claim(&store, &key("binary")).await;
     let bytes = idempotent_runtime::Outcome::Ok(bytes::Bytes::from_static(b"\xFF\0"));
     assert_eq!(store.complete(&key("binary"), &binary, &bytes, TTL).await.expect("complete"), Transition::Applied);
@@ -114,7 +185,9 @@ async fn people_can_read_the_view() {
     server.execute("UPDATE idempotent_records SET lease_until = now() WHERE key = 'lapsed'").await;
     let view = |key: &str, column: &str| format!("SELECT {column} FROM idempotent_records_view WHERE key = '{key}'");
     assert_eq!(value::<String>(&server, &view("json", "result ->> 'a'")).await, "é");
+    assert_eq!(value::<String>(&server, &view("json", "arguments ->> 'amount'")).await, "4200");
     assert_eq!(value::<String>(&server, &view("json", "state")).await, "ok");
+    assert!(value::<bool>(&server, &view("lapsed", "arguments IS NULL")).await);
     assert!(value::<bool>(&server, &view("binary", "result IS NULL AND result_len = 2")).await);
     assert_eq!(value::<String>(&server, &view("lapsed", "state")).await, "lapsed");
     // What is replayed is what was stored, not what jsonb makes of it.

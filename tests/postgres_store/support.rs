@@ -42,7 +42,13 @@ pub(crate) fn request() -> ClaimRequest {
         lease: LEASE,
         ttl: TTL,
         take_over: true,
+        arguments: None,
     }
+}
+
+/// The same of a caller that records its arguments.
+pub(crate) fn recording() -> ClaimRequest {
+    ClaimRequest { arguments: Some(Bytes::from_static(b"{\"amount\":4200}")), ..request() }
 }
 
 pub(crate) fn outcome() -> Outcome {

@@ -97,9 +97,30 @@ async fn an_annotated_call_that_repeats_costs_one_command() {
     assert_eq!(hit.await, counts([("set", 1)]));
 
     let mismatch = commands(&server, async || {
-        assert!(matches!(charge(&second, "order-17", 9_999).await, Err(Error::Mismatch)));
+        assert!(matches!(charge(&second, "order-17", 9_999).await, Err(Error::Mismatch { .. })));
     });
     assert_eq!(mismatch.await, counts([("set", 1)]));
+}
+
+#[tokio::test]
+async fn recorded_arguments_cost_bytes_and_not_commands() {
+    let Fixture { server, ours, theirs } = Fixture::start().await;
+    let recording = |store| Idempotency::builder().record_arguments(true).build(store);
+    let (first, second) = (recording(ours), recording(theirs));
+    charge(&first, "warm", 1).await.unwrap();
+
+    let miss = commands(&server, async || assert_eq!(charge(&first, "order-17", 4_200).await.unwrap(), 4_200)).await;
+    // Inside the script: the arguments are read along.
+    assert_eq!(miss, counts([("set", 2), ("evalsha", 1), ("getrange", 2)]));
+    let hit = commands(&server, async || assert_eq!(charge(&second, "order-17", 4_200).await.unwrap(), 4_200)).await;
+    assert_eq!(hit, counts([("set", 1)]));
+
+    charge(&second, "order-17", 1).await.unwrap_err();
+    let mismatch = commands(&server, async || match charge(&second, "order-17", 9_999).await {
+        Err(Error::Mismatch { arguments }) => assert_eq!(*arguments, ["amount_cents"]),
+        other => panic!("not a mismatch: {other:?}"),
+    });
+    assert_eq!(mismatch.await, counts([("set", 1), ("evalsha", 1), ("get", 1), ("pttl", 1)]));
 }
 
 #[tokio::test]
@@ -135,7 +156,7 @@ async fn a_hit_in_the_local_cache_costs_nothing() {
             for _ in 0..100 {
                 let (answer, disposition) = observe(charge(handle, "order-17", 4_200)).await;
                 assert_eq!((answer.unwrap(), disposition), (4_200, Disposition::Replayed));
-                assert!(matches!(charge(handle, "order-17", 9_999).await, Err(Error::Mismatch)));
+                assert!(matches!(charge(handle, "order-17", 9_999).await, Err(Error::Mismatch { .. })));
             }
         }
     });

@@ -60,6 +60,7 @@ pub(crate) fn request() -> ClaimRequest {
         lease: LEASE,
         ttl: TTL,
         take_over: true,
+        arguments: None,
     }
 }
 

@@ -68,7 +68,7 @@ async fn every_claim_in_every_state() {
         for case in 0..4 {
             let (key, token) = fixture.key_in(situation, &format!("{situation:?}-{case}")).await;
             let before = bytes_of(&fixture.server, &key).await;
-            let (expected, request) = requests(token)[case];
+            let (expected, request) = requests(token)[case].clone();
             let answer = fixture.theirs.claim(&key, &request).await;
             assert_eq!(claim_name(&answer), expected, "{situation:?}, case {case}");
             let changed = bytes_of(&fixture.server, &key).await != before;

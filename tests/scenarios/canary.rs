@@ -1,9 +1,9 @@
 //! Keys, arguments, results and nonces are in no event, no `Debug` and no error: canaries that must not be seen.
 
-use std::{error::Error as StdError, fmt::Write as _, sync::Mutex, time::Duration};
+use std::{collections::BTreeMap, error::Error as StdError, fmt::Write as _, sync::Mutex, time::Duration};
 
 use idempotent_runtime::{
-    Error, Operation, Store, StoreErrorKind, current, idempotent,
+    Error, Idempotency, Operation, Store, StoreErrorKind, current, idempotent,
     store::{BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Finished, Nonce, Outcome, Page, Record, RecordKey},
     store::{StoreResult, Subscription, Token, Transition},
     testing::{Fault, Method},
@@ -86,8 +86,9 @@ async fn canaries_are_in_no_event_no_debug_and_no_error(backend: Backend) {
     trace::listen();
     let said = Said::default();
     let nonces = Arc::new(Mutex::new(Vec::new()));
-    let caller = backend.caller().await;
-    let spied = idempotent_runtime::Idempotency::new(Spy { inner: backend.store().await, nonces: Arc::clone(&nonces) });
+    let recording = || Idempotency::builder().record_arguments(true);
+    let caller = backend.caller_with(recording()).await;
+    let spied = recording().build(Spy { inner: backend.store().await, nonces: Arc::clone(&nonces) });
     let plain = [caller.clone(), caller.clone().without_peeking()];
 
     // Executed, replayed, mismatched; with results of another type.
@@ -139,6 +140,13 @@ async fn canaries_are_in_no_event_no_debug_and_no_error(backend: Backend) {
     let long = "canarykey".repeat(1000);
     let short = caller.idempotency.call("canary.key", &long, &(), async { Ok::<_, Error>(()) });
     said.error(&short.await.expect_err("too long"));
+    // What cannot be recorded: since it has no JSON, since it is too long.
+    let without_json = BTreeMap::from([(("canaryargument", 1), "canaryargument")]);
+    let refused = caller.idempotency.call("canary.map", "canarykey", &without_json, async { Ok::<_, Error>(()) });
+    said.error(&refused.await.expect_err("no JSON"));
+    let long = "canaryargument".repeat(10_000);
+    let refused = caller.idempotency.call("canary.long", "canarykey", &long, async { Ok::<_, Error>(()) });
+    said.error(&refused.await.expect_err("too long"));
     if let Backend::Redis { server } = &backend {
         let key = record_key("canary.text", "canarykey2");
         server.command::<()>(&["SET", &redis_key(&key), "canaryresult", "PX", "60000"]).await;
@@ -155,7 +163,10 @@ async fn canaries_are_in_no_event_no_debug_and_no_error(backend: Backend) {
     said.debug(&spied);
     said.debug(&operation);
     said.debug(&caller);
-    for record in spied.list(None, None, 1000).await.expect("a page").records {
+    let records = spied.list(None, None, 1000).await.expect("a page").records;
+    let recorded = |record: &Record| record.arguments.as_ref().is_some_and(|bytes| bytes.starts_with(b"\"canaryarg"));
+    assert!(records.iter().any(recorded), "nothing was recorded");
+    for record in records {
         said.debug(&record);
     }
     let tokens = nonces.lock().expect("a lock").clone();
@@ -169,6 +180,7 @@ async fn canaries_are_in_no_event_no_debug_and_no_error(backend: Backend) {
     let text = trace::text();
     assert!(text.contains("a body") && text.contains("canary.text"), "nothing was listened to");
     assert!(said.contains("canary.text"), "nothing was said");
+    assert!(said.contains("these differ: argument"), "no mismatch was told");
     // The bodies' own panics say their arguments, not in events.
     for canary in CANARIES {
         assert!(!text.contains(canary), "{canary} is in the events");

@@ -99,7 +99,7 @@ async fn s06_a_record_becomes_another_requests_between_two_looks(backend: Backen
     assert!(operator.forget(OPERATION, ORDER).await.expect("an answer"));
     let other = async { Ok::<_, Error>(0_u32) };
     operator.call(OPERATION, ORDER, "another request", other).await.expect("a result");
-    assert!(matches!(look.again().await, Err(Error::Mismatch)));
+    assert!(matches!(look.again().await, Err(Error::Mismatch { .. })));
 }
 
 /// Callers meet a record that somebody keeps changing. Each of them must end, with the result of a run that has been.
@@ -114,7 +114,14 @@ async fn s06_a_record_that_never_holds_still_ends_in_a_right_answer(backend: Bac
     let key = record_key(OPERATION, ORDER);
     for result in 0.. {
         let fingerprint = Fingerprint::of(ORDER).expect("a fingerprint");
-        let request = ClaimRequest { fingerprint, nonce: Nonce::random(), lease: LEASE, ttl: TTL, take_over: true };
+        let request = ClaimRequest {
+            fingerprint,
+            nonce: Nonce::random(),
+            lease: LEASE,
+            ttl: TTL,
+            take_over: true,
+            arguments: None,
+        };
         let claim = store.claim(&key, &request).await.expect("an answer");
         match (claim, random.random_range(0..4)) {
             (ClaimOutcome::Claimed { token, .. }, 0) => {

@@ -88,7 +88,7 @@ async fn s13_order_of_fields_maps_and_sets_does_not_matter(backend: Backend) {
     assert_eq!(call.await.expect("a result"), 1);
     let other = Reordered { note: Some(""), ..reordered };
     let call = caller.idempotency.call("identity.place", "order-13", &other, body());
-    assert!(matches!(call.await, Err(Error::Mismatch)));
+    assert!(matches!(call.await, Err(Error::Mismatch { .. })));
 }
 
 #[idempotent(name = "identity.traced", store = handle, skip(handle, effects, trace_id))]

@@ -253,7 +253,7 @@ async fn s26_refused_calls_leave_the_record_as_it_is(backend: Backend) {
     let before = header().await;
     for caller in [&ours, &theirs] {
         assert!(matches!(run(caller, 1).await, Error::InFlight { .. }));
-        assert!(matches!(run(caller, 2).await, Error::Mismatch));
+        assert!(matches!(run(caller, 2).await, Error::Mismatch { .. }));
     }
     assert_eq!(header().await, before);
     for caller in [&ours, &theirs] {
@@ -267,13 +267,13 @@ async fn s26_refused_calls_leave_the_record_as_it_is(backend: Backend) {
     let abandoned = crate::probe::settled(&*observer, &key).await.expect("a record");
     assert_eq!(abandoned.state, State::Abandoned);
     let before = header().await;
-    assert!(matches!(run(&theirs, 2).await, Error::Mismatch));
+    assert!(matches!(run(&theirs, 2).await, Error::Mismatch { .. }));
     assert_eq!(header().await, before);
 
     stop.go();
     assert_eq!(refused(&theirs, "k", &stop, 1).await.expect("a result"), 1);
     let before = header().await;
-    assert!(matches!(run(&ours, 2).await, Error::Mismatch));
+    assert!(matches!(run(&ours, 2).await, Error::Mismatch { .. }));
     assert_eq!(header().await, before);
 }
 

@@ -45,7 +45,7 @@ async fn refused_to_all(backend: &Backend, owner: &Caller) {
     for caller in others {
         for _ in 0..2 {
             let answer = another(&caller).await;
-            assert!(matches!(answer, Err(Error::Mismatch)), "{answer:?}");
+            assert!(matches!(answer, Err(Error::Mismatch { .. })), "{answer:?}");
         }
         assert_eq!(caller.store.calls(Method::Subscribe), 0, "it waited");
     }
@@ -73,7 +73,7 @@ async fn s14_the_local_cache_refuses_another_request(backend: Backend) {
         let call = || caller.idempotency.call(OPERATION, ORDER, ORDER, async { Ok::<_, Error>(1_u32) });
         call().await.expect("a result");
         let before = caller.calls();
-        assert!(matches!(another(&caller).await, Err(Error::Mismatch)));
+        assert!(matches!(another(&caller).await, Err(Error::Mismatch { .. })));
         assert_eq!(call().await.expect("a result"), 1);
         assert_eq!(caller.calls(), before, "the store was asked");
         refused_to_all(&backend, &caller).await;
@@ -133,7 +133,7 @@ async fn s14_a_waiting_duplicate_does_not_hide_another_request(backend: Backend)
     let body = async { panic!("a second run") };
     let mut duplicate = Box::pin(caller.idempotency.call::<_, _, _, u32, Error, _>(OPERATION, ORDER, ORDER, body));
     assert!(poll_once(duplicate.as_mut()).is_pending());
-    assert!(matches!(another(&caller).await, Err(Error::Mismatch)));
+    assert!(matches!(another(&caller).await, Err(Error::Mismatch { .. })));
     gate.open();
     assert_eq!(duplicate.await.expect("a result"), 1);
     assert_eq!(run.await.expect("no panic").expect("a result"), 1);
@@ -191,7 +191,7 @@ async fn s14_every_nested_change_is_another_request(backend: Backend) {
         let mut changed = request.clone();
         change(&mut changed);
         let answer = call(changed).await;
-        assert!(matches!(answer, Err(Error::Mismatch)), "change {number}: {answer:?}");
+        assert!(matches!(answer, Err(Error::Mismatch { .. })), "change {number}: {answer:?}");
     }
     call(request).await.expect("the result");
 }

@@ -121,7 +121,7 @@ async fn s36_golden_results_are_still_read(backend: Backend) {
     assert_eq!((answer.expect("a result"), disposition), (Receipt { cents: 36 }, Disposition::Replayed));
     let other = Request { cents: 37, ..REQUEST };
     let call = caller.idempotency.call(operation(), ORDER, &other, async { Ok::<_, Error>(0) });
-    assert!(matches!(call.await, Err(Error::Mismatch)));
+    assert!(matches!(call.await, Err(Error::Mismatch { .. })));
 
     put(&backend, &golden(b"E0", 1_700_000_000_000_000, 3, r#"{"Declined":{"code":-36}}"#), TTL).await;
     let call = caller.idempotency.call(operation().store_errors(), ORDER, &REQUEST, async { Ok::<_, Failure>(0) });

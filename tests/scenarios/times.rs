@@ -37,7 +37,8 @@ async fn call(caller: &Caller) -> Result<u32, Error> {
 /// A claim whose owner never says anything again.
 async fn orphan(backend: &Backend) -> ClaimRequest {
     let fingerprint = Fingerprint::of(ORDER).expect("a fingerprint");
-    let request = ClaimRequest { fingerprint, nonce: Nonce::random(), lease: LEASE, ttl: TTL, take_over: true };
+    let request =
+        ClaimRequest { fingerprint, nonce: Nonce::random(), lease: LEASE, ttl: TTL, take_over: true, arguments: None };
     let _ = backend.store().await.claim(&record_key(OPERATION, ORDER), &request).await.expect("a claim");
     request
 }

@@ -11,7 +11,10 @@ use tokio::{
     time::sleep,
 };
 
-use crate::sqlite_file::SqliteFile;
+use crate::{sqlite_file::SqliteFile, support::version_1};
+
+const PROCESSES: u64 = 6;
+const KEYS: u64 = 100;
 
 /// A worker process: see `sqlite_worker`. Killed when it is dropped.
 struct Worker {
@@ -60,9 +63,18 @@ fn effects(ledger: &Path) -> BTreeMap<u64, usize> {
 /// They start on a file that is not there yet: its creation, its migration and every key are raced for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn processes_run_each_key_once_between_them() {
-    const PROCESSES: u64 = 6;
-    const KEYS: u64 = 100;
+    race(SqliteFile::new()).await;
+}
+
+/// They find a file of the release before: its migration is raced for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_upgrade_an_older_file_between_them() {
     let file = SqliteFile::new();
+    version_1(&file).await;
+    race(file).await;
+}
+
+async fn race(file: SqliteFile) {
     let ledger = file.path().with_extension("ledger");
     let mut starts = JoinSet::new();
     for _ in 0..PROCESSES {

@@ -1,6 +1,9 @@
 //! Migrations, settings, and what is in the tables.
 
-use idempotent_runtime::{Idempotency, Store, StoreErrorKind, store::sqlite::SqliteStore};
+use idempotent_runtime::{
+    Idempotency, Store, StoreErrorKind,
+    store::{ClaimOutcome, Nonce, State, Token, sqlite::SqliteStore},
+};
 use sqlx::{
     Connection as _, Row as _,
     sqlite::{SqliteJournalMode, SqliteSynchronous},
@@ -9,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     sqlite_file::SqliteFile,
-    support::{TTL, claim, connect, finish, is_done, key, kind, refusal, request},
+    support::{TTL, claim, connect, finish, is_done, key, kind, recording, refusal, request, version_1},
     wait_for,
 };
 
@@ -36,11 +39,50 @@ async fn many_migrate_at_once() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_upgrade_an_older_schema_at_once() {
+    let file = SqliteFile::new();
+    version_1(&file).await;
+    let old = SqliteStore::new(file.pool(|options| options));
+    assert_eq!(refusal(&old, &key("done")).await, StoreErrorKind::Refused, "not migrated yet");
+    let mut stores = JoinSet::new();
+    for number in 0..16 {
+        let url = file.url();
+        stores.spawn(async move {
+            let store = SqliteStore::connect(&url).await.expect("a store");
+            assert!(is_done(&store, &key("done")).await, "{number}: an old record is replayed");
+            finish(&store, &key(number)).await;
+        });
+    }
+    stores.join_all().await;
+    let versions = sqlx::query_scalar::<_, i64>("SELECT version FROM idempotent_records_schema");
+    assert_eq!(versions.fetch_all(&mut file.connection().await).await.expect("rows"), [2]);
+    assert!(is_done(&old, &key("done")).await, "a store that was there before goes on");
+
+    let store = connect(&file).await;
+    for name in ["abandoned", "lapsed"] {
+        let record = store.inspect(&key(name)).await.expect("an answer").expect("a record");
+        assert_eq!((record.state, record.arguments), (State::Abandoned, None), "{name}");
+        match store.claim(&key(name), &recording()).await.expect("an answer") {
+            ClaimOutcome::Claimed { token, attempt } => {
+                assert_eq!(attempt, 2);
+                assert!(token.fence > Some(if name == "lapsed" { 1 << 60 } else { 6 }));
+            }
+            other => panic!("not granted: {other:?}"),
+        }
+        let record = store.inspect(&key(name)).await.expect("an answer").expect("a record");
+        assert_eq!(record.arguments, recording().arguments, "{name}");
+    }
+    let owner = Token { nonce: Nonce::from_bytes([1; 16]), fence: None };
+    assert_eq!(store.fence(&key("running"), &owner).await.expect("an answer"), Some(7));
+    assert_eq!(store.list(None, None, 100).await.expect("a page").records.len(), 20);
+}
+
 #[tokio::test]
 async fn a_newer_schema_is_refused() {
     let file = SqliteFile::new();
     drop(connect(&file).await);
-    file.execute("UPDATE idempotent_records_schema SET version = 2").await;
+    file.execute("UPDATE idempotent_records_schema SET version = 3").await;
     let error = SqliteStore::connect(&file.url()).await.expect_err("too new");
     assert_eq!(kind(&error), StoreErrorKind::Refused);
     let store = SqliteStore::new(file.pool(|options| options));
@@ -82,7 +124,13 @@ async fn two_tables_of_a_file_are_two_stores() {
 #[tokio::test]
 async fn people_can_read_the_view() {
     let file = SqliteFile::new();
-    finish(&connect(&file).await, &key("k")).await;
+    let store = connect(&file).await;
+    let recorded = store.claim(&key("running"), &recording()).await.expect("an answer");
+    assert!(matches!(recorded, ClaimOutcome::Claimed { .. }));
+    let arguments = "SELECT arguments FROM idempotent_records_view WHERE key = 'canary-running'";
+    let arguments: String = sqlx::query_scalar(arguments).fetch_one(&mut file.connection().await).await.expect("a row");
+    assert_eq!(arguments, "{\"amount\":4200}");
+    finish(&store, &key("k")).await;
     let row = sqlx::query("SELECT state, result, completed_at FROM idempotent_records_view WHERE key = 'canary-k'")
         .fetch_one(&mut file.connection().await)
         .await

@@ -21,6 +21,29 @@ pub(crate) fn key(name: impl std::fmt::Display) -> RecordKey {
     RecordKey::parse(&format!("tests.operation|canary-{name}")).expect("a record key")
 }
 
+/// The schema of the release before, with records in it.
+pub(crate) async fn version_1(file: &SqliteFile) {
+    let schema = include_str!("../../idempotent-runtime/src/store/sqlite/schema_1.sql");
+    file.execute(&schema.replace("{table}", "idempotent_records")).await;
+    file.execute(
+        "INSERT INTO idempotent_records
+           (operation, key, state, fingerprint, nonce, fence, attempt, lease_until, expires_at, created_at, result)
+         SELECT 'tests.operation', key, state, unhex(replace(hex(zeroblob(32)), '00', '07')),
+           unhex(replace(hex(zeroblob(16)), '00', '01')), fence, 1, lease_until, 1 << 50, 0, result
+         FROM (SELECT 'canary-done' AS key, 'ok' AS state, 5 AS fence, NULL AS lease_until,
+                 CAST('{\"amount\":0}' AS BLOB) AS result
+           UNION ALL SELECT 'canary-abandoned', 'abandoned', 6, NULL, NULL
+           UNION ALL SELECT 'canary-running', 'running', 7, 1 << 49, NULL
+           UNION ALL SELECT 'canary-lapsed', 'running', 1 << 60, 1, NULL)",
+    )
+    .await;
+}
+
+/// The request of a caller that records its arguments.
+pub(crate) fn recording() -> ClaimRequest {
+    ClaimRequest { arguments: Some(bytes::Bytes::from_static(b"{\"amount\":4200}")), ..request() }
+}
+
 pub(crate) fn request() -> ClaimRequest {
     ClaimRequest {
         fingerprint: Fingerprint::from_bytes([7; 32]),
@@ -28,6 +51,7 @@ pub(crate) fn request() -> ClaimRequest {
         lease: LEASE,
         ttl: TTL,
         take_over: true,
+        arguments: None,
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     record::State,
     store::{BoxFuture, ClaimOutcome, ClaimRequest},
     store_error::{StoreError, StoreErrorKind},
-    token::Token,
+    token::{Nonce, Token},
 };
 
 /// How often the store is asked at least before its failure is the caller's: a lost reply must not be one.
@@ -24,7 +24,7 @@ const TRY_FOR: Duration = Duration::from_secs(1);
 /// The store's answer to a claim.
 pub(crate) struct Reply {
     pub(super) context: Arc<Context>,
-    request: ClaimRequest,
+    nonce: Nonce,
     /// When the claim was first sent, or before: its lease cannot have begun earlier.
     pub(super) sent: Instant,
     pub(super) outcome: Result<ClaimOutcome, StoreError>,
@@ -33,12 +33,13 @@ pub(crate) struct Reply {
 /// Claims with this nonce, again while the store is unavailable. `sent` is not later than the present.
 ///
 /// Dropped before it is answered, the claim is followed up in the background and given back: its body never started.
-pub(super) fn claim(context: &Arc<Context>, request: ClaimRequest, sent: Instant) -> Settled<Reply> {
+pub(super) fn claim(context: &Arc<Context>, nonce: Nonce, sent: Instant) -> Settled<Reply> {
     let context = Arc::clone(context);
-    Settled::new(ask(context, request, sent), give_back)
+    Settled::new(ask(context, nonce, sent), give_back)
 }
 
-async fn ask(context: Arc<Context>, request: ClaimRequest, sent: Instant) -> Reply {
+async fn ask(context: Arc<Context>, nonce: Nonce, sent: Instant) -> Reply {
+    let request = ClaimRequest { nonce, ..context.request.clone() };
     let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(200));
     let mut tries = 1;
     loop {
@@ -52,23 +53,23 @@ async fn ask(context: Arc<Context>, request: ClaimRequest, sent: Instant) -> Rep
                 // Boxed: it is rare, and would make every claim's future large.
                 Box::pin(tokio::time::sleep(backoff.pause())).await;
             }
-            outcome => return Reply { context, request, sent, outcome },
+            outcome => return Reply { context, nonce, sent, outcome },
         }
     }
 }
 
 /// Gives back what a claim got, or may have got, and nobody will use: its body never started.
 pub(super) fn give_back(reply: Reply) -> BoxFuture<'static, ()> {
-    let Reply { context, request, sent, outcome } = reply;
-    let deadline = sent + request.lease;
+    let Reply { context, nonce, sent, outcome } = reply;
+    let deadline = sent + context.request.lease;
     match outcome {
         Ok(ClaimOutcome::Claimed { token, attempt }) => {
             Box::pin(async move { end_unstarted(&context, &token, attempt > 1, deadline).await })
         }
         // No answer is not a no.
         Err(error) if error.kind() == StoreErrorKind::Unavailable => Box::pin(async move {
-            let token = Token { nonce: request.nonce, fence: None };
-            let took_over = request.take_over && may_have_taken_over(&context, deadline).await;
+            let token = Token { nonce, fence: None };
+            let took_over = context.request.take_over && may_have_taken_over(&context, deadline).await;
             end_unstarted(&context, &token, took_over, deadline).await;
         }),
         _ => Box::pin(std::future::ready(())),

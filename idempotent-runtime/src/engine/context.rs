@@ -1,20 +1,19 @@
 //! What one call is about: shared by everything that happens on its behalf.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use super::flight::Flight;
 use crate::{
     idempotency::Idempotency,
     record::RecordKey,
     store::{ClaimRequest, Store},
-    token::Nonce,
 };
 
 /// A call on its way through the engine.
 pub(crate) struct Context {
     pub(super) handle: Idempotency,
     pub(super) key: RecordKey,
-    /// What the call claims with; its nonce is made anew for each claim that must not be mistaken for an earlier one.
+    /// What the call claims with first; a later claim that must not be mistaken for it has a nonce of its own.
     pub(super) request: ClaimRequest,
     pub(super) wait: Duration,
     /// Where duplicates in this process meet, if this call leads them.
@@ -33,9 +32,5 @@ impl Context {
     /// Whether it asks for the same, so that one answer is both's.
     pub(super) fn is_duplicate_of(&self, other: &Self) -> bool {
         self.key == other.key && self.request.fingerprint == other.request.fingerprint
-    }
-
-    pub(super) fn fresh_request(self: &Arc<Self>) -> ClaimRequest {
-        ClaimRequest { nonce: Nonce::random(), ..self.request }
     }
 }

@@ -17,12 +17,14 @@ use super::{
     run::Run,
 };
 use crate::{
+    arguments::differing,
     error::Error,
     idempotency::WhenUnavailable,
     observe::Disposition,
-    record::Finished,
-    store::{ClaimOutcome, Subscription},
+    record::{Finished, Record},
+    store::{ClaimOutcome, StoreResult, Subscription},
     store_error::{StoreError, StoreErrorKind},
+    token::Nonce,
 };
 
 /// How often a claim that was answered too late is made anew.
@@ -106,20 +108,20 @@ async fn follow(leader: &Context, waiting: &mut Waiting<'_>) -> Result<Followed,
 
 /// Asks the store, and waits for a run elsewhere, for this call and its followers.
 async fn lead(context: &Arc<Context>, lead: Lead, waiting: &mut Waiting<'_>, mut now: Instant) -> Result<Entry, Error> {
-    let mut request = context.request;
+    let mut nonce = context.request.nonce;
     let mut late_claims = 0;
     loop {
-        let reply = claim(context, request, now).await;
+        let reply = claim(context, nonce, now).await;
         let sent = reply.sent;
         match reply.outcome {
-            Ok(ClaimOutcome::Claimed { .. }) if sent.elapsed() >= trusted(request.lease) => {
+            Ok(ClaimOutcome::Claimed { .. }) if sent.elapsed() >= trusted(context.request.lease) => {
                 // Answered so late that another may have the key by now: no body starts on it.
                 finish_later(give_back(reply), None);
                 late_claims += 1;
                 if late_claims == LATE_CLAIMS {
                     return Err(fail(lead, StoreError::new(StoreErrorKind::Unavailable, TOO_LATE).into()));
                 }
-                request = context.fresh_request();
+                nonce = Nonce::random();
                 now = Instant::now();
             }
             Ok(ClaimOutcome::Claimed { token, attempt }) => {
@@ -144,9 +146,11 @@ async fn lead(context: &Arc<Context>, lead: Lead, waiting: &mut Waiting<'_>, mut
                 now = Instant::now();
                 // A try of this claim that was given up may yet reach the store. Recognised as ours then, its lease would
                 // count from the next question, although it began before.
-                request = context.fresh_request();
+                nonce = Nonce::random();
             }
-            Ok(ClaimOutcome::Mismatch) => return Err(fail(lead, Error::Mismatch)),
+            Ok(ClaimOutcome::Mismatch) => {
+                return Err(fail(lead, Box::pin(mismatch(context, context.store().inspect(&context.key))).await));
+            }
             Ok(ClaimOutcome::Abandoned { attempt }) => return Err(fail(lead, Error::Abandoned { attempt })),
             Err(ref error) => {
                 let error = error.clone();
@@ -154,6 +158,23 @@ async fn lead(context: &Arc<Context>, lead: Lead, waiting: &mut Waiting<'_>, mut
             }
         }
     }
+}
+
+/// The refusal of another request than the record's. Where arguments are recorded, it says which differ.
+pub(super) async fn mismatch(context: &Context, inspect: impl Future<Output = StoreResult<Option<Record>>>) -> Error {
+    let arguments = match &context.request.arguments {
+        None => Arc::default(),
+        // The record may have gone, or be another by now; and a store that fails here has answered the claim.
+        Some(ours) => match inspect.await {
+            Ok(Some(Record { fingerprint, arguments: Some(theirs), .. }))
+                if fingerprint != context.request.fingerprint =>
+            {
+                differing(ours, &theirs)
+            }
+            _ => Arc::default(),
+        },
+    };
+    Error::Mismatch { arguments }
 }
 
 const TOO_LATE: &str = "the store answered claims later than their lease allows";

@@ -20,6 +20,7 @@ use super::{
     Call, Context, LONGEST, Stage, answer,
     asked::{Encoded, within_limits},
     encode_output,
+    enter::mismatch,
     lease::Claim,
     refuse, replay,
     surroundings::Surroundings,
@@ -161,7 +162,7 @@ async fn enter(context: &Arc<Context>, connection: Connection<'_>, may_keep_erro
             // A claim of this very transaction has no end that could be told.
             Err(Error::InFlight { retry_after: retry_after.min(context.request.lease) })
         }
-        Ok(ClaimOutcome::Mismatch) => Err(Error::Mismatch),
+        Ok(ClaimOutcome::Mismatch) => Err(mismatch(context, store.inspect(connection, &context.key)).await),
         Ok(ClaimOutcome::Abandoned { attempt }) => Err(Error::Abandoned { attempt }),
         Err(error) => Err(error.into()),
     };

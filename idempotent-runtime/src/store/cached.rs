@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 use super::{
     BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Finished, Nonce, Outcome, Page, Record, RecordKey, State, Store,
-    StoreResult, Subscription, Token, Transition,
+    StoreResult, Subscription, Token, Transactional, Transition,
 };
 use crate::fingerprint::Fingerprint;
 
@@ -254,6 +254,10 @@ impl Store for Cached {
 
     fn subscribe<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Subscription>> {
         self.store.subscribe(key)
+    }
+
+    fn transactional(&self) -> Option<&dyn Transactional> {
+        self.store.transactional()
     }
 
     fn peek(&self, key: &RecordKey) -> Option<Finished> {

@@ -8,14 +8,14 @@
 //! # Memory
 //!
 //! A record takes about 390 bytes, in which a key and a result of up to 254 bytes together are included; longer ones
-//! take their length more. The benchmark `memory_store` measures it. A store starts at 128 KiB.
+//! take their length more, and recorded arguments theirs. The benchmark `memory_store` measures it. A store starts at 128 KiB.
 //!
 //! # Limits
 //!
 //! At the limit of [records](Builder::max_records) or [bytes](Builder::max_bytes) claims of new keys fail with
 //! [`StoreErrorKind::Full`](super::StoreErrorKind::Full), after expired records have been removed. Nothing is ever evicted: that would license a
 //! second run. A claimed run can always complete, since its effect has happened, so the bytes can exceed their limit
-//! by the results of the runs that were under way.
+//! by the results of the runs that were under way, and by arguments that only a takeover recorded.
 
 mod deadlines;
 mod entry;
@@ -65,7 +65,7 @@ impl Builder {
         self
     }
 
-    /// How many bytes keys and results can have together: 1 GiB unless said otherwise.
+    /// How many bytes keys, results and recorded arguments can have together: 1 GiB unless said otherwise.
     pub const fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
@@ -105,7 +105,7 @@ impl MemoryStore {
         self.shared.usage.records()
     }
 
-    /// How many bytes their keys and results have.
+    /// How many bytes their keys, results and arguments have.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.shared.usage.bytes()

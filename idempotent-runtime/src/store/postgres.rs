@@ -44,7 +44,8 @@
 //! GRANT SELECT ON idempotent_records_schema TO app; -- for `connect` and `migrate`
 //! ```
 //!
-//! For people there is `idempotent_records_view`: states as they are by now, results as `jsonb` where they are JSON.
+//! For people there is `idempotent_records_view`: states as they are by now, results and arguments as `jsonb` where
+//! they are JSON.
 //! What is replayed are the bytes in `idempotent_records.result`, since `jsonb` reorders keys and rewrites numbers.
 //!
 //! # Connections
@@ -193,6 +194,7 @@ fn claim<'q>(query: Bound<'q>, key: &'q RecordKey, request: &'q ClaimRequest, wa
         .bind(micros(request.ttl))
         .bind(request.take_over)
         .bind(wait.map(lock_timeout))
+        .bind(request.arguments.as_deref())
 }
 
 /// How `lock_timeout` is written: in whole milliseconds, of which none would be for ever.

@@ -1,7 +1,8 @@
 //! Records in Redis 7.0 or later, or Valkey: shared by all processes that reach the server.
 //!
 //! A record is one string value under `{prefix}{operation}|{key}`, with a fixed header and the result as the codec
-//! wrote it, so that `redis-cli GETRANGE key 74 -1` shows it. Expiry is the server's own. A hit is one command and one
+//! wrote it, so that `redis-cli GETRANGE key 74 -1` shows it, behind the arguments where they are recorded. Expiry is
+//! the server's own. A hit is one command and one
 //! round trip (`SET … NX GET PX`), a miss is two; only a contended or lapsed key needs a script to claim it. Each
 //! transition is one script on one key, which is what makes it atomic, in a cluster too.
 //!
@@ -73,7 +74,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    wire::{self, Phase, Stored, millis},
+    wire::{self, ClaimRecord, Phase, Stored, millis},
 };
 
 mod address;
@@ -171,16 +172,22 @@ impl ToRedisArgs for FullKey<'_> {
     }
 }
 
+impl ToRedisArgs for ClaimRecord<'_> {
+    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+        let _ = self.write_to(&mut out.writer_for_next_arg());
+    }
+}
+
 impl Shared {
     fn full_key<'a>(&'a self, key: &'a RecordKey) -> FullKey<'a> {
         FullKey { prefix: &self.prefix, key: key.as_str() }
     }
 
     async fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
-        let record = wire::encode_claim(request);
+        let record = ClaimRecord::new(request);
         let keep_ms = millis(request.lease) + millis(request.ttl);
         let mut set = Cmd::with_capacity(7, 320);
-        set.arg("SET").arg(self.full_key(key)).arg(record.as_slice()).arg("NX").arg("GET").arg("PX").arg(keep_ms);
+        set.arg("SET").arg(self.full_key(key)).arg(&record).arg("NX").arg("GET").arg("PX").arg(keep_ms);
         match self.commands.call(&set).await? {
             Value::Nil => Ok(ClaimOutcome::Claimed { token: Token { nonce: request.nonce, fence: None }, attempt: 1 }),
             Value::BulkString(bytes) => match settle(wire::decode(&Bytes::from(bytes))?, request) {
@@ -197,7 +204,7 @@ impl Shared {
         &self,
         key: &RecordKey,
         request: &ClaimRequest,
-        record: &[u8],
+        record: &ClaimRecord<'_>,
         keep_ms: u64,
     ) -> StoreResult<ClaimOutcome> {
         let take_over = if request.take_over { "1" } else { "0" };
@@ -224,8 +231,8 @@ impl Shared {
         request: &ClaimRequest,
         full: StoreError,
     ) -> StoreResult<ClaimOutcome> {
-        let Some((stored, pttl_ms)) = self.read(key).await? else { return Err(full) };
-        match settle(stored, request) {
+        let Some((record, pttl_ms)) = self.read(key).await? else { return Err(full) };
+        match settle(wire::decode(&record)?, request) {
             Ok(outcome) => Ok(outcome),
             Err(stored) => match stored.lease_left_ms(pttl_ms) {
                 Some(left_ms) => Ok(in_flight(left_ms)),
@@ -245,7 +252,7 @@ impl Shared {
     }
 
     /// The record and its remaining time in milliseconds, read together.
-    async fn read(&self, key: &RecordKey) -> StoreResult<Option<(Stored, i64)>> {
+    async fn read(&self, key: &RecordKey) -> StoreResult<Option<(Bytes, i64)>> {
         let answer = self.commands.run(&script::INSPECT, |command| {
             command.arg(self.full_key(key));
         });
@@ -255,22 +262,23 @@ impl Shared {
             _ => return Err(unexpected_reply()),
         };
         match parts {
-            [Value::BulkString(bytes), Value::Int(pttl_ms)] => Ok(Some((wire::decode(&Bytes::from(bytes))?, pttl_ms))),
+            [Value::BulkString(bytes), Value::Int(pttl_ms)] => Ok(Some((bytes.into(), pttl_ms))),
             _ => Err(unexpected_reply()),
         }
     }
 
     async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {
-        let Some((stored, pttl_ms)) = self.read(key).await? else { return Ok(None) };
+        let Some((record, pttl_ms)) = self.read(key).await? else { return Ok(None) };
+        let stored = wire::decode(&record)?;
         let lease_left = stored.lease_left_ms(pttl_ms).map(Duration::from_millis);
-        let (fingerprint, attempt) = (stored.fingerprint, stored.attempt);
-        let state = match (stored.phase, lease_left) {
+        let Stored { fingerprint, attempt, phase, .. } = stored;
+        let state = match (phase, lease_left) {
             (Phase::Done(outcome), _) => State::Done(outcome),
             (_, Some(lease_left)) => State::Running { lease_left },
             (_, None) => State::Abandoned,
         };
         let expires_in = Duration::from_millis(u64::try_from(pttl_ms).unwrap_or_default());
-        Ok(Some(Record::new(key.clone(), fingerprint, attempt, state, expires_in)))
+        Ok(Some(Record::new(key.clone(), fingerprint, attempt, state, expires_in, wire::arguments(&record))))
     }
 
     async fn subscribe(&self, key: &RecordKey) -> Subscription {

@@ -1,7 +1,7 @@
 //! Records in a SQLite file: shared by all processes of one machine, and durable.
 //!
 //! A record is a row of the table `idempotent_records`, with the result as the codec wrote it; the view
-//! `idempotent_records_view` shows results and times as text. Each transition is one statement, which takes the file's
+//! `idempotent_records_view` shows results, arguments and times as text. Each transition is one statement, which takes the file's
 //! write lock before it reads: that is what makes it atomic. A hit is one statement that only reads, and waits for no
 //! writer; a miss is a read and a write, and an ending a write.
 //!
@@ -150,7 +150,7 @@ impl SqliteStore {
         SqliteStoreBuilder::new()
     }
 
-    /// Creates the table and what belongs to it, unless it is there. Many processes may do so at the same time.
+    /// Creates the schema, or upgrades an older one. Many processes may do so at the same time.
     ///
     /// # Errors
     ///
@@ -158,7 +158,7 @@ impl SqliteStore {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: the schema is there as a whole, or not at all.
+    /// Cancel safe: the schema is at one version or the next.
     pub async fn migrate(&self) -> Result<(), Error> {
         Ok(self.database.migrate().await?)
     }
@@ -255,6 +255,7 @@ fn claim<'q>(
         .bind(millis(request.ttl))
         .bind(request.take_over)
         .bind(in_transaction.then_some(1))
+        .bind(request.arguments.as_deref())
 }
 
 /// The statement that ends a run with an outcome.

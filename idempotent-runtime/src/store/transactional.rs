@@ -12,7 +12,7 @@
 
 use std::{any::Any, time::Duration};
 
-use super::{BoxFuture, ClaimOutcome, ClaimRequest, Outcome, RecordKey, StoreResult, Token};
+use super::{BoxFuture, ClaimOutcome, ClaimRequest, Outcome, Record, RecordKey, StoreResult, Token};
 
 /// A connection of the caller's, of a type that the store knows.
 pub type Connection<'a> = &'a mut (dyn Any + Send);
@@ -50,6 +50,13 @@ pub trait Transactional: Send + Sync {
         request: &'a ClaimRequest,
         wait: Duration,
     ) -> BoxFuture<'a, StoreResult<ClaimOutcome>>;
+
+    /// The record as the transaction sees it, `None` where the key is vacant.
+    fn inspect<'a>(
+        &'a self,
+        connection: Connection<'a>,
+        key: &'a RecordKey,
+    ) -> BoxFuture<'a, StoreResult<Option<Record>>>;
 
     /// Ends the run with an outcome, kept for `ttl` from now. An error if the claim is not there any more.
     fn complete<'a>(

@@ -22,6 +22,7 @@
 //!
 //! What is random in a rule comes from a seed that is printed; `CONFORMANCE_SEED=<seed>` repeats it.
 
+mod arguments;
 mod claims;
 mod fixture;
 mod model;
@@ -112,6 +113,11 @@ macro_rules! __conformance_rules {
             payloads::hostile_keys_are_keys
             payloads::similar_keys_are_different_keys
             payloads::operations_are_separate
+            arguments::arguments_are_kept_in_every_state
+            arguments::arguments_are_absent_unless_given
+            arguments::arguments_come_back_byte_for_byte
+            arguments::arguments_are_those_of_the_claim_that_took_over
+            arguments::arguments_end_with_their_record
             operators::inspect_in_every_state
             operators::forget_in_every_state
             operators::list_shows_every_live_record

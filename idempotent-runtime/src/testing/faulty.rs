@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::store::{
     BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Record, RecordKey, Store, StoreError,
-    StoreErrorKind, StoreResult, Subscription, Token, Transition,
+    StoreErrorKind, StoreResult, Subscription, Token, Transition, transactional::Transactional,
 };
 
 /// A method of [`Store`].
@@ -339,6 +339,10 @@ impl<S: Store> Store for FaultyStore<S> {
         Box::pin(self.call(Method::Subscribe, move |inner| inner.subscribe(key)))
     }
 
+    fn transactional(&self) -> Option<&dyn Transactional> {
+        self.shared.inner.transactional()
+    }
+
     fn peek(&self, key: &RecordKey) -> Option<Finished> {
         if self.meet(Method::Peek).is_some() { None } else { self.shared.inner.peek(key) }
     }
@@ -361,6 +365,7 @@ mod tests {
             lease: LONG,
             ttl: LONG,
             take_over: true,
+            arguments: None,
         };
         (FaultyStore::new(MemoryStore::new()), RecordKey::parse("test|1").unwrap(), request)
     }

@@ -111,7 +111,7 @@ impl Network {
 
 impl Store for Network {
     fn claim<'a>(&'a self, key: &'a RecordKey, request: &'a ClaimRequest) -> BoxFuture<'a, StoreResult<ClaimOutcome>> {
-        let (key, request) = (key.clone(), *request);
+        let (key, request) = (key.clone(), request.clone());
         Box::pin(self.pass(move |store| Box::pin(async move { store.claim(&key, &request).await })))
     }
 

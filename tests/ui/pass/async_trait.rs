@@ -40,7 +40,7 @@ impl Charges for Shop {
     async fn charge(&self, order_id: &str, mut amount: u64) -> Result<u64, Error> {
         amount += self.id;
         if order_id.is_empty() {
-            return Err(Error::Mismatch);
+            return Err(Error::ClaimLost);
         }
         Ok(amount)
     }

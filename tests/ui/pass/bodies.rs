@@ -54,7 +54,7 @@ async fn returns_in_the_end(text: &str) -> Result<usize, Error> {
 #[idempotent]
 async fn matches(text: &str) -> Result<usize, Error> {
     match text {
-        "" => Err(Error::Mismatch),
+        "" => Err(Error::ClaimLost),
         _ => Ok(text.len()),
     }
 }

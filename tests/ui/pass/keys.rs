@@ -119,7 +119,7 @@ fn main() {
     drop((tuple(String::new(), event.clone(), 1), parentheses(String::new()), turbofish(1, 2), temporary(1, 2)));
     drop((conditional(1, 2), arithmetic(1, 2), dereferenced(&1), fallible("1"), over_a_skipped_argument(event)));
     drop((template(String::new(), 1), holes_side_by_side("", 1), template_over_a_raw_name("")));
-    match Failure::from(Error::Mismatch) {
+    match Failure::from(Error::ClaimLost) {
         Failure::Number(_) | Failure::Idempotency(_) => {}
     }
 }

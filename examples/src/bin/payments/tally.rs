@@ -107,7 +107,7 @@ impl Tally {
         match (disposition, answer) {
             (Disposition::Replayed, _) => summary.replays += 1,
             (Disposition::Waited, _) => summary.waits += 1,
-            (_, Err(PaymentError::Idempotency(Error::Mismatch))) => summary.mismatches += 1,
+            (_, Err(PaymentError::Idempotency(Error::Mismatch { .. }))) => summary.mismatches += 1,
             (_, Err(PaymentError::Idempotency(Error::InFlight { .. }))) => summary.refused_in_flight += 1,
             _ => summary.errors += 1,
         }
@@ -122,7 +122,7 @@ impl Tally {
                 self.summary.bank_unavailable += 1;
                 return;
             }
-            Err(PaymentError::Idempotency(Error::Mismatch | Error::InFlight { .. } | Error::ClaimLost)) => {
+            Err(PaymentError::Idempotency(Error::Mismatch { .. } | Error::InFlight { .. } | Error::ClaimLost)) => {
                 return;
             }
             Err(error) => {

@@ -82,7 +82,7 @@ fn key(name: impl fmt::Display) -> RecordKey {
 
 fn request() -> ClaimRequest {
     let fingerprint = Fingerprint::from_bytes([1; Fingerprint::LEN]);
-    ClaimRequest { fingerprint, nonce: Nonce::random(), lease: LEASE, ttl: TTL, take_over: true }
+    ClaimRequest { fingerprint, nonce: Nonce::random(), lease: LEASE, ttl: TTL, take_over: true, arguments: None }
 }
 
 fn other_request() -> ClaimRequest {

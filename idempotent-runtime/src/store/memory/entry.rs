@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::packed::Packed;
 use crate::{
     clock::Moment,
@@ -20,7 +22,7 @@ pub(super) struct Entry {
     fingerprint: Fingerprint,
     nonce: Nonce,
     fence: u64,
-    /// The key, followed by the result.
+    /// The key, followed by the result, and the arguments.
     packed: Packed,
 }
 
@@ -45,7 +47,7 @@ pub(super) struct Kept<'a> {
     kind: Kind,
     result: &'a [u8],
     /// The result where it will stay, unless that is in the record.
-    apart: Option<Packed>,
+    apart: Option<Bytes>,
 }
 
 impl<'a> Kept<'a> {
@@ -64,7 +66,7 @@ impl Entry {
     pub(super) fn new(key: &RecordKey, request: &ClaimRequest, now: Moment, fence: u64) -> Option<Self> {
         let lease_end = now.plus(request.lease);
         Some(Self {
-            packed: Packed::new(key.as_str()),
+            packed: Packed::new(key.as_str(), request.arguments.as_ref()),
             key_len: u32::try_from(key.as_str().len()).ok()?,
             attempt: 1,
             expires: lease_end.plus(request.ttl),
@@ -80,6 +82,11 @@ impl Entry {
         self.attempt = self.attempt.saturating_add(1);
         self.nonce = request.nonce;
         self.fence = fence;
+        if self.packed.arguments() != request.arguments.as_ref()
+            && let Some(packed) = self.key().map(|key| Packed::new(key, request.arguments.as_ref()))
+        {
+            self.packed = packed;
+        }
         self.run_for(request.lease, request.ttl, now);
     }
 
@@ -91,7 +98,7 @@ impl Entry {
 
     pub(super) fn finish(&mut self, kept: Kept<'_>, expires: Moment) {
         match kept.apart {
-            Some(apart) => self.packed = apart,
+            Some(apart) => self.packed.replace(apart),
             None => self.packed.append(kept.result),
         }
         self.phase = Phase::Done(kept.kind);
@@ -135,9 +142,13 @@ impl Entry {
         Token { nonce: self.nonce, fence: Some(self.fence) }
     }
 
-    /// The bytes of its key and result, as counted against the limit.
+    /// The bytes of its key, result and arguments, as counted against the limit.
     pub(super) fn bytes(&self) -> usize {
-        self.packed.bytes().len()
+        self.packed.bytes().len() + self.packed.arguments().map_or(0, Bytes::len)
+    }
+
+    fn key(&self) -> Option<&str> {
+        str::from_utf8(self.packed.bytes().get(..self.key_len as usize)?).ok()
     }
 
     pub(super) fn finished(&self) -> Option<Finished> {
@@ -152,9 +163,8 @@ impl Entry {
             Phase::Running { .. } | Phase::Abandoned => State::Abandoned,
             Phase::Done(kind) => State::Done(self.outcome(kind)),
         };
-        let key = self.packed.bytes().get(..self.key_len as usize)?;
-        let key = RecordKey::parse(str::from_utf8(key).ok()?)?;
-        Some(Record::new(key, self.fingerprint, self.attempt, state, now.until(self.expires)))
+        let (key, arguments) = (RecordKey::parse(self.key()?)?, self.packed.arguments().cloned());
+        Some(Record::new(key, self.fingerprint, self.attempt, state, now.until(self.expires), arguments))
     }
 
     fn outcome(&self, kind: Kind) -> Outcome {

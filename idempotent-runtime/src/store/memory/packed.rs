@@ -1,4 +1,4 @@
-//! A key and a result, one after the other, inside the record where they fit.
+//! A key and a result, one after the other, inside the record where they fit. Recorded arguments beside them.
 //!
 //! At ten million records nearly every memory access of a hit is a cache miss. A short result therefore lies in the
 //! record itself, next to what the lookup reads anyway, and is copied out; claims, completions and expiry of such
@@ -9,16 +9,26 @@ use bytes::Bytes;
 /// The most bytes that a record holds itself.
 const INLINE: usize = 254;
 
-#[expect(clippy::large_enum_variant, reason = "a record has room for either, without an allocation")]
 pub(super) enum Packed {
-    Inline { len: u8, bytes: [u8; INLINE] },
-    Apart(Bytes),
+    Inline {
+        len: u8,
+        bytes: [u8; INLINE],
+    },
+    /// Also what would fit, where there are arguments: they are rare, and a record has no room for where they are.
+    Apart {
+        bytes: Bytes,
+        arguments: Option<Bytes>,
+    },
 }
 
 impl Packed {
     /// A key alone.
-    pub(super) fn new(key: &str) -> Self {
-        Self::inline(key.as_bytes()).unwrap_or_else(|| Self::Apart(Bytes::copy_from_slice(key.as_bytes())))
+    pub(super) fn new(key: &str, arguments: Option<&Bytes>) -> Self {
+        let inline = if arguments.is_none() { Self::inline(key.as_bytes()) } else { None };
+        inline.unwrap_or_else(|| Self::Apart {
+            bytes: Bytes::copy_from_slice(key.as_bytes()),
+            arguments: arguments.cloned(),
+        })
     }
 
     fn inline(key: &[u8]) -> Option<Self> {
@@ -28,14 +38,28 @@ impl Packed {
     }
 
     /// A key and a result that the record does not hold itself; `None` if it does.
-    pub(super) fn apart(key: &str, result: &[u8]) -> Option<Self> {
+    pub(super) fn apart(key: &str, result: &[u8]) -> Option<Bytes> {
         let fits = key.len() + result.len() <= INLINE;
-        (!fits).then(|| Self::Apart([key.as_bytes(), result].concat().into()))
+        (!fits).then(|| [key.as_bytes(), result].concat().into())
+    }
+
+    /// Puts a key and its result, made by [`apart`](Self::apart), in the place of a key.
+    pub(super) fn replace(&mut self, key_and_result: Bytes) {
+        match self {
+            Self::Inline { .. } => *self = Self::Apart { bytes: key_and_result, arguments: None },
+            Self::Apart { bytes, .. } => *bytes = key_and_result,
+        }
     }
 
     /// Adds to a key the result that fits beside it.
     pub(super) fn append(&mut self, result: &[u8]) {
-        let Self::Inline { len, bytes } = self else { return };
+        let (len, bytes) = match self {
+            Self::Inline { len, bytes } => (len, bytes),
+            Self::Apart { bytes, .. } => {
+                *bytes = [bytes, result].concat().into();
+                return;
+            }
+        };
         let start = usize::from(*len);
         if let (Some(room), Ok(end)) = (bytes.get_mut(start..start + result.len()), u8::try_from(start + result.len()))
         {
@@ -47,7 +71,14 @@ impl Packed {
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
             Self::Inline { len, bytes } => bytes.get(..usize::from(*len)).unwrap_or_default(),
-            Self::Apart(bytes) => bytes,
+            Self::Apart { bytes, .. } => bytes,
+        }
+    }
+
+    pub(super) const fn arguments(&self) -> Option<&Bytes> {
+        match self {
+            Self::Inline { .. } => None,
+            Self::Apart { arguments, .. } => arguments.as_ref(),
         }
     }
 
@@ -55,7 +86,7 @@ impl Packed {
     pub(super) fn tail(&self, start: usize) -> Bytes {
         match self {
             Self::Inline { .. } => Bytes::copy_from_slice(self.bytes().get(start..).unwrap_or_default()),
-            Self::Apart(bytes) => bytes.slice(start..),
+            Self::Apart { bytes, .. } => bytes.slice(start..),
         }
     }
 }
@@ -67,19 +98,22 @@ mod tests {
     #[test]
     fn keeps_every_length() {
         let text = "k".repeat(300);
+        let arguments = Bytes::from_static(b"{}");
         let result: Vec<u8> = (0..=255).cycle().take(300).collect();
         for key_len in 1..text.len() {
-            assert_eq!(Packed::new(&text[..key_len]).bytes(), &text.as_bytes()[..key_len]);
-            for result_len in 0..result.len() {
+            assert_eq!(Packed::new(&text[..key_len], None).bytes(), &text.as_bytes()[..key_len]);
+            for (result_len, arguments) in (0..result.len()).flat_map(|len| [(len, None), (len, Some(&arguments))]) {
                 let (key, result) = (&text[..key_len], &result[..result_len]);
-                let packed = Packed::apart(key, result).unwrap_or_else(|| {
-                    let mut packed = Packed::new(key);
-                    packed.append(result);
-                    packed
-                });
+                let mut packed = Packed::new(key, arguments);
+                match Packed::apart(key, result) {
+                    Some(apart) => packed.replace(apart),
+                    None => packed.append(result),
+                }
                 assert_eq!(packed.bytes(), [key.as_bytes(), result].concat());
                 assert_eq!(packed.tail(key_len), result);
-                assert_eq!(matches!(packed, Packed::Inline { .. }), key_len + result_len <= INLINE);
+                assert_eq!(packed.arguments(), arguments);
+                let inline = key_len + result_len <= INLINE && arguments.is_none();
+                assert_eq!(matches!(packed, Packed::Inline { .. }), inline);
             }
         }
     }

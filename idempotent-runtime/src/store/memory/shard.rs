@@ -166,6 +166,7 @@ mod tests {
             lease: Duration::ZERO,
             ttl: Duration::from_nanos(expires),
             take_over: true,
+            arguments: None,
         };
         Entry::new(&key, &request, moment(0), 1).unwrap()
     }

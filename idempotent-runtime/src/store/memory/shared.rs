@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use foldhash::fast::RandomState;
 
 use super::{
@@ -108,7 +109,7 @@ impl Shared {
         }
         self.remove_due(&mut shard, now, EXPIRED_PER_CLAIM);
 
-        let bytes = key.as_str().len();
+        let bytes = key.as_str().len() + request.arguments.as_ref().map_or(0, Bytes::len);
         if !self.usage.admit(bytes) {
             return None;
         }
@@ -142,9 +143,10 @@ impl Shared {
             }
             Phase::Running { .. } | Phase::Abandoned => {}
         }
-        let fence = self.next_fence();
+        let (fence, bytes) = (self.next_fence(), entry.bytes());
         live.change(|entry, now| entry.take_over(request, now, fence));
         let entry = live.entry()?;
+        self.usage.change(bytes, entry.bytes());
         Some(ClaimOutcome::Claimed { token: entry.token(), attempt: entry.attempt() })
     }
 

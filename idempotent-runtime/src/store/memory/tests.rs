@@ -27,6 +27,7 @@ fn request() -> ClaimRequest {
         lease: TTL,
         ttl: TTL,
         take_over: true,
+        arguments: None,
     }
 }
 

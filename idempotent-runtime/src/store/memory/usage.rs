@@ -34,6 +34,12 @@ impl Usage {
         self.bytes.fetch_add(bytes, Relaxed);
     }
 
+    /// Counts a record that has other bytes than before, room or not.
+    pub(super) fn change(&self, before: usize, after: usize) {
+        // Wraps around and back where it has become less.
+        self.bytes.fetch_add(after.wrapping_sub(before), Relaxed);
+    }
+
     /// Counts a record out, with all its bytes.
     pub(super) fn dismiss(&self, bytes: usize) {
         self.records.fetch_sub(1, Relaxed);

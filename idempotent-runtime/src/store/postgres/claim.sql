@@ -1,5 +1,6 @@
 -- $1 operation  $2 key  $3 fingerprint  $4 nonce  $5 lease in µs  $6 time to live in µs  $7 whether takeover is allowed
 -- $8 NULL, or in a transaction of the caller's: for how many ms to wait for another transaction that has the key
+-- $9 arguments
 --
 -- One row: the claim, or the record that stands against it. A record that answers the claim is only read, so that a
 -- hit writes nothing and locks nothing; what it says was so after the claim was sent. To claim, the row itself decides,
@@ -34,13 +35,14 @@ WITH patience AS MATERIALIZED (
         )
 ), claimed AS (
     INSERT INTO "{table}" AS record
-        (operation, key, state, fingerprint, nonce, attempt, lease_until, expires_at, created_at, unended)
+        (operation, key, state, fingerprint, nonce, attempt, lease_until, expires_at, created_at, unended, arguments)
     SELECT
         $1, $2, 'running', $3, $4, 1,
         clock_timestamp() + $5 * interval '1 microsecond',
         clock_timestamp() + ($5 + $6) * interval '1 microsecond',
         clock_timestamp(),
-        CASE WHEN $8 IS NOT NULL THEN 1 END
+        CASE WHEN $8 IS NOT NULL THEN 1 END,
+        $9
     FROM patience
     WHERE (patience.now IS NOT NULL OR $8 IS NULL) AND NOT EXISTS (SELECT FROM standing)
     ON CONFLICT (operation, key) DO UPDATE SET
@@ -55,7 +57,8 @@ WITH patience AS MATERIALIZED (
         completed_at = NULL,
         result = NULL,
         reason = NULL,
-        unended = excluded.unended
+        unended = excluded.unended,
+        arguments = $9
     WHERE record.expires_at <= clock_timestamp()
         OR (
             $7

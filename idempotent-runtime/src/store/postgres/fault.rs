@@ -75,7 +75,7 @@ fn meaning(code: &str) -> (StoreErrorKind, &'static str) {
     use StoreErrorKind::{Full, Refused, Unavailable};
     match code {
         "42P01" => (Refused, "the PostgreSQL table is missing: call `migrate`"),
-        "42703" | "42883" => (Refused, "the PostgreSQL table is not this library's"),
+        "42703" | "42883" => (Refused, "the PostgreSQL table is older (call `migrate`), or not this library's"),
         "25P01" => (Refused, "the connection that `transaction` names is not in a transaction"),
         "25P02" => (Unavailable, "the transaction has failed already: roll it back"),
         "42501" => (Refused, "the PostgreSQL role lacks a privilege"),

@@ -8,7 +8,8 @@ SELECT
     (extract(epoch FROM record.lease_until - clock.now) * 1000000)::bigint,
     (extract(epoch FROM record.expires_at - clock.now) * 1000000)::bigint,
     record.result,
-    record.reason
+    record.reason,
+    record.arguments
 FROM "{table}" AS record CROSS JOIN (SELECT clock_timestamp() AS now) AS clock
 WHERE (record.operation, record.key) >= ($1, $2) AND record.operation <= $3 AND record.expires_at > clock.now
 ORDER BY record.operation, record.key

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What leads from each version to the next; an empty database is at version 0. Never changed, only added to.
-const STEPS: [&str; 1] = [include_str!("schema_1.sql")];
+const STEPS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
 
 /// `SELECT … FOR UPDATE SKIP LOCKED` and generated plans are older; exact intervals came with this release.
 const OLDEST_SERVER: i32 = 140_000;

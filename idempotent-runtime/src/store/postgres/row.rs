@@ -127,5 +127,6 @@ pub(super) fn record(row: &PgRow) -> StoreResult<Record> {
         },
     };
     let expires_in = left(get(row, 6)?).unwrap_or_default();
-    Ok(Record::new(key, Fingerprint::from_bytes(fingerprint), attempt(row, 3)?, state, expires_in))
+    let arguments = get::<Option<Vec<u8>>>(row, 9)?.map(Bytes::from);
+    Ok(Record::new(key, Fingerprint::from_bytes(fingerprint), attempt(row, 3)?, state, expires_in, arguments))
 }

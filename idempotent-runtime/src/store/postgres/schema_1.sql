@@ -1,9 +1,5 @@
 -- Version 1 of the schema.
 -- "{table}" is the validated name of the records' table.
--- Never has a row: a claim in a caller's transaction refers to one until it is ended, and what refers to nothing cannot
--- be committed. A call that is dropped half-way so takes its transaction with it.
-CREATE TABLE "{table}_never" (id integer PRIMARY KEY CHECK (false));
-
 CREATE TABLE "{table}" (
     operation    text COLLATE "C" NOT NULL,
     key          text COLLATE "C" NOT NULL,
@@ -25,8 +21,6 @@ CREATE TABLE "{table}" (
     result       bytea,
     -- why there is no result, where the state is unavailable
     reason       text,
-    unended      integer CONSTRAINT "{table}_call_has_ended" REFERENCES "{table}_never" (id)
-                 DEFERRABLE INITIALLY DEFERRED,
     PRIMARY KEY (operation, key)
 );
 

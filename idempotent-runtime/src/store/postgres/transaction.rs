@@ -12,7 +12,7 @@ use super::{
     session::Bound,
 };
 use crate::store::{
-    BoxFuture, ClaimOutcome, ClaimRequest, Outcome, RecordKey, StoreError, StoreErrorKind, StoreResult, Token,
+    BoxFuture, ClaimOutcome, ClaimRequest, Outcome, Record, RecordKey, StoreError, StoreErrorKind, StoreResult, Token,
     transactional::{Connection, OpenTransaction, Transactional},
 };
 
@@ -81,6 +81,12 @@ impl Shared {
         Err(contended())
     }
 
+    async fn inspect_in(&self, connection: Connection<'_>, key: &RecordKey) -> StoreResult<Option<Record>> {
+        let query = sqlx::query(self.statements.inspect.clone()).bind(key.operation()).bind(key.key());
+        let row = self.one(postgres(connection)?, Duration::ZERO, query).await?.map_err(store_error)?;
+        row.as_ref().map(row::record).transpose()
+    }
+
     async fn complete_in(
         &self,
         connection: Connection<'_>,
@@ -114,6 +120,14 @@ impl Transactional for Shared {
         wait: Duration,
     ) -> BoxFuture<'a, StoreResult<ClaimOutcome>> {
         Box::pin(self.claim_in(connection, key, request, wait))
+    }
+
+    fn inspect<'a>(
+        &'a self,
+        connection: Connection<'a>,
+        key: &'a RecordKey,
+    ) -> BoxFuture<'a, StoreResult<Option<Record>>> {
+        Box::pin(self.inspect_in(connection, key))
     }
 
     fn complete<'a>(

@@ -10,8 +10,12 @@ local state = string.sub(header, 5, 5)
 if state ~= 'R' then
   return state == 'A' and 1 or 0
 end
-redis.call('SET', KEYS[1], 'IDM1A0' .. string.sub(header, 7), 'PX', ARGV[2])
-if string.sub(header, 6, 6) == '1' then
+local flags, record = string.byte(header, 6), 'IDM1A0' .. string.sub(header, 7)
+if flags >= 50 then -- '2': with arguments
+  record = 'IDM1A2' .. redis.call('GETRANGE', KEYS[1], 6, -1)
+end
+redis.call('SET', KEYS[1], record, 'PX', ARGV[2])
+if flags % 2 == 1 then
   redis.call('PUBLISH', KEYS[1], '')
 end
 return 1

@@ -10,12 +10,16 @@ if string.sub(header, 3, 18) ~= ARGV[1] then
   return 0
 end
 -- Bytes and few strings: this is the script of every miss.
-local state, waiters = string.byte(header, 1, 2)
+local state, flags = string.byte(header, 1, 2)
 if state ~= 82 then -- 'R'
   return state == 65 and 0 or 1 -- 'A'
 end
-call('SET', key, ARGV[2] .. string.sub(header, 3) .. ARGV[3], 'PX', ARGV[4])
-if waiters == 49 then -- '1'
+local start, rest = ARGV[2], string.sub(header, 3)
+if flags >= 50 then -- '2': with arguments
+  start, rest = string.sub(start, 1, 5) .. '2', call('GETRANGE', key, 6, -1)
+end
+call('SET', key, start .. rest .. ARGV[3], 'PX', ARGV[4])
+if flags % 2 == 1 then
   call('PUBLISH', key, '')
 end
 return 1

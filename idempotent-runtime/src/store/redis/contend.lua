@@ -21,8 +21,9 @@ if state == 'R' then
   end
   local left = redis.call('PTTL', KEYS[1]) - struct.unpack('>I8', record, 35)
   if left > 0 then
-    if string.sub(record, 6, 6) == '0' then
-      redis.call('SETRANGE', KEYS[1], 5, '1')
+    local flags = string.byte(record, 6)
+    if flags % 2 == 0 then
+      redis.call('SETRANGE', KEYS[1], 5, string.char(flags + 1))
     end
     return left
   end
@@ -33,8 +34,9 @@ if ARGV[3] ~= '1' then
 end
 local now = redis.call('TIME')
 local fence = math.max(struct.unpack('>I8', record, 23) + 1, now[1] * 1000000 + now[2])
--- Keeps the waiters' flag: whoever waited for the old run waits for this one.
-record = 'IDM1R' .. string.sub(record, 6, 6) .. string.sub(ARGV[1], 7, 22)
+-- Keeps the waiters' flag: whoever waited for the old run waits for this one. The arguments are the new claim's.
+local flags = string.byte(ARGV[1], 6) + string.byte(record, 6) % 2
+record = 'IDM1R' .. string.char(flags) .. string.sub(ARGV[1], 7, 22)
   .. struct.pack('>I8', fence) .. struct.pack('>I4', math.min(attempt + 1, 4294967295))
   .. string.sub(ARGV[1], 35)
 redis.call('SET', KEYS[1], record, 'PX', ARGV[2])

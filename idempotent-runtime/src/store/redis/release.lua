@@ -10,7 +10,7 @@ if string.sub(header, 7, 22) ~= ARGV[1] or string.sub(header, 5, 5) ~= 'R' then
   return 0
 end
 redis.call('DEL', KEYS[1])
-if string.sub(header, 6, 6) == '1' then
+if string.byte(header, 6) % 2 == 1 then
   redis.call('PUBLISH', KEYS[1], '')
 end
 return 1

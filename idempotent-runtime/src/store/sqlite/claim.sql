@@ -2,12 +2,13 @@
 -- the conditions see is what is overwritten.
 -- ?1 operation, ?2 key, ?3 fingerprint, ?4 nonce, ?5 lease in ms, ?6 time to live in ms, ?7 whether to take over,
 -- ?8 NULL, or 1 in a transaction of the caller's: the claim has to be ended in it (see the schema)
+-- ?9 arguments
 -- A row if the claim was granted.
 INSERT INTO {table} AS old
-  (operation, key, state, fingerprint, nonce, fence, attempt, lease_until, expires_at, created_at, unended)
+  (operation, key, state, fingerprint, nonce, fence, attempt, lease_until, expires_at, created_at, unended, arguments)
 VALUES
   (?1, ?2, 'running', ?3, ?4, max((SELECT fence_floor FROM {table}_schema) + 1, {now} * 1000), 1,
-   {now} + ?5, {now} + ?5 + ?6, {now}, ?8)
+   {now} + ?5, {now} + ?5 + ?6, {now}, ?8, ?9)
 ON CONFLICT (operation, key) DO UPDATE SET
   state        = 'running',
   fingerprint  = excluded.fingerprint,
@@ -20,7 +21,8 @@ ON CONFLICT (operation, key) DO UPDATE SET
   completed_at = NULL,
   result       = NULL,
   reason       = NULL,
-  unended      = excluded.unended
+  unended      = excluded.unended,
+  arguments    = excluded.arguments
 WHERE old.expires_at <= {now}
    OR (?7 AND old.fingerprint = excluded.fingerprint
        AND (old.state = 'abandoned'

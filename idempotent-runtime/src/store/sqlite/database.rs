@@ -1,6 +1,6 @@
 //! Statements on one file, and what may be in their way.
 
-use std::{sync::Arc, time::Duration};
+use std::{cmp::Ordering, sync::Arc, time::Duration};
 
 use rand::RngExt as _;
 use sqlx::{
@@ -17,7 +17,7 @@ use tokio::{
 use super::{
     fault::{is_busy, store_error},
     file::OpenedFile,
-    statements::{Statements, TableName},
+    statements::{STEPS, Statements, TableName},
 };
 use crate::{
     store::StoreResult,
@@ -26,9 +26,6 @@ use crate::{
         StoreErrorKind::{Refused, Unavailable},
     },
 };
-
-/// What this release writes and reads.
-const SCHEMA_VERSION: i64 = 1;
 
 /// SQLite's number for `synchronous=FULL`; `EXTRA` is above.
 const SYNCHRONOUS_FULL: i64 = 2;
@@ -156,44 +153,59 @@ impl Database {
         Ok(file)
     }
 
-    /// Creates what is missing. Processes that do so at the same time wait for each other.
+    /// Brings the schema up to date. Processes that do so at the same time wait for each other.
     pub(super) async fn migrate(&self) -> StoreResult<()> {
         let mut tries = Tries::new(self.patience);
-        let version = loop {
+        loop {
             match self.try_migrate().await {
                 Err(error) if is_busy(&error) && tries.another().await => {}
                 answer => break answer.map_err(|error| store_error(&error))?,
             }
-        };
-        check_version(version)?;
+        }
         self.opened().await.map(drop)
     }
 
-    /// The version of the schema that is there afterwards.
-    async fn try_migrate(&self) -> sqlx::Result<i64> {
+    /// Leaves a schema alone that is newer than this release.
+    async fn try_migrate(&self) -> sqlx::Result<()> {
         // The write lock from the start, so that what is found missing stays missing.
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let exists = sqlx::query("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")
             .bind(format!("{}_schema", self.table.as_str()))
             .fetch_all(&mut *transaction)
             .await?;
-        if exists.is_empty() {
-            sqlx::raw_sql(self.table.fill(include_str!("schema.sql"))).execute(&mut *transaction).await?;
+        let version: i64 = if exists.is_empty() {
+            0
+        } else {
+            let version = self.table.fill("SELECT version FROM {table}_schema");
+            sqlx::query_scalar(version).fetch_one(&mut *transaction).await?
+        };
+        let missing = STEPS.iter().skip(usize::try_from(version).unwrap_or(STEPS.len()));
+        if missing.len() > 0 {
+            for step in missing {
+                sqlx::raw_sql(self.table.fill(step)).execute(&mut *transaction).await?;
+            }
+            let done = self.table.fill("UPDATE {table}_schema SET version = ?1");
+            sqlx::query(done).bind(newest()).execute(&mut *transaction).await?;
         }
-        let version = self.table.fill("SELECT version FROM {table}_schema");
-        let version = sqlx::query_scalar(version).fetch_one(&mut *transaction).await?;
-        transaction.commit().await?;
-        Ok(version)
+        transaction.commit().await
     }
 }
 
 const NO_SCHEMA: StoreError = StoreError::new(Refused, "the SQLite file has no schema: run `migrate`");
 
+/// The version that this release writes and reads.
+fn newest() -> i64 {
+    i64::try_from(STEPS.len()).unwrap_or(i64::MAX)
+}
+
 fn check_version(version: i64) -> StoreResult<()> {
-    if version == SCHEMA_VERSION {
-        return Ok(());
+    match version.cmp(&newest()) {
+        Ordering::Less => {
+            Err(StoreError::new(Refused, "the schema in the SQLite file is of an older release: run `migrate`"))
+        }
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => Err(StoreError::new(Refused, "the schema in the SQLite file is of a newer release")),
     }
-    Err(StoreError::new(Refused, "the schema in the SQLite file is of a newer release"))
 }
 
 /// When to try a busy file again. SQLite's own handler would block the connection's thread, for up to 100 ms a time.

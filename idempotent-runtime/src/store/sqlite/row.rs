@@ -28,6 +28,7 @@ pub(super) struct Stored {
     fingerprint: Fingerprint,
     attempt: u32,
     left: Duration,
+    arguments: Option<Bytes>,
     pub(super) phase: Phase,
 }
 
@@ -104,7 +105,8 @@ fn parse(row: &SqliteRow) -> sqlx::Result<Option<Stored>> {
         return Ok(None);
     };
     let left = milliseconds(row.try_get("record_left")?);
-    Ok(Some(Stored { key, nonce, fence, fingerprint, attempt, left, phase }))
+    let arguments = row.try_get::<Option<Vec<u8>>, _>("arguments")?.map(Bytes::from);
+    Ok(Some(Stored { key, nonce, fence, fingerprint, attempt, left, arguments, phase }))
 }
 
 /// Zero where the time has passed.
@@ -138,6 +140,6 @@ impl Stored {
             Phase::Running(lease_left) if !lease_left.is_zero() => State::Running { lease_left },
             Phase::Running(_) | Phase::Abandoned => State::Abandoned,
         };
-        Record::new(self.key, self.fingerprint, self.attempt, state, self.left)
+        Record::new(self.key, self.fingerprint, self.attempt, state, self.left, self.arguments)
     }
 }

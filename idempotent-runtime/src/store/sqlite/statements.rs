@@ -9,6 +9,9 @@ use crate::error::ConfigError;
 /// The database's clock, in ms since 1970. It stands still within a statement; a Julian day is exact to 0.04 ms.
 const NOW: &str = "CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)";
 
+/// What leads from each version of the schema to the next; an empty file is at version 0. Never changed, only added to.
+pub(super) const STEPS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
+
 /// The longest name of a table.
 const MAX_NAME_LEN: usize = 48;
 
@@ -87,7 +90,9 @@ mod tests {
     async fn statements_use_the_indexes() {
         let table = TableName::default();
         let mut connection = SqliteConnection::connect("sqlite::memory:").await.expect("a connection");
-        sqlx::raw_sql(table.fill(include_str!("schema.sql"))).execute(&mut connection).await.expect("the schema");
+        for step in STEPS {
+            sqlx::raw_sql(table.fill(step)).execute(&mut connection).await.expect("the schema");
+        }
         let statements = Statements::new(&table);
         let by_key =
             "SEARCH idempotent_records USING INDEX sqlite_autoindex_idempotent_records_1 (operation=? AND key=?)";

@@ -9,10 +9,11 @@ use super::{
     CLAIM_TRIES, claim, complete,
     database::{Database, Tries},
     fault::{is_busy, is_outdated, store_error},
-    named, row,
+    named,
+    row::{self, Stored},
 };
 use crate::store::{
-    BoxFuture, ClaimOutcome, ClaimRequest, Outcome, RecordKey, StoreError, StoreErrorKind, StoreResult, Token,
+    BoxFuture, ClaimOutcome, ClaimRequest, Outcome, Record, RecordKey, StoreError, StoreErrorKind, StoreResult, Token,
     transactional::{Connection, OpenTransaction, Transactional},
 };
 
@@ -112,13 +113,16 @@ impl Database {
             if let Some(row) = claimed.first() {
                 return row::granted(row, request);
             }
-            let found = named(&self.statements.look, key).fetch_all(&mut *connection).await;
-            let found = found.map_err(|error| store_error(&error))?;
-            if let Some(outcome) = found.first().map(row::decode).transpose()?.and_then(|found| found.settle(request)) {
+            if let Some(outcome) = self.look_in(connection, key).await?.and_then(|found| found.settle(request)) {
                 return Ok(outcome);
             }
         }
         Err(super::changing())
+    }
+
+    async fn look_in(&self, connection: &mut SqliteConnection, key: &RecordKey) -> StoreResult<Option<Stored>> {
+        let found = named(&self.statements.look, key).fetch_all(connection).await;
+        found.map_err(|error| store_error(&error))?.first().map(row::decode).transpose()
     }
 
     async fn complete_in(
@@ -149,6 +153,14 @@ impl Transactional for Database {
         wait: Duration,
     ) -> BoxFuture<'a, StoreResult<ClaimOutcome>> {
         Box::pin(async move { self.claim_in(sqlite(connection)?, key, request, wait).await })
+    }
+
+    fn inspect<'a>(
+        &'a self,
+        connection: Connection<'a>,
+        key: &'a RecordKey,
+    ) -> BoxFuture<'a, StoreResult<Option<Record>>> {
+        Box::pin(async move { Ok(self.look_in(sqlite(connection)?, key).await?.map(Stored::into_record)) })
     }
 
     fn complete<'a>(

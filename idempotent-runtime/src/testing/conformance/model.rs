@@ -39,6 +39,7 @@ struct Entry {
     nonce: Nonce,
     attempt: u32,
     expires: u32,
+    arguments: Option<Bytes>,
     phase: Phase,
 }
 
@@ -158,12 +159,20 @@ impl<'a> Run<'a> {
         let (lease, ttl) = (self.ticks(random), self.ticks(random));
         let fingerprint = if random.random_range(0..6) == 0 { OTHER_PRINT } else { PRINT };
         let take_over = random.random();
-        let request = ClaimRequest { fingerprint, nonce, lease: self.time(lease), ttl: self.time(ttl), take_over };
+        let arguments: Option<Bytes> = random.random::<bool>().then(|| bytes(random));
+        let request = ClaimRequest {
+            fingerprint,
+            nonce,
+            lease: self.time(lease),
+            ttl: self.time(ttl),
+            take_over,
+            arguments: arguments.clone(),
+        };
         let answer = claim(store, &self.keys[number], &request).await;
 
         let now = self.now;
         let running = Phase::Running { lease_end: now + lease };
-        let claimed = Entry { fingerprint, nonce, attempt: 1, expires: now + lease + ttl, phase: running };
+        let claimed = Entry { fingerprint, nonce, attempt: 1, expires: now + lease + ttl, arguments, phase: running };
         let Some(entry) = &mut self.entries[number] else {
             self.entries[number] = Some(claimed);
             return self.granted(number, &answer, nonce, 1);
@@ -290,6 +299,7 @@ impl<'a> Run<'a> {
             return;
         };
         assert_eq!((shown.fingerprint, shown.attempt), (entry.fingerprint, entry.attempt));
+        assert_eq!(shown.arguments, entry.arguments);
         self.is_left(shown.expires_in, self.time(entry.expires - self.now));
         match (&shown.state, &entry.phase) {
             (State::Running { lease_left }, Phase::Running { lease_end }) if self.now < *lease_end => {
@@ -313,10 +323,14 @@ impl<'a> Run<'a> {
 }
 
 fn outcome(random: &mut StdRng) -> Outcome {
-    let bytes: Bytes = (0..random.random_range(0..40)).map(|_| random.random::<u8>()).collect();
+    let bytes = bytes(random);
     match random.random_range(0..8) {
         0..=4 => Outcome::Ok(bytes),
         5 | 6 => Outcome::Err(bytes),
         _ => Outcome::Unavailable(Unavailable::NotSerializable),
     }
+}
+
+fn bytes(random: &mut StdRng) -> Bytes {
+    (0..random.random_range(0..40)).map(|_| random.random::<u8>()).collect()
 }

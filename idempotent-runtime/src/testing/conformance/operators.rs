@@ -48,7 +48,8 @@ pub(super) async fn list_shows_every_live_record(subject: &Subject) {
     for number in 0..3 {
         for stage in Stage::all() {
             let key = subject.key(format_args!("{stage:?}-{number}"));
-            subject.bring(&key, stage).await;
+            let arguments = (number == 1).then(|| b"{\"a\":1}".as_slice().into());
+            subject.bring_with(&key, stage, ClaimRequest { arguments, ..request() }).await;
             expected.extend(inspect(subject.a(), &key).await.map(|record| (key.as_str().to_owned(), record)));
         }
     }
@@ -64,6 +65,7 @@ pub(super) async fn list_shows_every_live_record(subject: &Subject) {
             for (listed, expected) in listed.values().zip(expected.values()) {
                 assert_eq!(listed.attempt, expected.attempt);
                 assert_eq!(listed.fingerprint, expected.fingerprint);
+                assert_eq!(listed.arguments, expected.arguments);
                 assert!(listed.expires_in <= expected.expires_in);
                 match (&listed.state, &expected.state) {
                     (State::Running { lease_left: left }, State::Running { lease_left: right }) => {

@@ -38,7 +38,7 @@ pub(super) async fn one_claim_asked_many_times(subject: &Subject) {
     for round in 0..ROUNDS {
         let key = subject.key(round);
         let same = request();
-        let winners = race(subject, &key, move |_| same).await;
+        let winners = race(subject, &key, move |_| same.clone()).await;
         assert_eq!(winners, [1; TASKS], "every time of asking is answered the same");
     }
 }

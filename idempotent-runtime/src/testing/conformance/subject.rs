@@ -136,23 +136,30 @@ impl Subject {
 
     /// Claims a vacant key and lets the lease lapse.
     pub(super) async fn lapse(&self, key: &RecordKey) -> Token {
-        let request = ClaimRequest { lease: self.short_lease(), ..request() };
-        let taken = self.take(self.a(), key, &request).await;
-        self.advance(request.lease).await;
-        taken.token
+        self.bring(key, Stage::Lapsed).await
     }
 
     /// Brings a vacant key to a stage; the token is the last owner's.
     pub(super) async fn bring(&self, key: &RecordKey, stage: Stage) -> Token {
+        self.bring_with(key, stage, request()).await
+    }
+
+    /// The same by a claim of one's own.
+    pub(super) async fn bring_with(&self, key: &RecordKey, stage: Stage, request: ClaimRequest) -> Token {
         let token = match stage {
-            Stage::Lapsed => return self.lapse(key).await,
+            Stage::Lapsed => {
+                let request = ClaimRequest { lease: self.short_lease(), ..request };
+                let taken = self.take(self.a(), key, &request).await;
+                self.advance(request.lease).await;
+                return taken.token;
+            }
             Stage::Expired => {
-                let request = ClaimRequest { lease: self.tick(), ttl: self.tick(), ..request() };
+                let request = ClaimRequest { lease: self.tick(), ttl: self.tick(), ..request };
                 let taken = self.take(self.a(), key, &request).await;
                 self.advance(request.lease + request.ttl).await;
                 return taken.token;
             }
-            _ => self.run(key).await,
+            _ => self.take(self.a(), key, &request).await.token,
         };
         match stage {
             Stage::Released => applied(self.a().release(key, &token).await),
@@ -196,6 +203,7 @@ impl Subject {
         state
             && after.expires_in <= before.expires_in
             && (&after.key, after.fingerprint, after.attempt) == (&before.key, before.fingerprint, before.attempt)
+            && after.arguments == before.arguments
     }
 }
 
@@ -208,7 +216,14 @@ pub(super) struct Taken {
 
 /// A claim as most rules make it, with a nonce of its own.
 pub(super) fn request() -> ClaimRequest {
-    ClaimRequest { fingerprint: PRINT, nonce: Nonce::random(), lease: LONG, ttl: LONG, take_over: true }
+    ClaimRequest {
+        fingerprint: PRINT,
+        nonce: Nonce::random(),
+        lease: LONG,
+        ttl: LONG,
+        take_over: true,
+        arguments: None,
+    }
 }
 
 pub(super) fn ok(bytes: &'static [u8]) -> Outcome {

@@ -14,7 +14,7 @@ impl From<Error> for PaymentError {
 
 #[idempotent(errors = store)]
 async fn charge(order_id: u64) -> Result<u64, PaymentError> {
-    if order_id == 0 { Err(PaymentError::Idempotency(Error::Mismatch)) } else { Ok(order_id) }
+    if order_id == 0 { Err(PaymentError::Idempotency(Error::ClaimLost)) } else { Ok(order_id) }
 }
 
 fn main() {

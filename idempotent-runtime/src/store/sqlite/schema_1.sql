@@ -1,8 +1,4 @@
--- Schema 1. {table} is the configured name of the table.
--- Never has a row: a claim in a caller's transaction refers to one until it is ended, and what refers to nothing cannot
--- be committed. A call that is dropped half-way so takes its transaction with it. Needs `foreign_keys`.
-CREATE TABLE {table}_never (id INTEGER PRIMARY KEY CHECK (false)) STRICT;
-
+-- Version 1 of the schema. {table} is the configured name of the table.
 CREATE TABLE {table} (
   id           INTEGER PRIMARY KEY,   -- where a listing goes on
   operation    TEXT    NOT NULL,
@@ -18,7 +14,6 @@ CREATE TABLE {table} (
   completed_at INTEGER,
   result       BLOB,                  -- ok, err: the bytes of the codec, as they are replayed
   reason       TEXT,                  -- unavailable: why
-  unended      INTEGER REFERENCES {table}_never (id) DEFERRABLE INITIALLY DEFERRED,
   UNIQUE (operation, key)
 ) STRICT;
 
