@@ -44,6 +44,8 @@ pub use crate::{
     token::{Nonce, Token},
 };
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod connections;
 #[cfg(feature = "memory")]
 pub mod memory;
 #[cfg(feature = "postgres")]

@@ -141,7 +141,7 @@ async fn dropped_calls_leave_the_store_working() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_server_keeps_what_it_acknowledged() {
-    let mut server = PostgresServer::start_durable().await;
+    let mut server = PostgresServer::start().await;
     let store = connect(&server.url()).await;
     let done = Arc::new(Mutex::new(Vec::new()));
     for round in 0..3 {

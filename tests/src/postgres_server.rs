@@ -39,17 +39,12 @@ pub struct PostgresServer {
 }
 
 impl PostgresServer {
-    /// A server with the default settings that leaves it to the operating system when to write to disk.
+    /// A server with the default settings: it writes every acknowledged change to disk first.
     ///
     /// # Panics
     ///
     /// Where a binary is missing or the server does not start. So do all other functions here.
     pub async fn start() -> Self {
-        Self::start_with(&["fsync=off", "full_page_writes=off"]).await
-    }
-
-    /// A server that writes every acknowledged change to disk first, as the default is.
-    pub async fn start_durable() -> Self {
         Self::start_with(&[]).await
     }
 

@@ -2,7 +2,11 @@
 
 use std::{error::Error as StdError, fmt};
 
-use sqlx::{Error, error::DatabaseError};
+use sqlx::{
+    Error,
+    error::DatabaseError,
+    postgres::{PgDatabaseError, PgSeverity},
+};
 
 use crate::store_error::{StoreError, StoreErrorKind};
 
@@ -49,6 +53,12 @@ pub(super) fn timed_out() -> StoreError {
 /// Whether the same statement may succeed at once: the server chose it as the victim of a conflict.
 pub(super) fn is_conflict(error: &Error) -> bool {
     code(error).is_some_and(|code| matches!(&*code, "40001" | "40P01"))
+}
+
+/// Whether the connection can be used again: the server refused a statement, and did not end the session.
+pub(super) fn leaves_session(error: &Error) -> bool {
+    let error = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+    error.is_some_and(|error| error.severity() == PgSeverity::Error)
 }
 
 pub(super) fn is_undefined_table(error: &Error) -> bool {

@@ -1,24 +1,23 @@
-//! One statement on one connection of the pool, within its time.
+//! One statement on one connection, within its time.
 
 use std::time::Duration;
 
 use sqlx::{
-    PgPool, Postgres, SqlStr,
-    pool::PoolConnection,
+    Postgres, SqlStr,
     postgres::{PgArguments, PgRow},
     query::Query,
 };
 use tokio::time::timeout;
 
-use super::fault::{is_conflict, store_error, timed_out};
-use crate::store::StoreResult;
+use super::fault::{is_conflict, leaves_session, store_error, timed_out};
+use crate::store::{StoreResult, connections::Connections};
 
 /// How often a statement is tried that loses against conflicting ones. Under READ COMMITTED none does.
 const CONFLICT_TRIES: u32 = 6;
 
-/// A pool, and how long a statement may take.
+/// Connections, and how long a statement may take on one.
 pub(super) struct Session {
-    pub(super) pool: PgPool,
+    pub(super) connections: Connections<Postgres>,
     pub(super) timeout: Duration,
 }
 
@@ -56,36 +55,11 @@ impl Session {
     }
 
     async fn run(&self, query: Bound<'_>) -> StoreResult<Result<Vec<PgRow>, sqlx::Error>> {
-        let mut lease = Lease::take(self).await?;
-        let answer = timeout(self.timeout, query.fetch_all(&mut *lease.connection)).await.map_err(|_| timed_out())?;
-        lease.is_clean = !matches!(answer, Err(sqlx::Error::Io(_) | sqlx::Error::Protocol(_)));
-        Ok(answer)
-    }
-}
-
-/// A connection that is closed unless its statement was answered: it may be half-open.
-pub(super) struct Lease {
-    pub(super) connection: PoolConnection<Postgres>,
-    pub(super) is_clean: bool,
-    timeout: Duration,
-}
-
-impl Lease {
-    pub(super) async fn take(session: &Session) -> StoreResult<Self> {
-        let acquired = timeout(session.timeout, session.pool.acquire()).await;
-        let connection = acquired.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map_err(store_error)?;
-        Ok(Self { connection, is_clean: false, timeout: session.timeout })
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if !self.is_clean {
-            self.connection.close_on_drop();
-            return;
+        let mut lent = self.connections.take().await.map_err(store_error)?;
+        let answer = timeout(self.timeout, query.fetch_all(&mut *lent)).await.map_err(|_| timed_out())?;
+        if answer.as_ref().err().is_none_or(leaves_session) {
+            lent.give_back();
         }
-        // The pool asks whether the connection is alive before it takes it back, and would wait for the answer for
-        // ever: a few half-open connections, and it has none to lend.
-        tokio::spawn(timeout(self.timeout, self.connection.return_to_pool()));
+        Ok(answer)
     }
 }

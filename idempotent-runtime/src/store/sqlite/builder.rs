@@ -3,12 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use sqlx::{
-    ConnectOptions as _,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous},
+    ConnectOptions as _, Sqlite,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous},
 };
 
 use super::{SqliteStore, database::Database, statements::TableName, watch::Watch};
-use crate::error::{ConfigError, Error};
+use crate::{
+    error::{ConfigError, Error},
+    store::connections::Connections,
+};
 
 /// One that writes, and some that read meanwhile. Each has a thread of its own.
 const MAX_CONNECTIONS: u32 = 5;
@@ -55,16 +58,11 @@ impl SqliteStoreBuilder {
     ///
     /// Cancel safe: at most the file and its schema are left behind.
     pub async fn connect(self, url: &str) -> Result<SqliteStore, Error> {
-        let options = options(url)?;
-        let pool = SqlitePoolOptions::new()
-            .max_connections(MAX_CONNECTIONS)
-            .acquire_timeout(self.busy_timeout)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            // A connection to a file does not break by itself.
-            .test_before_acquire(false)
-            .connect_lazy_with(options);
-        let store = self.build(pool)?;
+        // A connection to a file does not break by itself.
+        let connections = Connections::own(options(url)?, MAX_CONNECTIONS, self.busy_timeout, None, |_, _| {
+            Box::pin(std::future::ready(Ok(())))
+        });
+        let store = SqliteStore::with(connections, TableName::new(&self.table)?, self.busy_timeout);
         store.migrate().await?;
         Ok(store)
     }
@@ -75,17 +73,18 @@ impl SqliteStoreBuilder {
     ///
     /// [`Error::Config`] where a setting is not understood.
     pub fn build(self, pool: SqlitePool) -> Result<SqliteStore, Error> {
-        Ok(SqliteStore::with(pool, TableName::new(&self.table)?, self.busy_timeout))
+        let connections = Connections::of(pool, self.busy_timeout);
+        Ok(SqliteStore::with(connections, TableName::new(&self.table)?, self.busy_timeout))
     }
 }
 
 impl SqliteStore {
     pub(super) fn with_defaults(pool: SqlitePool) -> Self {
-        Self::with(pool, TableName::default(), BUSY_TIMEOUT)
+        Self::with(Connections::of(pool, BUSY_TIMEOUT), TableName::default(), BUSY_TIMEOUT)
     }
 
-    fn with(pool: SqlitePool, table: TableName, patience: Duration) -> Self {
-        Self { database: Arc::new(Database::new(pool, table, patience)), watch: Watch::new() }
+    fn with(connections: Connections<Sqlite>, table: TableName, patience: Duration) -> Self {
+        Self { database: Arc::new(Database::new(connections, table, patience)), watch: Watch::new() }
     }
 }
 

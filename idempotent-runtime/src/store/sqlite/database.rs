@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use rand::RngExt as _;
 use sqlx::{
-    Execute as _, Row as _, SqlStr, Sqlite,
+    Connection as _, Execute as _, Row as _, SqlStr, Sqlite,
     query::Query,
-    sqlite::{SqliteArguments, SqlitePool, SqliteRow},
+    sqlite::{SqliteArguments, SqliteRow},
 };
 use tokio::{
     sync::{OnceCell, Semaphore},
@@ -20,7 +20,7 @@ use super::{
     statements::{Statements, TableName},
 };
 use crate::{
-    store::StoreResult,
+    store::{StoreResult, connections::Connections},
     store_error::{
         StoreError,
         StoreErrorKind::{Refused, Unavailable},
@@ -78,7 +78,7 @@ impl<T> Drop for AbortOnDrop<T> {
 }
 
 pub(super) struct Database {
-    pool: SqlitePool,
+    connections: Connections<Sqlite>,
     pub(super) table: TableName,
     pub(super) statements: Statements,
     /// How long to wait for others.
@@ -90,9 +90,9 @@ pub(super) struct Database {
 }
 
 impl Database {
-    pub(super) fn new(pool: SqlitePool, table: TableName, patience: Duration) -> Self {
+    pub(super) fn new(connections: Connections<Sqlite>, table: TableName, patience: Duration) -> Self {
         let statements = Statements::new(&table);
-        Self { pool, table, statements, patience, turn: Semaphore::new(1), file: OnceCell::new() }
+        Self { connections, table, statements, patience, turn: Semaphore::new(1), file: OnceCell::new() }
     }
 
     /// The rows of a statement that does not write.
@@ -124,11 +124,20 @@ impl Database {
     /// may be one that was never committed.
     async fn run(&self, statement: Statement, mut tries: Tries) -> StoreResult<Vec<SqliteRow>> {
         loop {
-            match statement.query().fetch_all(&self.pool).await {
+            match self.try_run(&statement).await {
                 Err(error) if is_busy(&error) && tries.another().await => {}
                 answer => return answer.map_err(|error| store_error(&error)),
             }
         }
+    }
+
+    async fn try_run(&self, statement: &Statement) -> sqlx::Result<Vec<SqliteRow>> {
+        let mut lent = self.connections.take().await?;
+        let answer = statement.query().fetch_all(&mut *lent).await;
+        if matches!(answer, Ok(_) | Err(sqlx::Error::Database(_))) {
+            lent.give_back();
+        }
+        answer
     }
 
     /// The file, after its schema and its settings were found to be fit for the promises.
@@ -137,7 +146,7 @@ impl Database {
     }
 
     async fn check(&self) -> StoreResult<OpenedFile> {
-        let file = OpenedFile::new(self.pool.connect_options().get_filename().to_owned());
+        let file = OpenedFile::new(self.connections.options().get_filename().to_owned());
         let rows =
             self.run(Statement::of(sqlx::query(self.statements.check.clone()))?, Tries::new(self.patience)).await?;
         let row = rows.first().ok_or(StoreError::new(Refused, "SQLite does not tell its settings"))?;
@@ -172,7 +181,8 @@ impl Database {
     /// The version of the schema that is there afterwards.
     async fn try_migrate(&self) -> sqlx::Result<i64> {
         // The write lock from the start, so that what is found missing stays missing.
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut lent = self.connections.take().await?;
+        let mut transaction = lent.begin_with("BEGIN IMMEDIATE").await?;
         let exists = sqlx::query("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")
             .bind(format!("{}_schema", self.table.as_str()))
             .fetch_all(&mut *transaction)
@@ -183,6 +193,7 @@ impl Database {
         let version = self.table.fill("SELECT version FROM {table}_schema");
         let version = sqlx::query_scalar(version).fetch_one(&mut *transaction).await?;
         transaction.commit().await?;
+        lent.give_back();
         Ok(version)
     }
 }
