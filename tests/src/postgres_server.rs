@@ -100,6 +100,25 @@ impl PostgresServer {
         }
     }
 
+    /// Shuts the server down as its administrator does: sessions are ended, and told so.
+    pub fn shut_down(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            run(Command::new("kill").arg("-INT").arg(child.id().to_string()));
+            child.wait().expect("the end of the process");
+        }
+    }
+
+    /// Starts the process again as a standby, which takes no writes.
+    pub async fn demote(&mut self) {
+        self.shut_down();
+        let signal = self.dir.path().join("data/standby.signal");
+        fs::write(&signal, "").expect("a file in our folder");
+        if let Some(user) = self.user {
+            user.own(&signal);
+        }
+        self.restart().await;
+    }
+
     /// Starts the process again, on the same port and folder.
     pub async fn restart(&mut self) {
         self.kill();

@@ -191,3 +191,44 @@ impl<DB: Database> Drop for FromPool<DB> {
         }
     }
 }
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use sqlx::{Sqlite, sqlite::SqliteConnectOptions};
+
+    use super::*;
+
+    static OPENED: AtomicU32 = AtomicU32::new(0);
+
+    fn connections(lifetime: Duration) -> Connections<Sqlite> {
+        let aging = Aging { trusted_idle: Duration::ZERO, lifetime };
+        let options = SqliteConnectOptions::new().in_memory(true);
+        Connections::own(options, 1, Duration::from_millis(50), Some(aging), |_, _| {
+            Box::pin(async {
+                OPENED.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            })
+        })
+    }
+
+    #[tokio::test]
+    async fn sound_connections_are_used_again_and_others_replaced() {
+        let young = connections(Duration::from_secs(60));
+        let opened = || OPENED.load(Ordering::Relaxed);
+        young.take().await.expect("the first").give_back();
+        young.take().await.expect("the same").give_back();
+        assert_eq!(opened(), 1);
+        drop(young.take().await.expect("the same, which is not given back"));
+        let second = young.take().await.expect("another");
+        assert_eq!(opened(), 2);
+        assert!(matches!(young.take().await, Err(Error::PoolTimedOut)), "there is but one");
+        second.give_back();
+
+        let old = connections(Duration::ZERO);
+        old.take().await.expect("the third").give_back();
+        old.take().await.expect("one in its place").give_back();
+        assert_eq!(opened(), 4);
+    }
+}

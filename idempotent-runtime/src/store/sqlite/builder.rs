@@ -10,11 +10,11 @@ use sqlx::{
 use super::{SqliteStore, database::Database, statements::TableName, watch::Watch};
 use crate::{
     error::{ConfigError, Error},
-    store::connections::Connections,
+    store::{BoxFuture, connections::Connections},
 };
 
-/// One that writes, and some that read meanwhile. Each has a thread of its own.
-const MAX_CONNECTIONS: u32 = 5;
+/// Besides the one that writes. Each has a thread of its own.
+const READERS: u32 = 4;
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -59,10 +59,12 @@ impl SqliteStoreBuilder {
     /// Cancel safe: at most the file and its schema are left behind.
     pub async fn connect(self, url: &str) -> Result<SqliteStore, Error> {
         // A connection to a file does not break by itself.
-        let connections = Connections::own(options(url)?, MAX_CONNECTIONS, self.busy_timeout, None, |_, _| {
-            Box::pin(std::future::ready(Ok(())))
-        });
-        let store = SqliteStore::with(connections, TableName::new(&self.table)?, self.busy_timeout);
+        let options = options(url)?;
+        let own = |limit| {
+            let as_it_is = |_: &mut _, _| -> BoxFuture<'_, _> { Box::pin(std::future::ready(Ok(()))) };
+            Connections::own(options.clone(), limit, self.busy_timeout, None, as_it_is)
+        };
+        let store = SqliteStore::with([own(1), own(READERS)], TableName::new(&self.table)?, self.busy_timeout);
         store.migrate().await?;
         Ok(store)
     }
@@ -73,19 +75,22 @@ impl SqliteStoreBuilder {
     ///
     /// [`Error::Config`] where a setting is not understood.
     pub fn build(self, pool: SqlitePool) -> Result<SqliteStore, Error> {
-        let connections = Connections::of(pool, self.busy_timeout);
-        Ok(SqliteStore::with(connections, TableName::new(&self.table)?, self.busy_timeout))
+        Ok(SqliteStore::with(of(pool, self.busy_timeout), TableName::new(&self.table)?, self.busy_timeout))
     }
 }
 
 impl SqliteStore {
     pub(super) fn with_defaults(pool: SqlitePool) -> Self {
-        Self::with(Connections::of(pool, BUSY_TIMEOUT), TableName::default(), BUSY_TIMEOUT)
+        Self::with(of(pool, BUSY_TIMEOUT), TableName::default(), BUSY_TIMEOUT)
     }
 
-    fn with(connections: Connections<Sqlite>, table: TableName, patience: Duration) -> Self {
+    fn with(connections: [Connections<Sqlite>; 2], table: TableName, patience: Duration) -> Self {
         Self { database: Arc::new(Database::new(connections, table, patience)), watch: Watch::new() }
     }
+}
+
+fn of(pool: SqlitePool, patience: Duration) -> [Connections<Sqlite>; 2] {
+    [Connections::of(pool.clone(), patience), Connections::of(pool, patience)]
 }
 
 fn options(url: &str) -> Result<SqliteConnectOptions, ConfigError> {

@@ -78,7 +78,9 @@ impl<T> Drop for AbortOnDrop<T> {
 }
 
 pub(super) struct Database {
-    connections: Connections<Sqlite>,
+    readers: Connections<Sqlite>,
+    /// Always the same, where it is ours: its cache stays good as long as nobody else writes.
+    writer: Connections<Sqlite>,
     pub(super) table: TableName,
     pub(super) statements: Statements,
     /// How long to wait for others.
@@ -90,9 +92,9 @@ pub(super) struct Database {
 }
 
 impl Database {
-    pub(super) fn new(connections: Connections<Sqlite>, table: TableName, patience: Duration) -> Self {
+    pub(super) fn new([writer, readers]: [Connections<Sqlite>; 2], table: TableName, patience: Duration) -> Self {
         let statements = Statements::new(&table);
-        Self { connections, table, statements, patience, turn: Semaphore::new(1), file: OnceCell::new() }
+        Self { readers, writer, table, statements, patience, turn: Semaphore::new(1), file: OnceCell::new() }
     }
 
     /// The rows of a statement that does not write.
@@ -100,7 +102,7 @@ impl Database {
         let (database, statement) = (Arc::clone(self), Statement::of(query)?);
         on_task(async move {
             database.opened().await?.check()?;
-            database.run(statement, Tries::new(database.patience)).await
+            Self::run(&database.readers, statement, Tries::new(database.patience)).await
         })
         .await
     }
@@ -115,24 +117,28 @@ impl Database {
                 return Err(StoreError::new(Unavailable, "too many writers are waiting for the SQLite file"));
             };
             file.check()?;
-            database.run(statement, tries).await
+            Self::run(&database.writer, statement, tries).await
         })
         .await
     }
 
     /// Always to the end: a statement that writes commits with its last step, so that a row that was fetched alone
     /// may be one that was never committed.
-    async fn run(&self, statement: Statement, mut tries: Tries) -> StoreResult<Vec<SqliteRow>> {
+    async fn run(
+        connections: &Connections<Sqlite>,
+        statement: Statement,
+        mut tries: Tries,
+    ) -> StoreResult<Vec<SqliteRow>> {
         loop {
-            match self.try_run(&statement).await {
+            match Self::try_run(connections, &statement).await {
                 Err(error) if is_busy(&error) && tries.another().await => {}
                 answer => return answer.map_err(|error| store_error(&error)),
             }
         }
     }
 
-    async fn try_run(&self, statement: &Statement) -> sqlx::Result<Vec<SqliteRow>> {
-        let mut lent = self.connections.take().await?;
+    async fn try_run(connections: &Connections<Sqlite>, statement: &Statement) -> sqlx::Result<Vec<SqliteRow>> {
+        let mut lent = connections.take().await?;
         let answer = statement.query().fetch_all(&mut *lent).await;
         if matches!(answer, Ok(_) | Err(sqlx::Error::Database(_))) {
             lent.give_back();
@@ -146,9 +152,13 @@ impl Database {
     }
 
     async fn check(&self) -> StoreResult<OpenedFile> {
-        let file = OpenedFile::new(self.connections.options().get_filename().to_owned());
-        let rows =
-            self.run(Statement::of(sqlx::query(self.statements.check.clone()))?, Tries::new(self.patience)).await?;
+        let file = OpenedFile::new(self.writer.options().get_filename().to_owned());
+        let rows = Self::run(
+            &self.writer,
+            Statement::of(sqlx::query(self.statements.check.clone()))?,
+            Tries::new(self.patience),
+        )
+        .await?;
         let row = rows.first().ok_or(StoreError::new(Refused, "SQLite does not tell its settings"))?;
         let settings =
             || -> sqlx::Result<(Option<i64>, String, i64)> { Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)) };
@@ -181,7 +191,7 @@ impl Database {
     /// The version of the schema that is there afterwards.
     async fn try_migrate(&self) -> sqlx::Result<i64> {
         // The write lock from the start, so that what is found missing stays missing.
-        let mut lent = self.connections.take().await?;
+        let mut lent = self.writer.take().await?;
         let mut transaction = lent.begin_with("BEGIN IMMEDIATE").await?;
         let exists = sqlx::query("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")
             .bind(format!("{}_schema", self.table.as_str()))
