@@ -1,9 +1,8 @@
 //! The connections of a SQL store: its own, or those of a pool of the caller's.
 //!
-//! sqlx's pool asks each connection that it takes back whether it is alive (`PoolConnection`'s `Drop`). That is a second
-//! round trip for every statement, and nothing limits how long it waits: a few half-open connections, and the pool has
-//! none to lend. A connection whose statement was just answered needs no such question, so our own go without that
-//! pool: they are taken back if they were answered, at once, and are closed otherwise.
+//! sqlx's pool asks each connection that it takes back whether it is alive. That is a second round trip for every
+//! statement. A connection whose statement was just answered needs no such question, so our own go without that pool:
+//! they are taken back if they were answered, at once, and are closed otherwise.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -92,7 +91,7 @@ impl<DB: Database> Connections<DB> {
             Source::Own(own) => own.take(self.patience).await,
             Source::Pool(pool) => {
                 let connection = timeout(self.patience, pool.acquire()).await.unwrap_or(Err(Error::PoolTimedOut))?;
-                Ok(Lent::Pool(FromPool { connection, is_sound: false }))
+                Ok(Lent::Pool(FromPool { connection, is_sound: false, patience: self.patience }))
             }
         }
     }
@@ -178,17 +177,26 @@ impl<DB: Database> DerefMut for Lent<'_, DB> {
     }
 }
 
-/// One of the caller's pool: the pool would wait for the answer that is still to come, and be short of it for as long.
+/// One of the caller's pool. Neither an answer that is still to come nor one that is lost is to cost the pool more than
+/// our patience.
 pub(super) struct FromPool<DB: Database> {
     connection: PoolConnection<DB>,
     is_sound: bool,
+    patience: Duration,
 }
 
 impl<DB: Database> Drop for FromPool<DB> {
     fn drop(&mut self) {
         if !self.is_sound {
             self.connection.close_on_drop();
+            return;
         }
+        // What `PoolConnection`'s own `Drop` spawns, but with a limit. The pool sends a ping and awaits its answer without
+        // one (`Floating::return_to_pool` in sqlx-core 0.9, `pool/connection.rs`): a few half-open connections, and it has
+        // none to lend until TCP gives up on them. No documented hook comes in its place: `after_release` runs before that
+        // ping, and is for whoever builds the pool. A future that is dropped here frees the connection's place
+        // (`DecrementSizeGuard`).
+        tokio::spawn(timeout(self.patience, self.connection.return_to_pool()));
     }
 }
 

@@ -53,10 +53,10 @@
 //! Some for statements, closed unless they were answered in time, and, once somebody waits, one for wake-ups
 //! (`LISTEN`), replaced when it fails; all waiters are woken then, since notifications may have been missed. A pool of
 //! your own keeps its own rules: sqlx's asks each connection that comes back whether it is alive, which is one more
-//! round trip a statement, and is short of it for as long as the answer does not come. Runs that nobody waits for
-//! notify nobody. Behind a pooler that shares connections between transactions (`PgBouncer` in transaction mode)
-//! notifications do not come in, and waiters poll. A failed call is not repeated here, except for serialization failures and deadlocks, of which
-//! nothing was applied: its outcome may be unknown, and the caller asks again with the same nonce.
+//! round trip a statement. Runs that nobody waits for notify nobody. Behind a pooler that shares connections between
+//! transactions (`PgBouncer` in transaction mode) notifications do not come in, and waiters poll. A failed call is not
+//! repeated here, except for serialization failures and deadlocks, of which nothing was applied: its outcome may be
+//! unknown, and the caller asks again with the same nonce.
 
 use std::{fmt, sync::Arc, time::Duration};
 
