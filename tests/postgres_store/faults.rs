@@ -136,6 +136,11 @@ async fn half_open_connections_of_our_own_are_given_up() {
         proxy.set(Fault::None);
         assert_eq!(store.renew(&key, &token, LEASE, TTL).await.expect("renew"), Transition::Applied);
     }
+    // One that was idle for longer than it is trusted is asked first, and replaced within the time of the same call.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    proxy.set(Fault::CutBeforeReply);
+    assert_eq!(store.renew(&key, &token, LEASE, TTL).await.expect("renew"), Transition::Applied);
+    assert_eq!(proxy.fault(), Fault::None, "the fault happened");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

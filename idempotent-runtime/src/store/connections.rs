@@ -87,24 +87,26 @@ impl<DB: Database> Connections<DB> {
 
     /// One that nobody else uses meanwhile. It is closed unless it is [given back](Lent::give_back).
     pub(super) async fn take(&self) -> Result<Lent<'_, DB>, Error> {
-        match &self.source {
-            Source::Own(own) => own.take(self.patience).await,
-            Source::Pool(pool) => {
-                let connection = timeout(self.patience, pool.acquire()).await.unwrap_or(Err(Error::PoolTimedOut))?;
-                Ok(Lent::Pool(FromPool { connection, is_sound: false, patience: self.patience }))
+        let taken = async {
+            match &self.source {
+                Source::Own(own) => own.take(self.patience).await,
+                Source::Pool(pool) => {
+                    let connection = pool.acquire().await?;
+                    Ok(Lent::Pool(FromPool { connection, is_sound: false, patience: self.patience }))
+                }
             }
-        }
+        };
+        timeout(self.patience, taken).await.unwrap_or(Err(Error::PoolTimedOut))
     }
 }
 
 impl<DB: Database> Own<DB> {
     async fn take(&self, patience: Duration) -> Result<Lent<'_, DB>, Error> {
-        let permit = timeout(patience, self.permits.acquire()).await;
-        let permit = permit.map_err(|_| Error::PoolTimedOut)?.map_err(|_| Error::PoolClosed)?;
+        let permit = self.permits.acquire().await.map_err(|_| Error::PoolClosed)?;
         let rested = match self.alive(patience).await {
             Some(rested) => rested,
             // Boxed: it is large, and rarely needed.
-            None => timeout(patience, Box::pin(self.open(patience))).await.unwrap_or(Err(Error::PoolTimedOut))?,
+            None => Box::pin(self.open(patience)).await?,
         };
         Ok(Lent::Own { rested, own: self, permit })
     }
@@ -121,8 +123,9 @@ impl<DB: Database> Own<DB> {
         let mut rested = self.pop()?;
         let Some(aging) = self.aging else { return Some(rested) };
         let is_trusted = rested.idle_since.elapsed() < aging.trusted_idle;
+        // Half of the time, so that there is some left to open another.
         let is_alive =
-            is_trusted || timeout(patience, rested.connection.ping()).await.is_ok_and(|answer| answer.is_ok());
+            is_trusted || timeout(patience / 2, rested.connection.ping()).await.is_ok_and(|answer| answer.is_ok());
         is_alive.then_some(rested)
     }
 

@@ -12,7 +12,7 @@ use super::{Failure, Row, account, decode, encode};
 /// How often Redis is asked. A row that is appended twice is told by its run.
 const TRIES: u32 = 3;
 /// Longer than the services keep their results: a replay finds its transaction here.
-const KEEP: Duration = Duration::from_secs(8 * 24 * 60 * 60);
+const KEEP: Duration = Duration::from_hours(8 * 24);
 /// How many accounts are read in one round trip.
 const BATCH: usize = 256;
 
