@@ -4,11 +4,11 @@
 //! `cargo bench -p idempotent-runtime --features postgres,sqlite --bench sql_calls` (starts a PostgreSQL server of its
 //! own, which leaves it to the operating system when to write to disk, so that what is compared is work, not the disk;
 //! SQLite's file is in the temporary folder, and is synced to disk as ever)
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a benchmark stops when it is wrong")]
+#![expect(clippy::unwrap_used, reason = "a benchmark stops when it is wrong")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 #![expect(clippy::cast_precision_loss, reason = "figures for a table")]
 
-#[allow(dead_code, unreachable_pub, reason = "written for tests, which use the rest")]
+#[allow(dead_code, unreachable_pub, unfulfilled_lint_expectations, reason = "written for tests, which use the rest")]
 #[path = "../../tests/src/postgres_server.rs"]
 mod postgres_server;
 mod support;

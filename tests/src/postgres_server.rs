@@ -243,7 +243,7 @@ fn debians(name: &str) -> Option<PathBuf> {
 fn copy_template(to: &Path, user: Option<User>) {
     let version = Command::new(binary("initdb")).arg("--version").output();
     let version = version.unwrap_or_else(|error| panic!("initdb cannot be run: {error}")).stdout;
-    let version: String = String::from_utf8_lossy(&version).chars().filter(|c| c.is_ascii_alphanumeric()).collect();
+    let version: String = String::from_utf8_lossy(&version).chars().filter(char::is_ascii_alphanumeric).collect();
     let binaries = std::env::current_exe().expect("our own path");
     let template = binaries.parent().expect("its folder").join(format!("{version}-template"));
     if !template.exists() {
