@@ -1,9 +1,10 @@
 //! Whole annotated calls on PostgreSQL and SQLite, against the very statements that they consist of, from a bare sqlx
-//! loop: the same text, prepared, with the same inputs, on the same connections or on as many with the same settings.
+//! loop: the same text, prepared, with the same inputs, on the same pool or on as many connections with the same settings.
 //!
 //! `cargo bench -p idempotent-runtime --features postgres,sqlite --bench sql_calls` (starts a PostgreSQL server of its
 //! own, which leaves it to the operating system when to write to disk, so that what is compared is work, not the disk;
-//! SQLite's file is in the temporary folder, and is synced to disk as ever)
+//! SQLite's file is in the temporary folder, and is synced to disk as ever: where others use the disk, put the folder into
+//! memory with `TMPDIR=/dev/shm`)
 #![expect(clippy::unwrap_used, reason = "a benchmark stops when it is wrong")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 #![expect(clippy::cast_precision_loss, reason = "figures for a table")]
