@@ -56,7 +56,7 @@ async fn all_options(tenant: &str, order_id: String, amount: u64) -> Result<u64,
     Ok(amount + tenant.len() as u64 + order_id.len() as u64)
 }
 
-#[idempotent(key = order_id, errors = PaymentError::is_final, ttl = Duration::from_secs(60))]
+#[idempotent(key = order_id, errors = PaymentError::is_final, ttl = Duration::from_mins(1))]
 async fn predicate(order_id: &str) -> Result<usize, PaymentError> {
     if order_id.is_empty() {
         return Err(PaymentError::Declined);

@@ -51,6 +51,8 @@ pub use crate::{
 
 #[cfg(feature = "local-cache")]
 pub(crate) mod cached;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod connections;
 #[cfg(feature = "memory")]
 pub mod memory;
 #[cfg(feature = "postgres")]

@@ -119,13 +119,61 @@ async fn half_open_connections_are_given_up() {
     }
 }
 
+/// The same on connections of the store's own: each is closed in time, and the next call has a fresh one.
+#[tokio::test]
+async fn half_open_connections_of_our_own_are_given_up() {
+    let server = PostgresServer::start().await;
+    let proxy = Proxy::start(server.address()).await;
+    let url = server.url().replace(&server.address(), &proxy.address().to_string());
+    let store = builder().max_connections(1).connect(&url).await.expect("a store");
+    let key = key("half-open");
+    let token = claim(&store, &key).await;
+    for fault in [Fault::LoseRequests, Fault::LoseReplies] {
+        // At once after an answer: nothing else is asked on the connection that could get lost.
+        proxy.set(fault);
+        let error = store.renew(&key, &token, LEASE, TTL).await.expect_err("no answer");
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+        proxy.set(Fault::None);
+        assert_eq!(store.renew(&key, &token, LEASE, TTL).await.expect("renew"), Transition::Applied);
+    }
+    // One that was idle for longer than it is trusted is asked first, and replaced within the time of the same call.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    proxy.set(Fault::CutBeforeReply);
+    assert_eq!(store.renew(&key, &token, LEASE, TTL).await.expect("renew"), Transition::Applied);
+    assert_eq!(proxy.fault(), Fault::None, "the fault happened");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_are_bounded_and_used_again() {
+    let server = PostgresServer::start().await;
+    let store = builder().max_connections(3).timeout(Duration::from_secs(20)).connect(&server.url()).await;
+    let store = store.expect("a store");
+    let sessions = "SELECT array_agg(pid ORDER BY pid) FROM pg_stat_activity
+        WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+    let many = async |round: u32| {
+        let mut claims = JoinSet::new();
+        for number in 0..100 {
+            let (store, key) = (store.clone(), key(format_args!("{round}-{number}")));
+            claims.spawn(async move { claim(&store, &key).await });
+        }
+        claims.join_all().await;
+        value::<Vec<i32>>(&server, sessions).await
+    };
+    let first = many(1).await;
+    assert!((1..=3).contains(&first.len()), "{first:?}");
+    let second = many(2).await;
+    assert!(first.iter().all(|pid| second.contains(pid)), "{first:?} became {second:?}");
+    assert!(second.len() <= 3, "{second:?}");
+}
+
 /// Calls that their callers give up at any moment leave pool and record whole.
 #[tokio::test]
 async fn dropped_calls_leave_the_store_working() {
     let server = PostgresServer::start().await;
     let store = builder().max_connections(2).connect(&server.url()).await.expect("a store");
     for round in 0..100_u64 {
-        let key = key(format_args!("dropped-{}", round % 10));
+        // A key each: a claim that was given up may reach the server after its repeat was released.
+        let key = key(format_args!("dropped-{round}"));
         let request = request();
         let claiming = tokio::time::timeout(Duration::from_micros(round * 20), store.claim(&key, &request)).await;
         let answer = match claiming {
@@ -141,7 +189,7 @@ async fn dropped_calls_leave_the_store_working() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_server_keeps_what_it_acknowledged() {
-    let mut server = PostgresServer::start_durable().await;
+    let mut server = PostgresServer::start().await;
     let store = connect(&server.url()).await;
     let done = Arc::new(Mutex::new(Vec::new()));
     for round in 0..3 {
@@ -167,6 +215,48 @@ async fn a_killed_server_keeps_what_it_acknowledged() {
     let done = done.lock().expect("a lock").clone();
     for key in &done {
         assert!(is_done(&store, key).await, "an acknowledged result of {} is gone", done.len());
+    }
+}
+
+/// A shutdown ends sessions in the midst of their statements, and says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_shut_down_is_unavailable_until_it_is_back() {
+    let mut server = PostgresServer::start().await;
+    let store = connect(&server.url()).await;
+    let mut workers = JoinSet::new();
+    for worker in 0..4 {
+        let store = store.clone();
+        workers.spawn(async move {
+            let mut done = Vec::new();
+            for number in 0.. {
+                let key = key(format_args!("{worker}-{number}"));
+                let token = match store.claim(&key, &request()).await {
+                    Ok(answer) => granted(Ok(answer)),
+                    Err(error) => return (done, error.kind()),
+                };
+                match store.complete(&key, &token, &outcome(), TTL).await {
+                    Ok(applied) => assert_eq!(applied, Transition::Applied),
+                    Err(error) => return (done, error.kind()),
+                }
+                done.push(key);
+            }
+            unreachable!("the numbers do not end")
+        });
+    }
+    wait_for("some runs", async || {
+        value::<i64>(&server, "SELECT count(*) FROM idempotent_records WHERE state = 'ok'").await > 50
+    })
+    .await;
+    server.shut_down();
+    let ends = workers.join_all().await;
+    assert_eq!(fault(&store, &key("shut-down")).await, StoreErrorKind::Unavailable);
+    server.restart().await;
+    wait_for("the store to be back", async || store.inspect(&key("k")).await.is_ok()).await;
+    for (done, kind) in ends {
+        assert_eq!(kind, StoreErrorKind::Unavailable);
+        for key in done {
+            assert!(is_done(&store, &key).await, "an acknowledged result is gone");
+        }
     }
 }
 
@@ -255,6 +345,76 @@ async fn conflicts_of_stricter_transactions_are_tried_again() {
             assert_eq!(granted, 1, "{level}");
         }
     }
+}
+
+/// The server chooses our statement as the victim: it is asked again once the other transaction is through.
+#[tokio::test]
+async fn a_deadlock_is_tried_again() {
+    let server = PostgresServer::start_with(&["deadlock_timeout=2s"]).await;
+    let store = builder().timeout(Duration::from_secs(20)).connect(&server.url()).await.expect("a store");
+    let token = claim(&store, &key("k")).await;
+    // Once it has the row, whoever ends the run waits for the lock that the other transaction has.
+    server
+        .execute(
+            "CREATE SEQUENCE updates;
+             CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN PERFORM nextval('updates'), pg_advisory_xact_lock(1); RETURN NULL; END $$;
+             CREATE TRIGGER wait AFTER UPDATE ON idempotent_records FOR EACH ROW EXECUTE FUNCTION wait();",
+        )
+        .await;
+    let mut client = server.client().await;
+    let begin = "SET deadlock_timeout = '1min'; BEGIN; SELECT pg_advisory_xact_lock(1)";
+    sqlx::raw_sql(begin).execute(&mut client).await.expect("a lock");
+    let ending = tokio::spawn({
+        let store = store.clone();
+        async move { store.complete(&key("k"), &token, &outcome(), TTL).await }
+    });
+    wait_for("the ending to wait", async || {
+        value::<i64>(&server, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").await == 1
+    })
+    .await;
+    let cross = "UPDATE idempotent_records SET attempt = attempt; COMMIT";
+    sqlx::raw_sql(cross).execute(&mut client).await.expect("we are not the victim");
+    assert_eq!(ending.await.expect("a task").expect("complete"), Transition::Applied);
+    assert!(is_done(&store, &key("k")).await);
+    // A sequence keeps what is rolled back: ours, the other one's, ours again.
+    assert_eq!(value::<i64>(&server, "SELECT last_value FROM updates").await, 3);
+}
+
+/// The server's own limit, on a pool of the caller's: it ends the statement, not the session.
+#[tokio::test]
+async fn a_statement_that_the_server_cancels_is_unavailable() {
+    let server = PostgresServer::start().await;
+    connect(&server.url()).await;
+    server.execute("ALTER DATABASE postgres SET statement_timeout = '100ms'").await;
+    let pool = PgPoolOptions::new().max_connections(1).connect(&server.url()).await.expect("a pool");
+    let store = builder().timeout(Duration::from_secs(20)).build(pool.clone()).expect("a store");
+    let session = async || sqlx::query_scalar::<_, i32>("SELECT pg_backend_pid()").fetch_one(&pool).await;
+    let before = session().await.expect("a session");
+    let mut client = server.client().await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE idempotent_records").execute(&mut client).await.expect("a lock");
+    let started = Instant::now();
+    assert_eq!(fault(&store, &key("cancelled")).await, StoreErrorKind::Unavailable);
+    assert!(started.elapsed() < Duration::from_secs(10), "took {:?}", started.elapsed());
+    drop(client);
+    assert_eq!(session().await.expect("a session"), before);
+}
+
+/// What a server with a full disk answers. (To fill a real one takes a file system of our own, and so root.)
+#[tokio::test]
+async fn a_full_disk_refuses_claims_and_still_replays() {
+    let server = PostgresServer::start().await;
+    let store = connect(&server.url()).await;
+    finish(&store, &key("done")).await;
+    server
+        .execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN RAISE 'could not extend file' USING ERRCODE = 'disk_full'; END $$;
+             CREATE TRIGGER refuse BEFORE INSERT ON idempotent_records FOR EACH ROW EXECUTE FUNCTION refuse();",
+        )
+        .await;
+    assert_eq!(fault(&store, &key("new")).await, StoreErrorKind::Full);
+    assert!(is_done(&store, &key("done")).await);
 }
 
 #[tokio::test]

@@ -97,6 +97,63 @@ async fn many_upgrade_an_older_schema_at_once() {
     server.execute(amounts).await;
 }
 
+/// One process fails in the midst of its migration, while others wait for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_that_fails_leaves_the_others_to_it() {
+    let server = PostgresServer::start().await;
+    let mut client = server.client().await;
+    let half_way = "BEGIN;
+        SELECT pg_advisory_xact_lock(hashtextextended('idempotent schema of idempotent_records', 0));
+        CREATE TABLE idempotent_records_schema (version integer NOT NULL);
+        INSERT INTO idempotent_records_schema VALUES (0);
+        CREATE TABLE idempotent_records (half integer)";
+    sqlx::raw_sql(half_way).execute(&mut client).await.expect("half a migration");
+    let mut migrations = JoinSet::new();
+    for number in 0..4 {
+        let url = server.url();
+        migrations.spawn(async move { finish(&connect(&url).await, &key(number)).await });
+    }
+    wait_for("the others to wait", async || {
+        value::<i64>(&server, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").await == 4
+    })
+    .await;
+    drop(client);
+    migrations.join_all().await;
+    assert_eq!(value::<i64>(&server, "SELECT count(*) FROM idempotent_records").await, 4);
+}
+
+#[tokio::test]
+async fn servers_that_may_lose_records_are_refused_unless_allowed() {
+    for setting in ["fsync=off", "full_page_writes=off"] {
+        let server = PostgresServer::start_with(&[setting]).await;
+        let error = PostgresStore::connect(&server.url()).await.expect_err("not durable");
+        assert_eq!(kind(&error), StoreErrorKind::Refused, "{setting}");
+        let store = PostgresStore::new(pool(&server).await).expect("a store");
+        assert_eq!(kind(&store.migrate().await.expect_err("not durable")), StoreErrorKind::Refused, "{setting}");
+        let store = builder().allow_data_loss(true).connect(&server.url()).await.expect("allowed");
+        finish(&store, &key("k")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_standby_is_refused() {
+    let mut server = PostgresServer::start().await;
+    let store = connect(&server.url()).await;
+    finish(&store, &key("k")).await;
+    server.demote().await;
+    for allow in [false, true] {
+        let error = builder().allow_data_loss(allow).connect(&server.url()).await.expect_err("a standby");
+        assert_eq!(kind(&error), StoreErrorKind::Refused);
+    }
+    // It was the primary when we connected, and may be again.
+    wait_for("fresh connections", async || {
+        let error = store.claim(&key("new"), &request()).await.expect_err("no writes");
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+        full_text(&error).contains("read-only")
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_missing_or_newer_schema_is_refused() {
     let server = PostgresServer::start().await;

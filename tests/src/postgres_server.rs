@@ -39,17 +39,12 @@ pub struct PostgresServer {
 }
 
 impl PostgresServer {
-    /// A server with the default settings that leaves it to the operating system when to write to disk.
+    /// A server with the default settings: it writes every acknowledged change to disk first.
     ///
     /// # Panics
     ///
     /// Where a binary is missing or the server does not start. So do all other functions here.
     pub async fn start() -> Self {
-        Self::start_with(&["fsync=off", "full_page_writes=off"]).await
-    }
-
-    /// A server that writes every acknowledged change to disk first, as the default is.
-    pub async fn start_durable() -> Self {
         Self::start_with(&[]).await
     }
 
@@ -103,6 +98,25 @@ impl PostgresServer {
             child.kill().expect("SIGKILL");
             child.wait().expect("the end of the process");
         }
+    }
+
+    /// Shuts the server down as its administrator does: sessions are ended, and told so.
+    pub fn shut_down(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            run(Command::new("kill").arg("-INT").arg(child.id().to_string()));
+            child.wait().expect("the end of the process");
+        }
+    }
+
+    /// Starts the process again as a standby, which takes no writes.
+    pub async fn demote(&mut self) {
+        self.shut_down();
+        let signal = self.dir.path().join("data/standby.signal");
+        fs::write(&signal, "").expect("a file in our folder");
+        if let Some(user) = self.user {
+            user.own(&signal);
+        }
+        self.restart().await;
     }
 
     /// Starts the process again, on the same port and folder.
@@ -229,7 +243,7 @@ fn debians(name: &str) -> Option<PathBuf> {
 fn copy_template(to: &Path, user: Option<User>) {
     let version = Command::new(binary("initdb")).arg("--version").output();
     let version = version.unwrap_or_else(|error| panic!("initdb cannot be run: {error}")).stdout;
-    let version: String = String::from_utf8_lossy(&version).chars().filter(|c| c.is_ascii_alphanumeric()).collect();
+    let version: String = String::from_utf8_lossy(&version).chars().filter(char::is_ascii_alphanumeric).collect();
     let binaries = std::env::current_exe().expect("our own path");
     let template = binaries.parent().expect("its folder").join(format!("{version}-template"));
     if !template.exists() {

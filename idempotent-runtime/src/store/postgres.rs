@@ -24,10 +24,11 @@
 //! | the same with a synchronous standby | also a failover to it | |
 //! | an asynchronous standby | crashes of clients and of the server | a failover: the latest records may be missing, and such keys run again |
 //! | `synchronous_commit=off` | crashes of clients | a crash of the server loses the latest records |
+//! | `fsync=off` or `full_page_writes=off` | crashes of clients and of the server | a crash of its machine may lose everything: refused, unless [allowed](PostgresStoreBuilder::allow_data_loss) |
 //!
 //! Connections that [`connect`](PostgresStore::connect) opens turn `synchronous_commit=off` on again for themselves; on
 //! a pool of your own ([`new`](PostgresStore::new)) it is yours to set. A server clock that jumps ahead ends leases
-//! early. A standby cannot be used, not even for hits: a record that it shows may be gone or changed.
+//! early. A standby is refused, even for hits: a record that it shows may be gone or changed.
 //!
 //! Fences come from one sequence, drawn when an owner first asks ([`Store::fence`]), so that they rise across the
 //! removal of a record.
@@ -50,11 +51,13 @@
 //!
 //! # Connections
 //!
-//! A pool for statements and, once somebody waits, one connection for wake-ups (`LISTEN`), replaced when it fails; all
-//! waiters are woken then, since notifications may have been missed. Runs that nobody waits for notify nobody. Behind
-//! a pooler that shares connections between transactions (`PgBouncer` in transaction mode) notifications do not come
-//! in, and waiters poll. A failed call is not repeated here, except for serialization failures and deadlocks, of which
-//! nothing was applied: its outcome may be unknown, and the caller asks again with the same nonce.
+//! Some for statements, closed unless they were answered in time, and, once somebody waits, one for wake-ups
+//! (`LISTEN`), replaced when it fails; all waiters are woken then, since notifications may have been missed. A pool of
+//! your own keeps its own rules: sqlx's asks each connection that comes back whether it is alive, which is one more
+//! round trip a statement. Runs that nobody waits for notify nobody. Behind a pooler that shares connections between
+//! transactions (`PgBouncer` in transaction mode) notifications do not come in, and waiters poll. A failed call is not
+//! repeated here, except for serialization failures and deadlocks, of which nothing was applied: its outcome may be
+//! unknown, and the caller asks again with the same nonce.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -111,6 +114,7 @@ struct Shared {
     statements: Statements,
     session: Session,
     ear: Ear,
+    allow_data_loss: bool,
 }
 
 impl PostgresStore {
@@ -155,8 +159,9 @@ impl PostgresStore {
     ///
     /// # Errors
     ///
-    /// [`Error::Store`] where the server cannot be reached or is older than PostgreSQL 14, the role may not change the
-    /// schema, or the schema is newer than this library.
+    /// [`Error::Store`] where the server cannot be reached, is older than PostgreSQL 14, a standby, or one that
+    /// [may lose records](PostgresStoreBuilder::allow_data_loss), the role may not change the schema, or the schema is
+    /// newer than this library.
     ///
     /// # Cancel safety
     ///

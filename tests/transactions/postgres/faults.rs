@@ -52,7 +52,7 @@ async fn a_session_that_an_administrator_ends_leaves_nothing() {
 
 #[tokio::test]
 async fn a_server_that_is_killed_keeps_what_was_committed() {
-    let (mut bank, runs) = (Bank::on(PostgresServer::start_durable().await).await, Runs::default());
+    let (mut bank, runs) = (Bank::on(PostgresServer::start().await).await, Runs::default());
     bank.deposit("committed", &runs).await.unwrap();
     let mut tx = bank.begin().await;
     deposit(&mut tx, &bank, "open", 5, Then::Return, &runs).await.unwrap();

@@ -1,12 +1,14 @@
 //! The bank's books: an account per order, to which every request is appended.
 
+mod redis;
+mod sql;
+
 use std::{
     collections::HashMap,
+    error::Error,
     sync::{Mutex, PoisonError},
-    time::Duration,
 };
 
-use redis::{RedisResult, aio::ConnectionManager, aio::ConnectionManagerConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::log::Kind;
@@ -48,81 +50,52 @@ pub(crate) fn settled<'a>(rows: &'a [Row], bank_key: &str) -> Option<&'a Row> {
     rows.iter().find(|row| row.bank_key == bank_key && row.answer != Answer::Unavailable)
 }
 
+pub(crate) type Failure = Box<dyn Error + Send + Sync>;
+
 /// Where the books are kept: beside the idempotency records, so that all processes on one store have one bank.
 pub(crate) enum Ledger {
     Memory(Mutex<HashMap<String, Vec<Row>>>),
-    Redis(ConnectionManager),
+    Redis(redis::Books),
+    Sql(sql::Books),
 }
-
-/// How often Redis is asked. A row that is appended twice is told by its run.
-const TRIES: u32 = 3;
-/// Longer than the services keep their results: a replay finds its transaction here.
-const KEEP: Duration = Duration::from_secs(8 * 24 * 60 * 60);
-/// How many accounts are read in one round trip.
-const BATCH: usize = 256;
 
 impl Ledger {
     pub(crate) fn memory() -> Self {
         Self::Memory(Mutex::default())
     }
 
-    pub(crate) async fn redis(url: &str) -> RedisResult<Self> {
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(Duration::from_secs(2)))
-            .set_response_timeout(Some(Duration::from_secs(5)))
-            .set_number_of_retries(1);
-        let connection = ConnectionManager::new_with_config(redis::Client::open(url)?, config).await?;
-        Ok(Self::Redis(connection))
+    pub(crate) async fn redis(url: &str) -> Result<Self, Failure> {
+        Ok(Self::Redis(redis::Books::open(url).await?))
+    }
+
+    pub(crate) async fn sql(url: &str) -> Result<Self, Failure> {
+        Ok(Self::Sql(sql::Books::open(url).await?))
     }
 
     /// Appends to an order's account, and answers the account.
-    pub(crate) async fn append(&self, order_id: &str, row: Row) -> RedisResult<Vec<Row>> {
-        let connection = match self {
+    pub(crate) async fn append(&self, order_id: &str, row: Row) -> Result<Vec<Row>, Failure> {
+        match self {
             Self::Memory(accounts) => {
                 let mut accounts = accounts.lock().unwrap_or_else(PoisonError::into_inner);
                 let rows = accounts.entry(order_id.to_owned()).or_default();
                 rows.push(row);
-                return Ok(rows.clone());
+                Ok(rows.clone())
             }
-            Self::Redis(connection) => connection,
-        };
-        let key = account(order_id);
-        let mut append = redis::pipe();
-        append.atomic();
-        append.cmd("RPUSH").arg(&key).arg(encode(&row)?).ignore();
-        append.cmd("EXPIRE").arg(&key).arg(KEEP.as_secs()).ignore();
-        append.cmd("LRANGE").arg(&key).arg(0).arg(-1);
-        let mut tries = 1;
-        loop {
-            match append.query_async::<(Vec<String>,)>(&mut connection.clone()).await {
-                Ok((rows,)) => return rows.iter().map(|row| decode(row)).collect(),
-                Err(error) if tries == TRIES => return Err(error),
-                Err(_) => tries += 1,
-            }
+            Self::Redis(books) => books.append(order_id, &row).await,
+            Self::Sql(books) => books.append(order_id, &row).await,
         }
     }
 
     /// The accounts of these orders, in their order.
-    pub(crate) async fn accounts(&self, orders: &[&str]) -> RedisResult<Vec<Vec<Row>>> {
-        let connection = match self {
+    pub(crate) async fn accounts(&self, orders: &[&str]) -> Result<Vec<Vec<Row>>, Failure> {
+        match self {
             Self::Memory(accounts) => {
                 let accounts = accounts.lock().unwrap_or_else(PoisonError::into_inner);
-                return Ok(orders.iter().map(|order| accounts.get(*order).cloned().unwrap_or_default()).collect());
+                Ok(orders.iter().map(|order| accounts.get(*order).cloned().unwrap_or_default()).collect())
             }
-            Self::Redis(connection) => connection,
-        };
-        let mut answer = Vec::with_capacity(orders.len());
-        for batch in orders.chunks(BATCH) {
-            let mut read = redis::pipe();
-            for order in batch {
-                read.cmd("LRANGE").arg(account(order)).arg(0).arg(-1);
-            }
-            let accounts: Vec<Vec<String>> = read.query_async(&mut connection.clone()).await?;
-            for rows in accounts {
-                answer.push(rows.iter().map(|row| decode(row)).collect::<RedisResult<_>>()?);
-            }
+            Self::Redis(books) => books.accounts(orders).await,
+            Self::Sql(books) => books.accounts(orders).await,
         }
-        Ok(answer)
     }
 }
 
@@ -130,11 +103,10 @@ fn account(order_id: &str) -> String {
     format!("payments-bank:{order_id}")
 }
 
-fn encode(row: &Row) -> RedisResult<String> {
-    serde_json::to_string(row).map_err(|_| (redis::ErrorKind::Client, "a row cannot be written").into())
+fn encode(row: &Row) -> Result<String, Failure> {
+    serde_json::to_string(row).map_err(|_| "a row cannot be written".into())
 }
 
-fn decode(row: &str) -> RedisResult<Row> {
-    serde_json::from_str(row)
-        .map_err(|_| (redis::ErrorKind::Client, "an account holds something else than rows").into())
+fn decode(row: &str) -> Result<Row, Failure> {
+    serde_json::from_str(row).map_err(|_| "an account holds something else than rows".into())
 }

@@ -11,7 +11,6 @@ mod service;
 mod tally;
 
 use std::{
-    error::Error,
     fs::File,
     io::{self, BufReader},
     panic::resume_unwind,
@@ -29,7 +28,14 @@ use tokio::{
     time::Instant,
 };
 
-use self::{bank::Bank, gateway::Outcome, ledger::Ledger, log::Line, report::complain, tally::Tally};
+use self::{
+    bank::Bank,
+    gateway::Outcome,
+    ledger::{Failure, Ledger},
+    log::Line,
+    report::complain,
+    tally::Tally,
+};
 
 /// How many deliveries are under way at a time.
 const IN_FLIGHT: usize = 256;
@@ -49,8 +55,9 @@ struct Args {
     /// The log, one JSON object a line; `-` for standard input. Without it, a built-in log.
     #[arg(conflicts_with = "print_log")]
     file: Option<PathBuf>,
-    /// Where the records and the bank's ledger are kept: `memory:`, or a server that other processes share,
-    /// `redis://[user:password@]host[:port][/db]`.
+    /// Where the records and the bank's ledger are kept: `memory:`, or what other processes share:
+    /// `redis://[user[:password]@]host[:port][/db]`, `postgres://[user[:password]@]host[:port]/database`, or
+    /// `sqlite://path`.
     #[arg(long, value_name = "URL", default_value = "memory:")]
     store: String,
     /// Print one summary object instead of the table.
@@ -60,8 +67,6 @@ struct Args {
     #[arg(long)]
     print_log: bool,
 }
-
-type Failure = Box<dyn Error + Send + Sync>;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -106,15 +111,22 @@ async fn run(args: &Args) -> Result<u8, Failure> {
 
 /// Installs the store, and opens the bank's ledger beside it.
 async fn connect(url: &str) -> Result<(Arc<Ledger>, &'static str), Failure> {
-    let (ledger, store) = if url == "memory:" {
-        (Ledger::memory(), "embedded")
-    } else if url.starts_with("redis://") {
-        let ledger = Ledger::redis(url).await;
-        (ledger.map_err(|error| format!("the bank's ledger cannot be reached: {error}"))?, "Redis")
-    } else {
-        return Err("--store is neither `memory:` nor a `redis://` URL".into());
+    let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
+    let store = match scheme {
+        "memory" => "embedded",
+        "redis" => "Redis",
+        "postgres" | "postgresql" => "PostgreSQL",
+        "sqlite" => "SQLite",
+        _ => return Err("--store is neither `memory:` nor a URL of `redis`, `postgres` or `sqlite`".into()),
     };
+    // Creates the SQLite file.
     install(Idempotency::connect(url).await?)?;
+    let ledger = match scheme {
+        "memory" => Ok(Ledger::memory()),
+        "redis" => Ledger::redis(url).await,
+        _ => Ledger::sql(url).await,
+    };
+    let ledger = ledger.map_err(|error| format!("the bank's ledger cannot be reached: {error}"))?;
     Ok((Arc::new(ledger), store))
 }
 

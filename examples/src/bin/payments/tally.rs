@@ -6,13 +6,12 @@ use std::{
 };
 
 use idempotent_runtime::{Disposition, Error};
-use redis::RedisResult;
 use serde::Serialize;
 
 use crate::{
     audit::{Accepted, Account},
     gateway::{Ending, Outcome},
-    ledger::Ledger,
+    ledger::{Failure, Ledger},
     log::Kind,
     service::{Payment, PaymentError, Receipt},
 };
@@ -155,7 +154,7 @@ impl Tally {
     }
 
     /// Holds what the clients were told against the ledger.
-    pub(crate) async fn audit(mut self, ledger: &Ledger) -> RedisResult<Summary> {
+    pub(crate) async fn audit(mut self, ledger: &Ledger) -> Result<Summary, Failure> {
         let ids: Vec<&str> = self.orders.keys().map(String::as_str).collect();
         let accounts = ledger.accounts(&ids).await?;
         let summary = &mut self.summary;

@@ -2,11 +2,7 @@
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 
-use sqlx::{
-    ConnectOptions, Connection, PgConnection, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
-use tokio::time::timeout;
+use sqlx::{ConnectOptions, PgConnection, PgPool, Postgres, postgres::PgConnectOptions};
 
 use super::{
     PostgresStore, Shared,
@@ -14,10 +10,12 @@ use super::{
     session::Session,
     statements::{Statements, Table},
 };
-use crate::error::{ConfigError, Error};
+use crate::{
+    error::{ConfigError, Error},
+    store::connections::{Aging, Connections},
+};
 
-/// A connection that has been idle for longer is asked whether it is alive before it is used.
-const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+const AGING: Aging = Aging { trusted_idle: Duration::from_secs(1), lifetime: Duration::from_secs(30 * 60) };
 
 /// Settings of a [`PostgresStore`]; see [`PostgresStore::builder`].
 #[derive(Clone, Debug)]
@@ -26,11 +24,17 @@ pub struct PostgresStoreBuilder {
     table: String,
     max_connections: u32,
     timeout: Duration,
+    allow_data_loss: bool,
 }
 
 impl PostgresStoreBuilder {
     pub(super) fn new() -> Self {
-        Self { table: "idempotent_records".to_owned(), max_connections: 10, timeout: Duration::from_secs(3) }
+        Self {
+            table: "idempotent_records".to_owned(),
+            max_connections: 10,
+            timeout: Duration::from_secs(3),
+            allow_data_loss: false,
+        }
     }
 
     /// The table of the records, `idempotent_records` by default; the other objects' names begin with it. It is found
@@ -57,13 +61,21 @@ impl PostgresStoreBuilder {
         self
     }
 
+    /// Accepts a server that may lose what it acknowledged when it or its machine crashes, since it runs with `fsync=off`
+    /// or `full_page_writes=off`; `false` by default. The latter is safe where the file system writes pages whole.
+    pub const fn allow_data_loss(mut self, allow: bool) -> Self {
+        self.allow_data_loss = allow;
+        self
+    }
+
     /// Connects, and brings the schema up to date. [`PostgresStore`] lists the URLs.
     ///
     /// # Errors
     ///
     /// [`Error::Config`] where a setting or the URL is not understood, [`Error::Store`] where the server cannot be
-    /// reached, refuses the login, is older than PostgreSQL 14, or has a schema that is newer than this library or
-    /// cannot be brought up to date.
+    /// reached, refuses the login, is older than PostgreSQL 14, a standby, or one that
+    /// [may lose records](Self::allow_data_loss), or has a schema that is newer than this library or cannot be brought
+    /// up to date.
     ///
     /// # Cancel safety
     ///
@@ -72,21 +84,12 @@ impl PostgresStoreBuilder {
         // The text of the error may quote the URL, and with it a password.
         let options = PgConnectOptions::from_str(url)
             .map_err(|_| ConfigError::Url("expected postgres://[user[:password]@]host[:port]/database"))?;
+        let options = options.disable_statement_logging();
         let limit = self.timeout;
-        let pool = PgPoolOptions::new()
-            .max_connections(self.max_connections)
-            .acquire_timeout(limit)
-            // Would cost every statement a round trip.
-            .test_before_acquire(false)
-            .before_acquire(move |connection, meta| {
-                Box::pin(async move {
-                    let is_trusted = meta.idle_for < TRUSTED_IDLE;
-                    Ok(is_trusted || timeout(limit, connection.ping()).await.is_ok_and(|answer| answer.is_ok()))
-                })
-            })
-            .after_connect(move |connection, _| Box::pin(set_up(connection, limit)))
-            .connect_lazy_with(options.disable_statement_logging());
-        let store = self.build(pool)?;
+        let connections = Connections::own(options, self.max_connections, limit, Some(AGING), |connection, limit| {
+            Box::pin(set_up(connection, limit))
+        });
+        let store = self.store(connections)?;
         store.migrate().await?;
         Ok(store)
     }
@@ -97,11 +100,18 @@ impl PostgresStoreBuilder {
     ///
     /// [`Error::Config`] where a setting is not understood.
     pub fn build(self, pool: PgPool) -> Result<PostgresStore, Error> {
+        let connections = Connections::of(pool, self.timeout);
+        self.store(connections)
+    }
+
+    fn store(self, connections: Connections<Postgres>) -> Result<PostgresStore, Error> {
         let table = Table::parse(&self.table)?;
-        let ear = Ear::new(pool.connect_options(), table.name(), self.timeout);
+        let ear = Ear::new(connections.options().into(), table.name(), self.timeout);
         let statements = Statements::new(&table);
-        let session = Session { pool, timeout: self.timeout };
-        Ok(PostgresStore { shared: Arc::new(Shared { table, statements, session, ear }) })
+        let session = Session { connections, timeout: self.timeout };
+        Ok(PostgresStore {
+            shared: Arc::new(Shared { table, statements, session, ear, allow_data_loss: self.allow_data_loss }),
+        })
     }
 }
 

@@ -2,7 +2,11 @@
 
 use std::{error::Error as StdError, fmt};
 
-use sqlx::{Error, error::DatabaseError};
+use sqlx::{
+    Error,
+    error::DatabaseError,
+    postgres::{PgDatabaseError, PgSeverity},
+};
 
 use crate::store_error::{StoreError, StoreErrorKind};
 
@@ -54,6 +58,12 @@ pub(super) fn is_conflict(error: &Error) -> bool {
 /// Whether another transaction held what was waited for.
 pub(super) fn is_lock_timeout(error: &Error) -> bool {
     code(error).is_some_and(|code| code == "55P03")
+}
+
+/// Whether the connection can be used again: the server refused a statement, and did not end the session.
+pub(super) fn leaves_session(error: &Error) -> bool {
+    let error = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+    error.is_some_and(|error| error.severity() == PgSeverity::Error)
 }
 
 pub(super) fn is_undefined_table(error: &Error) -> bool {

@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use super::{
     Shared,
     fault::{is_undefined_table, store_error, timed_out},
-    session::Lease,
+    row,
 };
 use crate::{
     store::StoreResult,
@@ -29,17 +29,17 @@ INSERT INTO "{table}_schema" (version) SELECT 0 WHERE NOT EXISTS (SELECT FROM "{
 impl Shared {
     /// Brings the schema up to date, whatever other processes do at the same time.
     pub(super) async fn migrate(&self) -> StoreResult<()> {
-        let mut lease = Lease::take(&self.session).await?;
+        let mut lent = self.session.connections.take().await.map_err(store_error)?;
         let migrated = async {
-            check_server(&mut lease.connection).await?;
+            check_server(&mut lent, self.allow_data_loss).await?;
             // A role that may not change the schema gets by where there is nothing to change.
-            if self.version(&mut lease.connection).await? < STEPS.len() {
-                self.upgrade(&mut lease.connection).await?;
+            if self.version(&mut lent).await? < STEPS.len() {
+                self.upgrade(&mut lent).await?;
             }
             Ok(())
         };
         timeout(self.session.timeout * 10, migrated).await.map_err(|_| timed_out())??;
-        lease.is_clean = true;
+        lent.give_back();
         Ok(())
     }
 
@@ -81,11 +81,27 @@ impl Shared {
     }
 }
 
-async fn check_server(connection: &mut PgConnection) -> StoreResult<()> {
-    let query = sqlx::query("SELECT current_setting('server_version_num')::integer");
-    let row = query.fetch_one(connection).await.map_err(store_error)?;
-    if row.try_get::<i32, _>(0).map_err(store_error)? < OLDEST_SERVER {
-        return Err(StoreError::new(StoreErrorKind::Refused, "the server is older than PostgreSQL 14"));
+/// Whether the server is fit to keep records.
+async fn check_server(connection: &mut PgConnection, allow_data_loss: bool) -> StoreResult<()> {
+    const SETTINGS: &str = "SELECT
+        current_setting('server_version_num')::integer,
+        pg_is_in_recovery(),
+        current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on'";
+    let row = sqlx::query(SETTINGS).fetch_one(connection).await.map_err(store_error)?;
+    let (version, is_standby, is_durable): (i32, bool, bool) =
+        (row::get(&row, 0)?, row::get(&row, 1)?, row::get(&row, 2)?);
+    let refused = |what| Err(StoreError::new(StoreErrorKind::Refused, what));
+    if version < OLDEST_SERVER {
+        return refused("the server is older than PostgreSQL 14");
+    }
+    if is_standby {
+        return refused("the server is a standby: what it shows may be gone or changed; connect to the primary");
+    }
+    if !is_durable && !allow_data_loss {
+        return refused(
+            "the server runs with `fsync=off` or `full_page_writes=off`, so it may lose records of calls that ran; \
+             change it, or accept that with `allow_data_loss(true)`",
+        );
     }
     Ok(())
 }

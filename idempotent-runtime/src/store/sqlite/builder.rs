@@ -3,15 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use sqlx::{
-    ConnectOptions as _,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous},
+    ConnectOptions as _, Sqlite,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous},
 };
 
 use super::{SqliteStore, database::Database, statements::TableName, watch::Watch};
-use crate::error::{ConfigError, Error};
+use crate::{
+    error::{ConfigError, Error},
+    store::{BoxFuture, connections::Connections},
+};
 
-/// One that writes, and some that read meanwhile. Each has a thread of its own.
-const MAX_CONNECTIONS: u32 = 5;
+/// Besides the one that writes. Each has a thread of its own.
+const READERS: u32 = 4;
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -55,16 +58,13 @@ impl SqliteStoreBuilder {
     ///
     /// Cancel safe: at most the file and its schema are left behind.
     pub async fn connect(self, url: &str) -> Result<SqliteStore, Error> {
+        // A connection to a file does not break by itself.
         let options = options(url)?;
-        let pool = SqlitePoolOptions::new()
-            .max_connections(MAX_CONNECTIONS)
-            .acquire_timeout(self.busy_timeout)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            // A connection to a file does not break by itself.
-            .test_before_acquire(false)
-            .connect_lazy_with(options);
-        let store = self.build(pool)?;
+        let own = |limit| {
+            let as_it_is = |_: &mut _, _| -> BoxFuture<'_, _> { Box::pin(std::future::ready(Ok(()))) };
+            Connections::own(options.clone(), limit, self.busy_timeout, None, as_it_is)
+        };
+        let store = SqliteStore::with([own(1), own(READERS)], TableName::new(&self.table)?, self.busy_timeout);
         store.migrate().await?;
         Ok(store)
     }
@@ -75,18 +75,22 @@ impl SqliteStoreBuilder {
     ///
     /// [`Error::Config`] where a setting is not understood.
     pub fn build(self, pool: SqlitePool) -> Result<SqliteStore, Error> {
-        Ok(SqliteStore::with(pool, TableName::new(&self.table)?, self.busy_timeout))
+        Ok(SqliteStore::with(of(pool, self.busy_timeout), TableName::new(&self.table)?, self.busy_timeout))
     }
 }
 
 impl SqliteStore {
     pub(super) fn with_defaults(pool: SqlitePool) -> Self {
-        Self::with(pool, TableName::default(), BUSY_TIMEOUT)
+        Self::with(of(pool, BUSY_TIMEOUT), TableName::default(), BUSY_TIMEOUT)
     }
 
-    fn with(pool: SqlitePool, table: TableName, patience: Duration) -> Self {
-        Self { database: Arc::new(Database::new(pool, table, patience)), watch: Watch::new() }
+    fn with(connections: [Connections<Sqlite>; 2], table: TableName, patience: Duration) -> Self {
+        Self { database: Arc::new(Database::new(connections, table, patience)), watch: Watch::new() }
     }
+}
+
+fn of(pool: SqlitePool, patience: Duration) -> [Connections<Sqlite>; 2] {
+    [Connections::of(pool.clone(), patience), Connections::of(pool, patience)]
 }
 
 fn options(url: &str) -> Result<SqliteConnectOptions, ConfigError> {

@@ -4,9 +4,9 @@ use std::{cmp::Ordering, sync::Arc, time::Duration};
 
 use rand::RngExt as _;
 use sqlx::{
-    Execute as _, Row as _, SqlStr, Sqlite,
+    Connection as _, Execute as _, Row as _, SqlStr, Sqlite,
     query::Query,
-    sqlite::{SqliteArguments, SqlitePool, SqliteRow},
+    sqlite::{SqliteArguments, SqliteRow},
 };
 use tokio::{
     sync::{OnceCell, Semaphore},
@@ -20,7 +20,7 @@ use super::{
     statements::{STEPS, Statements, TableName},
 };
 use crate::{
-    store::StoreResult,
+    store::{StoreResult, connections::Connections},
     store_error::{
         StoreError,
         StoreErrorKind::{Refused, Unavailable},
@@ -75,7 +75,9 @@ impl<T> Drop for AbortOnDrop<T> {
 }
 
 pub(super) struct Database {
-    pool: SqlitePool,
+    readers: Connections<Sqlite>,
+    /// Always the same, where it is ours: its cache stays good as long as nobody else writes.
+    writer: Connections<Sqlite>,
     pub(super) table: TableName,
     pub(super) statements: Statements,
     /// How long to wait for others.
@@ -87,9 +89,9 @@ pub(super) struct Database {
 }
 
 impl Database {
-    pub(super) fn new(pool: SqlitePool, table: TableName, patience: Duration) -> Self {
+    pub(super) fn new([writer, readers]: [Connections<Sqlite>; 2], table: TableName, patience: Duration) -> Self {
         let statements = Statements::new(&table);
-        Self { pool, table, statements, patience, turn: Semaphore::new(1), file: OnceCell::new() }
+        Self { readers, writer, table, statements, patience, turn: Semaphore::new(1), file: OnceCell::new() }
     }
 
     /// The rows of a statement that does not write.
@@ -97,7 +99,7 @@ impl Database {
         let (database, statement) = (Arc::clone(self), Statement::of(query)?);
         on_task(async move {
             database.opened().await?.check()?;
-            database.run(statement, Tries::new(database.patience)).await
+            Self::run(&database.readers, statement, Tries::new(database.patience)).await
         })
         .await
     }
@@ -112,20 +114,33 @@ impl Database {
                 return Err(StoreError::new(Unavailable, "too many writers are waiting for the SQLite file"));
             };
             file.check()?;
-            database.run(statement, tries).await
+            Self::run(&database.writer, statement, tries).await
         })
         .await
     }
 
     /// Always to the end: a statement that writes commits with its last step, so that a row that was fetched alone
     /// may be one that was never committed.
-    async fn run(&self, statement: Statement, mut tries: Tries) -> StoreResult<Vec<SqliteRow>> {
+    async fn run(
+        connections: &Connections<Sqlite>,
+        statement: Statement,
+        mut tries: Tries,
+    ) -> StoreResult<Vec<SqliteRow>> {
         loop {
-            match statement.query().fetch_all(&self.pool).await {
+            match Self::try_run(connections, &statement).await {
                 Err(error) if is_busy(&error) && tries.another().await => {}
                 answer => return answer.map_err(|error| store_error(&error)),
             }
         }
+    }
+
+    async fn try_run(connections: &Connections<Sqlite>, statement: &Statement) -> sqlx::Result<Vec<SqliteRow>> {
+        let mut lent = connections.take().await?;
+        let answer = statement.query().fetch_all(&mut *lent).await;
+        if matches!(answer, Ok(_) | Err(sqlx::Error::Database(_))) {
+            lent.give_back();
+        }
+        answer
     }
 
     /// The file, after its schema and its settings were found to be fit for the promises.
@@ -134,9 +149,13 @@ impl Database {
     }
 
     async fn check(&self) -> StoreResult<OpenedFile> {
-        let file = OpenedFile::new(self.pool.connect_options().get_filename().to_owned());
-        let rows =
-            self.run(Statement::of(sqlx::query(self.statements.check.clone()))?, Tries::new(self.patience)).await?;
+        let file = OpenedFile::new(self.writer.options().get_filename().to_owned());
+        let rows = Self::run(
+            &self.writer,
+            Statement::of(sqlx::query(self.statements.check.clone()))?,
+            Tries::new(self.patience),
+        )
+        .await?;
         let row = rows.first().ok_or(StoreError::new(Refused, "SQLite does not tell its settings"))?;
         let settings =
             || -> sqlx::Result<(Option<i64>, String, i64)> { Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)) };
@@ -168,7 +187,8 @@ impl Database {
     /// Leaves a schema alone that is newer than this release.
     async fn try_migrate(&self) -> sqlx::Result<()> {
         // The write lock from the start, so that what is found missing stays missing.
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut lent = self.writer.take().await?;
+        let mut transaction = lent.begin_with("BEGIN IMMEDIATE").await?;
         let exists = sqlx::query("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")
             .bind(format!("{}_schema", self.table.as_str()))
             .fetch_all(&mut *transaction)
@@ -187,7 +207,9 @@ impl Database {
             let done = self.table.fill("UPDATE {table}_schema SET version = ?1");
             sqlx::query(done).bind(newest()).execute(&mut *transaction).await?;
         }
-        transaction.commit().await
+        transaction.commit().await?;
+        lent.give_back();
+        Ok(())
     }
 }
 

@@ -117,6 +117,39 @@ mod tests {
         }
     }
 
+    /// A plan does not list what an upsert looks up, but the program does: the unique index is asked for the key, and
+    /// nothing is read from beginning to end but the one row of the schema's table.
+    #[tokio::test]
+    async fn a_claim_finds_its_row_by_the_unique_index() {
+        let table = TableName::default();
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await.expect("a connection");
+        for step in STEPS {
+            sqlx::raw_sql(table.fill(step)).execute(&mut connection).await.expect("the schema");
+        }
+        let root = |name| {
+            let sql = AssertSqlSafe(format!("SELECT rootpage FROM sqlite_schema WHERE name = '{name}'"));
+            sqlx::query_scalar::<_, i64>(sql)
+        };
+        let index = root("sqlite_autoindex_idempotent_records_1").fetch_one(&mut connection).await.expect("an index");
+        let schema = root("idempotent_records_schema").fetch_one(&mut connection).await.expect("a table");
+        let explain = AssertSqlSafe(format!("EXPLAIN {}", Statements::new(&table).claim.as_str()));
+        let rows = sqlx::query(explain).fetch_all(&mut connection).await.expect("a program");
+        let steps: Vec<(String, i64, i64)> =
+            rows.iter().map(|row| (row.get("opcode"), row.get("p1"), row.get("p2"))).collect();
+        // Neither table nor index where it is the statement's own scratch space.
+        let opened = |cursor: i64| {
+            let is_open =
+                |step: &&(String, i64, i64)| ["OpenRead", "OpenWrite"].contains(&&*step.0) && step.1 == cursor;
+            steps.iter().find(is_open).map(|step| step.2)
+        };
+        let cursors = |opcodes: &[&str]| -> Vec<i64> {
+            let of_these = steps.iter().filter(|step| opcodes.contains(&&*step.0));
+            of_these.filter_map(|step| opened(step.1)).collect()
+        };
+        assert_eq!(cursors(&["NoConflict"]), [index], "{steps:#?}");
+        assert!(cursors(&["Rewind", "Last", "Next", "Prev"]).iter().all(|root| *root == schema), "{steps:#?}");
+    }
+
     #[test]
     fn names_are_words() {
         for name in ["idempotent_records", "_", "A1", &"a".repeat(MAX_NAME_LEN)] {

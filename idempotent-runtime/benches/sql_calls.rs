@@ -1,0 +1,302 @@
+//! Whole annotated calls on PostgreSQL and SQLite, against the very statements that they consist of, from a bare sqlx
+//! loop: the same text, prepared, with the same inputs, on the same pool or on as many connections with the same settings.
+//!
+//! `cargo bench -p idempotent-runtime --features postgres,sqlite --bench sql_calls` (starts a PostgreSQL server of its
+//! own, which leaves it to the operating system when to write to disk, so that what is compared is work, not the disk;
+//! SQLite's file is in the temporary folder, and is synced to disk as ever: where others use the disk, put the folder into
+//! memory with `TMPDIR=/dev/shm`)
+#![expect(clippy::unwrap_used, reason = "a benchmark stops when it is wrong")]
+#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+#![expect(clippy::cast_precision_loss, reason = "figures for a table")]
+
+#[allow(dead_code, unreachable_pub, unfulfilled_lint_expectations, reason = "written for tests, which use the rest")]
+#[path = "../../tests/src/postgres_server.rs"]
+mod postgres_server;
+mod support;
+
+use std::{
+    hint::black_box,
+    ops::Range,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use idempotent_runtime::{
+    Error, Idempotency, idempotent,
+    store::{Nonce, postgres::PostgresStore, sqlite::SqliteStore},
+};
+use postgres_server::PostgresServer;
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, PgPool, Row as _, SqlSafeStr as _, SqlStr, SqlitePool,
+    postgres::PgPoolOptions,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use support::{Bar, Order, Receipt, head, medians, row};
+use tokio::{runtime::Runtime, task::JoinSet};
+
+const ROUNDS: usize = 21;
+const KEYS: usize = 1024;
+const CONNECTIONS: u32 = 10;
+/// How many callers there are at a time: more than connections.
+const CONCURRENT: usize = 16;
+const HITS: usize = 5_000;
+const MISSES: usize = 2_500;
+const SQLITE_HITS: usize = 4_000;
+const SQLITE_MISSES: usize = 200;
+const LEASE: Duration = Duration::from_secs(30);
+const TTL: Duration = Duration::from_secs(24 * 60 * 60);
+const BAR: Bar = Bar::AtLeast(0.9);
+
+#[idempotent(key = order_id, store = store, skip(store))]
+async fn charge(store: &Idempotency, order_id: &str, order: &Order) -> Result<Receipt, Error> {
+    Ok(Receipt::of(order_id, order))
+}
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    head();
+    postgres(&runtime);
+    sqlite(&runtime);
+}
+
+fn postgres(runtime: &Runtime) {
+    let server = runtime.block_on(PostgresServer::start_with(&["fsync=off", "full_page_writes=off"]));
+    let pool = runtime.block_on(async {
+        let options = server.url().parse::<sqlx::postgres::PgConnectOptions>().unwrap().disable_statement_logging();
+        let options =
+            PgPoolOptions::new().max_connections(CONNECTIONS).test_before_acquire(false).connect_with(options);
+        options.await.unwrap()
+    });
+    let own = runtime.block_on(async {
+        let builder = PostgresStore::builder().max_connections(CONNECTIONS).allow_data_loss(true);
+        builder.connect(&server.url()).await.unwrap()
+    });
+    let own = Arc::new(Annotated::new(Idempotency::new(own)));
+    let shared = Arc::new(Annotated::new(Idempotency::new(PostgresStore::new(pool.clone()).unwrap())));
+    let bare = Arc::new(BarePostgres::new(pool));
+
+    let next = Numbers::default();
+    for kind in ["hit", "miss"] {
+        let calls = if kind == "hit" { HITS } else { MISSES };
+        let figures = medians(
+            ROUNDS,
+            [
+                &mut || rate(runtime, &own, kind, next.calls(kind, calls)),
+                &mut || rate(runtime, &shared, kind, next.calls(kind, calls)),
+                &mut || rate(runtime, &bare, kind, next.calls(kind, calls)),
+            ],
+        );
+        let [own, shared, bare] = figures;
+        report(&format!("PostgreSQL, {kind}, connections of its own"), own, bare);
+        report(&format!("PostgreSQL, {kind}, on the same pool"), shared, bare);
+    }
+}
+
+fn sqlite(runtime: &Runtime) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("records.db");
+    let ours = runtime.block_on(SqliteStore::connect(&format!("sqlite://{}", path.display()))).unwrap();
+    let ours = Arc::new(Annotated::new(Idempotency::new(ours)));
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .disable_statement_logging();
+    let pool = |connections| {
+        let options = options.clone();
+        SqlitePoolOptions::new().max_connections(connections).test_before_acquire(false).connect_lazy_with(options)
+    };
+    let _guard = runtime.enter();
+    let alone = Arc::new(BareSqlite::new(pool(1)));
+    let many = Arc::new(BareSqlite::new(pool(5)));
+
+    let next = Numbers::default();
+    for kind in ["hit", "miss"] {
+        let calls = if kind == "hit" { SQLITE_HITS } else { SQLITE_MISSES };
+        let figures = medians(
+            ROUNDS,
+            [
+                &mut || rate(runtime, &ours, kind, next.calls(kind, calls)),
+                &mut || rate(runtime, &many, kind, next.calls(kind, calls)),
+                &mut || rate(runtime, &alone, kind, next.calls(kind, calls)),
+            ],
+        );
+        let [ours, many, alone] = figures;
+        report(&format!("SQLite, {kind}, against 5 connections"), ours, many);
+        report(&format!("SQLite, {kind}, against 1 connection"), ours, alone);
+    }
+}
+
+fn report(what: &str, ours: f64, bare: f64) {
+    row(what, "/s", ours, "the same statements", bare, BAR);
+}
+
+/// Numbers of keys: the same again for hits, fresh ones for misses.
+#[derive(Default)]
+struct Numbers(std::cell::Cell<usize>);
+
+impl Numbers {
+    fn calls(&self, kind: &str, calls: usize) -> Range<usize> {
+        if kind == "hit" {
+            return 0..calls;
+        }
+        let first = self.0.get();
+        self.0.set(first + calls);
+        first..first + calls
+    }
+}
+
+/// One side of the comparison.
+trait Side: Send + Sync + 'static {
+    /// Answers with the receipt of an order, whether or not it was there.
+    fn call(&self, key: &str) -> impl Future<Output = Receipt> + Send;
+}
+
+/// Calls a second, so many at a time.
+fn rate<S: Side>(runtime: &Runtime, side: &Arc<S>, kind: &'static str, numbers: Range<usize>) -> f64 {
+    let calls = numbers.len();
+    let start = Instant::now();
+    runtime.block_on(async {
+        let mut tasks = JoinSet::new();
+        for task in 0..CONCURRENT {
+            let (side, numbers) = (Arc::clone(side), numbers.clone());
+            tasks.spawn(async move {
+                for number in numbers.skip(task).step_by(CONCURRENT) {
+                    let number = if kind == "hit" { number % KEYS } else { number };
+                    black_box(side.call(&format!("{kind}-{number:08}")).await);
+                }
+            });
+        }
+        tasks.join_all().await;
+    });
+    calls as f64 / start.elapsed().as_secs_f64()
+}
+
+/// The annotated function.
+struct Annotated {
+    idempotency: Idempotency,
+    order: Order,
+}
+
+impl Annotated {
+    fn new(idempotency: Idempotency) -> Self {
+        Self { idempotency, order: Order::of_size(100) }
+    }
+}
+
+impl Side for Annotated {
+    async fn call(&self, key: &str) -> Receipt {
+        charge(&self.idempotency, key, &self.order).await.unwrap()
+    }
+}
+
+/// The text of a statement as the stores fill it in.
+macro_rules! statement {
+    ($file:literal) => {
+        filled(include_str!(concat!("../src/store/", $file)))
+    };
+}
+
+fn filled(sql: &str) -> SqlStr {
+    const NOW: &str = "CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)";
+    AssertSqlSafe(sql.replace("{table}", "idempotent_records").replace("{now}", NOW)).into_sql_str()
+}
+
+const OPERATION: &str = "bare";
+const FINGERPRINT: [u8; 32] = [7; 32];
+
+/// What PostgreSQL's waiters are notified with has this length.
+const PAYLOAD: &str = "0123456789abcdef0123456789abcdef";
+
+struct BarePostgres {
+    pool: PgPool,
+    claim: SqlStr,
+    end: SqlStr,
+    order: Order,
+}
+
+impl BarePostgres {
+    fn new(pool: PgPool) -> Self {
+        let (claim, end) = (statement!("postgres/claim.sql"), statement!("postgres/end.sql"));
+        Self { pool, claim, end, order: Order::of_size(100) }
+    }
+}
+
+impl Side for BarePostgres {
+    async fn call(&self, key: &str) -> Receipt {
+        let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap();
+        let nonce = Nonce::random();
+        let claim = sqlx::query(self.claim.clone())
+            .bind(OPERATION)
+            .bind(key)
+            .bind(FINGERPRINT.as_slice())
+            .bind(nonce.as_bytes().as_slice())
+            .bind(micros(LEASE))
+            .bind(micros(TTL))
+            .bind(true);
+        let row = claim.fetch_one(&self.pool).await.unwrap();
+        if !row.get::<bool, _>(0) {
+            return serde_json::from_slice(row.get(7)).unwrap();
+        }
+        let receipt = Receipt::of(key, &self.order);
+        let end = sqlx::query(self.end.clone())
+            .bind(OPERATION)
+            .bind(key)
+            .bind(nonce.as_bytes().as_slice())
+            .bind("ok")
+            .bind(serde_json::to_vec(&receipt).unwrap())
+            .bind(None::<&str>)
+            .bind(micros(TTL))
+            .bind(PAYLOAD);
+        end.fetch_one(&self.pool).await.unwrap();
+        receipt
+    }
+}
+
+struct BareSqlite {
+    pool: SqlitePool,
+    look: SqlStr,
+    claim: SqlStr,
+    complete: SqlStr,
+    order: Order,
+}
+
+impl BareSqlite {
+    fn new(pool: SqlitePool) -> Self {
+        let look = statement!("sqlite/look.sql");
+        let (claim, complete) = (statement!("sqlite/claim.sql"), statement!("sqlite/complete.sql"));
+        Self { pool, look, claim, complete, order: Order::of_size(100) }
+    }
+}
+
+impl Side for BareSqlite {
+    async fn call(&self, key: &str) -> Receipt {
+        let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap();
+        let look = sqlx::query(self.look.clone()).bind(OPERATION).bind(key);
+        if let Some(row) = look.fetch_optional(&self.pool).await.unwrap() {
+            return serde_json::from_slice(row.get(7)).unwrap();
+        }
+        let nonce = Nonce::random();
+        let claim = sqlx::query(self.claim.clone())
+            .bind(OPERATION)
+            .bind(key)
+            .bind(FINGERPRINT.as_slice())
+            .bind(nonce.as_bytes().as_slice())
+            .bind(millis(LEASE))
+            .bind(millis(TTL))
+            .bind(true);
+        // To the end: a statement that writes commits with its last step.
+        assert_eq!(claim.fetch_all(&self.pool).await.unwrap().len(), 1);
+        let receipt = Receipt::of(key, &self.order);
+        let complete = sqlx::query(self.complete.clone())
+            .bind(OPERATION)
+            .bind(key)
+            .bind(nonce.as_bytes().as_slice())
+            .bind("ok")
+            .bind(serde_json::to_vec(&receipt).unwrap())
+            .bind(None::<&str>)
+            .bind(millis(TTL));
+        assert_eq!(complete.fetch_all(&self.pool).await.unwrap().len(), 1);
+        receipt
+    }
+}
