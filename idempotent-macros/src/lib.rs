@@ -48,6 +48,7 @@ use proc_macro::{Span, TokenStream};
 /// | `abandoned = rerun` | `rerun` | A claim whose owner vanished (crash, panic, dropped future, lapsed lease) is run again by the next call. |
 /// | `abandoned = refuse` | | It is not run again: calls get `Error::Abandoned` until an operator resolves it. |
 /// | `detach` | off | The body runs on a task of its own (in a Tokio runtime), so that a caller that goes away does not stop it half-way. |
+/// | `transaction = ARG` | none | The argument that is the caller's open SQL transaction: the record is written in it. See [Transactions](#transactions). |
 /// | `crate = ::PATH` | `::idempotent_runtime` | Where the runtime is, for crates that re-export it. |
 ///
 /// Durations are whole numbers with the units `d`, `h`, `m`, `s` and `ms`, longest first (`"7d"`, `"1h30m"`, `"500ms"`), or
@@ -93,6 +94,42 @@ use proc_macro::{Span, TokenStream};
 /// be hashed, and so is refused: name it, and list it in `skip(...)` if it does not belong to the request. An `&mut` argument
 /// has to be skipped, because a replay does not repeat what was changed through it.
 ///
+/// # Transactions
+///
+/// ```
+/// # use idempotent_runtime::{Error, idempotent};
+/// # #[derive(Debug)] enum TransferError { Sql(sqlx::Error), Idempotency(Error) }
+/// # impl From<sqlx::Error> for TransferError { fn from(error: sqlx::Error) -> Self { Self::Sql(error) } }
+/// # impl From<Error> for TransferError { fn from(error: Error) -> Self { Self::Idempotency(error) } }
+/// use sqlx::{PgPool, Postgres, Transaction};
+///
+/// #[idempotent(key = id, ttl = "30d", transaction = tx)]
+/// async fn deposit(tx: &mut Transaction<'_, Postgres>, id: &str, account: i64, cents: i64) -> Result<(), TransferError> {
+///     sqlx::query("UPDATE accounts SET cents = cents + $1 WHERE id = $2").bind(cents).bind(account).execute(&mut **tx).await?;
+///     Ok(())
+/// }
+///
+/// async fn handle(pool: &PgPool, id: &str) -> Result<(), TransferError> {
+///     let mut tx = pool.begin().await?;
+///     deposit(&mut tx, id, 17, 500).await?;
+///     tx.commit().await?; // the deposit and its record, or neither
+///     Ok(())
+/// }
+/// # fn main() {}
+/// ```
+///
+/// The installed store, or that of `store = …`, has to be in the same database. The argument is a
+/// `&mut sqlx::Transaction<'_, DB>`, or a `&mut PgConnection` or `&mut SqliteConnection` that is in a transaction; it is never
+/// hashed. What the body writes through it is exactly once: committed if and only if the record is.
+///
+/// - A duplicate waits on the database's lock, up to `wait`, and then gets the committed result, or runs if there is none.
+/// - An `Err` takes back what the body wrote, and with `errors = release` the record; what the caller does before and after in
+///   the transaction is not touched. An `Err` that is kept is a record without effects, once the caller commits.
+/// - Errors of the store come after what the body wrote was taken back. Where they are retryable (a serialization failure, a
+///   lost connection), begin a new transaction and call again. So after a `COMMIT` whose answer was lost.
+/// - Where the call is dropped or panics half-way, the database refuses to commit the transaction.
+/// - `lease`, `abandoned` and `detach` have no meaning in a transaction, and are refused.
+///
 /// # Names
 ///
 /// The default name is the path of the module and the name of the function. Methods need a `name`, and so do functions that are
@@ -127,7 +164,7 @@ use proc_macro::{Span, TokenStream};
 ///
 /// Dropping the future of a call that waits for a duplicate gives up the wait and nothing else. Dropping it while its body runs
 /// stops the body, as with any async function, and marks the claim as abandoned: `abandoned` decides what the next call does.
-/// With `detach` the body goes on to its end.
+/// With `detach` the body goes on to its end. With `transaction` there is nothing to abandon: see [Transactions](#transactions).
 #[proc_macro_attribute]
 pub fn idempotent(args: TokenStream, item: TokenStream) -> TokenStream {
     let file = module_of(&Span::call_site().file());

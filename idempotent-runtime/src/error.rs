@@ -46,7 +46,8 @@ pub enum Error {
     ResultUnavailable(Unavailable),
     /// A record exists that cannot be read: not ours, damaged, or of another result type. The body did not run.
     Undecodable(Undecodable),
-    /// The store failed before the body could run. The body did not run.
+    /// The store failed before the body could run. The body did not run; in a transaction of the caller's it may have, and
+    /// what it wrote there was taken back.
     Store(StoreError),
     /// The key cannot be used. Nothing was claimed.
     Key(KeyError),

@@ -49,6 +49,14 @@
 //! they are JSON.
 //! What is replayed are the bytes in `idempotent_records.result`, since `jsonb` reorders keys and rewrites numbers.
 //!
+//! # Transactions of the caller's
+//!
+//! With `transaction = tx` ([`call_in_transaction`](crate::Idempotency::call_in_transaction)) claim and record are written in
+//! the caller's transaction, at any isolation level. Under READ COMMITTED a duplicate waits and gets the committed result.
+//! Under REPEATABLE READ and SERIALIZABLE it may be told that it lost (SQLSTATE 40001), as [`Error::Store`] that is
+//! retryable: begin a new transaction. The table has to be found through the transaction's `search_path`. A body must not
+//! run `SET CONSTRAINTS ALL IMMEDIATE`, which asks for the end of a call that has not ended.
+//!
 //! # Connections
 //!
 //! Some for statements, closed unless they were answered in time, and, once somebody waits, one for wake-ups

@@ -35,6 +35,14 @@
 //! Waiters in the process that ends a run are woken at once, those in others within about 20 ms: while somebody waits,
 //! one task a store asks for all of them.
 //!
+//! # Transactions of the caller's
+//!
+//! With `transaction = tx` ([`call_in_transaction`](crate::Idempotency::call_in_transaction)) claim and record are written in
+//! the caller's transaction, on the same file. Its connection needs `foreign_keys` (sqlx's default). A claim waits for the
+//! lock of other writers for the operation's `wait`; SQLite cannot tell whether they have the same key, so that the error is
+//! [`Error::Store`] then. Begin with `BEGIN IMMEDIATE`, or call before you read: a transaction that has read what another
+//! changed meanwhile cannot write any more, and is told to begin anew. The lock is held until the caller commits.
+//!
 //! # Expiry
 //!
 //! An expired record counts as vacant at once, and is overwritten by the next claim. Others stay in the file until
