@@ -54,7 +54,8 @@ async fn s31_completion_that_fails_for_a_while_is_retried(backend: Backend) {
 async fn s31_completion_that_fails_for_good_is_told(backend: Backend) {
     trace::listen();
     let (caller, observer, effects) = (backend.caller().await, backend.store().await, Effects::new());
-    let lease = Duration::from_millis(300);
+    // The last tenth of it is what the duplicate has to hear of the value.
+    let lease = Duration::from_secs(3);
     let run = async |caller: &Caller| {
         let operation = Operation::new("faults.for_good").lease(lease);
         observe(caller.idempotency.call(operation, "k", &(), async { Ok::<_, Failure>(effects.happen()) })).await
