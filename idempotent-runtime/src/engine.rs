@@ -14,6 +14,8 @@ mod asked;
 mod background;
 mod claim;
 mod context;
+#[cfg(feature = "tower")]
+mod encoded;
 mod enter;
 mod flight;
 mod lease;
@@ -35,12 +37,12 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Handle;
 use tracing::Instrument;
 
+pub(crate) use self::{asked::Encoded, flight::Flights, lease::Claim, surroundings::Surroundings, transaction::Begun};
 use self::{
-    asked::{Asked, AskedFor, Encoded},
+    asked::{Asked, AskedFor},
     context::Context,
     flight::Flight,
 };
-pub(crate) use self::{flight::Flights, lease::Claim, surroundings::Surroundings, transaction::Begun};
 use crate::{
     arguments::Request,
     codec,
@@ -184,7 +186,7 @@ fn prepare<'h>(
 /// A hundred years: more is a mistake, and would overflow some store's clock.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-const fn check_durations(lease: Duration, ttl: Duration) -> Result<(), ConfigError> {
+pub(crate) const fn check_durations(lease: Duration, ttl: Duration) -> Result<(), ConfigError> {
     if lease.as_millis() < 10 {
         return Err(ConfigError::Setting("`lease` is shorter than 10 ms"));
     }
@@ -256,9 +258,9 @@ where
     P: ErrorPolicy<E>,
 {
     match output {
-        Ok(value) => Some(encode(|| codec::encode(value)).map(Outcome::Ok)),
-        Err(error) if errors.keeps(error) => Some(encode(|| errors.encode(error)).map(Outcome::Err)),
-        Err(_) => None,
+        Ok(value) => Encoded::Keep(encode(|| codec::encode(value)).map(Outcome::Ok)),
+        Err(error) if errors.keeps(error) => Encoded::Keep(encode(|| errors.encode(error)).map(Outcome::Err)),
+        Err(_) => Encoded::Release,
     }
 }
 

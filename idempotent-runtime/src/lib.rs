@@ -42,6 +42,7 @@
 //! | `redis-tls` | | TLS for it |
 //! | `sqlite` | | a SQLite file; needs Rust 1.94 |
 //! | `local-cache` | | a cache of finished results in this process: `Builder::local_cache` |
+//! | `tower` | | [`tower`]: a layer for HTTP services (axum, hyper) that takes an `Idempotency-Key` |
 //! | `metrics` | | counters through the `metrics` facade |
 //! | `testing` | | the conformance suite, a store that fails on demand, a clock set by hand |
 //!
@@ -86,6 +87,8 @@ mod sweeper;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod token;
+#[cfg(feature = "tower")]
+pub mod tower;
 #[cfg(feature = "redis")]
 mod wire;
 

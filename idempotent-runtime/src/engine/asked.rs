@@ -26,8 +26,19 @@ use crate::{
     store::BoxFuture,
 };
 
-/// What is to be kept of the body's output: nothing after an error that frees the key.
-pub(super) type Encoded = Option<Result<Outcome, Unavailable>>;
+/// What becomes of the record, given the body's output.
+pub(crate) enum Encoded {
+    /// It is done, with this result or without one.
+    Keep(Result<Outcome, Unavailable>),
+    /// The key is free again.
+    Release,
+    /// The run ended without an outcome.
+    #[cfg_attr(
+        not(feature = "tower"),
+        expect(dead_code, reason = "other bodies say so by a panic or by being dropped")
+    )]
+    Abandon,
+}
 
 /// Polls the body, and encodes its output.
 type PollBody<'a> = dyn FnMut(&mut task::Context<'_>) -> Poll<Encoded> + 'a;
@@ -167,6 +178,7 @@ impl Asked {
                 answer(self.operation(), disposition);
                 Ok(None)
             }
+            Ended::Abandoned => Ok(None),
             Ended::Superseded(finished) => Ok(Some((finished, Disposition::Waited))),
             Ended::Lost => {
                 refuse(self.operation(), &Error::ClaimLost);
@@ -176,9 +188,12 @@ impl Asked {
     }
 }
 
-/// What becomes of the record, given the body's output.
 fn ending(context: &Context, attempt: u32, encoded: Encoded) -> Ending {
-    encoded.map_or(Ending::Release, |outcome| Ending::Keep(within_limits(context, attempt, outcome)))
+    match encoded {
+        Encoded::Keep(outcome) => Ending::Keep(within_limits(context, attempt, outcome)),
+        Encoded::Release => Ending::Release,
+        Encoded::Abandon => Ending::Abandon,
+    }
 }
 
 /// The outcome that is kept: of what is too large, or cannot be encoded, only the fact.

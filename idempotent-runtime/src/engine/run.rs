@@ -42,12 +42,15 @@ pub(crate) struct Run {
 pub(crate) enum Ending {
     Keep(Outcome),
     Release,
+    Abandon,
 }
 
 /// What the caller gets.
 pub(crate) enum Ended {
     /// The body's own value.
     Own,
+    /// The same, of a run without an outcome.
+    Abandoned,
     /// Another run took the key over and finished first: its result is the key's.
     Superseded(Finished),
     /// Another run took the key over and has no result yet.
@@ -162,6 +165,13 @@ async fn record(claim: &Arc<Claim>, lead: Lead, ending: Ending) -> Ended {
         (Ending::Keep(outcome), None) => share(claim, lead, outcome),
         (Ending::Release, Some(token)) => release(claim, token, lead).await,
         (Ending::Release, None) => {}
+        (Ending::Abandon, token) => {
+            events::abandoned(claim.context.key.operation(), claim.attempt);
+            if let Some(token) = token {
+                abandon_now(claim, token, lead).await;
+            }
+            return Ended::Abandoned;
+        }
     }
     Ended::Own
 }
@@ -206,6 +216,16 @@ async fn release(claim: &Arc<Claim>, token: Token, lead: Lead) {
                 None,
             );
         }
+    }
+}
+
+/// Abandons at once; if the store fails, the caller has its answer now and the rest happens in the background.
+async fn abandon_now(claim: &Arc<Claim>, token: Token, lead: Lead) {
+    let context = &claim.context;
+    match context.store().abandon(&context.key, &token, context.request.ttl).await {
+        Ok(Transition::Applied) => {}
+        Ok(Transition::Lost) => tell_lost(claim),
+        Err(_) => finish_later(abandon(Arc::clone(claim), lead), None),
     }
 }
 

@@ -188,7 +188,7 @@ impl Run {
 
     async fn end(&mut self, connection: Connection<'_>, encoded: Encoded, failed: bool) -> Result<(), Error> {
         let store = store_of(&self.claim.context)?;
-        let Some(outcome) = encoded else {
+        let Encoded::Keep(outcome) = encoded else {
             self.undo(store, connection).await;
             self.ended = true;
             return Ok(());

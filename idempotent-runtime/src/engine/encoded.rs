@@ -1,0 +1,90 @@
+//! A call on a task of its own whose body says itself what is kept of it.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+};
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tracing::Instrument;
+
+use super::{Asked, AskedFor, Call, Encoded, Stage, answer, asked::Answer, refuse};
+use crate::{
+    error::{Error, Undecodable},
+    observe::Disposition,
+    operation::ReleaseErrors,
+    record::Outcome,
+};
+
+impl Call<ReleaseErrors> {
+    /// Answers the call: the decoded result of another run, or `None` when the body's own end is the answer.
+    ///
+    /// `until_recorded` is dropped once the body's end is on record, or cannot be.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped while the body runs, it runs on and its end is recorded.
+    pub(crate) async fn run_encoded<T, F>(
+        self,
+        body: F,
+        until_recorded: impl Send + 'static,
+        decode: fn(&Bytes) -> Result<T, Error>,
+    ) -> Result<Option<T>, Error>
+    where
+        F: Future<Output = Encoded> + Send + 'static,
+    {
+        let context = match self.stage {
+            Stage::Replay(outcome, operation) => {
+                return decoded(&operation, outcome, Disposition::Replayed, decode).map(Some);
+            }
+            Stage::Refused(error) => return Err(error),
+            Stage::Ask(context) => context,
+        };
+        // Before anything is claimed: it panics where there is none.
+        let runtime = Handle::current();
+        let operation = context.key.operation().to_owned();
+        let mut asked = Asked::new(context);
+        if let Some((finished, disposition)) = asked.admit().await? {
+            return decoded(&operation, finished.outcome, disposition, decode).map(Some);
+        }
+        let attempt = asked.attempt();
+        let task = async move {
+            let ended = settle(asked, body).await;
+            drop(until_recorded);
+            ended
+        };
+        let ended = match runtime.spawn(task.in_current_span()).await {
+            Ok(ended) => ended?,
+            Err(stopped) => match stopped.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // Only a runtime that shuts down cancels the task.
+                Err(_) => return Err(Error::Abandoned { attempt }),
+            },
+        };
+        ended.map(|(finished, disposition)| decoded(&operation, finished.outcome, disposition, decode)).transpose()
+    }
+}
+
+async fn settle<F: Future<Output = Encoded>>(asked: Asked, body: F) -> Result<Answer, Error> {
+    let mut asked = AskedFor { asked, body: pin!(Some(body)) };
+    poll_fn(|cx| asked.poll(cx, |ended| ended)).await
+}
+
+fn decoded<T>(
+    operation: &str,
+    outcome: Outcome,
+    disposition: Disposition,
+    decode: fn(&Bytes) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let decoded = match outcome {
+        Outcome::Ok(bytes) => decode(&bytes),
+        Outcome::Err(_) => Err(Undecodable::StoredError.into()),
+        Outcome::Unavailable(why) => Err(Error::ResultUnavailable(why)),
+    };
+    match &decoded {
+        Ok(_) => answer(operation, disposition),
+        Err(error) => refuse(operation, error),
+    }
+    decoded
+}

@@ -1,0 +1,200 @@
+//! Bodies on their way in and out.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use tokio::sync::{mpsc::UnboundedReceiver, oneshot};
+
+/// What a body fails with.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The body of a request behind the layer: as it came, or read to its end.
+#[derive(Debug)]
+pub struct RequestBody<B>(Incoming<B>);
+
+#[derive(Debug)]
+enum Incoming<B> {
+    Through(B),
+    Read { data: Option<Bytes>, trailers: Option<HeaderMap> },
+}
+
+impl<B> RequestBody<B> {
+    pub(super) const fn through(body: B) -> Self {
+        Self(Incoming::Through(body))
+    }
+
+    pub(super) fn read(data: Bytes, trailers: Option<HeaderMap>) -> Self {
+        Self(Incoming::Read { data: (!data.is_empty()).then_some(data), trailers })
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for RequestBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        match &mut self.get_mut().0 {
+            Incoming::Through(body) => Pin::new(body).poll_frame(cx),
+            Incoming::Read { data, trailers } => {
+                let frame = data.take().map(Frame::data).or_else(|| trailers.take().map(Frame::trailers));
+                Poll::Ready(frame.map(Ok))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Incoming::Through(body) => body.is_end_stream(),
+            Incoming::Read { data, trailers } => data.is_none() && trailers.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Incoming::Through(body) => body.size_hint(),
+            Incoming::Read { data, .. } => SizeHint::with_exact(data.as_ref().map_or(0, |data| data.len() as u64)),
+        }
+    }
+}
+
+/// The body of a response in front of the layer.
+#[derive(Debug)]
+pub struct ResponseBody<B> {
+    /// What is at hand.
+    ready: VecDeque<Frame<Bytes>>,
+    then: Then<B>,
+}
+
+/// What comes after it.
+#[derive(Debug)]
+pub(super) enum Then<B> {
+    End,
+    Failed(BoxError),
+    /// The handler's own body, or what is left of it.
+    Own(Pin<Box<B>>),
+    /// What is being copied on its way.
+    Copied(Copied<B>),
+}
+
+/// The reading end of a body that is copied.
+#[derive(Debug)]
+pub(super) struct Copied<B> {
+    pub(super) messages: UnboundedReceiver<Message<B>>,
+    /// What is still to come.
+    pub(super) left: SizeHint,
+    /// Gone with the client.
+    pub(super) presence: Option<oneshot::Sender<()>>,
+}
+
+/// What the copying end has to say.
+#[derive(Debug)]
+pub(super) enum Message<B> {
+    Frame(Frame<Bytes>),
+    /// Nothing comes after it.
+    Last(Option<Frame<Bytes>>),
+    /// It is not copied any further.
+    Own(Pin<Box<B>>),
+    Failed(BoxError),
+}
+
+impl<B> ResponseBody<B> {
+    pub(super) const fn new(ready: VecDeque<Frame<Bytes>>, then: Then<B>) -> Self {
+        Self { ready, then }
+    }
+
+    pub(super) fn own(body: B) -> Self {
+        Self::new(VecDeque::new(), Then::Own(Box::pin(body)))
+    }
+
+    pub(super) fn whole(data: Bytes, trailers: Option<HeaderMap>) -> Self {
+        let data = (!data.is_empty()).then(|| Frame::data(data));
+        Self::new(data.into_iter().chain(trailers.map(Frame::trailers)).collect(), Then::End)
+    }
+
+    /// Has the handler know when the client is gone.
+    pub(super) fn watch(&mut self, presence: oneshot::Sender<()>) {
+        if let Then::Copied(copied) = &mut self.then {
+            copied.presence = Some(presence);
+        }
+    }
+}
+
+impl<B> Body for ResponseBody<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        if let Some(frame) = this.ready.pop_front() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        let (answer, then) = match &mut this.then {
+            Then::End => return Poll::Ready(None),
+            Then::Own(body) => return body.as_mut().poll_frame(cx).map_err(Into::into),
+            Then::Failed(error) => (Some(Err(std::mem::replace(error, "it has failed".into()))), Then::End),
+            Then::Copied(copied) => match ready!(copied.messages.poll_recv(cx)) {
+                Some(Message::Frame(frame)) => {
+                    copied.passed(&frame);
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                Some(Message::Last(frame)) => (frame.map(Ok), Then::End),
+                Some(Message::Failed(error)) => (Some(Err(error)), Then::End),
+                Some(Message::Own(mut body)) => {
+                    let polled = body.as_mut().poll_frame(cx).map_err(Into::into);
+                    this.then = Then::Own(body);
+                    return polled;
+                }
+                None => (Some(Err("the handler was stopped".into())), Then::End),
+            },
+        };
+        this.then = then;
+        Poll::Ready(answer)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ready.is_empty()
+            && match &self.then {
+                Then::End => true,
+                Then::Own(body) => body.is_end_stream(),
+                Then::Failed(_) | Then::Copied(_) => false,
+            }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let then = match &self.then {
+            Then::End => SizeHint::with_exact(0),
+            Then::Failed(_) => SizeHint::default(),
+            Then::Own(body) => body.size_hint(),
+            Then::Copied(copied) => copied.left,
+        };
+        let ready: u64 = self.ready.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum();
+        hint(then.lower() + ready, then.upper().map(|upper| upper + ready))
+    }
+}
+
+impl<B> Copied<B> {
+    fn passed(&mut self, frame: &Frame<Bytes>) {
+        let len = frame.data_ref().map_or(0, |data| data.len() as u64);
+        let upper = self.left.upper().map(|upper| upper.saturating_sub(len));
+        self.left = hint(self.left.lower().saturating_sub(len), upper);
+    }
+}
+
+fn hint(lower: u64, upper: Option<u64>) -> SizeHint {
+    let mut hint = SizeHint::new();
+    hint.set_lower(lower);
+    if let Some(upper) = upper {
+        hint.set_upper(upper.max(lower));
+    }
+    hint
+}

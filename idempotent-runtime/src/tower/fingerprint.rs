@@ -1,0 +1,95 @@
+//! What of a request has to be the same in its repeat.
+
+mod json;
+
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, header::CONTENT_TYPE, request::Parts};
+use serde::{Serialize, Serializer};
+
+use crate::{ArgumentsError, Fingerprint};
+
+/// What of a request has to be the same in its repeat. The same key with anything else is refused.
+#[derive(Clone, Default)]
+pub struct RequestFingerprint(Kind);
+
+#[derive(Clone, Default)]
+enum Kind {
+    #[default]
+    Bytes,
+    Json,
+    Parts(Arc<Of>),
+}
+
+type Of = dyn Fn(&Parts, &Bytes) -> Result<Fingerprint, ArgumentsError> + Send + Sync;
+
+impl RequestFingerprint {
+    /// Method, path, query and the body byte by byte. The default.
+    #[must_use]
+    pub const fn bytes() -> Self {
+        Self(Kind::Bytes)
+    }
+
+    /// Method, path, query and the body, of which white space and the order of keys do not matter where it is JSON (by
+    /// its `Content-Type`). Numbers and strings have to be the same; a number by the way it is written.
+    #[must_use]
+    pub const fn json() -> Self {
+        Self(Kind::Json)
+    }
+
+    /// What the function returns, and nothing else. To let the same key be used for other requests never is safe: have
+    /// in it whatever decides what the handler does.
+    #[must_use]
+    pub fn parts<T: Serialize>(chosen: impl Fn(&Parts, &Bytes) -> T + Send + Sync + 'static) -> Self {
+        Self(Kind::Parts(Arc::new(move |parts, body| Fingerprint::of(&chosen(parts, body)))))
+    }
+
+    pub(super) fn of(&self, parts: &Parts, body: &Bytes) -> Result<Fingerprint, ArgumentsError> {
+        let json = match &self.0 {
+            Kind::Parts(of) => return of(parts, body),
+            Kind::Json if is_json(&parts.headers) => json::parse(body),
+            Kind::Json | Kind::Bytes => None,
+        };
+        Fingerprint::of(&Request {
+            method: parts.method.as_str(),
+            path: parts.uri.path(),
+            query: parts.uri.query(),
+            body: json.map_or(Body::Bytes(body), Body::Json),
+        })
+    }
+}
+
+impl fmt::Debug for RequestFingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Kind::Bytes => "RequestFingerprint::bytes()",
+            Kind::Json => "RequestFingerprint::json()",
+            Kind::Parts(_) => "RequestFingerprint::parts(..)",
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct Request<'a> {
+    method: &'a str,
+    path: &'a str,
+    query: Option<&'a str>,
+    body: Body<'a>,
+}
+
+#[derive(Serialize)]
+enum Body<'a> {
+    Bytes(#[serde(serialize_with = "bytes")] &'a Bytes),
+    Json(json::Value<'a>),
+}
+
+fn bytes<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(Ok(value)) = headers.get(CONTENT_TYPE).map(|value| value.to_str()) else { return false };
+    let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || essence.ends_with("+json")
+}

@@ -1,0 +1,223 @@
+//! The service: from a request to its response.
+
+use std::{
+    future::{Future, poll_fn, ready},
+    mem,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, request::Parts};
+use http_body::Body;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::sync::oneshot;
+use tower_service::Service;
+
+use super::{
+    IdempotencyKey,
+    body::{BoxError, RequestBody, ResponseBody},
+    config::{Config, Scope},
+    dialect::Refusal,
+    key::{self, NoKey},
+    layer::{Running, Shared},
+    run::{Finale, Head, Limit, Run},
+    stored::Stored,
+};
+use crate::{Error, arguments, engine};
+
+/// A service behind an [`IdempotencyLayer`](super::IdempotencyLayer).
+#[derive(Clone, Debug)]
+pub struct IdempotencyService<S> {
+    pub(super) inner: S,
+    pub(super) shared: Arc<Shared>,
+}
+
+/// What the service answers with.
+pub type ResponseFuture<R, E> = Pin<Box<dyn Future<Output = Result<Response<ResponseBody<R>>, E>> + Send>>;
+
+impl<S, B, R> Service<Request<B>> for IdempotencyService<S>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<R>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+    R: Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    type Response = Response<ResponseBody<R>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<R, S::Error>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let not_ready = self.inner.clone();
+        let mut inner = mem::replace(&mut self.inner, not_ready);
+        let (parts, body) = request.into_parts();
+        match keyed(&self.shared.config, &parts) {
+            Ok(Some(keyed)) => {
+                let shared = Arc::clone(&self.shared);
+                Box::pin(async move { Ok(keyed.answer(shared, inner, parts, body).await) })
+            }
+            Ok(None) => {
+                let response = inner.call(Request::from_parts(parts, RequestBody::through(body)));
+                Box::pin(async move { Ok(response.await?.map(ResponseBody::own)) })
+            }
+            Err(refusal) => {
+                let Config { dialect, header, .. } = &*self.shared.config;
+                Box::pin(ready(Ok(dialect.refuse(&refusal, header))))
+            }
+        }
+    }
+}
+
+/// A request whose key counts.
+struct Keyed {
+    key: String,
+    scope: Option<String>,
+    /// The key as it was sent.
+    sent: Option<HeaderValue>,
+}
+
+/// The key of a request, if it counts. Nothing is asked of the store here.
+fn keyed(config: &Config, parts: &Parts) -> Result<Option<Keyed>, Refusal> {
+    if !config.methods.contains(&parts.method) {
+        return Ok(None);
+    }
+    let key = match key::key(&parts.headers, &config.header, config.format) {
+        Ok(key) => key,
+        Err(NoKey::Missing) if config.required => return Err(Refusal::KeyMissing),
+        Err(NoKey::Missing) => return Ok(None),
+        Err(NoKey::Malformed(why)) => return Err(Refusal::KeyMalformed(why)),
+    };
+    if config.valid.as_ref().is_some_and(|is_valid| !is_valid(&key)) {
+        return Err(Refusal::KeyMalformed("it is not of the form that keys have here"));
+    }
+    let scope = match &config.scope {
+        Scope::Unscoped => None,
+        Scope::Of(of) => Some(of(parts).ok_or(Refusal::NoScope)?),
+    };
+    Ok(Some(Keyed { key, scope, sent: parts.headers.get(&config.header).cloned() }))
+}
+
+impl Keyed {
+    async fn answer<S, B, R>(self, shared: Arc<Shared>, inner: S, parts: Parts, body: B) -> Response<ResponseBody<R>>
+    where
+        S: Service<Request<RequestBody<B>>, Response = Response<R>> + Send + 'static,
+        S::Future: Send,
+        S::Error: Send + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+        R: Body<Data = Bytes> + Send + 'static,
+        R::Error: Into<BoxError>,
+    {
+        let config = Arc::clone(&shared.config);
+        let sent = self.sent.clone();
+        let answered = match read(body, config.max_request_body).await {
+            Ok((data, trailers)) => self.run(&shared, inner, parts, data, trailers).await,
+            Err(refusal) => Err(refusal),
+        };
+        let mut response = answered.unwrap_or_else(|refusal| config.dialect.refuse(&refusal, &config.header));
+        config.dialect.mark(response.headers_mut(), config.operation.ttl, sent.map(|sent| (&config.header, sent)));
+        response
+    }
+
+    async fn run<S, B, R>(
+        self,
+        shared: &Arc<Shared>,
+        inner: S,
+        mut parts: Parts,
+        data: Bytes,
+        trailers: Option<HeaderMap>,
+    ) -> Result<Response<ResponseBody<R>>, Refusal>
+    where
+        S: Service<Request<RequestBody<B>>, Response = Response<R>> + Send + 'static,
+        S::Future: Send,
+        S::Error: Send + 'static,
+        B: Send + 'static,
+        R: Body<Data = Bytes> + Send + 'static,
+        R::Error: Into<BoxError>,
+    {
+        let Self { key, scope, .. } = self;
+        let config = &shared.config;
+        let request =
+            config.fingerprint.of(&parts, &data).map(|fingerprint| arguments::Request { fingerprint, arguments: None });
+        let call =
+            engine::Call::new(Ok(&config.idempotency), config.operation.clone(), request, |writer, _| match &scope {
+                Some(scope) => writer.value(&(scope, &key)),
+                None => writer.value(&key),
+            });
+        parts.extensions.insert(IdempotencyKey(key));
+        let (head, mut from_handler) = oneshot::channel();
+        let (presence, limit) = Limit::new(config.run_on);
+        let (finale, until_recorded) = Finale::new();
+        let run = Run { config: Arc::clone(config), head: Some(head), limit, finale };
+        let handler = run.run(inner, Request::from_parts(parts, RequestBody::read(data, trailers)));
+        let answer = call.run_encoded(handler, (until_recorded, Running::new(shared)), Stored::decode);
+        match first(answer, &mut from_handler).await {
+            (None, Some(mut response)) => {
+                response.body_mut().watch(presence);
+                Ok(response)
+            }
+            (Some(Ok(None)), Some(response)) => Ok(response),
+            (None | Some(Ok(None)), None) => Err(Refusal::HandlerFailed),
+            (Some(Ok(Some(mut stored))), _) => {
+                let (original, status) = (stored.request_id.take(), stored.status);
+                let mut response = stored.into_response();
+                config.dialect.replayed(response.headers_mut(), original, status);
+                Ok(response)
+            }
+            (Some(Err(error)), _) => Err(Refusal::Engine(error)),
+        }
+    }
+}
+
+type Answer = Result<Option<Stored>, Error>;
+
+/// What there is to answer a client with: the engine's answer, and the handler's response if it has run. Without the
+/// former, the response's body is still being made.
+async fn first<R>(
+    answer: impl Future<Output = Answer>,
+    head: &mut oneshot::Receiver<Head<R>>,
+) -> (Option<Answer>, Option<Response<ResponseBody<R>>>) {
+    let mut answer = pin!(answer);
+    let (mut waiting, mut own) = (true, None);
+    poll_fn(|cx| {
+        let answered = answer.as_mut().poll(cx);
+        if waiting && let Poll::Ready(head) = Pin::new(&mut *head).poll(cx) {
+            waiting = false;
+            match head {
+                Ok(Head { response, streamed: true }) if answered.is_pending() => {
+                    return Poll::Ready((None, Some(response)));
+                }
+                head => own = head.ok().map(|head| head.response),
+            }
+        }
+        answered.map(|answer| (Some(answer), own.take()))
+    })
+    .await
+}
+
+/// Reads a body to its end, if it is not too long.
+async fn read<B>(body: B, max_len: usize) -> Result<(Bytes, Option<HeaderMap>), Refusal>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    if body.size_hint().lower() > max_len as u64 {
+        return Err(Refusal::BodyTooLarge);
+    }
+    match Box::pin(Limited::new(body, max_len).collect()).await {
+        Ok(collected) => {
+            let trailers = collected.trailers().cloned();
+            Ok((collected.to_bytes(), trailers))
+        }
+        Err(error) if error.is::<LengthLimitError>() => Err(Refusal::BodyTooLarge),
+        Err(_) => Err(Refusal::BodyUnreadable),
+    }
+}

@@ -1,0 +1,325 @@
+//! A store of each kind, a server behind the layer, and a client.
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    future::Future,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{Router, body::Body, extract::Request, response::Response};
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+use http_body::{Body as HttpBody, Frame};
+use http_body_util::BodyExt;
+use hyper_util::{
+    client::legacy::{Client as Pool, connect::HttpConnector},
+    rt::{TokioExecutor, TokioIo},
+    service::TowerToHyperService,
+};
+use idempotent_runtime::{
+    Idempotency, Store,
+    store::{memory::MemoryStore, redis::RedisStore},
+    testing::{FaultyStore, ManualClock, Method as Step},
+    tower::{BoxError, Builder, ChooseScope, IdempotencyLayer},
+};
+use idempotent_tests::redis_server::RedisServer;
+use tokio::{net::TcpListener, sync::mpsc::UnboundedReceiver};
+
+/// Makes a test of each line on each store: `a01_…::memory`, `a01_…::redis`.
+#[macro_export]
+macro_rules! lines {
+    ($($name:ident),* $(,)?) => {$(
+        mod $name {
+            use $crate::support::Backend;
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn memory() {
+                $crate::support::in_time(super::$name(Backend::memory())).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn redis() {
+                $crate::support::in_time(super::$name(Backend::redis().await)).await;
+            }
+        }
+    )*};
+}
+
+/// A test that waits for what does not come fails, instead of hanging.
+pub(crate) async fn in_time(test: impl Future<Output = ()>) {
+    tokio::time::timeout(Duration::from_secs(60), test).await.expect("the test ends");
+}
+
+/// Storage of one kind, empty, with a clock that can be moved ahead.
+pub(crate) enum Backend {
+    Memory { store: MemoryStore, clock: ManualClock },
+    Redis { server: RedisServer },
+}
+
+impl Backend {
+    pub(crate) fn memory() -> Self {
+        let clock = ManualClock::new();
+        Self::Memory { store: MemoryStore::builder().clock(&clock).build(), clock }
+    }
+
+    pub(crate) async fn redis() -> Self {
+        Self::Redis { server: RedisServer::start().await }
+    }
+
+    pub(crate) async fn store(&self) -> FaultyStore<Arc<dyn Store>> {
+        FaultyStore::new(match self {
+            Self::Memory { store, .. } => Arc::new(store.clone()),
+            Self::Redis { server } => Arc::new(RedisStore::connect(&server.url()).await.expect("a store")),
+        })
+    }
+
+    /// Lets the store's time pass.
+    pub(crate) async fn advance(&self, by: Duration) {
+        match self {
+            Self::Memory { clock, .. } => clock.advance(by),
+            Self::Redis { server } => {
+                let script = "for _, key in ipairs(redis.call('KEYS', 'idempotent:*')) do
+                    redis.call('PEXPIRE', key, redis.call('PTTL', key) - ARGV[1]) end";
+                server.command::<()>(&["EVAL", script, "0", &by.as_millis().to_string()]).await;
+            }
+        }
+    }
+}
+
+/// How often a handler ran.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Runs(Arc<AtomicU64>);
+
+impl Runs {
+    /// One more; says which it is, from 1.
+    pub(crate) fn begin(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// A server behind a layer, on a socket.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) runs: Runs,
+    pub(crate) store: FaultyStore<Arc<dyn Store>>,
+    pub(crate) layer: IdempotencyLayer,
+}
+
+impl Server {
+    /// Of the preset `ietf`, without a scope.
+    pub(crate) async fn start<F>(
+        backend: &Backend,
+        settings: impl FnOnce(Builder) -> Builder,
+        handler: impl Fn(u64, Request) -> F + Clone + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Response> + Send + 'static,
+    {
+        Self::of(backend, IdempotencyLayer::ietf, |choose| settings(choose.unscoped()), handler, |router| router).await
+    }
+
+    /// Of this preset, and with `around` it.
+    pub(crate) async fn of<F>(
+        backend: &Backend,
+        preset: fn(Idempotency) -> ChooseScope,
+        settings: impl FnOnce(ChooseScope) -> Builder,
+        handler: impl Fn(u64, Request) -> F + Clone + Send + Sync + 'static,
+        around: impl FnOnce(Router) -> Router,
+    ) -> Self
+    where
+        F: Future<Output = Response> + Send + 'static,
+    {
+        let store = backend.store().await;
+        let layer = settings(preset(Idempotency::new(store.clone()))).build().expect("settings that work");
+        let runs = Runs::default();
+        let counted = runs.clone();
+        let router =
+            Router::new().fallback(move |request: Request| handler(counted.begin(), request)).layer(layer.clone());
+        let address = serve(around(router)).await;
+        Self { address, runs, store, layer }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::of(self.address)
+    }
+
+    /// A client that speaks HTTP/2.
+    pub(crate) fn client_of_http2(&self) -> Client {
+        Client { pool: Pool::builder(TokioExecutor::new()).http2_only(true).build_http(), address: self.address }
+    }
+
+    /// How often the store was asked for anything.
+    pub(crate) fn store_calls(&self) -> usize {
+        use Step::{
+            Abandon, Claim, Complete, Fence, Forget, Inspect, List, Peek, PurgeExpired, Release, Renew, Subscribe,
+        };
+        [Claim, Renew, Complete, Release, Abandon, Fence, Forget, Inspect, List, Peek, PurgeExpired, Subscribe]
+            .map(|step| self.store.calls(step))
+            .into_iter()
+            .sum()
+    }
+}
+
+/// Serves on a free port.
+pub(crate) async fn serve(router: Router) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    address
+}
+
+/// Serves a service that is no router on a free port, as hyper does.
+pub(crate) async fn serve_hyper<S, R>(service: S) -> SocketAddr
+where
+    S: tower::Service<http::Request<hyper::body::Incoming>, Response = http::Response<R>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    R: HttpBody<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let service = TowerToHyperService::new(service.clone());
+            let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+            tokio::spawn(async move { builder.serve_connection(TokioIo::new(socket), service).await });
+        }
+    });
+    address
+}
+
+/// A response as a handler makes it: 201 with this body.
+pub(crate) fn created(body: impl Into<Body>) -> Response {
+    Response::builder().status(StatusCode::CREATED).body(body.into()).expect("a response")
+}
+
+/// The handler of most tests: says which run it is.
+pub(crate) async fn charge(run: u64, _: Request) -> Response {
+    let mut response = created(format!("charge {run}"));
+    response.headers_mut().insert("location", format!("/charges/{run}").parse().expect("a value"));
+    response
+}
+
+/// A client with connections of its own.
+#[derive(Clone)]
+pub(crate) struct Client {
+    pool: Pool<HttpConnector, Body>,
+    address: SocketAddr,
+}
+
+/// What a client has received.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Reply {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().expect("text"))
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).expect("JSON")
+    }
+
+    pub(crate) fn is_replay(&self) -> bool {
+        self.header("idempotent-replayed") == Some("true")
+    }
+
+    /// That it is a problem document of this code.
+    pub(crate) fn assert_problem(&self, status: u16, code: &str) {
+        assert_eq!((self.status.as_u16(), self.json()["code"].as_str()), (status, Some(code)), "{self:?}");
+        assert_eq!(self.header("content-type"), Some("application/problem+json"));
+        assert_eq!(self.json()["status"], status);
+        assert_eq!(self.json()["type"], format!("urn:idempotent:problem:{code}"));
+        assert!(self.json()["title"].is_string() && self.json()["detail"].is_string());
+    }
+
+    /// That it is the response of this run of [`charge`].
+    pub(crate) fn assert_charge(&self, run: u64, replayed: bool) {
+        assert_eq!(self.status, StatusCode::CREATED, "{self:?}");
+        assert_eq!(self.body, format!("charge {run}"));
+        assert_eq!(self.header("location"), Some(format!("/charges/{run}").as_str()));
+        assert_eq!(self.headers.contains_key("idempotent-replayed"), replayed);
+        assert_eq!(self.is_replay(), replayed);
+    }
+}
+
+impl Client {
+    pub(crate) fn of(address: SocketAddr) -> Self {
+        Self { pool: Pool::builder(TokioExecutor::new()).build_http(), address }
+    }
+
+    /// A POST to `/charges`.
+    pub(crate) async fn post(&self, key: &str, body: impl Into<Body>) -> Reply {
+        self.send(Method::POST, "/charges", &[("idempotency-key", key.as_bytes())], body).await
+    }
+
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &[u8])],
+        body: impl Into<Body>,
+    ) -> Reply {
+        let (status, headers, body) = self.begin(method, path, headers, body).await;
+        let body = body.collect().await.expect("a whole body").to_bytes();
+        Reply { status, headers, body }
+    }
+
+    /// The head of a response and its body, to be read.
+    pub(crate) async fn begin(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &[u8])],
+        body: impl Into<Body>,
+    ) -> (StatusCode, HeaderMap, hyper::body::Incoming) {
+        let mut request = Request::builder().method(method).uri(format!("http://{}{path}", self.address));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(body.into()).expect("a request");
+        let (head, body) = self.pool.request(request).await.expect("a response").into_parts();
+        (head.status, head.headers, body)
+    }
+}
+
+/// A body that comes in these pieces, and without a length.
+pub(crate) struct Pieces(pub(crate) VecDeque<Bytes>);
+
+impl HttpBody for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
+    }
+}
+
+/// A body that is sent through a channel, to its end or its error.
+pub(crate) struct Channel(pub(crate) UnboundedReceiver<Result<Bytes, &'static str>>);
+
+impl HttpBody for Channel {
+    type Data = Bytes;
+    type Error = &'static str;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+        self.0.poll_recv(cx).map(|piece| piece.map(|piece| piece.map(Frame::data)))
+    }
+}
