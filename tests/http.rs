@@ -14,3 +14,5 @@ mod keys;
 mod requests;
 #[path = "http/stripe.rs"]
 mod stripe;
+#[path = "http/stripe_client.rs"]
+mod stripe_client;
