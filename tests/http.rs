@@ -6,6 +6,8 @@ mod support;
 
 #[path = "http/bodies.rs"]
 mod bodies;
+#[path = "http/company.rs"]
+mod company;
 #[path = "http/endings.rs"]
 mod endings;
 #[path = "http/keys.rs"]

@@ -2,8 +2,8 @@
 
 use axum::{body::Body, extract::Request, response::Response};
 use bytes::Bytes;
-use http::{Method, StatusCode};
-use http_body_util::BodyExt;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http_body_util::{BodyExt, Full};
 use idempotent_runtime::tower::Builder;
 use tokio::sync::mpsc;
 
@@ -11,6 +11,7 @@ use crate::support::{Backend, Channel, Pieces, Server};
 
 crate::lines!(
     a19_bodies_replay_byte_exact,
+    a19_trailers_replay,
     a20_what_is_too_large_to_keep_is_not_run_again,
     a20_what_is_streamed_reaches_the_client_as_it_comes,
     a20_a_stream_too_large_to_keep,
@@ -61,6 +62,23 @@ async fn a19_bodies_replay_byte_exact(backend: Backend) {
             assert!(!repeat.headers.contains_key(name), "{path} {name}");
         }
         assert_ne!(repeat.header("date"), Some("Thu, 01 Jan 1970 00:00:00 GMT"));
+    }
+}
+
+async fn a19_trailers_replay(backend: Backend) {
+    let respond = |run: u64, _| async move {
+        let trailers = HeaderMap::from_iter([(HeaderName::from_static("grpc-status"), HeaderValue::from(run))]);
+        Response::new(Body::new(Full::new(Bytes::from("body")).with_trailers(async move { Some(Ok(trailers)) })))
+    };
+    let server = Server::start(&backend, |builder| builder, respond).await;
+    let client = server.client_of_http2();
+    for replayed in [false, true] {
+        let key: [(&str, &[u8]); 1] = [("idempotency-key", b"k")];
+        let (_, headers, body) = client.begin(Method::POST, "/", &key, "").await;
+        let body = body.collect().await.unwrap();
+        assert_eq!(headers.contains_key("idempotent-replayed"), replayed);
+        assert_eq!(body.trailers().unwrap()["grpc-status"], "1");
+        assert_eq!(body.to_bytes(), "body");
     }
 }
 

@@ -22,7 +22,18 @@ use crate::{Abandoned, ConfigError, Idempotency};
 
 /// A preset whose scope is still to be chosen: whose keys are whose.
 ///
-/// Without a scope, whoever guesses a key of another gets the other's response.
+/// Without a scope, whoever guesses a key of another gets the other's response. So there is no layer without the choice:
+///
+/// ```compile_fail
+/// # use idempotent_runtime::{Idempotency, tower::IdempotencyLayer};
+/// let layer = IdempotencyLayer::ietf(Idempotency::memory()).build();
+/// ```
+///
+/// ```
+/// # use idempotent_runtime::{Idempotency, tower::IdempotencyLayer};
+/// let layer = IdempotencyLayer::ietf(Idempotency::memory()).unscoped().build();
+/// # assert!(layer.is_ok());
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ChooseScope {
@@ -32,7 +43,8 @@ pub struct ChooseScope {
 
 impl ChooseScope {
     /// Each tenant, account or user has keys of its own: the function says on whose behalf a request is made, from what
-    /// authentication has left in its extensions, say. A request of which it returns `None` is refused with 403.
+    /// authentication has left in its extensions, say, or to which host. A request of which it returns `None` is refused
+    /// with 403.
     pub fn scope(self, of: impl Fn(&Parts) -> Option<String> + Send + Sync + 'static) -> Builder {
         self.with(Scope::Of(Arc::new(of)))
     }
@@ -43,7 +55,7 @@ impl ChooseScope {
     }
 
     fn with(self, scope: Scope) -> Builder {
-        Builder { config: (self.preset)(self.idempotency, scope) }
+        Builder { config: (self.preset)(self.idempotency, scope), problem_base: None }
     }
 }
 
@@ -52,6 +64,7 @@ impl ChooseScope {
 #[must_use]
 pub struct Builder {
     config: Config,
+    problem_base: Option<String>,
 }
 
 impl Builder {
@@ -162,9 +175,7 @@ impl Builder {
     /// Where the problem types are documented: each is this and its code, as in `https://api.example.com/problems/mismatch`
     /// for `https://api.example.com/problems/`.
     pub fn problem_base(mut self, url: impl Into<String>) -> Self {
-        if let Dialect::Problem { base } = &mut self.config.dialect {
-            *base = url.into();
-        }
+        self.problem_base = Some(url.into());
         self
     }
 
@@ -179,7 +190,12 @@ impl Builder {
     ///
     /// If a setting cannot work.
     pub fn build(self) -> Result<IdempotencyLayer, ConfigError> {
-        let Self { config } = self;
+        let Self { mut config, problem_base } = self;
+        let is_base = problem_base.as_deref().is_none_or(is_base);
+        let unused_base = problem_base.is_some() && config.dialect == Dialect::Stripe;
+        if let Some(base) = problem_base {
+            config.dialect = Dialect::Problem { base };
+        }
         let wrong = [
             (config.methods.is_empty(), "no method takes a key"),
             (
@@ -190,7 +206,8 @@ impl Builder {
             (config.headers.contains(&SET_COOKIE), "a cookie is for one client and cannot be kept"),
             (!(1..=255).contains(&config.operation.name.len()), "the name is empty or longer than 255 bytes"),
             (config.max_response_body == 0, "`max_response_body` is zero"),
-            (!is_base(&config.dialect), "`problem_base` is not the beginning of a URI"),
+            (unused_base, "Stripe's errors are no problem documents: `problem_base` has no use"),
+            (!is_base, "`problem_base` is not a URI that ends with one of `/ # : =`"),
         ];
         if let Some((_, what)) = wrong.into_iter().find(|(is_wrong, _)| *is_wrong) {
             return Err(ConfigError::Setting(what));
@@ -200,11 +217,10 @@ impl Builder {
     }
 }
 
-fn is_base(dialect: &Dialect) -> bool {
-    match dialect {
-        Dialect::Stripe => true,
-        Dialect::Problem { base } => base.starts_with("urn:") || base.parse::<Uri>().is_ok(),
-    }
+/// Whether a code can follow.
+fn is_base(base: &str) -> bool {
+    let is_uri = base.starts_with("urn:") || base.split('#').next().is_some_and(|base| base.parse::<Uri>().is_ok());
+    is_uri && base.ends_with(['/', '#', ':', '=']) && base.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'>')
 }
 
 /// Hop by hop, or counted and made anew for every response.
@@ -222,4 +238,51 @@ fn is_of_one_response(name: &HeaderName) -> bool {
         HeaderName::from_static("keep-alive"),
     ];
     known.contains(name)
+}
+
+#[cfg(all(test, feature = "memory"))]
+#[expect(clippy::unwrap_used, reason = "a test fails so")]
+mod tests {
+    use http::header::ETAG;
+
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+    fn refused(preset: fn(Idempotency) -> ChooseScope, settings: impl FnOnce(Builder) -> Builder) -> String {
+        settings(preset(Idempotency::memory()).unscoped()).build().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused() {
+        let ietf = |settings: fn(Builder) -> Builder| refused(IdempotencyLayer::ietf, settings);
+        assert!(ietf(|builder| builder.methods([])).contains("no method"));
+        for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::CONNECT] {
+            let methods = |builder: Builder| builder.methods([Method::POST, method]);
+            assert!(refused(IdempotencyLayer::ietf, methods).contains("take no key"));
+        }
+        assert!(ietf(|builder| builder.keep_headers([ETAG, SET_COOKIE])).contains("cookie"));
+        for name in ["date", "connection", "keep-alive", "transfer-encoding", "content-length", "trailer", "upgrade"] {
+            let headers = |builder: Builder| builder.keep_headers([HeaderName::from_static(name)]);
+            assert!(refused(IdempotencyLayer::ietf, headers).contains("one response"), "{name}");
+        }
+        assert!(ietf(|builder| builder.name("")).contains("name"));
+        assert!(ietf(|builder| builder.max_response_body(0)).contains("max_response_body"));
+        assert!(ietf(|builder| builder.lease(DAY).ttl(DAY / 2)).contains("ttl"));
+        for base in ["", "https://example.com/problems", "problems\n/", "https://example.com/>/"] {
+            let base = |builder: Builder| builder.problem_base(base);
+            assert!(refused(IdempotencyLayer::ietf, base).contains("problem_base"));
+        }
+        let base = |builder: Builder| builder.problem_base("https://example.com/problems/");
+        assert!(refused(IdempotencyLayer::stripe_v1, base).contains("no use"));
+    }
+
+    #[test]
+    fn what_can_work_is_not() {
+        for base in ["https://example.com/problems/", "https://example.com/problems#", "urn:example:problem:"] {
+            let layer = IdempotencyLayer::ietf(Idempotency::memory()).unscoped().problem_base(base).build();
+            assert!(layer.is_ok(), "{base}");
+        }
+        assert!(IdempotencyLayer::stripe_v2(Idempotency::memory()).scope(|_| None).build().is_ok());
+    }
 }

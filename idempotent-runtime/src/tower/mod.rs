@@ -18,6 +18,9 @@
 //!
 //! With axum, `router.layer(layer)`, inside of whatever authenticates: what outer layers answer is never kept.
 //!
+//! Inside of a router that is nested in another, the path that the layer sees has lost its prefix: give each such layer a
+//! [`name`](Builder::name) of its own, so that they share no keys.
+//!
 //! # From a request to its response
 //!
 //! ```text

@@ -1,0 +1,197 @@
+//! The layer in company: other layers on either side, handlers that use the engine themselves, nested routers.
+
+use std::time::Duration;
+
+use axum::{Router, extract::Request, response::Response, routing::post};
+use http::{Method, StatusCode, header::ACCEPT_ENCODING};
+use idempotent_runtime::{Error, Idempotency, current, idempotent, testing::Gate, tower::IdempotencyLayer};
+use tower_http::{
+    compression::CompressionLayer, cors::CorsLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer,
+    trace::TraceLayer,
+};
+
+use crate::support::{Backend, Client, Reply, Runs, Server, charge, created, serve};
+
+crate::lines!(
+    common_layers_outside,
+    common_layers_inside,
+    compressed_inside_is_replayed_compressed,
+    a_timeout_outside_does_not_stop_the_handler,
+    a_timeout_inside_is_a_response,
+    the_handler_can_reach_its_execution,
+    an_annotated_function_in_a_handler,
+    nested_routers_with_names,
+);
+
+/// A body that is worth compressing.
+async fn long(run: u64, _: Request) -> Response {
+    let mut response = created(format!("charge {run} ").repeat(100));
+    response.headers_mut().insert("content-type", "text/plain".parse().unwrap());
+    response
+}
+
+async fn post_gzip(client: &Client) -> Reply {
+    let headers: [(&str, &[u8]); 3] =
+        [("idempotency-key", b"k"), (ACCEPT_ENCODING.as_str(), b"gzip"), ("origin", b"https://shop.example")];
+    client.send(Method::POST, "/charges", &headers, "amount=1").await
+}
+
+fn common(router: Router) -> Router {
+    router
+        .layer(TraceLayer::new_for_http())
+        .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, Duration::from_secs(30)))
+        .layer(RequestBodyLimitLayer::new(4096))
+        .layer(CompressionLayer::new())
+        .layer(CorsLayer::permissive())
+}
+
+/// The first response and its repeats, but for what tells them apart.
+async fn assert_common(client: &Client, runs: &Runs) {
+    let first = post_gzip(client).await;
+    assert_eq!((first.status, first.header("content-encoding")), (StatusCode::CREATED, Some("gzip")));
+    assert_eq!(first.header("access-control-allow-origin"), Some("*"));
+    assert!(!first.is_replay());
+    for _ in 0..2 {
+        let repeat = post_gzip(client).await;
+        assert_eq!((repeat.status, &repeat.body), (first.status, &first.body));
+        assert_eq!(repeat.header("content-encoding"), Some("gzip"));
+        assert!(repeat.is_replay());
+    }
+    assert_eq!(runs.count(), 1);
+}
+
+async fn common_layers_outside(backend: Backend) {
+    let server = Server::of(&backend, IdempotencyLayer::ietf, |choose| choose.unscoped(), long, common).await;
+    assert_common(&server.client(), &server.runs).await;
+    // Refused outside, before anything is asked.
+    let calls = server.store_calls();
+    let refused = server.client().post("large", vec![b'x'; 4097]).await;
+    assert_eq!((refused.status, server.store_calls()), (StatusCode::PAYLOAD_TOO_LARGE, calls));
+    // A replay is compressed for whom it is for.
+    let plain = server.client().post("k", "amount=1").await;
+    assert_eq!((plain.body, plain.headers.get("content-encoding")), ("charge 1 ".repeat(100).into(), None));
+}
+
+/// A router with the layer outside of others.
+async fn inside(backend: &Backend, layers: fn(Router) -> Router) -> (Client, Runs) {
+    let runs = Runs::default();
+    let counted = runs.clone();
+    let router = Router::new().fallback(move |request: Request| long(counted.begin(), request));
+    let layer = IdempotencyLayer::ietf(Idempotency::new(backend.store().await)).unscoped().build().unwrap();
+    (Client::of(serve(layers(router).layer(layer)).await), runs)
+}
+
+async fn common_layers_inside(backend: Backend) {
+    let without_cors = |router: Router| {
+        router.layer(TraceLayer::new_for_http()).layer(RequestBodyLimitLayer::new(4096)).layer(CompressionLayer::new())
+    };
+    let (client, runs) = inside(&backend, without_cors).await;
+    let (first, repeat) = (post_gzip(&client).await, post_gzip(&client).await);
+    assert_eq!((first.status, first.is_replay()), (StatusCode::CREATED, false));
+    assert_eq!((repeat.status, repeat.is_replay(), &repeat.body), (first.status, true, &first.body));
+    // What an inner layer refuses is a response of the service.
+    for replayed in [false, true] {
+        let refused = client.post("large", vec![b'x'; 4097]).await;
+        assert_eq!((refused.status, refused.is_replay()), (StatusCode::PAYLOAD_TOO_LARGE, replayed));
+    }
+    assert_eq!(runs.count(), 1);
+}
+
+async fn compressed_inside_is_replayed_compressed(backend: Backend) {
+    let (client, _) = inside(&backend, |router| router.layer(CompressionLayer::new())).await;
+    let first = post_gzip(&client).await;
+    let repeat = client.post("k", "amount=1").await;
+    assert_eq!((repeat.header("content-encoding"), &repeat.body), (Some("gzip"), &first.body));
+    assert_eq!(repeat.header("vary"), first.header("vary"), "caches are told on what it depends");
+}
+
+async fn a_timeout_outside_does_not_stop_the_handler(backend: Backend) {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let handler = move |run, request| {
+        let held = held.clone();
+        async move {
+            held.pass().await;
+            charge(run, request).await
+        }
+    };
+    let outer = |router: Router| {
+        router.layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, Duration::from_millis(100)))
+    };
+    let server = Server::of(&backend, IdempotencyLayer::ietf, |choose| choose.unscoped(), handler, outer).await;
+    let client = server.client();
+    assert_eq!(client.post("k", "amount=1").await.status, StatusCode::GATEWAY_TIMEOUT);
+    client.post("k", "amount=1").await.assert_problem(409, "in-flight");
+    gate.open();
+    server.layer.idle().await;
+    client.post("k", "amount=1").await.assert_charge(1, true);
+    assert_eq!(server.runs.count(), 1);
+}
+
+async fn a_timeout_inside_is_a_response(backend: Backend) {
+    let timeout = |router: Router| {
+        router.layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, Duration::from_millis(10)))
+    };
+    let stuck = Router::new().fallback(std::future::pending::<StatusCode>);
+    let layer = IdempotencyLayer::ietf(Idempotency::new(backend.store().await)).unscoped().build().unwrap();
+    let client = Client::of(serve(timeout(stuck).layer(layer)).await);
+    for _ in 0..2 {
+        let reply = client.post("k", "amount=1").await;
+        assert_eq!((reply.status, reply.is_replay()), (StatusCode::GATEWAY_TIMEOUT, false), "5xx are not kept");
+    }
+}
+
+async fn the_handler_can_reach_its_execution(backend: Backend) {
+    let handler = |_, _| async {
+        created(match current() {
+            Some(execution) => format!("{} {}", execution.attempt(), execution.child_key("bank")),
+            None => String::new(),
+        })
+    };
+    let server = Server::start(&backend, |builder| builder, handler).await;
+    let client = server.client();
+    let [one, other] = [client.post("k", "").await, client.post("l", "").await];
+    assert!(one.body.starts_with(b"1 ") && one.body.len() == 2 + 64);
+    assert_ne!(one.body, other.body);
+    let outside = client.send(Method::GET, "/", &[], "").await;
+    assert_eq!(outside.body, "", "a request without a key is nobody's run");
+}
+
+#[idempotent(key = order, name = "http.book", store = handle, skip(handle, runs))]
+async fn book(handle: &Idempotency, runs: Runs, order: &str) -> Result<u64, Error> {
+    Ok(runs.begin())
+}
+
+async fn an_annotated_function_in_a_handler(backend: Backend) {
+    let (booked, handle) = (Runs::default(), Idempotency::new(backend.store().await));
+    let runs = booked.clone();
+    let handler = move |_, request: Request| {
+        let (handle, runs) = (handle.clone(), runs.clone());
+        async move { created(book(&handle, runs, request.uri().path()).await.expect("booked").to_string()) }
+    };
+    let server = Server::start(&backend, |builder| builder, handler).await;
+    let client = server.client();
+    // Two requests of one order: two runs of the handler, one of the function.
+    for (key, replayed) in [("k", false), ("l", false), ("k", true)] {
+        let reply = client.post(key, "").await;
+        assert_eq!((reply.body.as_ref(), reply.is_replay()), (&b"1"[..], replayed));
+    }
+    assert_eq!((server.runs.count(), booked.count()), (2, 1));
+}
+
+async fn nested_routers_with_names(backend: Backend) {
+    let handle = Idempotency::new(backend.store().await);
+    let runs = Runs::default();
+    let api = |name: &'static str| {
+        let runs = runs.clone();
+        let layer = IdempotencyLayer::ietf(handle.clone()).unscoped().name(name).build().unwrap();
+        let charges = post(move |request: Request| charge(runs.begin(), request));
+        Router::new().route("/charges", charges.layer(layer))
+    };
+    let client = Client::of(serve(Router::new().nest("/v1", api("api.v1")).nest("/v2", api("api.v2"))).await);
+    for (path, run) in [("/v1/charges", 1), ("/v2/charges", 2)] {
+        for replayed in [false, true] {
+            client.send(Method::POST, path, &[("idempotency-key", b"k")], "").await.assert_charge(run, replayed);
+        }
+    }
+}
