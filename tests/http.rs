@@ -12,6 +12,8 @@ mod company;
 mod endings;
 #[path = "http/keys.rs"]
 mod keys;
+#[path = "http/load.rs"]
+mod load;
 #[path = "http/requests.rs"]
 mod requests;
 #[path = "http/stripe.rs"]

@@ -7,13 +7,14 @@ use http_body_util::{BodyExt, Full};
 use idempotent_runtime::tower::Builder;
 use tokio::sync::mpsc;
 
-use crate::support::{Backend, Channel, Pieces, Server};
+use crate::support::{Backend, Channel, Pieces, Server, Sized};
 
 crate::lines!(
     a19_bodies_replay_byte_exact,
     a19_trailers_replay,
     a20_what_is_too_large_to_keep_is_not_run_again,
     a20_what_is_streamed_reaches_the_client_as_it_comes,
+    a20_the_last_piece_comes_when_it_is_on_record,
     a20_a_stream_too_large_to_keep,
     a20_a_stream_that_fails,
 );
@@ -141,6 +142,26 @@ async fn a20_what_is_streamed_reaches_the_client_as_it_comes(backend: Backend) {
     assert!(repeat.is_replay());
     assert_eq!(repeat.body, "one two three");
     assert_eq!(server.runs.count(), 1);
+}
+
+async fn a20_the_last_piece_comes_when_it_is_on_record(backend: Backend) {
+    // With a length: the client has all of it with the last piece, and need not wait for an end.
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let receiver = std::sync::Arc::new(std::sync::Mutex::new(Some(receiver)));
+    let respond = move |_, _| {
+        let body = receiver.lock().unwrap().take().expect("one run");
+        async move { Response::new(Body::new(Sized { body: Channel(body), left: 6 })) }
+    };
+    let server = Server::start(&backend, |builder| builder, respond).await;
+    let client = server.client();
+    let (_, headers, mut body) = client.begin(Method::POST, "/charges", &[("idempotency-key", b"k")], "").await;
+    assert_eq!(headers["content-length"], "6");
+    for (piece, recorded) in [("one", false), ("two", true)] {
+        sender.send(Ok(Bytes::from(piece))).unwrap();
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), piece);
+        assert_eq!(client.post("k", "").await.is_replay(), recorded);
+    }
+    assert_eq!(client.post("k", "").await.body, "onetwo");
 }
 
 async fn a20_a_stream_too_large_to_keep(backend: Backend) {
