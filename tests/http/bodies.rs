@@ -4,10 +4,9 @@ use axum::{body::Body, extract::Request, response::Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt, Full};
-use idempotent_runtime::tower::Builder;
 use tokio::sync::mpsc;
 
-use crate::support::{Backend, Channel, Pieces, Server, Sized};
+use crate::support::{Backend, Channel, Pieces, Server, Sized, streaming};
 
 crate::lines!(
     a19_bodies_replay_byte_exact,
@@ -108,20 +107,6 @@ async fn a20_what_is_too_large_to_keep_is_not_run_again(backend: Backend) {
         }
         assert_eq!(server.runs.count(), runs, "{path}");
     }
-}
-
-/// A server whose handlers answer with what the test sends.
-async fn streaming(
-    backend: &Backend,
-    settings: impl FnOnce(Builder) -> Builder,
-) -> (Server, mpsc::UnboundedSender<Result<Bytes, &'static str>>) {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let receiver = std::sync::Arc::new(std::sync::Mutex::new(Some(receiver)));
-    let respond = move |_, _| {
-        let body = receiver.lock().unwrap().take().expect("one run");
-        async move { Response::new(Body::new(Channel(body))) }
-    };
-    (Server::start(backend, settings, respond).await, sender)
 }
 
 async fn a20_what_is_streamed_reaches_the_client_as_it_comes(backend: Backend) {

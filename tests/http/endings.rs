@@ -10,9 +10,12 @@ use idempotent_runtime::{
     testing::{Fault, Gate, Method as Step},
     tower::{Builder, IdempotencyLayer},
 };
-use tokio::{io::AsyncWriteExt, net::TcpStream, sync::mpsc};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
-use crate::support::{Backend, Channel, Client, Pieces, Reply, Runs, Server, charge, created, serve_hyper};
+use crate::support::{Backend, Client, Pieces, Reply, Runs, Server, charge, created, serve_hyper, streaming};
 
 crate::lines!(
     a21_panic_of_the_handler,
@@ -21,6 +24,7 @@ crate::lines!(
     a22_handler_runs_on_without_its_client,
     a22_handler_runs_on_within_a_limit,
     a22_body_is_copied_without_its_client,
+    a22_body_is_copied_within_a_limit,
     a22_shutdown_waits_for_handlers,
     a23_store_down,
     a23_request_body_over_the_limit,
@@ -142,13 +146,7 @@ async fn a22_handler_runs_on_within_a_limit(backend: Backend) {
 }
 
 async fn a22_body_is_copied_without_its_client(backend: Backend) {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let receiver = std::sync::Arc::new(std::sync::Mutex::new(Some(receiver)));
-    let respond = move |_, _| {
-        let body = receiver.lock().unwrap().take().expect("one run");
-        async move { Response::new(Body::new(Channel(body))) }
-    };
-    let server = Server::start(&backend, |builder| builder, respond).await;
+    let (server, sender) = streaming(&backend, |builder| builder).await;
     let client = server.client();
     let (_, _, body) = client.begin(Method::POST, "/charges", &[("idempotency-key", b"k")], "amount=1").await;
     sender.send(Ok(Bytes::from_static(b"one "))).unwrap();
@@ -161,6 +159,20 @@ async fn a22_body_is_copied_without_its_client(backend: Backend) {
     let repeat = settled(&client, "k").await;
     assert!(repeat.is_replay());
     assert_eq!(repeat.body, "one two three");
+    assert_eq!(server.runs.count(), 1);
+}
+
+async fn a22_body_is_copied_within_a_limit(backend: Backend) {
+    let settings = |builder: Builder| builder.run_on(Duration::from_millis(100));
+    let (server, sender) = streaming(&backend, settings).await;
+    let client = server.client();
+    let (_, _, body) = client.begin(Method::POST, "/charges", &[("idempotency-key", b"k")], "amount=1").await;
+    // As long as the client is there, it may take its time.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    client.post("k", "amount=1").await.assert_problem(409, "in-flight");
+    drop(body);
+    settled(&client, "k").await.assert_problem(500, "result-unavailable");
+    assert!(sender.is_closed(), "the handler's body is gone");
     assert_eq!(server.runs.count(), 1);
 }
 
@@ -204,6 +216,13 @@ async fn a23_request_body_over_the_limit(backend: Backend) {
     assert_eq!((server.runs.count(), server.store_calls()), (0, 0));
     client.post("k", vec![b'x'; 100]).await.assert_charge(1, false);
     client.post("k", unsized_(100)).await.assert_charge(1, true);
+    // What says that it is too large is not waited for.
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
+    let head = "POST /charges HTTP/1.1\r\nhost: x\r\nidempotency-key: k\r\ncontent-length: 101\r\n\r\n";
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut status = [0; 12];
+    socket.read_exact(&mut status).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 413");
     // Without a key there is no need for one.
     let open = Server::start(&backend, |builder| builder.max_request_body(100).optional(), charge).await;
     open.client().send(Method::POST, "/charges", &[], vec![b'x'; 101]).await.assert_charge(1, false);

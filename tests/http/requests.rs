@@ -6,7 +6,7 @@ use axum::{body::Body, extract::Request, middleware, response::IntoResponse};
 use bytes::Bytes;
 use http::{Method, StatusCode, header::CONTENT_TYPE};
 use idempotent_runtime::{
-    testing::Gate,
+    testing::{Fault, Gate, Method as Step},
     tower::{Builder, ChooseScope, IdempotencyLayer, RequestFingerprint},
 };
 
@@ -17,6 +17,8 @@ const UUID: &str = "\"8e03978e-40d5-43dd-bc93-6894a57f9324\"";
 crate::lines!(
     a01_first_request_runs,
     a02_repeat_is_replayed,
+    a02_response_comes_when_it_is_on_record,
+    a02_response_that_is_not_kept_comes_when_the_key_is_free,
     a03_client_errors_replay_and_server_errors_do_not,
     a04_repeat_in_flight_is_told_to_come_again,
     a04_repeat_in_flight_can_wait,
@@ -47,6 +49,29 @@ async fn a02_repeat_is_replayed(backend: Backend) {
         assert_eq!(repeat.header("content-length"), first.header("content-length"));
     }
     assert_eq!(server.runs.count(), 1);
+}
+
+/// Has a step of the store wait, and sees that the response waits for it.
+async fn assert_waits_for(backend: &Backend, step: Step, status: StatusCode) {
+    let handler = move |run: u64, _| async move { (status, format!("run {run}")).into_response() };
+    let server = Server::start(backend, |builder| builder, handler).await;
+    let gate = Gate::new();
+    server.store.next(step, [Fault::HoldBefore(gate.clone())]);
+    let client = server.client();
+    let mut first = tokio::spawn(async move { client.post("k", "").await });
+    gate.reached(1).await;
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut first).await;
+    assert!(early.is_err(), "{early:?}");
+    gate.open();
+    assert_eq!(first.await.unwrap().body, "run 1");
+}
+
+async fn a02_response_comes_when_it_is_on_record(backend: Backend) {
+    assert_waits_for(&backend, Step::Complete, StatusCode::OK).await;
+}
+
+async fn a02_response_that_is_not_kept_comes_when_the_key_is_free(backend: Backend) {
+    assert_waits_for(&backend, Step::Release, StatusCode::INTERNAL_SERVER_ERROR).await;
 }
 
 async fn a03_client_errors_replay_and_server_errors_do_not(backend: Backend) {

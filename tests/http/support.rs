@@ -7,7 +7,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -31,7 +31,10 @@ use idempotent_runtime::{
     tower::{BoxError, Builder, ChooseScope, IdempotencyLayer},
 };
 use idempotent_tests::redis_server::RedisServer;
-use tokio::{net::TcpListener, sync::mpsc::UnboundedReceiver};
+use tokio::{
+    net::TcpListener,
+    sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
+};
 
 /// Makes a test of each line on each store: `a01_…::memory`, `a01_…::redis`.
 #[macro_export]
@@ -211,6 +214,20 @@ pub(crate) async fn charge(run: u64, _: Request) -> Response {
     let mut response = created(format!("charge {run}"));
     response.headers_mut().insert("location", format!("/charges/{run}").parse().expect("a value"));
     response
+}
+
+/// A server whose handler answers with what the test sends.
+pub(crate) async fn streaming(
+    backend: &Backend,
+    settings: impl FnOnce(Builder) -> Builder,
+) -> (Server, UnboundedSender<Result<Bytes, &'static str>>) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let receiver = Arc::new(Mutex::new(Some(receiver)));
+    let respond = move |_, _| {
+        let body = receiver.lock().unwrap().take().expect("one run");
+        async move { Response::new(Body::new(Channel(body))) }
+    };
+    (Server::start(backend, settings, respond).await, sender)
 }
 
 /// A client with connections of its own.

@@ -1,0 +1,71 @@
+//! What the HTTP layer adds to a bare axum handler, on the embedded store: a request whose response is replayed, one that
+//! runs the handler.
+//!
+//! `cargo bench -p idempotent-runtime --bench http_layer --features tower`
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a benchmark")]
+
+mod support;
+
+use std::time::Instant;
+
+use axum::{Router, body::Body, routing::post};
+use http::{Request, StatusCode};
+use idempotent_runtime::{Idempotency, tower::IdempotencyLayer};
+use support::{Bar, head, medians, row};
+use tower::{Service, ServiceExt};
+
+const ROUNDS: usize = 101;
+const RUNS: u32 = 500;
+
+/// What the layer of the crate `idempotent` adds, measured elsewhere on a machine of the same kind.
+const PEER_HIT: f64 = 2_407.0;
+const PEER_MISS: f64 = 5_570.0;
+
+fn router() -> Router {
+    Router::new().route("/charges", post(async || (StatusCode::CREATED, "{\"id\":\"ch_1\",\"amount\":4200}")))
+}
+
+fn request(key: &str) -> Request<Body> {
+    Request::post("/charges")
+        .header("idempotency-key", key)
+        .header("content-type", "application/json")
+        .body(Body::from("{\"amount\":4200,\"currency\":\"eur\"}"))
+        .unwrap()
+}
+
+/// Nanoseconds a request, the making of requests and the reading of responses included.
+fn nanoseconds(runtime: &tokio::runtime::Runtime, router: &mut Router, key: impl Fn(u32) -> String) -> f64 {
+    runtime.block_on(async {
+        let requests: Vec<_> = (0..RUNS).map(|run| request(&key(run))).collect();
+        let start = Instant::now();
+        for request in requests {
+            let response = router.as_service().ready().await.unwrap().call(request).await.unwrap();
+            assert_eq!(response.status(), StatusCode::CREATED);
+            axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        }
+        start.elapsed().as_secs_f64() * 1e9 / f64::from(RUNS)
+    })
+}
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let layer = IdempotencyLayer::ietf(Idempotency::memory()).unscoped().build().unwrap();
+    let (mut bare, mut hit) = (router(), router().layer(layer.clone()));
+    let mut miss = router().layer(layer);
+    let mut round = 0;
+    let [bare, hit, miss] = medians(
+        ROUNDS,
+        [
+            &mut || nanoseconds(&runtime, &mut bare, |_| "hit".to_owned()),
+            &mut || nanoseconds(&runtime, &mut hit, |_| "hit".to_owned()),
+            &mut || {
+                round += 1;
+                nanoseconds(&runtime, &mut miss, |run| format!("{round}-{run}"))
+            },
+        ],
+    );
+    println!("bare handler: {bare:.0} ns\n");
+    head();
+    row("hit, more than the bare handler", "ns", hit - bare, "crate `idempotent`", PEER_HIT, Bar::AtMost(0.6));
+    row("miss, more than the bare handler", "ns", miss - bare, "crate `idempotent`", PEER_MISS, Bar::AtMost(0.6));
+}
