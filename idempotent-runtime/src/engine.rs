@@ -37,6 +37,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Handle;
 use tracing::Instrument;
 
+#[cfg(feature = "tower")]
+pub(crate) use self::encoded::ToAsk;
 pub(crate) use self::{asked::Encoded, flight::Flights, lease::Claim, surroundings::Surroundings, transaction::Begun};
 use self::{
     asked::{Asked, AskedFor},

@@ -2,14 +2,16 @@
 
 use std::{
     future::{Future, poll_fn},
+    ops::ControlFlow,
     pin::pin,
+    sync::Arc,
 };
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use tracing::Instrument;
 
-use super::{Asked, AskedFor, Call, Encoded, Stage, answer, asked::Answer, refuse};
+use super::{Asked, AskedFor, Call, Context, Encoded, Stage, answer, asked::Answer, refuse};
 use crate::{
     error::{Error, Undecodable},
     observe::Disposition,
@@ -17,7 +19,26 @@ use crate::{
     record::Outcome,
 };
 
+/// A call that the store is to be asked about.
+pub(crate) struct ToAsk<T> {
+    context: Arc<Context>,
+    decode: fn(&Bytes) -> Result<T, Error>,
+}
+
 impl Call<ReleaseErrors> {
+    /// The answer, if it is at hand: the decoded result of another run.
+    pub(crate) fn at_hand<T>(self, decode: fn(&Bytes) -> Result<T, Error>) -> ControlFlow<Result<T, Error>, ToAsk<T>> {
+        match self.stage {
+            Stage::Replay(outcome, operation) => {
+                ControlFlow::Break(decoded(&operation, outcome, Disposition::Replayed, decode))
+            }
+            Stage::Refused(error) => ControlFlow::Break(Err(error)),
+            Stage::Ask(context) => ControlFlow::Continue(ToAsk { context, decode }),
+        }
+    }
+}
+
+impl<T> ToAsk<T> {
     /// Answers the call: the decoded result of another run, or `None` when the body's own end is the answer.
     ///
     /// `until_recorded` is dropped once the body's end is on record, or cannot be.
@@ -25,22 +46,11 @@ impl Call<ReleaseErrors> {
     /// # Cancel safety
     ///
     /// Dropped while the body runs, it runs on and its end is recorded.
-    pub(crate) async fn run_encoded<T, F>(
-        self,
-        body: F,
-        until_recorded: impl Send + 'static,
-        decode: fn(&Bytes) -> Result<T, Error>,
-    ) -> Result<Option<T>, Error>
+    pub(crate) async fn run<F>(self, body: F, until_recorded: impl Send + 'static) -> Result<Option<T>, Error>
     where
         F: Future<Output = Encoded> + Send + 'static,
     {
-        let context = match self.stage {
-            Stage::Replay(outcome, operation) => {
-                return decoded(&operation, outcome, Disposition::Replayed, decode).map(Some);
-            }
-            Stage::Refused(error) => return Err(error),
-            Stage::Ask(context) => context,
-        };
+        let Self { context, decode } = self;
         // Before anything is claimed: it panics where there is none.
         let runtime = Handle::current();
         let operation = context.key.operation().to_owned();

@@ -3,6 +3,7 @@
 use std::{
     future::{Future, poll_fn, ready},
     mem,
+    ops::ControlFlow,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -25,7 +26,10 @@ use super::{
     run::{Finale, Head, Limit, Run},
     stored::Stored,
 };
-use crate::{Error, arguments, engine};
+use crate::{
+    Error, arguments,
+    engine::{self, ToAsk},
+};
 
 /// A service behind an [`IdempotencyLayer`](super::IdempotencyLayer).
 #[derive(Clone, Debug)]
@@ -127,6 +131,7 @@ impl Keyed {
         response
     }
 
+    /// What is at hand, or else what the store and the handler come to.
     async fn run<S, B, R>(
         self,
         shared: &Arc<Shared>,
@@ -152,29 +157,56 @@ impl Keyed {
                 Some(scope) => writer.value(&(scope, &key)),
                 None => writer.value(&key),
             });
-        parts.extensions.insert(IdempotencyKey(key));
-        let (head, mut from_handler) = oneshot::channel();
-        let (presence, limit) = Limit::new(config.run_on);
-        let (finale, until_recorded) = Finale::new();
-        let run = Run { config: Arc::clone(config), head: Some(head), limit, finale };
-        let handler = run.run(inner, Request::from_parts(parts, RequestBody::read(data, trailers)));
-        let answer = call.run_encoded(handler, (until_recorded, Running::new(shared)), Stored::decode);
-        match first(answer, &mut from_handler).await {
-            (None, Some(mut response)) => {
-                response.body_mut().watch(presence);
-                Ok(response)
+        match call.at_hand(Stored::decode) {
+            ControlFlow::Break(answer) => answer.map(|stored| replayed(config, stored)).map_err(Refusal::Engine),
+            ControlFlow::Continue(call) => {
+                parts.extensions.insert(IdempotencyKey(key));
+                let request = Request::from_parts(parts, RequestBody::read(data, trailers));
+                // Boxed: it is large, and a replay does without.
+                Box::pin(ask(call, shared, inner, request)).await
             }
-            (Some(Ok(None)), Some(response)) => Ok(response),
-            (None | Some(Ok(None)), None) => Err(Refusal::HandlerFailed),
-            (Some(Ok(Some(mut stored))), _) => {
-                let (original, status) = (stored.request_id.take(), stored.status);
-                let mut response = stored.into_response();
-                config.dialect.replayed(response.headers_mut(), original, status);
-                Ok(response)
-            }
-            (Some(Err(error)), _) => Err(Refusal::Engine(error)),
         }
     }
+}
+
+/// Claims the key, has the handler run, and answers with what there is first.
+async fn ask<S, B, R>(
+    call: ToAsk<Stored>,
+    shared: &Arc<Shared>,
+    inner: S,
+    request: Request<RequestBody<B>>,
+) -> Result<Response<ResponseBody<R>>, Refusal>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<R>> + Send + 'static,
+    S::Future: Send,
+    S::Error: Send + 'static,
+    B: Send + 'static,
+    R: Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    let config = &shared.config;
+    let (head, mut from_handler) = oneshot::channel();
+    let (presence, limit) = Limit::new(config.run_on);
+    let (finale, until_recorded) = Finale::new();
+    let run = Run { config: Arc::clone(config), head: Some(head), limit, finale };
+    let answer = call.run(run.run(inner, request), (until_recorded, Running::new(shared)));
+    match first(answer, &mut from_handler).await {
+        (None, Some(mut response)) => {
+            response.body_mut().watch(presence);
+            Ok(response)
+        }
+        (Some(Ok(None)), Some(response)) => Ok(response),
+        (None | Some(Ok(None)), None) => Err(Refusal::HandlerFailed),
+        (Some(Ok(Some(stored))), _) => Ok(replayed(config, stored)),
+        (Some(Err(error)), _) => Err(Refusal::Engine(error)),
+    }
+}
+
+fn replayed<R>(config: &Config, mut stored: Stored) -> Response<ResponseBody<R>> {
+    let (original, status) = (stored.request_id.take(), stored.status);
+    let mut response = stored.into_response();
+    config.dialect.replayed(response.headers_mut(), original, status);
+    response
 }
 
 type Answer = Result<Option<Stored>, Error>;
