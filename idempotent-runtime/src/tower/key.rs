@@ -20,7 +20,8 @@ pub enum KeyFormat {
     Strict,
 }
 
-/// The key of a request, for its handler: the layer puts it into the request's extensions.
+/// The key of a request, for its handler: the layer puts it into the request's extensions. With axum, the argument
+/// `Extension(key): Extension<IdempotencyKey>` has it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct IdempotencyKey(pub(super) String);
 
