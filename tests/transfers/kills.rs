@@ -14,7 +14,7 @@ use super::{
 };
 
 /// A worker is killed after each of these pauses, in ms.
-const KILL_MS: (u64, u64) = (5, 200);
+const KILL_MS: (u64, u64) = (5, 400);
 
 async fn assert_books(database: &Database, counts: &Counts) {
     println!("{counts:?}");

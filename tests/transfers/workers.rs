@@ -17,7 +17,7 @@ use super::program::{Summary, summary, transfers};
 /// How many there are.
 const WORKERS: usize = 4;
 /// How many transfers a worker is started for.
-const PART: u64 = 100;
+const PART: u64 = 200;
 
 /// What came of a run.
 #[derive(Debug, Default)]

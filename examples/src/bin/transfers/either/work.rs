@@ -100,12 +100,11 @@ async fn serve(pool: Pool<Db>, plan: Plan, plug: Plug) -> Vec<Delivery> {
             calls.join_all().await
         }
         Client::Leaves { after_ms } => {
-            let first = timeout(Duration::from_millis(after_ms), deliver(&transfer)).await;
-            if let Ok(answered) = first {
-                return vec![answered];
+            let first = timeout(Duration::from_millis(after_ms), submit(&pool, &transfer));
+            match plug.run(first).await.ok() {
+                Some(answer) => vec![Delivery { transfer, answer: Some(answer) }],
+                None => vec![Delivery { transfer: transfer.clone(), answer: None }, deliver(&transfer).await],
             }
-            let left = Delivery { transfer: transfer.clone(), answer: None };
-            vec![left, deliver(&transfer).await]
         }
         Client::ReusesId { more_cents } => {
             let first = deliver(&transfer).await;
