@@ -13,6 +13,7 @@ use super::{
     workers::{Counts, Workers},
 };
 
+const WORKERS: usize = 4;
 /// A worker is killed after each of these pauses, in ms.
 const KILL_MS: (u64, u64) = (5, 400);
 
@@ -20,14 +21,14 @@ async fn assert_books(database: &Database, counts: &Counts) {
     println!("{counts:?}");
     check(&database.url());
     database.assert_exact(counts.transfers, counts.made).await;
-    assert!(counts.transfers >= 1_000 && counts.kills >= 50, "too little has happened: {counts:?}");
+    assert!(counts.kills >= 10, "{counts:?}");
 }
 
 #[tokio::test]
 async fn sqlite_survives_the_kill_of_workers() {
     let seed = seed("sqlite");
     let database = Database::Sqlite(SqliteFile::new());
-    let workers = Workers::start(&database.url(), seed);
+    let workers = Workers::start(&database.url(), seed, WORKERS);
     let counts = workers.work(run_time(), Some(KILL_MS), &mut StdRng::seed_from_u64(seed)).await;
     assert_eq!(counts.unreachable, 0);
     assert_books(&database, &counts).await;
@@ -37,7 +38,7 @@ async fn sqlite_survives_the_kill_of_workers() {
 async fn postgres_survives_the_kill_of_workers_and_of_the_server() {
     let seed = seed("postgres");
     let mut server = PostgresServer::start_durable().await;
-    let workers = Workers::start(&server.url(), seed);
+    let workers = Workers::start(&server.url(), seed, WORKERS);
     let mut random = StdRng::seed_from_u64(seed);
     let (counts, server_kills) = tokio::join!(
         workers.work(run_time(), Some(KILL_MS), &mut random),
