@@ -1,13 +1,13 @@
 //! Commits whose replies are lost.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use idempotent_tests::{
     postgres_server::PostgresServer,
     proxy::{Fault, Proxy},
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{database::Database, program::check, run_time, seed, workers::Workers};
 

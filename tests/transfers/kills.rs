@@ -1,10 +1,10 @@
 //! Workers that are killed again and again, and so is the server.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use idempotent_tests::{postgres_server::PostgresServer, sqlite_file::SqliteFile};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{
     database::Database,
@@ -15,7 +15,7 @@ use super::{
 
 const WORKERS: usize = 4;
 /// A worker is killed after each of these pauses, in ms.
-const KILL_MS: (u64, u64) = (5, 400);
+const KILL_MS: (u64, u64) = (20, 800);
 
 async fn assert_books(database: &Database, counts: &Counts) {
     println!("{counts:?}");

@@ -1,21 +1,17 @@
 //! Worker processes that share a load, and are started again when they end.
 
-use std::{
-    collections::BTreeMap,
-    os::unix::process::ExitStatusExt as _,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, os::unix::process::ExitStatusExt as _, time::Duration};
 
 use rand::{RngExt as _, rngs::StdRng};
 use tokio::{
     process::{Child, Command},
-    time::sleep,
+    time::{Instant, sleep},
 };
 
 use super::program::{Summary, summary, transfers};
 
 /// How many transfers a worker is started for.
-const PART: u64 = 200;
+const PART: u64 = 100;
 /// A run goes on for longer where the machine is so busy that it has settled fewer transfers in its time.
 const LEAST: i64 = 1_000;
 
@@ -63,14 +59,14 @@ impl Workers {
     pub(crate) async fn work(mut self, time: Duration, kill_ms: Option<(u64, u64)>, random: &mut StdRng) -> Counts {
         let begin = Instant::now();
         let pause = |random: &mut StdRng| {
-            let ms = kill_ms.map_or(u64::MAX / 2, |(least, most)| random.random_range(least..=most));
-            Instant::now() + Duration::from_millis(ms.min(86_400_000))
+            let (least, most) = kill_ms?;
+            Some(Instant::now() + Duration::from_millis(random.random_range(least..=most)))
         };
         let mut next_kill = pause(random);
         while !self.under_way.is_empty() {
             assert!(begin.elapsed() < time * 10, "no progress: {:?}", self.counts);
             let is_over = begin.elapsed() >= time && self.counts.transfers >= LEAST;
-            if !is_over && Instant::now() >= next_kill {
+            if !is_over && next_kill.is_some_and(|next_kill| Instant::now() >= next_kill) {
                 let victim = random.random_range(0..self.under_way.len());
                 self.under_way[victim].1.start_kill().unwrap();
                 next_kill = pause(random);
