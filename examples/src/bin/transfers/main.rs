@@ -32,7 +32,8 @@ Exit codes:
   2  usage, or unreachable database"
 )]
 struct Args {
-    /// The database with the books: a file, `sqlite://PATH`, or a server, `postgres://[user[:password]@]host[:port]/database`.
+    /// The database with the books: a file, `sqlite://PATH`, or a server,
+    /// `postgres://[user[:password]@]host[:port]/database`.
     #[arg(long, value_name = "URL", default_value = "sqlite://transfers.db")]
     store: String,
     /// How many transfers there are.

@@ -59,10 +59,9 @@ async fn attempt(pool: &Pool<Db>, request: &Transfer) -> (Result<Receipt, Transf
         Err(error) => return (Err(error.into()), Disposition::NotCalled),
     };
     let (answer, disposition) = observe(transfer(&mut tx, request)).await;
-    match &answer {
-        Err(error) if !error.is_final() => return (answer, disposition),
-        // A refusal has a record too.
-        Ok(_) | Err(_) => {}
+    // A refusal has a record, to be committed as well.
+    if answer.as_ref().is_err_and(|error| !error.is_final()) {
+        return (answer, disposition);
     }
     match tx.commit().await {
         Ok(()) => (answer, disposition),
