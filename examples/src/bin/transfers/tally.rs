@@ -89,7 +89,7 @@ impl Tally {
         let answer = match result {
             Ok(receipt) => Ok(receipt),
             Err(error) if error.is_final() => Err(error.to_string()),
-            Err(TransferError::Idempotency(Error::Mismatch)) => {
+            Err(TransferError::Idempotency(Error::Mismatch { .. })) => {
                 summary.mismatches += 1;
                 return;
             }
