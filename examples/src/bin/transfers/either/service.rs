@@ -73,7 +73,7 @@ async fn attempt(pool: &Pool<Db>, request: &Transfer) -> (Result<Receipt, Transf
 }
 
 /// How long a request is tried for.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Tries, each time in a new transaction, until there is an answer or patience ends.
 ///
