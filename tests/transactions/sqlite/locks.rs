@@ -66,3 +66,22 @@ async fn the_callers_own_busy_timeout_stays() {
     assert_eq!((before, after, runs.count()), (20_000, 20_000, 0));
     drop(bank.file.clone());
 }
+
+/// The connection goes back to its pool, to somebody who waits as long as it was told.
+#[tokio::test]
+async fn the_callers_own_busy_timeout_stays_though_the_call_is_dropped() {
+    let (bank, runs) = (Bank::open().await, Runs::default());
+    for times in 0..12 {
+        let mut other = bank.begin().await;
+        effect(&mut other, "other", 1).await.unwrap();
+        let mut tx = bank.begin().await;
+        let operation = idempotent_runtime::Operation::new("wait").wait(std::time::Duration::from_millis(100));
+        let answer = bank
+            .idempotency
+            .call_in_transaction(&mut tx, operation, "a", &(), |_| Box::pin(async { Ok::<_, Failure>(String::new()) }));
+        super::cancellation::woken(answer, times).await;
+        other.rollback().await.unwrap();
+        let after: i64 = sqlx::query_scalar("PRAGMA busy_timeout").fetch_one(&mut *tx).await.unwrap();
+        assert_eq!((after, runs.count()), (20_000, 0), "dropped after {times}");
+    }
+}
