@@ -52,7 +52,7 @@ async fn give_up(
 }
 
 #[tokio::test]
-async fn a_call_given_up_in_a_body_leaves_the_body_whole() {
+async fn s40_a_call_given_up_in_a_body_leaves_the_body_whole() {
     let (bank, runs, mut committed) = (Bank::open().await, Runs::default(), 0);
     for times in 0..24 {
         for (kind, then) in
@@ -83,7 +83,7 @@ async fn a_call_given_up_in_a_body_leaves_the_body_whole() {
 
 /// What the body began and did not end is its own to lose.
 #[tokio::test]
-async fn savepoints_of_the_body_end_with_it() {
+async fn s40_savepoints_of_the_body_end_with_it() {
     let bank = Bank::open().await;
     for (id, operation, is_ok, effects) in
         [("a", "open", true, [1, 0]), ("b", "open", false, [0, 0]), ("c", "released", true, [1, 1])]
@@ -112,7 +112,7 @@ async fn savepoints_of_the_body_end_with_it() {
 }
 
 #[tokio::test]
-async fn a_savepoint_around_a_call_takes_it_back() {
+async fn s40_a_savepoint_around_a_call_takes_it_back() {
     let (bank, runs) = (Bank::open().await, Runs::default());
     let mut tx = bank.begin().await;
     for explicitly in [true, false] {
@@ -132,7 +132,7 @@ async fn a_savepoint_around_a_call_takes_it_back() {
 
 /// Dropped in a savepoint of the caller's, which takes back the half of the call that there is.
 #[tokio::test]
-async fn a_call_dropped_in_a_savepoint_is_undone_with_it() {
+async fn s40_a_call_dropped_in_a_savepoint_is_undone_with_it() {
     let (bank, runs) = (Bank::open().await, Runs::default());
     for times in 0..16 {
         let id = format!("a-{times}");
@@ -150,7 +150,7 @@ async fn a_call_dropped_in_a_savepoint_is_undone_with_it() {
 
 /// The database has failed the transaction up to the savepoint: what it says counts, not what the body says.
 #[tokio::test]
-async fn a_body_that_ignores_an_error_of_the_database() {
+async fn s40_a_body_that_ignores_an_error_of_the_database() {
     let bank = Bank::open().await;
     for is_ok in [true, false] {
         let id = format!("ignores-{is_ok}");

@@ -30,7 +30,7 @@ fn kind(answer: Result<String, Failure>) -> StoreErrorKind {
 }
 
 #[tokio::test]
-async fn a_statement_timeout_is_retryable_and_undone() {
+async fn s47_a_statement_timeout_is_retryable_and_undone() {
     let (bank, runs) = (Bank::open().await, Runs::default());
     let mut other = bank.begin().await;
     deposit(&mut other, &bank, "a", 5, Then::Return, &runs).await.unwrap();
@@ -44,7 +44,7 @@ async fn a_statement_timeout_is_retryable_and_undone() {
 }
 
 #[tokio::test]
-async fn a_session_that_an_administrator_ends_leaves_nothing() {
+async fn s47_a_session_that_an_administrator_ends_leaves_nothing() {
     let (bank, runs) = (Bank::open().await, Runs::default());
     let mut tx = bank.begin().await;
     let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *tx).await.unwrap();
@@ -59,7 +59,7 @@ async fn a_session_that_an_administrator_ends_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_killed_keeps_what_was_committed() {
+async fn s47_a_server_that_is_killed_keeps_what_was_committed() {
     let (mut bank, runs) = (Bank::on(PostgresServer::start().await).await, Runs::default());
     bank.deposit("committed", &runs).await.unwrap();
     let mut tx = bank.begin().await;
@@ -76,7 +76,7 @@ async fn a_server_that_is_killed_keeps_what_was_committed() {
 /// The server is killed when a call has waited for it once, twice, … and it has done what was asked. Then the call goes
 /// on, and is made again.
 #[tokio::test]
-async fn a_server_that_is_killed_at_any_step_keeps_all_or_nothing() {
+async fn s47_a_server_that_is_killed_at_any_step_keeps_all_or_nothing() {
     let mut bank = Bank::open().await;
     // Takes its time, so that every answer is waited for.
     let proxy = Proxy::start(bank.server.address()).await;
@@ -126,7 +126,7 @@ async fn a_server_that_is_killed_at_any_step_keeps_all_or_nothing() {
 
 /// The pool is the caller's: a call needs no other connection than the transaction's own.
 #[tokio::test]
-async fn one_connection_is_enough() {
+async fn s47_one_connection_is_enough() {
     let (mut bank, runs) = (Bank::open().await, Runs::default());
     let url = bank.server.url();
     let options = PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_secs(1));
@@ -142,7 +142,7 @@ async fn one_connection_is_enough() {
 
 /// COMMIT is sent, and its answer lost: only the database knows whether it was applied. The retry finds out by claiming.
 #[tokio::test]
-async fn a_commit_whose_reply_is_lost_is_resolved_by_the_retry() {
+async fn s47_a_commit_whose_reply_is_lost_is_resolved_by_the_retry() {
     for (fault, applied) in [(Fault::CutBeforeReply, true), (Fault::CutBeforeRequest, false)] {
         let (mut bank, runs) = (Bank::open().await, Runs::default());
         let proxy = Proxy::start(bank.server.address()).await;
