@@ -25,6 +25,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use idempotent_runtime::{Error, Idempotency, idempotent};
 use serde::{Deserialize, Serialize};
+use sqlx::{Connection as _, PgConnection, Sqlite, Transaction};
 use tracing::instrument;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -54,6 +55,20 @@ async fn one_line(id: u64) -> Result<u64, Error> {
 async fn all_options(tenant: &str, order_id: String, amount: u64) -> Result<u64, PaymentError> {
     std::future::ready(()).await;
     Ok(amount + tenant.len() as u64 + order_id.len() as u64)
+}
+
+#[idempotent(key = id, transaction = tx)]
+async fn in_transaction(tx: &mut Transaction<'_, Sqlite>, id: &str, cents: i64) -> Result<String, Error> {
+    drop(tx.begin().await);
+    Ok(format!("{id}: {cents}"))
+}
+
+#[idempotent(key = id, transaction = _tx, errors = PaymentError::is_final)]
+async fn without_effects(_tx: &mut PgConnection, id: u64) -> Result<u64, PaymentError> {
+    if id == 0 {
+        return Err(PaymentError::Declined);
+    }
+    Ok(id)
 }
 
 #[idempotent(key = order_id, errors = PaymentError::is_final, ttl = Duration::from_mins(1))]
@@ -160,5 +175,8 @@ fn annotated_functions_compile_without_warnings() {
             async { template(1, "", &Idempotency::memory()).await },
         )
     }
-    drop(futures());
+    fn in_transactions<'a>(sqlite: &'a mut Transaction<'_, Sqlite>, postgres: &'a mut PgConnection) -> impl Send + 'a {
+        (in_transaction(sqlite, "", 1), without_effects(postgres, 1))
+    }
+    drop((futures(), in_transactions));
 }

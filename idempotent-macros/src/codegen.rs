@@ -160,12 +160,14 @@ impl Generator<'_> {
         // As the function has it, so that a body that does not need it so is told.
         let is_mutable = self.function.is_mutable(transaction);
         let mutable = is_mutable.then(|| quote_spanned!(transaction.span()=> mut));
-        let used = is_mutable.then(|| quote_spanned!(Span::mixed_site()=> let _ = &mut #transaction;));
+        let allow = starts_with_underscore(transaction).then(allow_underscore);
+        let used = is_mutable.then(|| quote_spanned!(Span::mixed_site()=> #allow let _ = &mut #transaction;));
         quote_spanned! {Span::mixed_site()=>
             use #krate::__private as __idempotent;
             let __idempotent_call;
             #call
             #used
+            #allow
             let __idempotent_transaction = #place;
             match #begin {
                 ::core::ops::ControlFlow::Break(__idempotent_answer) => __idempotent_answer,

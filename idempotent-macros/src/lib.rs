@@ -128,6 +128,9 @@ use proc_macro::{Span, TokenStream};
 /// - Errors of the store come after what the body wrote was taken back. Where they are retryable (a serialization failure, a
 ///   lost connection), begin a new transaction and call again. So after a `COMMIT` whose answer was lost.
 /// - Where the call is dropped or panics half-way, the database refuses to commit the transaction.
+/// - The body must not end the transaction (`COMMIT`, `ROLLBACK`): what it writes after that is not in it. It may set
+///   savepoints, and begin nested transactions of sqlx; but one that is given up while it begins
+///   (`timeout(…, tx.begin())`) makes sqlx 0.9 roll back the whole transaction.
 /// - `lease`, `abandoned` and `detach` have no meaning in a transaction, and are refused.
 ///
 /// # Names

@@ -233,7 +233,9 @@ impl Side for BarePostgres {
             .bind(nonce.as_bytes().as_slice())
             .bind(micros(LEASE))
             .bind(micros(TTL))
-            .bind(true);
+            .bind(true)
+            .bind(None::<&str>)
+            .bind(None::<&[u8]>);
         let row = claim.fetch_one(&self.pool).await.unwrap();
         if !row.get::<bool, _>(0) {
             return serde_json::from_slice(row.get(7)).unwrap();
@@ -284,7 +286,9 @@ impl Side for BareSqlite {
             .bind(nonce.as_bytes().as_slice())
             .bind(millis(LEASE))
             .bind(millis(TTL))
-            .bind(true);
+            .bind(true)
+            .bind(None::<&str>)
+            .bind(None::<&[u8]>);
         // To the end: a statement that writes commits with its last step.
         assert_eq!(claim.fetch_all(&self.pool).await.unwrap().len(), 1);
         let receipt = Receipt::of(key, &self.order);

@@ -19,17 +19,19 @@ tokio::task_local! {
 pub(crate) struct Scope {
     execution: Option<Execution>,
     observed: Option<Observed>,
+    /// How many bodies the caller is in.
+    depth: u32,
 }
 
 impl Scope {
     /// Around a body: its own execution, and no observer, since that one watches the call and not what it calls.
-    pub(crate) const fn run(execution: Execution) -> Self {
-        Self { execution: Some(execution), observed: None }
+    pub(crate) fn run(execution: Execution) -> Self {
+        Self { execution: Some(execution), observed: None, depth: Self::depth().saturating_add(1) }
     }
 
     /// Around an observed call.
     pub(crate) fn observed(observed: Observed) -> Self {
-        Self { execution: current(), observed: Some(observed) }
+        Self { execution: current(), observed: Some(observed), depth: Self::depth() }
     }
 
     pub(crate) fn around<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
@@ -39,6 +41,11 @@ impl Scope {
     /// Around one poll of a future.
     pub(crate) fn enter<R>(&self, poll: impl FnOnce() -> R) -> R {
         SCOPE.sync_scope(self.clone(), poll)
+    }
+
+    /// How many bodies the caller is in.
+    pub(crate) fn depth() -> u32 {
+        SCOPE.try_with(|scope| scope.depth).unwrap_or_default()
     }
 
     /// Tells the observer, if there is one.

@@ -14,13 +14,13 @@ const CASES: [Case; 10] = [
         "claim, hit",
         include_str!("../../idempotent-runtime/src/store/postgres/claim.sql"),
         "text, text, bytea, bytea, bigint, bigint, boolean",
-        "'op', '77', '', '', 1, 1, true, NULL",
+        "'op', '77', '', '', 1, 1, true, NULL, NULL",
     ),
     (
         "claim, miss",
         include_str!("../../idempotent-runtime/src/store/postgres/claim.sql"),
         "text, text, bytea, bytea, bigint, bigint, boolean",
-        "'op', 'new', '', '', 1, 1, true, NULL",
+        "'op', 'new', '', '', 1, 1, true, NULL, NULL",
     ),
     (
         "renew",

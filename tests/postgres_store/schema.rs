@@ -97,6 +97,27 @@ async fn many_upgrade_an_older_schema_at_once() {
     server.execute(amounts).await;
 }
 
+/// Somebody reads for long. An upgrade that waits for that must not keep everybody else from the table.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_that_waits_lets_others_pass() {
+    let server = version_1().await;
+    let mut reader = server.client().await;
+    let read = "BEGIN; SELECT count(*) FROM idempotent_records";
+    sqlx::raw_sql(read).execute(&mut reader).await.expect("a long transaction");
+    let url = server.url();
+    let upgrade = tokio::spawn(async move { PostgresStore::connect(&url).await.expect("a store") });
+    for _ in 0..20 {
+        let others = "SET statement_timeout = '1s'; UPDATE idempotent_records SET waiters = true WHERE key = 'running'";
+        server.execute(others).await;
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert!(!upgrade.is_finished());
+    sqlx::raw_sql("COMMIT").execute(&mut reader).await.expect("its end");
+    let store = upgrade.await.expect("an upgrade");
+    assert!(is_done(&store, &key("done")).await);
+    assert_eq!(value::<i32>(&server, "SELECT version FROM idempotent_records_schema").await, 2);
+}
+
 /// One process fails in the midst of its migration, while others wait for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_migration_that_fails_leaves_the_others_to_it() {

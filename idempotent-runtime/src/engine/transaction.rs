@@ -28,6 +28,7 @@ use super::{
 use crate::{
     error::{ConfigError, Error},
     events,
+    execution::Scope,
     observe::Disposition,
     operation::ErrorPolicy,
     record::{Finished, Outcome},
@@ -130,8 +131,10 @@ enum Entry {
 struct Run {
     claim: Arc<Claim>,
     token: Token,
-    /// Whether there is a second savepoint, between the claim and the body: a kept error takes back only the body.
-    may_keep_errors: bool,
+    /// Before the claim.
+    savepoint: String,
+    /// Between the claim and the body, if a kept error is to take back only the body.
+    before_body: Option<String>,
     ended: bool,
 }
 
@@ -142,17 +145,19 @@ fn store_of(context: &Context) -> Result<&dyn Transactional, Error> {
 
 async fn enter(context: &Arc<Context>, connection: Connection<'_>, may_keep_errors: bool) -> Result<Entry, Error> {
     let store = store_of(context)?;
-    store.savepoint(connection).await?;
+    let savepoint = format!("idempotent_{}", Scope::depth());
+    store.savepoint(connection, &savepoint).await?;
     let claimed = store.claim(connection, &context.key, &context.request, context.wait.min(LONGEST)).await;
     let entry = match claimed {
         Ok(ClaimOutcome::Claimed { token, attempt }) => {
             let claim = Arc::new(Claim::in_transaction(Arc::clone(context), token, attempt));
-            let mut run = Run { claim, token, may_keep_errors, ended: false };
+            let before_body = may_keep_errors.then(|| format!("{savepoint}_body"));
+            let mut run = Run { claim, token, savepoint, before_body, ended: false };
             return match run.mark(store, connection).await {
                 Ok(()) => Ok(Entry::Run(run)),
                 Err(error) => {
                     run.ended = true;
-                    let _ = store.undo(connection).await;
+                    run.undo(store, connection).await;
                     Err(error.into())
                 }
             };
@@ -168,7 +173,7 @@ async fn enter(context: &Arc<Context>, connection: Connection<'_>, may_keep_erro
     };
     // Nothing was written, but what was waited for in vain has failed the transaction. If this fails, so will the
     // caller's next step.
-    let _ = store.undo(connection).await;
+    let _ = store.undo(connection, &savepoint).await;
     entry
 }
 
@@ -183,7 +188,10 @@ impl Run {
 
     /// Marks where the body begins, if it is to be undone without its claim.
     async fn mark(&self, store: &dyn Transactional, connection: Connection<'_>) -> StoreResult<()> {
-        if self.may_keep_errors { store.savepoint(connection).await } else { Ok(()) }
+        match &self.before_body {
+            Some(savepoint) => store.savepoint(connection, savepoint).await,
+            None => Ok(()),
+        }
     }
 
     async fn end(&mut self, connection: Connection<'_>, encoded: Encoded, failed: bool) -> Result<(), Error> {
@@ -204,10 +212,7 @@ impl Run {
 
     /// Takes back body and claim. If this fails, the claim has no end, and the database refuses to commit.
     async fn undo(&self, store: &dyn Transactional, connection: Connection<'_>) {
-        if self.may_keep_errors {
-            let _ = store.undo(connection).await;
-        }
-        let _ = store.undo(connection).await;
+        let _ = store.undo(connection, &self.savepoint).await;
     }
 
     async fn record(
@@ -218,13 +223,11 @@ impl Run {
         failed: bool,
     ) -> StoreResult<()> {
         let context = &self.claim.context;
-        match (self.may_keep_errors, failed) {
-            (true, true) => store.undo(connection).await?,
-            (true, false) => store.keep(connection).await?,
-            (false, _) => {}
+        if let Some(savepoint) = self.before_body.as_deref().filter(|_| failed) {
+            store.undo(connection, savepoint).await?;
         }
         store.complete(connection, &context.key, &self.token, outcome, context.request.ttl).await?;
-        store.keep(connection).await
+        store.keep(connection, &self.savepoint).await
     }
 }
 

@@ -55,7 +55,13 @@
 //! the caller's transaction, at any isolation level. Under READ COMMITTED a duplicate waits and gets the committed result.
 //! Under REPEATABLE READ and SERIALIZABLE it may be told that it lost (SQLSTATE 40001), as [`Error::Store`] that is
 //! retryable: begin a new transaction. The table has to be found through the transaction's `search_path`. A body must not
-//! run `SET CONSTRAINTS ALL IMMEDIATE`, which asks for the end of a call that has not ended.
+//! run `SET CONSTRAINTS ALL IMMEDIATE`, which asks for the end of a call that has not ended; and what half of a call
+//! cannot be committed by is a foreign key, which `session_replication_role = replica` turns off.
+//!
+//! `wait` is the server's `lock_timeout`. Where the transactions ahead are rolled back one after the other, each begins the
+//! wait anew, until the store's [`timeout`](PostgresStoreBuilder::timeout) ends it as well. A call that is not in a
+//! transaction of its caller's, and an operator's `forget`, wait for one that has the key up to that timeout only, and are
+//! told [`Error::Store`] (retryable). A `READ ONLY` transaction cannot claim, and so gets no result either.
 //!
 //! # Connections
 //!

@@ -42,6 +42,7 @@
 //! lock of other writers for the operation's `wait`; SQLite cannot tell whether they have the same key, so that the error is
 //! [`Error::Store`] then. Begin with `BEGIN IMMEDIATE`, or call before you read: a transaction that has read what another
 //! changed meanwhile cannot write any more, and is told to begin anew. The lock is held until the caller commits.
+//! A fence that was given out in a transaction which is then rolled back may be given out again.
 //!
 //! # Expiry
 //!

@@ -38,8 +38,9 @@ pub trait OpenTransaction: Send {
 /// Each step answers [`StoreError`](super::StoreError) for faults; after one, the transaction may only be of use again
 /// once [`undo`](Self::undo) has succeeded.
 pub trait Transactional: Send + Sync {
-    /// Sets a savepoint.
-    fn savepoint<'a>(&'a self, connection: Connection<'a>) -> BoxFuture<'a, StoreResult<()>>;
+    /// Sets a savepoint with this name, a plain identifier. Those of calls within a call have other names, so that one
+    /// which was left open, by a call that was dropped, is never taken for that of the call around it.
+    fn savepoint<'a>(&'a self, connection: Connection<'a>, name: &'a str) -> BoxFuture<'a, StoreResult<()>>;
 
     /// Takes the key in the transaction, or says why not: as [`Store::claim`](super::Store::claim), but it waits for up
     /// to `wait` for other transactions that have the key, and the token has its fence.
@@ -68,9 +69,9 @@ pub trait Transactional: Send + Sync {
         ttl: Duration,
     ) -> BoxFuture<'a, StoreResult<()>>;
 
-    /// Goes back to the last savepoint, and forgets it.
-    fn undo<'a>(&'a self, connection: Connection<'a>) -> BoxFuture<'a, StoreResult<()>>;
+    /// Goes back to the last savepoint of this name, and forgets it and all that were set after it.
+    fn undo<'a>(&'a self, connection: Connection<'a>, name: &'a str) -> BoxFuture<'a, StoreResult<()>>;
 
-    /// Forgets the last savepoint: what came after it is part of the transaction.
-    fn keep<'a>(&'a self, connection: Connection<'a>) -> BoxFuture<'a, StoreResult<()>>;
+    /// Forgets the last savepoint of this name and all after it: what came after it is part of the transaction.
+    fn keep<'a>(&'a self, connection: Connection<'a>, name: &'a str) -> BoxFuture<'a, StoreResult<()>>;
 }

@@ -10,7 +10,7 @@ use super::{
 };
 
 #[tokio::test]
-async fn a_commit_keeps_both() {
+async fn s40_a_commit_keeps_both() {
     let (bank, runs) = (Bank::open().await, Runs::default());
     for _ in 0..3 {
         assert_eq!(bank.deposit("a", &runs).await.unwrap(), "a: 5, attempt 1");
@@ -21,7 +21,7 @@ async fn a_commit_keeps_both() {
 }
 
 #[tokio::test]
-async fn a_rollback_keeps_neither() {
+async fn s40_a_rollback_keeps_neither() {
     let (bank, runs) = (Bank::open().await, Runs::default());
     for explicitly in [true, false] {
         let mut tx = bank.begin().await;
@@ -39,7 +39,7 @@ async fn a_rollback_keeps_neither() {
 }
 
 #[tokio::test]
-async fn an_error_leaves_neither_though_the_caller_commits() {
+async fn s40_an_error_leaves_neither_though_the_caller_commits() {
     let (bank, runs) = (Bank::open().await, Runs::default());
     for then in [Then::Decline, Then::Break] {
         let mut tx = bank.begin().await;
@@ -55,7 +55,7 @@ async fn an_error_leaves_neither_though_the_caller_commits() {
 }
 
 #[tokio::test]
-async fn an_error_that_is_kept_is_replayed_without_its_effects() {
+async fn s40_an_error_that_is_kept_is_replayed_without_its_effects() {
     let (bank, runs) = (Bank::open().await, Runs::default());
     for _ in 0..2 {
         let mut tx = bank.begin().await;
@@ -74,7 +74,7 @@ async fn an_error_that_is_kept_is_replayed_without_its_effects() {
 }
 
 #[tokio::test]
-async fn a_mismatch_changes_nothing() {
+async fn s40_a_mismatch_changes_nothing() {
     let (bank, runs) = (Bank::open().await, Runs::default());
     bank.deposit("a", &runs).await.unwrap();
     let mut tx = bank.begin().await;
@@ -86,8 +86,25 @@ async fn a_mismatch_changes_nothing() {
     assert_eq!(bank.deposit("a", &runs).await.unwrap(), "a: 5, attempt 1");
 }
 
+/// The record is looked at through the transaction itself, which may be the only one that sees it.
 #[tokio::test]
-async fn a_transaction_sees_its_own_calls() {
+async fn s40_recorded_arguments_are_in_the_transaction_too() {
+    let (mut bank, runs) = (Bank::open().await, Runs::default());
+    bank.idempotency = Idempotency::builder().record_arguments(true).build(bank.idempotency.store().clone());
+    let mut tx = bank.begin().await;
+    deposit(&mut tx, &bank, "a", 5, Then::Return, &runs).await.unwrap();
+    match deposit(&mut tx, &bank, "a", 6, Then::Return, &runs).await {
+        Err(Failure::Idempotency(Error::Mismatch { arguments })) => assert_eq!(*arguments, ["cents"]),
+        other => panic!("{other:?}"),
+    }
+    tx.commit().await.unwrap();
+    let record = bank.record("deposit", "a").await.expect("a record");
+    assert_eq!(record.arguments.as_deref(), Some(&br#"{"cents":5,"id":"a"}"#[..]));
+    assert_eq!((runs.count(), bank.effects("a").await), (1, 1));
+}
+
+#[tokio::test]
+async fn s40_a_transaction_sees_its_own_calls() {
     let (bank, runs) = (Bank::open().await, Runs::default());
     let mut tx = bank.begin().await;
     for _ in 0..3 {
@@ -112,7 +129,7 @@ async fn outer(tx: &mut Transaction<'_, Db>, bank: &Bank, id: &str, runs: &Runs)
 }
 
 #[tokio::test]
-async fn calls_in_calls_are_undone_by_themselves() {
+async fn s40_calls_in_calls_are_undone_by_themselves() {
     let (bank, runs) = (Bank::open().await, Runs::default());
     let mut tx = bank.begin().await;
     assert!(outer(&mut tx, &bank, "a", &runs).await.unwrap());
@@ -138,7 +155,7 @@ async fn secret(tx: &mut Transaction<'_, Db>, bank: &Bank, id: &str) -> Result<S
 }
 
 #[tokio::test]
-async fn a_result_that_cannot_be_kept_is_an_effect_all_the_same() {
+async fn s40_a_result_that_cannot_be_kept_is_an_effect_all_the_same() {
     let bank = Bank::open().await;
     let mut tx = bank.begin().await;
     assert_eq!(secret(&mut tx, &bank, "a").await.unwrap().0, "a");
@@ -151,7 +168,7 @@ async fn a_result_that_cannot_be_kept_is_an_effect_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_connection_in_a_transaction_will_do() {
+async fn s40_a_connection_in_a_transaction_will_do() {
     let bank = Bank::open().await;
     let mut connection = bank.pool.acquire().await.unwrap();
     for _ in 0..2 {
@@ -163,7 +180,7 @@ async fn a_connection_in_a_transaction_will_do() {
 }
 
 #[tokio::test]
-async fn a_connection_without_a_transaction_is_refused() {
+async fn s40_a_connection_without_a_transaction_is_refused() {
     let bank = Bank::open().await;
     let mut connection = bank.pool.acquire().await.unwrap();
     match count(&mut connection, &bank, "a").await {
@@ -175,7 +192,7 @@ async fn a_connection_without_a_transaction_is_refused() {
 }
 
 #[tokio::test]
-async fn another_store_than_the_transactions_is_refused() {
+async fn s40_another_store_than_the_transactions_is_refused() {
     let (mut bank, runs) = (Bank::open().await, Runs::default());
     bank.idempotency = Idempotency::memory();
     let mut tx = bank.begin().await;
@@ -188,7 +205,7 @@ async fn another_store_than_the_transactions_is_refused() {
 
 /// On its own task, so that the future has to be `Send`.
 #[tokio::test]
-async fn the_same_without_the_attribute() {
+async fn s40_the_same_without_the_attribute() {
     let bank = std::sync::Arc::new(Bank::open().await);
     for _ in 0..2 {
         let bank = bank.clone();
@@ -213,7 +230,7 @@ async fn the_same_without_the_attribute() {
 }
 
 #[tokio::test]
-async fn fences_rise_with_every_claim() {
+async fn s40_fences_rise_with_every_claim() {
     let (bank, mut last) = (Bank::open().await, 0);
     for _ in 0..3 {
         let mut tx = bank.begin().await;
@@ -229,7 +246,7 @@ async fn fences_rise_with_every_claim() {
 }
 
 #[tokio::test]
-async fn a_body_that_ends_the_transaction_itself_is_told() {
+async fn s40_a_body_that_ends_the_transaction_itself_is_told() {
     let (bank, runs) = (Bank::open().await, Runs::default());
     let mut tx = bank.begin().await;
     assert!(deposit(&mut tx, &bank, "a", 5, Then::EndTheTransaction, &runs).await.is_err());

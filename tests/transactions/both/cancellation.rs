@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Polls a future until it has been woken this often; `None` if it is not ready by then.
-async fn woken<F: Future>(future: F, times: usize) -> Option<F::Output> {
+pub(super) async fn woken<F: Future>(future: F, times: usize) -> Option<F::Output> {
     let (mut future, mut polls) = (pin!(future), 0);
     poll_fn(|cx| {
         if let Poll::Ready(output) = future.as_mut().poll(cx) {
@@ -29,7 +29,7 @@ async fn woken<F: Future>(future: F, times: usize) -> Option<F::Output> {
 
 /// Dropped at every point at which it waits; the caller commits all the same, or would.
 #[tokio::test]
-async fn a_call_dropped_anywhere_leaves_all_or_nothing() {
+async fn s40_a_call_dropped_anywhere_leaves_all_or_nothing() {
     let (bank, mut refused, mut committed) = (Bank::open().await, 0, 0);
     for (then, kept) in [(Then::Return, 1), (Then::Decline, 0)] {
         for times in 0.. {
@@ -64,7 +64,7 @@ async fn a_call_dropped_anywhere_leaves_all_or_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_dropped_in_the_body_cannot_be_committed() {
+async fn s40_what_is_dropped_in_the_body_cannot_be_committed() {
     let (bank, runs) = (Bank::open().await, Runs::default());
     let mut tx = bank.begin().await;
     effect(&mut tx, "before", 1).await.unwrap();
@@ -78,7 +78,7 @@ async fn what_is_dropped_in_the_body_cannot_be_committed() {
 }
 
 #[tokio::test]
-async fn what_panicked_cannot_be_committed() {
+async fn s40_what_panicked_cannot_be_committed() {
     let (bank, runs) = (Bank::open().await, Runs::default());
     let mut tx = bank.begin().await;
     let call = AssertUnwindSafe(deposit(&mut tx, &bank, "a", 5, Then::Panic, &runs));
@@ -100,7 +100,7 @@ async fn catch<F: Future>(future: AssertUnwindSafe<F>) -> std::thread::Result<F:
 
 /// The caller's transaction ends with the caller, wherever that was.
 #[tokio::test]
-async fn a_caller_that_goes_away_leaves_nothing() {
+async fn s40_a_caller_that_goes_away_leaves_nothing() {
     let (bank, runs, mut times) = (Bank::open().await, Runs::default(), 0);
     let without_commit = async || {
         let mut tx: Transaction<'_, Db> = bank.begin().await;

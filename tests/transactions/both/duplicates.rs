@@ -23,7 +23,7 @@ async fn duplicate(bank: &Arc<Bank>, runs: &Arc<Runs>) -> tokio::task::JoinHandl
 }
 
 #[tokio::test]
-async fn a_duplicate_waits_and_gets_the_committed_result() {
+async fn s41_a_duplicate_waits_and_gets_the_committed_result() {
     let (bank, runs) = (Arc::new(Bank::open().await), Arc::new(Runs::default()));
     let mut tx = bank.begin().await;
     let first = deposit(&mut tx, &bank, "a", 5, Then::Return, &runs).await.unwrap();
@@ -34,7 +34,7 @@ async fn a_duplicate_waits_and_gets_the_committed_result() {
 }
 
 #[tokio::test]
-async fn a_duplicate_of_what_was_rolled_back_runs() {
+async fn s41_a_duplicate_of_what_was_rolled_back_runs() {
     let (bank, runs) = (Arc::new(Bank::open().await), Arc::new(Runs::default()));
     let mut tx = bank.begin().await;
     deposit(&mut tx, &bank, "a", 5, Then::Return, &runs).await.unwrap();
@@ -57,7 +57,7 @@ async fn impatient(
 }
 
 #[tokio::test]
-async fn a_duplicate_waits_as_long_as_it_said() {
+async fn s41_a_duplicate_waits_as_long_as_it_said() {
     let (bank, runs) = (Bank::open().await, Runs::default());
     let mut tx = bank.begin().await;
     deposit(&mut tx, &bank, "a", 5, Then::Return, &runs).await.unwrap();
@@ -85,9 +85,28 @@ async fn a_duplicate_waits_as_long_as_it_said() {
     assert_eq!((bank.effects("a").await, bank.effects("other").await), (1, 2));
 }
 
+/// A wait without end is past the end of every clock.
+#[tokio::test]
+async fn s41_a_duplicate_may_wait_for_ever() {
+    let (bank, runs) = (Arc::new(Bank::open().await), Runs::default());
+    let mut tx = bank.begin().await;
+    let first = deposit(&mut tx, &bank, "a", 5, Then::Return, &runs).await.unwrap();
+    let patient = {
+        let bank = bank.clone();
+        tokio::spawn(async move {
+            let mut tx = bank.begin().await;
+            impatient(&mut tx, &bank, "a", 5, Duration::MAX).await
+        })
+    };
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!patient.is_finished());
+    tx.commit().await.unwrap();
+    assert_eq!(patient.await.unwrap().unwrap(), first);
+}
+
 /// More callers than connections: who waits has one, and who runs needs no second one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_duplicates_run_once() {
+async fn s41_many_duplicates_run_once() {
     let (bank, runs) = (Arc::new(Bank::open().await), Arc::new(Runs::default()));
     let callers: Vec<_> = (0..200)
         .map(|caller| {

@@ -1,8 +1,16 @@
 //! What can happen to the server and to the way to it.
 
-use std::time::Duration;
+use std::{
+    future::{Future as _, poll_fn},
+    pin::pin,
+    task::Poll,
+    time::Duration,
+};
 
-use idempotent_runtime::{Error, Idempotency, StoreErrorKind, store::postgres::PostgresStore};
+use idempotent_runtime::{
+    Error, Idempotency, StoreErrorKind,
+    store::{State, postgres::PostgresStore},
+};
 use idempotent_tests::{
     postgres_server::PostgresServer,
     proxy::{Fault, Proxy},
@@ -22,7 +30,7 @@ fn kind(answer: Result<String, Failure>) -> StoreErrorKind {
 }
 
 #[tokio::test]
-async fn a_statement_timeout_is_retryable_and_undone() {
+async fn s47_a_statement_timeout_is_retryable_and_undone() {
     let (bank, runs) = (Bank::open().await, Runs::default());
     let mut other = bank.begin().await;
     deposit(&mut other, &bank, "a", 5, Then::Return, &runs).await.unwrap();
@@ -36,7 +44,7 @@ async fn a_statement_timeout_is_retryable_and_undone() {
 }
 
 #[tokio::test]
-async fn a_session_that_an_administrator_ends_leaves_nothing() {
+async fn s47_a_session_that_an_administrator_ends_leaves_nothing() {
     let (bank, runs) = (Bank::open().await, Runs::default());
     let mut tx = bank.begin().await;
     let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *tx).await.unwrap();
@@ -51,7 +59,7 @@ async fn a_session_that_an_administrator_ends_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_killed_keeps_what_was_committed() {
+async fn s47_a_server_that_is_killed_keeps_what_was_committed() {
     let (mut bank, runs) = (Bank::on(PostgresServer::start().await).await, Runs::default());
     bank.deposit("committed", &runs).await.unwrap();
     let mut tx = bank.begin().await;
@@ -65,9 +73,60 @@ async fn a_server_that_is_killed_keeps_what_was_committed() {
     }
 }
 
+/// The server is killed when a call has waited for it once, twice, … and it has done what was asked. Then the call goes
+/// on, and is made again.
+#[tokio::test]
+async fn s47_a_server_that_is_killed_at_any_step_keeps_all_or_nothing() {
+    let mut bank = Bank::open().await;
+    // Takes its time, so that every answer is waited for.
+    let proxy = Proxy::start(bank.server.address()).await;
+    proxy.set(Fault::Delay(Duration::from_millis(1)));
+    let pool =
+        PgPoolOptions::new().connect(&format!("postgres://postgres@{}/postgres", proxy.address())).await.unwrap();
+    let idempotency = bank.idempotency.clone();
+    let call = async |id: &str| {
+        let mut tx = pool.begin().await?;
+        let name = id.to_owned();
+        let answer = idempotency.call_in_transaction(&mut tx, "deposit", id, &5, |tx| {
+            Box::pin(async move { Ok::<_, Failure>(effect(tx, &name, 1).await?) })
+        });
+        answer.await?;
+        Ok::<_, Failure>(tx.commit().await?)
+    };
+    let (mut kept, mut lost) = (0, 0);
+    for waits in 0.. {
+        let id = format!("after {waits}");
+        let mut first = pin!(call(&id));
+        let mut left = waits;
+        let ended = poll_fn(|cx| match first.as_mut().poll(cx) {
+            Poll::Ready(answer) => Poll::Ready(Some(answer)),
+            Poll::Pending if left == 0 => Poll::Ready(None),
+            Poll::Pending => {
+                left -= 1;
+                Poll::Pending
+            }
+        });
+        if let Some(answer) = ended.await {
+            answer.unwrap();
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        bank.server.restart().await;
+        let told = first.await;
+        let (effects, record) = (bank.effects(&id).await, bank.record("deposit", &id).await);
+        assert_eq!(record.map(|record| matches!(record.state, State::Done(_))), (effects == 1).then_some(true), "{id}");
+        assert!(told.is_err() || effects == 1, "{id}: what was told is lost");
+        *(if effects == 1 { &mut kept } else { &mut lost }) += 1;
+        call(&id).await.unwrap();
+        assert_eq!(bank.effects(&id).await, 1, "{id}");
+    }
+    println!("{lost} servers killed before the commit, {kept} after it");
+    assert!(lost >= 8 && kept >= 1, "{lost} lost, {kept} kept");
+}
+
 /// The pool is the caller's: a call needs no other connection than the transaction's own.
 #[tokio::test]
-async fn one_connection_is_enough() {
+async fn s47_one_connection_is_enough() {
     let (mut bank, runs) = (Bank::open().await, Runs::default());
     let url = bank.server.url();
     let options = PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_secs(1));
@@ -83,7 +142,7 @@ async fn one_connection_is_enough() {
 
 /// COMMIT is sent, and its answer lost: only the database knows whether it was applied. The retry finds out by claiming.
 #[tokio::test]
-async fn a_commit_whose_reply_is_lost_is_resolved_by_the_retry() {
+async fn s47_a_commit_whose_reply_is_lost_is_resolved_by_the_retry() {
     for (fault, applied) in [(Fault::CutBeforeReply, true), (Fault::CutBeforeRequest, false)] {
         let (mut bank, runs) = (Bank::open().await, Runs::default());
         let proxy = Proxy::start(bank.server.address()).await;

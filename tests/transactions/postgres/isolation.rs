@@ -15,7 +15,7 @@ async fn begin(bank: &Bank, level: &'static str) -> sqlx::Transaction<'static, s
 
 /// Whoever sees an old snapshot loses, is told so, and gets the result in a new transaction.
 #[tokio::test]
-async fn a_loser_of_serialization_may_try_again() {
+async fn s41_a_loser_of_serialization_may_try_again() {
     for level in ["BEGIN ISOLATION LEVEL REPEATABLE READ", "BEGIN ISOLATION LEVEL SERIALIZABLE"] {
         let (bank, runs) = (Bank::open().await, Runs::default());
         let mut loser = begin(&bank, level).await;
@@ -42,7 +42,7 @@ async fn a_loser_of_serialization_may_try_again() {
 
 /// The duplicate already waits when the first commits.
 #[tokio::test]
-async fn a_waiting_loser_of_serialization_may_try_again() {
+async fn s41_a_waiting_loser_of_serialization_may_try_again() {
     for level in ["BEGIN ISOLATION LEVEL REPEATABLE READ", "BEGIN ISOLATION LEVEL SERIALIZABLE"] {
         let (bank, runs) = (Arc::new(Bank::open().await), Arc::new(Runs::default()));
         let mut winner = begin(&bank, level).await;
@@ -78,7 +78,7 @@ async fn blocked(bank: &Bank, sessions: i64) {
 
 /// Effects that conflict with each other, not with a record: the database lets one of them commit.
 #[tokio::test]
-async fn write_skew_is_refused_with_its_records() {
+async fn s41_write_skew_is_refused_with_its_records() {
     let (bank, runs) = (Bank::open().await, Runs::default());
     let level = "BEGIN ISOLATION LEVEL SERIALIZABLE";
     let (mut one, mut two) = (begin(&bank, level).await, begin(&bank, level).await);
@@ -96,7 +96,7 @@ async fn write_skew_is_refused_with_its_records() {
 }
 
 #[tokio::test]
-async fn the_callers_own_lock_timeout_stays() {
+async fn s41_the_callers_own_lock_timeout_stays() {
     let (bank, runs) = (Bank::open().await, Runs::default());
     let mut other = bank.begin().await;
     deposit(&mut other, &bank, "taken", 5, Then::Return, &runs).await.unwrap();

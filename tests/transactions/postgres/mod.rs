@@ -8,6 +8,11 @@ mod cancellation;
 mod duplicates;
 mod faults;
 mod isolation;
+#[path = "../both/nesting.rs"]
+mod nesting;
+mod sessions;
+#[path = "../both/states.rs"]
+mod states;
 mod support;
 #[path = "../both/transfer.rs"]
 mod transfer;

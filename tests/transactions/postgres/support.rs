@@ -28,6 +28,11 @@ impl Bank {
         Self { idempotency: Idempotency::new(store), pool, server }
     }
 
+    /// A handle of its own, with a local cache.
+    pub(crate) fn cached(&self) -> Idempotency {
+        Idempotency::builder().local_cache(1 << 20).build(PostgresStore::new(self.pool.clone()).expect("a store"))
+    }
+
     pub(crate) async fn begin(&self) -> Transaction<'static, Db> {
         self.pool.begin().await.expect("a transaction")
     }

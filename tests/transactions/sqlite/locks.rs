@@ -16,7 +16,7 @@ fn kind(answer: Result<String, Failure>) -> StoreErrorKind {
 
 /// They are what keeps half of a call from being committed.
 #[tokio::test]
-async fn foreign_keys_have_to_be_on() {
+async fn s48_foreign_keys_have_to_be_on() {
     let (bank, runs) = (Bank::with(|options| options.foreign_keys(false)).await, Runs::default());
     let mut tx = bank.begin().await;
     assert_eq!(kind(deposit(&mut tx, &bank, "a", 5, Then::Return, &runs).await), StoreErrorKind::Refused);
@@ -25,7 +25,7 @@ async fn foreign_keys_have_to_be_on() {
 
 /// It cannot write any more, however long it waits: a new transaction can.
 #[tokio::test]
-async fn a_transaction_that_read_what_has_changed_begins_anew() {
+async fn s48_a_transaction_that_read_what_has_changed_begins_anew() {
     let (bank, runs) = (Bank::open().await, Runs::default());
     let mut outdated = bank.begin().await;
     sqlx::query("SELECT count(*) FROM effects").fetch_one(&mut *outdated).await.unwrap();
@@ -40,7 +40,7 @@ async fn a_transaction_that_read_what_has_changed_begins_anew() {
 }
 
 #[tokio::test]
-async fn a_transaction_that_holds_the_lock_need_not_wait() {
+async fn s48_a_transaction_that_holds_the_lock_need_not_wait() {
     let (bank, runs) = (Bank::open().await, Runs::default());
     for _ in 0..2 {
         let mut tx = bank.pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
@@ -51,7 +51,7 @@ async fn a_transaction_that_holds_the_lock_need_not_wait() {
 }
 
 #[tokio::test]
-async fn the_callers_own_busy_timeout_stays() {
+async fn s48_the_callers_own_busy_timeout_stays() {
     let (bank, runs) = (Bank::open().await, Runs::default());
     let mut other = bank.begin().await;
     effect(&mut other, "other", 1).await.unwrap();
@@ -65,4 +65,23 @@ async fn the_callers_own_busy_timeout_stays() {
     let after: i64 = sqlx::query_scalar("PRAGMA busy_timeout").fetch_one(&mut *tx).await.unwrap();
     assert_eq!((before, after, runs.count()), (20_000, 20_000, 0));
     drop(bank.file.clone());
+}
+
+/// The connection goes back to its pool, to somebody who waits as long as it was told.
+#[tokio::test]
+async fn s48_the_callers_own_busy_timeout_stays_though_the_call_is_dropped() {
+    let (bank, runs) = (Bank::open().await, Runs::default());
+    for times in 0..12 {
+        let mut other = bank.begin().await;
+        effect(&mut other, "other", 1).await.unwrap();
+        let mut tx = bank.begin().await;
+        let operation = idempotent_runtime::Operation::new("wait").wait(std::time::Duration::from_millis(100));
+        let answer = bank
+            .idempotency
+            .call_in_transaction(&mut tx, operation, "a", &(), |_| Box::pin(async { Ok::<_, Failure>(String::new()) }));
+        super::cancellation::woken(answer, times).await;
+        other.rollback().await.unwrap();
+        let after: i64 = sqlx::query_scalar("PRAGMA busy_timeout").fetch_one(&mut *tx).await.unwrap();
+        assert_eq!((after, runs.count()), (20_000, 0), "dropped after {times}");
+    }
 }

@@ -30,6 +30,11 @@ impl Bank {
         Self { idempotency: Idempotency::new(store), pool, file }
     }
 
+    /// A handle of its own, with a local cache.
+    pub(crate) fn cached(&self) -> Idempotency {
+        Idempotency::builder().local_cache(1 << 20).build(SqliteStore::new(self.pool.clone()))
+    }
+
     pub(crate) async fn begin(&self) -> Transaction<'static, Db> {
         self.pool.begin().await.expect("a transaction")
     }

@@ -104,7 +104,93 @@ async fn instrumented(tx: &mut Pg<'_>, id: u64) -> Result<u64, Error> {
     plain(tx, id).await
 }
 
+/// Names that the attribute's own code has.
+#[idempotent(key = (call, body, __idempotent_call), transaction = __idempotent_transaction)]
+async fn names(
+    __idempotent_transaction: &mut Pg<'_>,
+    call: u8,
+    body: u8,
+    begun: u8,
+    __idempotent_call: u8,
+    __idempotent_begun: u8,
+) -> Result<u8, Error> {
+    reborrowed(__idempotent_transaction).await;
+    Ok(call + body + begun + __idempotent_call + __idempotent_begun)
+}
+
+#[idempotent(key = id, name = "open", transaction = tx)]
+async fn any<X: OpenTransaction + ?Sized>(tx: &mut X, id: u64) -> Result<u64, Error> {
+    let _ = tx.connection();
+    Ok(id)
+}
+
+#[idempotent(key = id, transaction = tx)]
+async fn object(tx: &mut (dyn OpenTransaction + '_), id: u64) -> Result<u64, Error> {
+    any(tx, id).await
+}
+
+#[idempotent(key = id, name = "some", transaction = tx)]
+async fn some(tx: &mut impl OpenTransaction, id: u64) -> Result<u64, Error> {
+    any(tx, id).await
+}
+
+#[idempotent(key = id, transaction = tx)]
+async fn lifetimes<'a, 't: 'a>(tx: &'a mut Transaction<'t, Postgres>, id: &'a str) -> Result<usize, Error> {
+    let mut nested = tx.begin().await.map_err(|_| Error::NotInstalled)?;
+    reborrowed(&mut nested).await;
+    let mut run = async || reborrowed(&mut nested).await;
+    run().await;
+    Ok(id.len())
+}
+
+#[idempotent(key = id, transaction = tx)]
+async fn unused(tx: &mut Pg<'_>, id: u64) -> Result<(), Error> {
+    let _ = (tx, id);
+    Ok(())
+}
+
+#[idempotent(key = id, transaction = _tx)]
+async fn unnamed(_tx: &mut Pg<'_>, id: u64) -> Result<u64, Error> {
+    Ok(id)
+}
+
+#[idempotent(key = id, transaction = tx)]
+async fn configured(
+    #[cfg(not(windows))] tx: &mut Pg<'_>,
+    #[cfg(windows)] tx: &mut Transaction<'_, Sqlite>,
+    id: u64,
+) -> Result<u64, Error> {
+    reborrowed(tx).await;
+    Ok(id)
+}
+
+#[async_trait::async_trait]
+pub trait Above {
+    #[idempotent(key = id, name = "provided", transaction = tx)]
+    async fn provided(&mut self, tx: &mut Pg<'_>, id: u64) -> Result<u64, Error>
+    where
+        Self: Send,
+    {
+        plain(tx, id).await
+    }
+}
+
+#[idempotent(key = id, transaction = tx, errors = store)]
+#[tracing::instrument(skip(tx), err(Debug))]
+async fn converted(tx: &mut Pg<'_>, id: &str) -> Result<u64, Stored> {
+    let id = id.parse::<u64>()?;
+    Ok(plain(tx, id).await?)
+}
+
+impl From<std::num::ParseIntError> for Stored {
+    fn from(_: std::num::ParseIntError) -> Self {
+        Self
+    }
+}
+
+use idempotent_runtime::store::transactional::OpenTransaction;
 use serde::{Deserialize, Serialize};
+use sqlx::Connection as _;
 
 fn is_send<T: Send>(_: T) {}
 
@@ -118,6 +204,15 @@ fn futures(service: &Service, tx: &mut Pg<'_>, other: &mut Transaction<'_, Sqlit
     is_send(service.call(tx, 1));
     is_send(declared(tx, 1));
     is_send(instrumented(tx, 1));
+    is_send(names(tx, 1, 1, 1, 1, 1));
+    is_send(any(tx, 1));
+    is_send(object(tx, 1));
+    is_send(some(tx, 1));
+    is_send(lifetimes(tx, "a"));
+    is_send(unused(tx, 1));
+    is_send(unnamed(tx, 1));
+    is_send(configured(tx, 1));
+    is_send(converted(tx, "a"));
 }
 
 fn main() {

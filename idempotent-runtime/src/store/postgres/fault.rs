@@ -86,11 +86,14 @@ fn meaning(code: &str) -> (StoreErrorKind, &'static str) {
     match code {
         "42P01" => (Refused, "the PostgreSQL table is missing: call `migrate`"),
         "42703" | "42883" => (Refused, "the PostgreSQL table is older (call `migrate`), or not this library's"),
+        "23503" => {
+            (Refused, "the transaction checks constraints at once: `SET CONSTRAINTS ALL DEFERRED` before the call")
+        }
         "25P01" => (Refused, "the connection that `transaction` names is not in a transaction"),
         "25P02" => (Unavailable, "the transaction has failed already: roll it back"),
         "42501" => (Refused, "the PostgreSQL role lacks a privilege"),
         "54000" => (Refused, "the key is too long for PostgreSQL's index"),
-        "25006" => (Unavailable, "the PostgreSQL server is read-only"),
+        "25006" => (Unavailable, "the PostgreSQL server, or the transaction, is read-only"),
         "40001" | "40P01" => (Unavailable, "PostgreSQL gave up on conflicting transactions"),
         "55P03" | "57014" => (Unavailable, "PostgreSQL did not finish the statement in time"),
         "53300" => (Unavailable, "PostgreSQL has too many connections"),

@@ -1,11 +1,13 @@
 //! The schema, version by version.
 
+use std::time::Duration;
+
 use sqlx::{Connection, Executor, PgConnection, Row};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{
     Shared,
-    fault::{is_undefined_table, store_error, timed_out},
+    fault::{is_lock_timeout, is_undefined_table, store_error, timed_out},
     row,
 };
 use crate::{
@@ -18,6 +20,10 @@ const STEPS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.s
 
 /// `SELECT … FOR UPDATE SKIP LOCKED` and generated plans are older; exact intervals came with this release.
 const OLDEST_SERVER: i32 = 140_000;
+
+/// How long it waits for those who use the table, and they for it; and how long it lets them be.
+const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '100ms'";
+const PAUSE: Duration = Duration::from_millis(200);
 
 const VERSION: &str = r#"SELECT version FROM "{table}_schema""#;
 
@@ -34,7 +40,11 @@ impl Shared {
             check_server(&mut lent, self.allow_data_loss).await?;
             // A role that may not change the schema gets by where there is nothing to change.
             if self.version(&mut lent).await? < STEPS.len() {
-                self.upgrade(&mut lent).await?;
+                // Whoever waits to alter the table keeps everybody else from it who comes later. So this waits for what is
+                // under way for a moment only, and lets others pass before it tries again.
+                while !self.upgrade(&mut lent).await? {
+                    sleep(PAUSE).await;
+                }
             }
             Ok(())
         };
@@ -43,10 +53,14 @@ impl Shared {
         Ok(())
     }
 
-    async fn upgrade(&self, connection: &mut PgConnection) -> StoreResult<()> {
+    /// Whether it is up to date now: `false` where the table is in use.
+    async fn upgrade(&self, connection: &mut PgConnection) -> StoreResult<bool> {
         let mut transaction = connection.begin().await.map_err(store_error)?;
         // Waiting for another process's migration is not waiting for a claim.
-        transaction.execute("SET LOCAL statement_timeout = 0").await.map_err(store_error)?;
+        transaction
+            .execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
+            .await
+            .map_err(store_error)?;
         sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
             .bind(format!("idempotent schema of {}", self.table.name()))
             .execute(&mut *transaction)
@@ -55,13 +69,20 @@ impl Shared {
         transaction.execute(sqlx::raw_sql(self.table.fill(START))).await.map_err(store_error)?;
         // The lock is ours, and this statement sees all that its former holder has committed.
         let version = self.version(&mut transaction).await?;
+        transaction.execute(LOCK_TIMEOUT).await.map_err(store_error)?;
         for step in STEPS.iter().skip(version) {
-            transaction.execute(sqlx::raw_sql(self.table.fill(step))).await.map_err(store_error)?;
+            match transaction.execute(sqlx::raw_sql(self.table.fill(step))).await {
+                Err(error) if is_lock_timeout(&error) => {
+                    return transaction.rollback().await.map_err(store_error).map(|()| false);
+                }
+                answer => answer.map_err(store_error)?,
+            };
         }
         let done = self.table.fill(r#"UPDATE "{table}_schema" SET version = $1"#);
         let newest = i32::try_from(STEPS.len()).unwrap_or(i32::MAX);
         sqlx::query(done).bind(newest).execute(&mut *transaction).await.map_err(store_error)?;
-        transaction.commit().await.map_err(store_error)
+        transaction.commit().await.map_err(store_error)?;
+        Ok(true)
     }
 
     /// The version of the schema that is there.

@@ -2,7 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use sqlx::{PgConnection, Postgres, Transaction, postgres::PgRow, raw_sql};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Transaction, postgres::PgRow, raw_sql};
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -31,15 +31,13 @@ impl OpenTransaction for PgConnection {
 /// When to ask again for a key that another transaction has: nobody knows when that will end.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-// Names may repeat: each statement means the last savepoint of that name.
-const SAVEPOINT: &str = "SAVEPOINT idempotent";
-const UNDO: &str = "ROLLBACK TO SAVEPOINT idempotent; RELEASE SAVEPOINT idempotent";
-const KEEP: &str = "RELEASE SAVEPOINT idempotent";
-
 impl Shared {
-    async fn control(&self, connection: Connection<'_>, statement: &'static str) -> StoreResult<()> {
+    async fn control(&self, connection: Connection<'_>, statement: String) -> StoreResult<()> {
         let connection = postgres(connection)?;
-        self.in_time(Duration::ZERO, raw_sql(statement).execute(connection)).await?.map_err(store_error).map(drop)
+        self.in_time(Duration::ZERO, raw_sql(AssertSqlSafe(statement)).execute(connection))
+            .await?
+            .map_err(store_error)
+            .map(drop)
     }
 
     async fn one(
@@ -108,8 +106,8 @@ fn postgres(connection: Connection<'_>) -> StoreResult<&mut PgConnection> {
 }
 
 impl Transactional for Shared {
-    fn savepoint<'a>(&'a self, connection: Connection<'a>) -> BoxFuture<'a, StoreResult<()>> {
-        Box::pin(self.control(connection, SAVEPOINT))
+    fn savepoint<'a>(&'a self, connection: Connection<'a>, name: &'a str) -> BoxFuture<'a, StoreResult<()>> {
+        Box::pin(self.control(connection, format!("SAVEPOINT {name}")))
     }
 
     fn claim<'a>(
@@ -141,11 +139,11 @@ impl Transactional for Shared {
         Box::pin(self.complete_in(connection, key, token, outcome, ttl))
     }
 
-    fn undo<'a>(&'a self, connection: Connection<'a>) -> BoxFuture<'a, StoreResult<()>> {
-        Box::pin(self.control(connection, UNDO))
+    fn undo<'a>(&'a self, connection: Connection<'a>, name: &'a str) -> BoxFuture<'a, StoreResult<()>> {
+        Box::pin(self.control(connection, format!("ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}")))
     }
 
-    fn keep<'a>(&'a self, connection: Connection<'a>) -> BoxFuture<'a, StoreResult<()>> {
-        Box::pin(self.control(connection, KEEP))
+    fn keep<'a>(&'a self, connection: Connection<'a>, name: &'a str) -> BoxFuture<'a, StoreResult<()>> {
+        Box::pin(self.control(connection, format!("RELEASE SAVEPOINT {name}")))
     }
 }

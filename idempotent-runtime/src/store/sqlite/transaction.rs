@@ -1,6 +1,9 @@
 //! The steps in a transaction that the caller has open, on the caller's connection.
 
-use std::time::Duration;
+use std::{
+    task::{Context, Waker},
+    time::Duration,
+};
 
 use sqlx::{AssertSqlSafe, Connection as _, Sqlite, SqliteConnection, Transaction, query_scalar, raw_sql};
 use tokio::time::Instant;
@@ -29,19 +32,14 @@ impl OpenTransaction for SqliteConnection {
     }
 }
 
-// Names may repeat: each statement means the last savepoint of that name.
-const SAVEPOINT: &str = "SAVEPOINT idempotent";
-const UNDO: &str = "ROLLBACK TO SAVEPOINT idempotent; RELEASE SAVEPOINT idempotent";
-const KEEP: &str = "RELEASE SAVEPOINT idempotent";
-
-async fn control(connection: Connection<'_>, statement: &'static str) -> StoreResult<()> {
+async fn control(connection: Connection<'_>, statement: String) -> StoreResult<()> {
     let connection = sqlite(connection)?;
     if !connection.is_in_transaction() {
         // A savepoint would begin one, which its release would commit.
         const NONE: &str = "the connection that `transaction` names is not in a transaction begun by sqlx";
         return Err(StoreError::new(StoreErrorKind::Refused, NONE));
     }
-    raw_sql(statement).execute(connection).await.map_err(|error| store_error(&error)).map(drop)
+    raw_sql(AssertSqlSafe(statement)).execute(connection).await.map_err(|error| store_error(&error)).map(drop)
 }
 
 fn sqlite(connection: Connection<'_>) -> StoreResult<&mut SqliteConnection> {
@@ -54,14 +52,49 @@ async fn check(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
     query_scalar("PRAGMA foreign_keys").fetch_one(connection).await
 }
 
-/// How long the connection waits for a lock by itself, in ms.
-async fn busy_timeout(connection: &mut SqliteConnection) -> sqlx::Result<u64> {
-    let own: i64 = query_scalar("PRAGMA busy_timeout").fetch_one(connection).await?;
-    Ok(u64::try_from(own).unwrap_or_default())
+/// The caller's connection, which waits for a lock by itself: no longer than the claim does, meanwhile.
+struct Patient<'c> {
+    connection: &'c mut SqliteConnection,
+    /// How long it waits, in ms, and how long it did before.
+    now: u64,
+    own: u64,
 }
 
-async fn set_busy_timeout(connection: &mut SqliteConnection, millis: u64) -> sqlx::Result<()> {
-    raw_sql(AssertSqlSafe(format!("PRAGMA busy_timeout = {millis}"))).execute(connection).await.map(drop)
+impl<'c> Patient<'c> {
+    async fn new(connection: &'c mut SqliteConnection) -> sqlx::Result<Self> {
+        let own: i64 = query_scalar("PRAGMA busy_timeout").fetch_one(&mut *connection).await?;
+        let own = u64::try_from(own).unwrap_or_default();
+        Ok(Self { connection, now: own, own })
+    }
+
+    async fn at_most(&mut self, left: Duration) -> sqlx::Result<()> {
+        match u64::try_from(left.as_millis()) {
+            Ok(left) if left < self.now => self.set(left).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn restore(mut self) -> sqlx::Result<()> {
+        if self.now == self.own { Ok(()) } else { self.set(self.own).await }
+    }
+
+    async fn set(&mut self, millis: u64) -> sqlx::Result<()> {
+        let statement = raw_sql(AssertSqlSafe(format!("PRAGMA busy_timeout = {millis}")));
+        // Before it is waited for: from here on it may be so.
+        self.now = millis;
+        statement.execute(&mut *self.connection).await.map(drop)
+    }
+}
+
+/// Of a claim that was dropped: the connection goes on, and may be somebody else's next.
+impl Drop for Patient<'_> {
+    fn drop(&mut self) {
+        if self.now != self.own {
+            // The first poll sends it to the connection's thread, which runs it after what it is about.
+            let restored = std::pin::pin!(self.set(self.own));
+            let _ = restored.poll(&mut Context::from_waker(Waker::noop()));
+        }
+    }
 }
 
 impl Database {
@@ -77,35 +110,26 @@ impl Database {
         if !check(connection).await.map_err(failed)? {
             return Err(StoreError::new(StoreErrorKind::Refused, OFF));
         }
-        let own = busy_timeout(connection).await.map_err(failed)?;
-        let mut now = own;
-        let outcome = self.claim_by(connection, key, request, Instant::now() + wait, &mut now).await;
-        if now != own {
-            set_busy_timeout(connection, own).await.map_err(failed)?;
-        }
+        let mut patient = Patient::new(connection).await.map_err(failed)?;
+        let outcome = self.claim_by(&mut patient, key, request, Instant::now() + wait).await;
+        patient.restore().await.map_err(failed)?;
         outcome
     }
 
     async fn claim_by(
         &self,
-        connection: &mut SqliteConnection,
+        patient: &mut Patient<'_>,
         key: &RecordKey,
         request: &ClaimRequest,
         deadline: Instant,
-        busy_timeout: &mut u64,
     ) -> StoreResult<ClaimOutcome> {
         let mut tries = Tries::until(deadline);
         for _ in 0..CLAIM_TRIES {
             // It writes first: what is read before the lock is held could be outdated when it is.
             let claimed = loop {
-                let left = deadline.saturating_duration_since(Instant::now()).as_millis();
-                if let Ok(left) = u64::try_from(left)
-                    && left < *busy_timeout
-                {
-                    set_busy_timeout(connection, left).await.map_err(|error| store_error(&error))?;
-                    *busy_timeout = left;
-                }
-                match claim(&self.statements, key, request, true).fetch_all(&mut *connection).await {
+                let left = deadline.saturating_duration_since(Instant::now());
+                patient.at_most(left).await.map_err(|error| store_error(&error))?;
+                match claim(&self.statements, key, request, true).fetch_all(&mut *patient.connection).await {
                     Err(error) if is_busy(&error) && !is_outdated(&error) && tries.another().await => {}
                     answer => break answer.map_err(|error| store_error(&error))?,
                 }
@@ -113,7 +137,9 @@ impl Database {
             if let Some(row) = claimed.first() {
                 return row::granted(row, request);
             }
-            if let Some(outcome) = self.look_in(connection, key).await?.and_then(|found| found.settle(request)) {
+            if let Some(outcome) =
+                self.look_in(&mut *patient.connection, key).await?.and_then(|found| found.settle(request))
+            {
                 return Ok(outcome);
             }
         }
@@ -141,8 +167,8 @@ impl Database {
 }
 
 impl Transactional for Database {
-    fn savepoint<'a>(&'a self, connection: Connection<'a>) -> BoxFuture<'a, StoreResult<()>> {
-        Box::pin(control(connection, SAVEPOINT))
+    fn savepoint<'a>(&'a self, connection: Connection<'a>, name: &'a str) -> BoxFuture<'a, StoreResult<()>> {
+        Box::pin(control(connection, format!("SAVEPOINT {name}")))
     }
 
     fn claim<'a>(
@@ -174,11 +200,11 @@ impl Transactional for Database {
         Box::pin(async move { self.complete_in(sqlite(connection)?, key, token, outcome, ttl).await })
     }
 
-    fn undo<'a>(&'a self, connection: Connection<'a>) -> BoxFuture<'a, StoreResult<()>> {
-        Box::pin(control(connection, UNDO))
+    fn undo<'a>(&'a self, connection: Connection<'a>, name: &'a str) -> BoxFuture<'a, StoreResult<()>> {
+        Box::pin(control(connection, format!("ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}")))
     }
 
-    fn keep<'a>(&'a self, connection: Connection<'a>) -> BoxFuture<'a, StoreResult<()>> {
-        Box::pin(control(connection, KEEP))
+    fn keep<'a>(&'a self, connection: Connection<'a>, name: &'a str) -> BoxFuture<'a, StoreResult<()>> {
+        Box::pin(control(connection, format!("RELEASE SAVEPOINT {name}")))
     }
 }

@@ -2,7 +2,7 @@
 
 use idempotent_runtime::{Error, idempotent};
 
-#[idempotent(transaction = order_id)]
+#[idempotent(priority = order_id)]
 async fn charge(order_id: u64) -> Result<u64, Error> {
     Ok(order_id)
 }
