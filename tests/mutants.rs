@@ -1,6 +1,8 @@
 //! The memory store with one promise broken.
 #![expect(clippy::expect_used, reason = "a test fails so")]
 
+mod bug;
+
 use std::{
     collections::{HashMap, HashSet},
     fmt,
@@ -17,79 +19,7 @@ use idempotent_runtime::{
     },
 };
 
-/// The broken promise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Bug {
-    MismatchUncheckedWhenRunning,
-    MismatchUncheckedWhenLapsed,
-    MismatchUncheckedWhenDone,
-    MismatchByTheFirstBytes,
-    RepeatedClaimIsAStranger,
-    RepeatedClaimIsANewAttempt,
-    TakesOverAnyway,
-    NeverTakesOver,
-    AttemptsUncounted,
-    AttemptsNeverReset,
-    RetryAfterZero,
-    ChecksThenActs,
-    LeaseEndsEarly,
-    LeaseEndsLate,
-    RunningRecordHasNoTtl,
-    FenceIsConstant,
-    FenceRestartsWhenForgotten,
-    FenceIsMadeAnew,
-    FenceIgnoresOwner,
-    CompleteIgnoresOwner,
-    CompleteRepeatIsLost,
-    CompleteRepeatOverwrites,
-    CompleteOfLapsedIsLost,
-    CompleteRevivesAbandoned,
-    ErrBecomesOk,
-    EmptyIsUnavailable,
-    LossyText,
-    LongResultsAreCut,
-    ReasonIsLost,
-    DoneKeptTooShort,
-    DoneKeptTooLong,
-    ReleaseIgnoresOwner,
-    ReleaseOfVacantIsLost,
-    ReleaseAbandons,
-    AbandonIgnoresOwner,
-    AbandonRepeatIsLost,
-    AbandonReleases,
-    AbandonedKeptTooLong,
-    RenewIgnoresOwner,
-    RenewDoesNothing,
-    RenewHasNoTtl,
-    RenewOfLapsedIsLost,
-    RenewOnlyProlongs,
-    ForgetIsDenied,
-    ForgetNeverFrees,
-    CompleteIsSilent,
-    ReleaseIsSilent,
-    AbandonIsSilent,
-    ForgetIsSilent,
-    OtherHandleIsDeaf,
-    PeekIsStale,
-    LapsedIsShownRunning,
-    ListsOnePage,
-    ListIgnoresOperation,
-    ListSkipsAbandoned,
-    PurgeIgnoresLimit,
-    PurgesTheLapsed,
-    CompleteDropsArguments,
-    AbandonDropsArguments,
-    RenewDropsArguments,
-    TakeoverKeepsArguments,
-    MismatchChangesArguments,
-    ArgumentsAreMadeUp,
-    ArgumentsAreCut,
-    ArgumentsOutliveTheirRecord,
-    KeysFoldCase,
-    KeysAreCut,
-    KeysRunTogether,
-    HandlesAreApart,
-}
+pub(crate) use self::bug::Bug;
 
 /// What the mutants have seen, so that they can do the wrong thing.
 #[derive(Default)]

@@ -5,7 +5,6 @@
 //! `cargo bench -p idempotent-runtime --features redis,local-cache --bench redis_calls` (starts a `redis-server` of its own)
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark stops when it is wrong")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
-#![expect(clippy::cast_precision_loss, reason = "figures for a table")]
 
 mod support;
 
@@ -20,15 +19,14 @@ use std::{
 
 use idempotent_runtime::{Error, Idempotency, idempotent, store::Nonce};
 use redis::{AsyncConnectionConfig, Cmd, ConnectionInfo, IntoConnectionInfo, Value, aio::MultiplexedConnection};
-use support::{Bar, Order, Receipt, head, medians, nanoseconds, ready, row};
+use support::{Bar, KEYS, Order, Receipt, Side, head, medians, nanoseconds, rate, ready, row};
 use tempfile::TempDir;
-use tokio::{runtime::Runtime, task::JoinSet};
+use tokio::runtime::Runtime;
 
 const ROUNDS: usize = 9;
 const CONCURRENT: usize = 64;
 const HITS: usize = 100_000;
 const MISSES: usize = 40_000;
-const KEYS: usize = 1024;
 /// What a record begins with: as long as the store's.
 const HEADER: usize = 74;
 const FENCED_SET: &str = "if redis.call('GETRANGE', KEYS[1], 6, 21) ~= ARGV[1] then return 0 end \
@@ -44,17 +42,23 @@ fn main() {
     let server = Server::start();
     let ours = Arc::new(runtime.block_on(Annotated::connect(&server)));
     let bare = Arc::new(runtime.block_on(Bare::connect(&server)));
-    let _ = rate(&runtime, &ours, "hit", 0..KEYS);
-    let _ = rate(&runtime, &bare, "hit", 0..KEYS);
+    let _ = rate(&runtime, &ours, "hit", 0..KEYS, CONCURRENT);
+    let _ = rate(&runtime, &bare, "hit", 0..KEYS, CONCURRENT);
 
     head();
-    let figures =
-        medians(ROUNDS, [&mut || rate(&runtime, &ours, "hit", 0..HITS), &mut || rate(&runtime, &bare, "hit", 0..HITS)]);
+    let figures = medians(
+        ROUNDS,
+        [&mut || rate(&runtime, &ours, "hit", 0..HITS, CONCURRENT), &mut || {
+            rate(&runtime, &bare, "hit", 0..HITS, CONCURRENT)
+        }],
+    );
     report("hit, 64 at a time", figures, "bare SET NX GET PX and decode", Bar::AtLeast(0.95));
     let (mut a, mut b) = (0, 0);
     let figures = medians(
         ROUNDS,
-        [&mut || rate(&runtime, &ours, "miss", fresh(&mut a)), &mut || rate(&runtime, &bare, "miss", fresh(&mut b))],
+        [&mut || rate(&runtime, &ours, "miss", fresh(&mut a), CONCURRENT), &mut || {
+            rate(&runtime, &bare, "miss", fresh(&mut b), CONCURRENT)
+        }],
     );
     report("miss, 64 at a time", figures, "bare SET NX GET PX and fenced script", Bar::AtLeast(1.0));
     local_hits(&runtime, &server);
@@ -98,32 +102,6 @@ fn report(what: &str, [ours, bare]: [f64; 2], against: &str, bar: Bar) {
 fn fresh(last: &mut usize) -> Range<usize> {
     *last += MISSES;
     *last - MISSES..*last
-}
-
-/// One side of the comparison.
-trait Side: Send + Sync + 'static {
-    /// Answers with the receipt of an order, whether or not it was there.
-    fn call(&self, key: &str) -> impl Future<Output = Receipt> + Send;
-}
-
-/// Calls a second, so many at a time.
-fn rate<S: Side>(runtime: &Runtime, side: &Arc<S>, kind: &'static str, numbers: Range<usize>) -> f64 {
-    let calls = numbers.len();
-    let start = Instant::now();
-    runtime.block_on(async {
-        let mut tasks = JoinSet::new();
-        for task in 0..CONCURRENT {
-            let (side, numbers) = (Arc::clone(side), numbers.clone());
-            tasks.spawn(async move {
-                for number in numbers.skip(task).step_by(CONCURRENT) {
-                    let number = if kind == "hit" { number % KEYS } else { number };
-                    black_box(side.call(&format!("{kind}-{number:08}")).await);
-                }
-            });
-        }
-        tasks.join_all().await;
-    });
-    calls as f64 / start.elapsed().as_secs_f64()
 }
 
 /// The annotated function.

@@ -6,20 +6,13 @@
 //! SQLite's file is in the temporary folder, and is synced to disk as ever: where others use the disk, put the folder into
 //! memory with `TMPDIR=/dev/shm`)
 #![expect(clippy::unwrap_used, reason = "a benchmark stops when it is wrong")]
-#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
-#![expect(clippy::cast_precision_loss, reason = "figures for a table")]
 
 #[allow(dead_code, unreachable_pub, unfulfilled_lint_expectations, reason = "written for tests, which use the rest")]
 #[path = "../../tests/src/postgres_server.rs"]
 mod postgres_server;
 mod support;
 
-use std::{
-    hint::black_box,
-    ops::Range,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use idempotent_runtime::{
     Error, Idempotency, idempotent,
@@ -31,11 +24,10 @@ use sqlx::{
     postgres::PgPoolOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use support::{Bar, Order, Receipt, head, medians, row};
-use tokio::{runtime::Runtime, task::JoinSet};
+use support::{Bar, Order, Receipt, Side, head, medians, rate, row};
+use tokio::runtime::Runtime;
 
 const ROUNDS: usize = 21;
-const KEYS: usize = 1024;
 const CONNECTIONS: u32 = 10;
 /// How many callers there are at a time: more than connections.
 const CONCURRENT: usize = 16;
@@ -81,9 +73,9 @@ fn postgres(runtime: &Runtime) {
         let figures = medians(
             ROUNDS,
             [
-                &mut || rate(runtime, &own, kind, next.calls(kind, calls)),
-                &mut || rate(runtime, &shared, kind, next.calls(kind, calls)),
-                &mut || rate(runtime, &bare, kind, next.calls(kind, calls)),
+                &mut || rate(runtime, &own, kind, next.calls(kind, calls), CONCURRENT),
+                &mut || rate(runtime, &shared, kind, next.calls(kind, calls), CONCURRENT),
+                &mut || rate(runtime, &bare, kind, next.calls(kind, calls), CONCURRENT),
             ],
         );
         let [own, shared, bare] = figures;
@@ -116,9 +108,9 @@ fn sqlite(runtime: &Runtime) {
         let figures = medians(
             ROUNDS,
             [
-                &mut || rate(runtime, &ours, kind, next.calls(kind, calls)),
-                &mut || rate(runtime, &many, kind, next.calls(kind, calls)),
-                &mut || rate(runtime, &alone, kind, next.calls(kind, calls)),
+                &mut || rate(runtime, &ours, kind, next.calls(kind, calls), CONCURRENT),
+                &mut || rate(runtime, &many, kind, next.calls(kind, calls), CONCURRENT),
+                &mut || rate(runtime, &alone, kind, next.calls(kind, calls), CONCURRENT),
             ],
         );
         let [ours, many, alone] = figures;
@@ -144,32 +136,6 @@ impl Numbers {
         self.0.set(first + calls);
         first..first + calls
     }
-}
-
-/// One side of the comparison.
-trait Side: Send + Sync + 'static {
-    /// Answers with the receipt of an order, whether or not it was there.
-    fn call(&self, key: &str) -> impl Future<Output = Receipt> + Send;
-}
-
-/// Calls a second, so many at a time.
-fn rate<S: Side>(runtime: &Runtime, side: &Arc<S>, kind: &'static str, numbers: Range<usize>) -> f64 {
-    let calls = numbers.len();
-    let start = Instant::now();
-    runtime.block_on(async {
-        let mut tasks = JoinSet::new();
-        for task in 0..CONCURRENT {
-            let (side, numbers) = (Arc::clone(side), numbers.clone());
-            tasks.spawn(async move {
-                for number in numbers.skip(task).step_by(CONCURRENT) {
-                    let number = if kind == "hit" { number % KEYS } else { number };
-                    black_box(side.call(&format!("{kind}-{number:08}")).await);
-                }
-            });
-        }
-        tasks.join_all().await;
-    });
-    calls as f64 / start.elapsed().as_secs_f64()
 }
 
 /// The annotated function.

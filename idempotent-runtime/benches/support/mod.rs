@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
 mod payload;
+mod side;
 
 use std::{
     pin::pin,
@@ -12,6 +13,7 @@ use std::{
 };
 
 pub(crate) use payload::{Order, Receipt};
+pub(crate) use side::{KEYS, Side, rate};
 
 /// The median of what each way measures, in rounds that take turns, so that what disturbs one way disturbs all. The
 /// first round warms up.
