@@ -20,7 +20,7 @@ use super::{
 use crate::error::ConfigError;
 
 /// What senders and their libraries tolerate.
-const TOLERANCE: Duration = Duration::from_mins(5);
+const TOLERANCE: Duration = Duration::from_secs(300);
 
 /// Verifies the deliveries of one sender to one endpoint.
 ///
