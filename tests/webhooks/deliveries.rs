@@ -36,7 +36,9 @@ impl Delivery {
 
 /// Seconds since 1970, and this many more.
 pub(crate) fn now(more: i64) -> i64 {
-    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap() + more
+    #[expect(clippy::disallowed_methods, reason = "the senders' clock, which is not the store's")]
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    i64::try_from(now.as_secs()).unwrap() + more
 }
 
 pub(crate) fn hmac(key: &[u8], signed: &str) -> Vec<u8> {
@@ -88,7 +90,7 @@ pub(crate) fn event(endpoint: &'static str, id: &str, version: i64) -> Delivery 
             github(&body, id, GITHUB_SECRET)
         }
         _ => {
-            let data = format!(r#"{{"order":"{endpoint}","status":"s{version}","version":{version}}}"#);
+            let data = format!(r#"{{"id":"{endpoint}","status":"s{version}","version":{version}}}"#);
             standard(endpoint, &format!(r#"{{"type":"order.paid","data":{data}}}"#), id, now(0), STANDARD_KEY)
         }
     }

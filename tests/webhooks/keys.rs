@@ -2,8 +2,7 @@
 
 use crate::{
     database::Database,
-    deliveries::{ENDPOINTS, event, github, now, stripe},
-    deliveries::{GITHUB_SECRET, STRIPE_SECRET},
+    deliveries::{ENDPOINTS, GITHUB_SECRET, STRIPE_SECRET, event, github, now, stripe},
     lines,
     program::Program,
 };
@@ -45,7 +44,7 @@ async fn c03_another_event_under_the_same_id_is_refused(database: Database) {
         program.send(&stripe(other, now(0), STRIPE_SECRET)).await.assert(200, "ignored", replayed);
     }
     let mut ping = github(r#"{"zen":"Keep it logically awesome."}"#, "id-ping", GITHUB_SECRET);
-    ping.headers[0].1 = "ping".to_owned();
+    "ping".clone_into(&mut ping.headers[0].1);
     assert_eq!(program.send(&ping).await.status, 204);
     // And what is not even an event is not.
     program.send(&stripe(r#"{"id":"evt_1"}"#, now(0), STRIPE_SECRET)).await.assert_refused(400);

@@ -103,7 +103,7 @@ impl Program {
         let mut program =
             Self { child, output: output.into(), address: String::new(), client: client(), told: Mutex::default() };
         let line = program.line(|line| line.starts_with("url=")).await;
-        program.address = line.split('\'').nth(1).unwrap().to_owned();
+        line.split('\'').nth(1).unwrap().clone_into(&mut program.address);
         program
     }
 

@@ -52,7 +52,7 @@ event = {
     "created": 1700000000,
     "data": {"object": {"id": "zażółć sub", "status": "active"}},
 }
-order = {"type": "order.paid", "data": {"order": "zażółć 🦀", "status": "paid", "version": 1}}
+order = {"type": "order.paid", "data": {"id": "zażółć 🦀", "status": "paid", "version": 1}}
 for endpoint, sign, body, secret in [
     ("/hooks/stripe", stripe, event, stripe_secret),
     ("/hooks/standard", standard, order, standard_secret),

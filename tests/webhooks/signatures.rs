@@ -49,7 +49,7 @@ fn bad() -> Vec<Delivery> {
             match change {
                 0 => other.body.push(' '),
                 1 => other.body.clear(),
-                2 => other.body = "not JSON at all".to_owned(),
+                2 => "not JSON at all".clone_into(&mut other.body),
                 3 => other.headers.clear(),
                 4 => other.signature().clear(),
                 _ => {
@@ -268,7 +268,7 @@ async fn c02_either_secret_passes_during_a_rotation(database: Database) {
     let time = now(0);
     let mut both = standard(ENDPOINTS[2], &body, "msg", time, "of yesterday");
     let right = standard(ENDPOINTS[2], &body, "msg", time, "of tomorrow").signature().clone();
-    both.signature().push_str(&format!(" v1a,AAAA {right}"));
+    both.signature().extend([" v1a,AAAA ", &right]);
     program.send(&both).await.assert_done(true);
     program.send(&standard(ENDPOINTS[2], &body, "msg", now(0), "older")).await.assert_refused(400);
     database.assert(3, 3).await;

@@ -253,8 +253,8 @@ fn one_signature_of_several_is_enough_and_other_schemes_are_passed_over() {
         (right.to_owned(), false),
         (time.to_owned(), false),
     ] {
-        let verified = verify(&verifier, &[("stripe-signature", &signatures)], STRIPE_BODY, STRIPE_TIME);
-        assert_eq!(verified.is_ok(), fits, "{signatures}");
+        let outcome = verify(&verifier, &[("stripe-signature", &signatures)], STRIPE_BODY, STRIPE_TIME);
+        assert_eq!(outcome.is_ok(), fits, "{signatures}");
     }
 }
 
@@ -265,8 +265,8 @@ fn a_signed_body_without_an_event_id() {
     for body in ["", "{}", "[]", r#"{"id":7}"#, r#"{"id":""}"#, r#"{"id":"a","id":"b"}"#, r#"{"id":"a b"}"#, &long] {
         let signature = hex::encode(sign(STRIPE_SECRET.as_bytes(), &format!("{STRIPE_TIME}.{body}")));
         let signature = format!("t={STRIPE_TIME},v1={signature}");
-        let verified = verify(&verifier, &[("stripe-signature", &signature)], body, STRIPE_TIME);
-        assert_eq!(verified, Err(VerifyError::NoEventId), "{body}");
+        let outcome = verify(&verifier, &[("stripe-signature", &signature)], body, STRIPE_TIME);
+        assert_eq!(outcome, Err(VerifyError::NoEventId), "{body}");
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) enum HookError {
     /// Not from the sender.
     Signature(VerifyError),
     /// From the sender, and not what it says it sends.
-    Malformed(serde_json::Error),
+    Malformed,
     Database(sqlx::Error),
     /// The call was not answered by a run of the function.
     Idempotency(idempotent_runtime::Error),
@@ -47,7 +47,7 @@ impl HookError {
     /// No 2xx: the sender tries again.
     fn status(&self) -> StatusCode {
         match self {
-            Self::Signature(_) | Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::Signature(_) | Self::Malformed => StatusCode::BAD_REQUEST,
             Self::Database(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Idempotency(error) => {
                 StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
@@ -68,9 +68,10 @@ impl From<VerifyError> for HookError {
     }
 }
 
+/// What serde says can quote the body, which is not for logs.
 impl From<serde_json::Error> for HookError {
-    fn from(error: serde_json::Error) -> Self {
-        Self::Malformed(error)
+    fn from(_: serde_json::Error) -> Self {
+        Self::Malformed
     }
 }
 
@@ -90,7 +91,7 @@ impl fmt::Display for HookError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Signature(error) => error.fmt(f),
-            Self::Malformed(_) => f.write_str("the body is not such an event"),
+            Self::Malformed => f.write_str("the body is not such an event"),
             Self::Database(_) => f.write_str("the database failed"),
             Self::Idempotency(error) => error.fmt(f),
         }
@@ -100,8 +101,7 @@ impl fmt::Display for HookError {
 impl std::error::Error for HookError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            // What serde says can quote the body.
-            Self::Signature(_) | Self::Malformed(_) => None,
+            Self::Signature(_) | Self::Malformed => None,
             Self::Database(error) => Some(error),
             Self::Idempotency(error) => error.source(),
         }

@@ -59,7 +59,7 @@ pub(crate) struct ShopEvent {
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Order {
-    pub(crate) order: String,
+    pub(crate) id: String,
     pub(crate) status: String,
     pub(crate) version: i64,
 }

@@ -22,7 +22,7 @@ signature=$(printf %s "$body" | openssl dgst -sha256 -hmac "$GITHUB_WEBHOOK_SECR
 curl -sSw '\n' "$url/hooks/github" -H "X-GitHub-Event: push" -H "X-GitHub-Delivery: 72d3162e-cc78-11e3-81ab-4c9367dc0958" -H "X-Hub-Signature-256: sha256=$signature" -d "$body"
 
 # Standard Webhooks: an order is paid. The second endpoint accepts it with a 202, and a worker does the rest.
-body='{"type":"order.paid","timestamp":"2026-01-01T12:00:00Z","data":{"order":"order_1","status":"paid","version":2}}'
+body='{"type":"order.paid","timestamp":"2026-01-01T12:00:00Z","data":{"id":"order_1","status":"paid","version":2}}'
 key=$(printf %s "${STANDARD_WEBHOOK_SECRET#whsec_}" | base64 -d | od -An -v -tx1 | tr -d ' \n')
 t=$(date +%s); signature=$(printf %s "msg_1.$t.$body" | openssl dgst -sha256 -mac HMAC -macopt "hexkey:$key" -binary | base64)
 curl -sSw '\n' "$url/hooks/standard" -H "webhook-id: msg_1" -H "webhook-timestamp: $t" -H "webhook-signature: v1,$signature" -d "$body"

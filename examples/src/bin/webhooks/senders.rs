@@ -12,29 +12,26 @@ const STANDARD: &str = "whsec_c3RhbmRhcmQtd2ViaG9va3MtZGVtby1zZWNyZXQ=";
 #[derive(Args)]
 pub(crate) struct Secrets {
     /// Of the endpoint at Stripe.
-    #[arg(long, env = "STRIPE_WEBHOOK_SECRET", hide_env_values = true, value_name = "SECRETS", default_value = STRIPE)]
-    stripe_secret: String,
+    #[arg(long = "stripe-secret", env = "STRIPE_WEBHOOK_SECRET", default_value = STRIPE)]
+    #[arg(hide_env_values = true, value_name = "SECRETS")]
+    stripe: String,
     /// Of the repository's webhook at GitHub.
-    #[arg(long, env = "GITHUB_WEBHOOK_SECRET", hide_env_values = true, value_name = "SECRETS", default_value = GITHUB)]
-    github_secret: String,
+    #[arg(long = "github-secret", env = "GITHUB_WEBHOOK_SECRET", default_value = GITHUB)]
+    #[arg(hide_env_values = true, value_name = "SECRETS")]
+    github: String,
     /// Of the sender that follows Standard Webhooks.
-    #[arg(
-        long,
-        env = "STANDARD_WEBHOOK_SECRET",
-        hide_env_values = true,
-        value_name = "SECRETS",
-        default_value = STANDARD
-    )]
-    standard_secret: String,
+    #[arg(long = "standard-secret", env = "STANDARD_WEBHOOK_SECRET", default_value = STANDARD)]
+    #[arg(hide_env_values = true, value_name = "SECRETS")]
+    standard: String,
 }
 
 impl Secrets {
     /// Those of this file, by the names of their variables. The others are nobody's business.
     pub(crate) fn of_demo(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         let used = [
-            ("STRIPE_WEBHOOK_SECRET", STRIPE, &self.stripe_secret),
-            ("GITHUB_WEBHOOK_SECRET", GITHUB, &self.github_secret),
-            ("STANDARD_WEBHOOK_SECRET", STANDARD, &self.standard_secret),
+            ("STRIPE_WEBHOOK_SECRET", STRIPE, &self.stripe),
+            ("GITHUB_WEBHOOK_SECRET", GITHUB, &self.github),
+            ("STANDARD_WEBHOOK_SECRET", STANDARD, &self.standard),
         ];
         used.into_iter().filter(|(_, demo, used)| demo == used).map(|(name, demo, _)| (name, demo))
     }
@@ -50,9 +47,9 @@ pub(crate) struct Verifiers {
 impl Verifiers {
     pub(crate) fn new(secrets: &Secrets) -> Result<Self, ConfigError> {
         Ok(Self {
-            stripe: Verifier::stripe(secrets.stripe_secret.split(','))?,
-            github: Verifier::github(secrets.github_secret.split(','))?,
-            standard: Verifier::standard(secrets.standard_secret.split(','))?,
+            stripe: Verifier::stripe(secrets.stripe.split(','))?,
+            github: Verifier::github(secrets.github.split(','))?,
+            standard: Verifier::standard(secrets.standard.split(','))?,
         })
     }
 }

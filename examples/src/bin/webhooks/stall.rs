@@ -22,7 +22,7 @@ impl Stall {
     pub(crate) async fn at(self, chosen: Option<Self>) {
         if chosen == Some(self) {
             report::print("stalled\n");
-            pending().await
+            pending::<()>().await;
         }
     }
 }

@@ -77,6 +77,6 @@ pub(crate) async fn standard(
     if !event.kind.starts_with("order.") {
         return Ok(Outcome::Ignored);
     }
-    let (object, status, version) = (&event.data.order, &event.data.status, event.data.version);
+    let (object, status, version) = (&event.data.id, &event.data.status, event.data.version);
     apply(tx, Change { endpoint, event_id: delivery_id, object, status, version }).await
 }
