@@ -58,8 +58,10 @@
 //! another id, at any time: let such an event say what *is* ("the branch is at this commit, as of then"), and never let an
 //! older one overwrite a newer one. That is also what events need that arrive out of order.
 //!
-//! Shopify also sends an `X-Shopify-Event-Id`, which all subscriptions to an event have in common: take that one for
-//! the key if they are to have one effect together.
+//! `X-Shopify-Webhook-Id` is of one delivery to one subscription, with its retries. Shopify also sends an
+//! `X-Shopify-Event-Id`, by which [its guidelines](https://shopify.dev/docs/apps/build/webhooks/ignore-duplicates) tell
+//! duplicates: once the delivery is verified, take that header for the key if several subscriptions to an event are to
+//! have one effect together.
 
 mod error;
 mod header;
