@@ -35,6 +35,9 @@ curl -sSw '\n' "$url/"
 /// The address, and the commands for it.
 pub(crate) fn guide(address: SocketAddr, secrets: &Secrets) -> String {
     let mut text = format!("Listening on http://{address}. Paste this into another shell, in parts or as a whole:\n\n");
+    if secrets.of_demo().next().is_some() {
+        text.push_str("# For trying it out: everybody has these secrets.\n");
+    }
     for (name, secret) in secrets.of_demo() {
         let _ = writeln!(text, "{name}='{secret}'");
     }
