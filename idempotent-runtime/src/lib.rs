@@ -43,6 +43,7 @@
 //! | `sqlite` | | a SQLite file; needs Rust 1.94 |
 //! | `local-cache` | | a cache of finished results in this process: `Builder::local_cache` |
 //! | `tower` | | [`tower`]: a layer for HTTP services (axum, hyper) that takes an `Idempotency-Key` |
+//! | `webhooks` | | [`webhooks`]: signatures of Standard Webhooks, Stripe, GitHub and Shopify |
 //! | `metrics` | | counters through the `metrics` facade |
 //! | `testing` | | the conformance suite, a store that fails on demand, a clock set by hand |
 //!
@@ -89,6 +90,8 @@ pub mod testing;
 mod token;
 #[cfg(feature = "tower")]
 pub mod tower;
+#[cfg(feature = "webhooks")]
+pub mod webhooks;
 #[cfg(feature = "redis")]
 mod wire;
 

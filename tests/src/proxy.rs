@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -56,6 +56,8 @@ struct Shared {
     fault: Mutex<Fault>,
     /// How many requests or replies pass before a fault that happens once.
     skip: AtomicU32,
+    /// How many requests have come.
+    requests: AtomicU64,
     /// Connections end when this changes.
     cuts: watch::Sender<u64>,
 }
@@ -94,6 +96,7 @@ impl Proxy {
             target: Mutex::new(target.into()),
             fault: Mutex::new(Fault::None),
             skip: AtomicU32::new(0),
+            requests: AtomicU64::new(0),
             cuts: watch::Sender::new(0),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
@@ -121,6 +124,12 @@ impl Proxy {
     #[must_use]
     pub fn fault(&self) -> Fault {
         self.shared.fault()
+    }
+
+    /// How many requests have come so far, or parts of one that did not come at once.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.shared.requests.load(Ordering::Relaxed)
     }
 
     /// Closes all connections.
@@ -170,6 +179,7 @@ async fn serve(client: TcpStream, shared: Arc<Shared>, mut cut: watch::Receiver<
 async fn pass_requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(len @ 1..) = from.read(&mut buffer).await {
+        shared.requests.fetch_add(1, Ordering::Relaxed);
         if shared.take(Fault::CutBeforeRequest) {
             return;
         }

@@ -1,0 +1,109 @@
+//! What senders are answered.
+
+use std::fmt;
+
+use axum::{
+    Json,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use idempotent_runtime::{Disposition, webhooks::VerifyError};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+/// What came of an event: the first time, and every time after.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Outcome {
+    /// It is the newest of its object.
+    Applied,
+    /// Something newer was there. It is noted, and changes nothing.
+    Outdated,
+    /// Not of a kind that matters here.
+    Ignored,
+    /// To be worked off later.
+    Accepted,
+}
+
+/// A 2xx, once the outcome is durable.
+pub(crate) fn answer(outcome: Outcome, disposition: Disposition) -> Response {
+    let status = if matches!(outcome, Outcome::Accepted) { StatusCode::ACCEPTED } else { StatusCode::OK };
+    (status, Json(json!({ "outcome": outcome, "replayed": !disposition.ran() }))).into_response()
+}
+
+/// Why there is no outcome. Nothing was done, or all of it was rolled back; but for a commit that was not answered.
+#[derive(Debug)]
+pub(crate) enum HookError {
+    /// Not from the sender.
+    Signature(VerifyError),
+    /// From the sender, and not what it says it sends.
+    Malformed,
+    Database(sqlx::Error),
+    /// The call was not answered by a run of the function.
+    Idempotency(idempotent_runtime::Error),
+}
+
+impl HookError {
+    /// No 2xx: the sender tries again.
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Signature(_) | Self::Malformed => StatusCode::BAD_REQUEST,
+            Self::Database(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Idempotency(error) => {
+                StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+            }
+        }
+    }
+}
+
+impl IntoResponse for HookError {
+    fn into_response(self) -> Response {
+        (self.status(), Json(json!({ "error": self.to_string() }))).into_response()
+    }
+}
+
+impl From<VerifyError> for HookError {
+    fn from(error: VerifyError) -> Self {
+        Self::Signature(error)
+    }
+}
+
+/// What serde says can quote the body, which is not for logs.
+impl From<serde_json::Error> for HookError {
+    fn from(_: serde_json::Error) -> Self {
+        Self::Malformed
+    }
+}
+
+impl From<sqlx::Error> for HookError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl From<idempotent_runtime::Error> for HookError {
+    fn from(error: idempotent_runtime::Error) -> Self {
+        Self::Idempotency(error)
+    }
+}
+
+impl fmt::Display for HookError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signature(error) => error.fmt(f),
+            Self::Malformed => f.write_str("the body is not such an event"),
+            Self::Database(_) => f.write_str("the database failed"),
+            Self::Idempotency(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for HookError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Signature(_) | Self::Malformed => None,
+            Self::Database(error) => Some(error),
+            Self::Idempotency(error) => error.source(),
+        }
+    }
+}

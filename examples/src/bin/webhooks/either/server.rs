@@ -1,0 +1,71 @@
+//! The server around the handlers.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    routing::{get, post},
+};
+use idempotent_runtime::install;
+use sqlx::{Pool, Transaction};
+use tokio::{net::TcpListener, signal, sync::Notify, task::JoinSet};
+
+use super::{
+    Db,
+    books::{self, Overview},
+    handlers, inbox, open,
+};
+use crate::{Args, Failure, answer::HookError, guide::guide, report, senders::Verifiers, stall::Stall};
+
+/// How often expired records are removed.
+const SWEEP: Duration = Duration::from_mins(10);
+
+/// What handlers and workers share.
+#[derive(Clone)]
+pub(crate) struct App {
+    pub(crate) pool: Pool<Db>,
+    pub(crate) verifiers: Arc<Verifiers>,
+    /// Something is in the inbox.
+    pub(crate) wake: Arc<Notify>,
+    pub(crate) stall: Option<Stall>,
+}
+
+impl App {
+    /// Makes it durable: effects and record.
+    pub(crate) async fn commit(&self, tx: Transaction<'_, Db>) -> sqlx::Result<()> {
+        Stall::BeforeCommit.at(self.stall).await;
+        tx.commit().await?;
+        Stall::AfterCommit.at(self.stall).await;
+        Ok(())
+    }
+}
+
+/// Serves until Ctrl-C.
+pub(crate) async fn run(args: &Args, listener: TcpListener) -> Result<(), Failure> {
+    let verifiers = Arc::new(Verifiers::new(&args.secrets)?);
+    let (pool, idempotency) = open(&args.store).await?;
+    books::set_up(&pool).await?;
+    let _sweeper = idempotency.spawn_sweeper(SWEEP);
+    install(idempotency)?;
+    let app = App { pool, verifiers, wake: Arc::new(Notify::new()), stall: args.stall };
+    let mut workers = JoinSet::new();
+    for _ in 0..args.workers {
+        workers.spawn(inbox::work(app.clone()));
+    }
+    let router = Router::new()
+        .route("/", get(overview))
+        .route(handlers::STRIPE, post(handlers::stripe))
+        .route(handlers::GITHUB, post(handlers::github))
+        .route(handlers::STANDARD, post(handlers::standard))
+        .route(handlers::QUEUED, post(handlers::queued))
+        .with_state(app);
+    report::print(&guide(listener.local_addr()?, &args.secrets));
+    // What a worker has begun is rolled back, and begun anew by the next one.
+    axum::serve(listener, router).with_graceful_shutdown(async { drop(signal::ctrl_c().await) }).await?;
+    Ok(())
+}
+
+async fn overview(State(app): State<App>) -> Result<Json<Overview>, HookError> {
+    Ok(Json(books::overview(&app.pool).await?))
+}

@@ -1,0 +1,63 @@
+//! Records and effects in a SQLite file.
+
+use std::str::FromStr as _;
+
+use idempotent_runtime::{Idempotency, store::sqlite::SqliteStore};
+use sqlx::{
+    Pool, Sqlite,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use crate::Failure;
+
+#[path = "either/books.rs"]
+mod books;
+#[path = "either/handlers.rs"]
+mod handlers;
+#[path = "either/inbox.rs"]
+mod inbox;
+#[path = "either/server.rs"]
+mod server;
+#[path = "either/service.rs"]
+mod service;
+
+pub(crate) use self::server::run;
+
+type Db = Sqlite;
+
+const TABLES: &str = "
+    CREATE TABLE IF NOT EXISTS done (
+        id INTEGER PRIMARY KEY,
+        endpoint TEXT NOT NULL,
+        event_id TEXT NOT NULL,
+        object TEXT NOT NULL,
+        status TEXT NOT NULL
+    );
+    CREATE TABLE IF NOT EXISTS objects (id TEXT PRIMARY KEY, status TEXT NOT NULL, version INTEGER NOT NULL);
+    CREATE TABLE IF NOT EXISTS inbox (
+        id INTEGER PRIMARY KEY,
+        endpoint TEXT NOT NULL,
+        delivery_id TEXT NOT NULL,
+        body TEXT NOT NULL,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        due INTEGER NOT NULL DEFAULT 0
+    )";
+
+/// Takes the delivery that has waited longest, for an attempt. If that fails, the next one is due some seconds later.
+const TAKE: &str = "
+    UPDATE inbox SET attempts = attempts + 1, due = unixepoch() + 5 * (attempts + 1)
+    WHERE id = (SELECT id FROM inbox WHERE attempts < $1 AND due <= unixepoch() ORDER BY due, id LIMIT 1)
+    RETURNING id, endpoint, delivery_id, body";
+
+/// The records are kept in the file of the effects, which is what `transaction` needs.
+async fn open(url: &str) -> Result<(Pool<Db>, Idempotency), Failure> {
+    let options = SqliteConnectOptions::from_str(url)?
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // What was answered stays answered, also after a power cut.
+        .synchronous(SqliteSynchronous::Full);
+    let pool = SqlitePoolOptions::new().max_connections(8).connect_with(options).await?;
+    let store = SqliteStore::new(pool.clone());
+    store.migrate().await?;
+    Ok((pool, Idempotency::new(store)))
+}

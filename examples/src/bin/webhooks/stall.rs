@@ -1,0 +1,28 @@
+//! Points to be killed at.
+
+use std::future::pending;
+
+use clap::ValueEnum;
+
+use crate::report;
+
+/// A point in the life of a delivery.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Stall {
+    /// Everything is written, nothing is committed.
+    BeforeCommit,
+    /// Everything is committed, nothing is answered.
+    AfterCommit,
+    /// A worker has written everything and committed nothing.
+    Worker,
+}
+
+impl Stall {
+    /// Stays here for good, if it is this point that was chosen.
+    pub(crate) async fn at(self, chosen: Option<Self>) {
+        if chosen == Some(self) {
+            report::print("stalled\n");
+            pending::<()>().await;
+        }
+    }
+}

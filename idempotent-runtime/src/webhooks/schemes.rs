@@ -1,0 +1,111 @@
+//! What each sender puts into its headers.
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use http::HeaderMap;
+
+use super::{VerifyError, header};
+
+/// HMAC-SHA-256.
+pub(super) type Signature = [u8; 32];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scheme {
+    Standard,
+    Stripe,
+    GitHub,
+    Shopify,
+}
+
+/// What the headers say, none of it to be believed yet.
+pub(super) struct Claimed<'h> {
+    /// `None`: it is in the body.
+    pub(super) id: Option<&'h str>,
+    /// Seconds since 1970.
+    pub(super) timestamp: Option<u64>,
+    /// What is signed in front of the body.
+    pub(super) preamble: String,
+    /// Those that can be one. Others are passed over: a scheme of tomorrow beside today's.
+    pub(super) signatures: Vec<Signature>,
+}
+
+impl Scheme {
+    /// Whether the time of the attempt is signed.
+    pub(super) const fn has_timestamp(self) -> bool {
+        matches!(self, Self::Standard | Self::Stripe)
+    }
+
+    pub(super) fn read(self, headers: &HeaderMap) -> Result<Claimed<'_>, VerifyError> {
+        match self {
+            Self::Standard => standard(headers),
+            Self::Stripe => stripe(headers),
+            Self::GitHub => github(headers),
+            Self::Shopify => shopify(headers),
+        }
+    }
+}
+
+/// `v1,BASE64 v1,BASE64 v1a,…`
+fn standard(headers: &HeaderMap) -> Result<Claimed<'_>, VerifyError> {
+    let id = header::id(headers, "webhook-id")?;
+    let seconds = header::only(headers, "webhook-timestamp")?;
+    let timestamp = header::seconds(seconds).ok_or(VerifyError::MalformedHeader("webhook-timestamp"))?;
+    let signatures = header::only(headers, "webhook-signature")?.split(' ');
+    Ok(Claimed {
+        id: Some(id),
+        timestamp: Some(timestamp),
+        preamble: format!("{id}.{seconds}."),
+        signatures: signatures.filter_map(|signature| from_base64(signature.strip_prefix("v1,")?)).collect(),
+    })
+}
+
+/// `t=SECONDS,v1=HEX,v1=HEX,v0=…`
+fn stripe(headers: &HeaderMap) -> Result<Claimed<'_>, VerifyError> {
+    const NAME: &str = "stripe-signature";
+    let malformed = VerifyError::MalformedHeader(NAME);
+    let (mut time, mut signatures) = (None, Vec::new());
+    for item in header::only(headers, NAME)?.split(',') {
+        match item.split_once('=').ok_or(malformed)? {
+            // Of two times, one is not the signed one.
+            ("t", seconds) if time.replace(seconds).is_some() => return Err(malformed),
+            ("v1", signature) => signatures.extend(from_hex(signature)),
+            _ => {}
+        }
+    }
+    let seconds = time.ok_or(malformed)?;
+    let timestamp = header::seconds(seconds).ok_or(malformed)?;
+    Ok(Claimed { id: None, timestamp: Some(timestamp), preamble: format!("{seconds}."), signatures })
+}
+
+/// `sha256=HEX`
+fn github(headers: &HeaderMap) -> Result<Claimed<'_>, VerifyError> {
+    const NAME: &str = "x-hub-signature-256";
+    let signature = header::only(headers, NAME)?.strip_prefix("sha256=").and_then(from_hex);
+    Ok(Claimed {
+        id: Some(header::id(headers, "x-github-delivery")?),
+        timestamp: None,
+        preamble: String::new(),
+        signatures: vec![signature.ok_or(VerifyError::MalformedHeader(NAME))?],
+    })
+}
+
+/// `BASE64`
+fn shopify(headers: &HeaderMap) -> Result<Claimed<'_>, VerifyError> {
+    const NAME: &str = "x-shopify-hmac-sha256";
+    let signature = from_base64(header::only(headers, NAME)?);
+    Ok(Claimed {
+        id: Some(header::id(headers, "x-shopify-webhook-id")?),
+        timestamp: None,
+        preamble: String::new(),
+        signatures: vec![signature.ok_or(VerifyError::MalformedHeader(NAME))?],
+    })
+}
+
+fn from_hex(text: &str) -> Option<Signature> {
+    let mut signature = Signature::default();
+    hex::decode_to_slice(text, &mut signature).ok()?;
+    Some(signature)
+}
+
+fn from_base64(text: &str) -> Option<Signature> {
+    BASE64_STANDARD.decode(text).ok()?.try_into().ok()
+}

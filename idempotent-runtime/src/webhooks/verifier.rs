@@ -1,0 +1,214 @@
+//! From headers and bytes to a delivery.
+
+use std::{
+    fmt,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use hmac::{
+    Mac as _,
+    digest::{CtOutput, array::Array},
+};
+use http::HeaderMap;
+use serde::Deserialize;
+
+use super::{
+    VerifyError, header,
+    schemes::{Claimed, Scheme},
+    secret::{self, Key},
+};
+use crate::error::ConfigError;
+
+/// What senders and their libraries tolerate.
+const TOLERANCE: Duration = Duration::from_secs(300);
+
+/// Verifies the deliveries of one sender to one endpoint.
+///
+/// It takes all secrets that are valid: while one replaces another, a delivery may be signed with either.
+///
+/// ```
+/// # use idempotent_runtime::ConfigError;
+/// use std::time::Duration;
+/// use idempotent_runtime::webhooks::Verifier;
+///
+/// # fn main() -> Result<(), ConfigError> {
+/// let verifier = Verifier::standard(["whsec_bmV3IHNlY3JldA==", "whsec_b2xkIHNlY3JldA=="])?;
+/// let patient = verifier.tolerance(Duration::from_secs(600))?;
+/// assert!(Verifier::standard([""]).is_err());
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Verifier {
+    scheme: Scheme,
+    keys: Vec<Key>,
+    tolerance: Duration,
+}
+
+impl Verifier {
+    /// For senders that follow [Standard Webhooks](https://www.standardwebhooks.com), with secrets like `whsec_…`.
+    ///
+    /// Its symmetric signatures, `v1`; asymmetric ones, `v1a`, are passed over.
+    ///
+    /// # Errors
+    ///
+    /// There is no secret, or one that is empty, has white space around it, or is not base64.
+    pub fn standard<S: AsRef<str>>(secrets: impl IntoIterator<Item = S>) -> Result<Self, ConfigError> {
+        Self::new(Scheme::Standard, secrets)
+    }
+
+    /// For [Stripe](https://docs.stripe.com/webhooks), with an endpoint's secrets like `whsec_…`.
+    ///
+    /// # Errors
+    ///
+    /// There is no secret, or one that is empty or has white space around it.
+    pub fn stripe<S: AsRef<str>>(secrets: impl IntoIterator<Item = S>) -> Result<Self, ConfigError> {
+        Self::new(Scheme::Stripe, secrets)
+    }
+
+    /// For [GitHub](https://docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries), with the secrets that
+    /// you chose.
+    ///
+    /// # Errors
+    ///
+    /// There is no secret, or one that is empty or has white space around it.
+    pub fn github<S: AsRef<str>>(secrets: impl IntoIterator<Item = S>) -> Result<Self, ConfigError> {
+        Self::new(Scheme::GitHub, secrets)
+    }
+
+    /// For [Shopify](https://shopify.dev/docs/apps/build/webhooks/subscribe/https), with an app's client secrets.
+    ///
+    /// # Errors
+    ///
+    /// There is no secret, or one that is empty or has white space around it.
+    pub fn shopify<S: AsRef<str>>(secrets: impl IntoIterator<Item = S>) -> Result<Self, ConfigError> {
+        Self::new(Scheme::Shopify, secrets)
+    }
+
+    fn new<S: AsRef<str>>(scheme: Scheme, secrets: impl IntoIterator<Item = S>) -> Result<Self, ConfigError> {
+        let keys: Vec<_> =
+            secrets.into_iter().map(|secret| secret::key(scheme, secret.as_ref())).collect::<Result<_, _>>()?;
+        if keys.is_empty() {
+            return Err(ConfigError::Setting("there is no secret to verify webhooks with"));
+        }
+        Ok(Self { scheme, keys, tolerance: TOLERANCE })
+    }
+
+    /// How far the time of an attempt may be from this machine's, before or after: 5 minutes if not set.
+    ///
+    /// # Errors
+    ///
+    /// It is zero, or the sender signs no time (GitHub, Shopify).
+    pub fn tolerance(mut self, tolerance: Duration) -> Result<Self, ConfigError> {
+        if !self.scheme.has_timestamp() {
+            return Err(ConfigError::Setting("this sender's webhooks have no time to be tolerant of"));
+        }
+        if tolerance.is_zero() {
+            return Err(ConfigError::Setting("the tolerance of webhooks is zero"));
+        }
+        self.tolerance = tolerance;
+        Ok(self)
+    }
+
+    /// Whether a secret's owner sent this, in time, and as which event. `body` has to be what came over the wire, to the
+    /// byte.
+    ///
+    /// Signatures are compared in constant time. Nothing is parsed of the body before.
+    ///
+    /// # Errors
+    ///
+    /// [`VerifyError`]: answer `400 Bad Request`.
+    pub fn verify(&self, headers: &HeaderMap, body: &[u8]) -> Result<Delivery, VerifyError> {
+        #[expect(clippy::disallowed_methods, reason = "the sender's clock is compared with ours: no store is asked")]
+        self.verify_at(headers, body, SystemTime::now())
+    }
+
+    /// The same at another time: for tests with deliveries that were recorded.
+    ///
+    /// # Errors
+    ///
+    /// As [`verify`](Self::verify).
+    pub fn verify_at(&self, headers: &HeaderMap, body: &[u8], now: SystemTime) -> Result<Delivery, VerifyError> {
+        let claimed = self.scheme.read(headers)?;
+        if !self.is_signed(&claimed, body) {
+            return Err(VerifyError::WrongSignature);
+        }
+        let timestamp = claimed.timestamp.map(|seconds| self.in_time(seconds, now)).transpose()?;
+        let id = match claimed.id {
+            Some(id) => id.to_owned(),
+            None => id_in(body)?,
+        };
+        Ok(Delivery { id, timestamp })
+    }
+
+    /// Whether one of the signatures is one of the keys'.
+    fn is_signed(&self, claimed: &Claimed<'_>, body: &[u8]) -> bool {
+        self.keys.iter().any(|key| {
+            let right = key.clone().chain_update(&claimed.preamble).chain_update(body).finalize();
+            // In constant time.
+            claimed.signatures.iter().any(|signature| right == CtOutput::new(Array::from(*signature)))
+        })
+    }
+
+    fn in_time(&self, seconds: u64, now: SystemTime) -> Result<SystemTime, VerifyError> {
+        let then = UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).ok_or(VerifyError::TooNew)?;
+        match now.duration_since(then) {
+            Ok(age) if age > self.tolerance => Err(VerifyError::TooOld),
+            Err(ahead) if ahead.duration() > self.tolerance => Err(VerifyError::TooNew),
+            _ => Ok(then),
+        }
+    }
+}
+
+/// Without the secrets.
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verifier")
+            .field("scheme", &self.scheme)
+            .field("secrets", &self.keys.len())
+            .field("tolerance", &self.tolerance)
+            .finish()
+    }
+}
+
+/// The id of Stripe's events.
+fn id_in(body: &[u8]) -> Result<String, VerifyError> {
+    #[derive(Deserialize)]
+    struct Event {
+        id: String,
+    }
+    let event: Event = serde_json::from_slice(body).map_err(|_| VerifyError::NoEventId)?;
+    if header::is_id(&event.id) { Ok(event.id) } else { Err(VerifyError::NoEventId) }
+}
+
+/// A delivery that its sender signed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Delivery {
+    id: String,
+    timestamp: Option<SystemTime>,
+}
+
+impl Delivery {
+    /// The event's id, the same for each attempt to deliver it: 1 to 255 characters of visible ASCII. With the sender and
+    /// the endpoint it makes the key.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// When this attempt was signed, where the sender says so. It is not the time of the event.
+    #[must_use]
+    pub const fn timestamp(&self) -> Option<SystemTime> {
+        self.timestamp
+    }
+}
+
+/// Without the id, which is not for logs.
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery").field("timestamp", &self.timestamp).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

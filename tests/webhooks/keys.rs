@@ -1,0 +1,52 @@
+//! Which deliveries are the same event.
+
+use crate::{
+    database::Database,
+    deliveries::{ENDPOINTS, GITHUB_SECRET, STRIPE_SECRET, event, github, now, stripe},
+    lines,
+    program::Program,
+};
+
+lines!(c03_the_key_is_sender_endpoint_and_event_id, c03_another_event_under_the_same_id_is_refused);
+
+/// The same id everywhere, and other ids with the same body.
+async fn c03_the_key_is_sender_endpoint_and_event_id(database: Database) {
+    let program = Program::start(&database.url(), &[]).await;
+    for endpoint in ENDPOINTS {
+        program.send(&event(endpoint, "id-1", 1)).await.assert_done(false);
+        program.send(&event(endpoint, "id-1", 1)).await.assert_done(true);
+    }
+    database.wait_until_worked_off().await;
+    // One for each endpoint; and the delivery that was accepted has a record of that, too.
+    database.assert(4, 5).await;
+    for endpoint in ENDPOINTS {
+        let other = event(endpoint, "id-2", 1);
+        program.send(&other).await.assert_done(false);
+        program.send(&other).await.assert_done(true);
+    }
+    database.wait_until_worked_off().await;
+    database.assert(8, 10).await;
+}
+
+async fn c03_another_event_under_the_same_id_is_refused(database: Database) {
+    let program = Program::start(&database.url(), &[]).await;
+    for endpoint in ENDPOINTS {
+        program.send(&event(endpoint, "id-1", 1)).await.assert_done(false);
+        program.send(&event(endpoint, "id-1", 2)).await.assert_refused(422);
+        program.send(&event(endpoint, "id-1", 1)).await.assert_done(true);
+    }
+    database.wait_until_worked_off().await;
+    database.assert(4, 5).await;
+
+    // What is none of this service's business is answered all the same: it would be sent for days.
+    let other = r#"{"id":"evt_balance","type":"balance.available","created":1,"data":{"object":{}}}"#;
+    for replayed in [false, true] {
+        program.send(&stripe(other, now(0), STRIPE_SECRET)).await.assert(200, "ignored", replayed);
+    }
+    let mut ping = github(r#"{"zen":"Keep it logically awesome."}"#, "id-ping", GITHUB_SECRET);
+    "ping".clone_into(&mut ping.headers[0].1);
+    assert_eq!(program.send(&ping).await.status, 204);
+    // And what is not even an event is not.
+    program.send(&stripe(r#"{"id":"evt_1"}"#, now(0), STRIPE_SECRET)).await.assert_refused(400);
+    database.assert(4, 6).await;
+}

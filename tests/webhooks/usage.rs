@@ -1,0 +1,81 @@
+//! What a user sees.
+
+use std::process::Stdio;
+
+use tokio::process::Command;
+
+use crate::{
+    database::Database,
+    deliveries::{STRIPE_SECRET, standard_secret},
+    lines,
+    program::{Program, command},
+};
+
+lines!(the_commands_work_when_pasted);
+
+/// With the secrets of the demonstration, which are printed, and with others, which are not.
+async fn the_commands_work_when_pasted(database: Database) {
+    let mut demo = command(&database.url(), &[]);
+    for name in ["STRIPE", "GITHUB", "STANDARD"] {
+        demo.env_remove(format!("{name}_WEBHOOK_SECRET"));
+    }
+    paste(&Program::of(demo).await, "false").await;
+    // The next one finds what the first one did.
+    let program = Program::start(&database.url(), &[]).await;
+    let overview = program.overview().await;
+    assert_eq!(overview["objects"].as_array().unwrap().len(), 3);
+    paste(&program, "true").await;
+    database.wait_until_worked_off().await;
+    database.assert(5, 6).await;
+}
+
+async fn paste(program: &Program, replayed: &str) {
+    let told = program.told_until(r#"curl -sSw '\n' "$url/""#).await;
+    let printed = told.split_once("\n\n").unwrap().1;
+    assert!(!printed.contains(STRIPE_SECRET) && !printed.contains(&standard_secret(crate::deliveries::STANDARD_KEY)));
+    let shell = Command::new("sh")
+        .args(["-ec", printed])
+        // As the user has them, who gave them to the program.
+        .env("STRIPE_WEBHOOK_SECRET", STRIPE_SECRET)
+        .env("GITHUB_WEBHOOK_SECRET", crate::deliveries::GITHUB_SECRET)
+        .env("STANDARD_WEBHOOK_SECRET", standard_secret(crate::deliveries::STANDARD_KEY))
+        .output()
+        .await
+        .unwrap();
+    let output = String::from_utf8(shell.stdout).unwrap();
+    assert!(shell.status.success(), "{output}\n{}", String::from_utf8_lossy(&shell.stderr));
+    let lines: Vec<_> = output.lines().collect();
+    let outcomes = ["applied", "outdated", "applied", "applied", "accepted"];
+    let expected = outcomes.map(|outcome| format!(r#"{{"outcome":"{outcome}","replayed":{replayed}}}"#));
+    assert_eq!(lines[..5], expected);
+    let overview: serde_json::Value = serde_json::from_str(lines[5]).unwrap();
+    assert!(overview["objects"].to_string().contains(r#"{"id":"sub_1","status":"active"}"#), "{overview}");
+}
+
+#[tokio::test]
+async fn what_cannot_work_is_said_at_once() {
+    let database = Database::sqlite();
+    let run = async |url: &str, arguments: &[&str], secret: &str| {
+        let mut command = command(url, arguments);
+        command.env("STRIPE_WEBHOOK_SECRET", secret).stderr(Stdio::piped());
+        let output = command.output().await.unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for (url, arguments, secret, says) in [
+        (&*database.url(), &[][..], "", "secret is empty"),
+        (&database.url(), &[], "whsec_a,", "secret is empty"),
+        (&database.url(), &[], "whsec_a\n", "white space"),
+        (&database.url(), &["--standard-secret", "whsec_*"], STRIPE_SECRET, "base64"),
+        ("mysql://localhost", &[], STRIPE_SECRET, "--store"),
+        ("postgres://nobody:s3cret@127.0.0.1:1/none", &[], STRIPE_SECRET, ""),
+    ] {
+        let (code, stderr) = run(url, arguments, secret).await;
+        assert_eq!(code, Some(2), "{stderr}");
+        assert!(stderr.contains(says) && !stderr.contains("s3cret"), "{stderr}");
+    }
+    let program = Program::start(&database.url(), &[]).await;
+    let taken = program.address.strip_prefix("http://").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_webhooks")).args(["--listen", taken]).output().await.unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8(output.stderr).unwrap().contains(taken));
+}
