@@ -18,5 +18,3 @@ mod load;
 mod requests;
 #[path = "http/stripe.rs"]
 mod stripe;
-#[path = "http/stripe_client.rs"]
-mod stripe_client;

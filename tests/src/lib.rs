@@ -3,6 +3,7 @@
 pub mod chaos;
 pub mod postgres_server;
 pub mod proxy;
+pub mod python;
 pub mod redis_server;
 pub mod sqlite_file;
 pub mod worker;
