@@ -1,32 +1,36 @@
 """Creates charges with Stripe's own client library, which retries by itself.
 
-    stripe_client.py URL NAME...
+    stripe_client.py URL NAME=AMOUNT...
 
-Each charge is made with its name as the key; those that begin with "twice" by two threads at once. Prints a line for each
-answer: the name and the id of the charge, or that it failed.
+Each charge is made with its name as the key, every third by two threads at once. Prints one JSON object: what came of
+each, and the charges that are listed afterwards.
 """
 
+import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import stripe
 
-url, *names = sys.argv[1:]
-client = stripe.StripeClient("sk_test_0", base_addresses={"api": url}, max_network_retries=8)
+url, *charges = sys.argv[1:]
+client = stripe.StripeClient("sk_test_acme", base_addresses={"api": url}, max_network_retries=30)
 
 
-def create(name):
+def create(charge):
+    name, amount = charge.split("=")
+    params = {"amount": int(amount), "currency": "eur", "source": "tok_visa", "description": name}
     try:
-        charge = client.v1.charges.create(
-            params={"amount": 4200, "currency": "eur", "description": name},
-            options={"idempotency_key": name},
-        )
-    except stripe.APIError:
-        return f"{name} failed"
-    return f"{name} {charge.id}"
+        charge = client.v1.charges.create(params=params, options={"idempotency_key": name})
+    except stripe.StripeError as error:
+        should_retry = (error.headers or {}).get("Stripe-Should-Retry")
+        refusal = {"kind": type(error).__name__, "status": error.http_status, "should_retry": should_retry}
+        return {"description": name, "error": refusal}
+    return {"description": name, "id": charge.id}
 
 
-with ThreadPoolExecutor(max_workers=32) as pool:
-    tasks = [name for name in names for _ in range(2 if name.startswith("twice") else 1)]
-    for line in pool.map(create, tasks):
-        print(line)
+tasks = [charge for n, charge in enumerate(charges) for _ in range(2 if n % 3 == 0 else 1)]
+with ThreadPoolExecutor(max_workers=8) as pool:
+    answers = list(pool.map(create, tasks))
+pages = client.v1.charges.list(params={"limit": 20})
+listed = [{name: charge[name] for name in ("description", "amount", "id")} for charge in pages.auto_paging_iter()]
+json.dump({"answers": answers, "listed": listed}, sys.stdout)

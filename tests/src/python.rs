@@ -41,7 +41,9 @@ fn install(packages: &[&str], folder: &Path) {
     let parts = tempfile::tempdir_in(folder.parent().expect("a folder")).expect("a temporary folder");
     let target = parts.path().join("packages");
     let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"]).arg(&target).args(packages);
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"])
+        .arg(&target)
+        .args(packages);
     let output = pip.output().unwrap_or_else(|error| panic!("python3 cannot be run: {error}"));
     assert!(output.status.success(), "{packages:?} cannot be had:\n{}", String::from_utf8_lossy(&output.stderr));
     // Where another process was faster, its folder is as good.
