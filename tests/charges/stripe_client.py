@@ -29,7 +29,7 @@ def create(charge):
 
 
 tasks = [charge for n, charge in enumerate(charges) for _ in range(2 if n % 3 == 0 else 1)]
-with ThreadPoolExecutor(max_workers=8) as pool:
+with ThreadPoolExecutor(max_workers=16) as pool:
     answers = list(pool.map(create, tasks))
 pages = client.v1.charges.list(params={"limit": 20})
 listed = [{name: charge[name] for name in ("description", "amount", "id")} for charge in pages.auto_paging_iter()]
