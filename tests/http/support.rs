@@ -30,7 +30,7 @@ use idempotent_runtime::{
     testing::{FaultyStore, ManualClock, Method as Step},
     tower::{BoxError, Builder, ChooseScope, IdempotencyLayer},
 };
-use idempotent_tests::{postgres_server::PostgresServer, redis_server::RedisServer, sqlite_file::SqliteFile};
+use idempotent_tests::{postgres_database::PostgresDatabase, redis_server::RedisServer, sqlite_file::SqliteFile};
 use tokio::{
     net::TcpListener,
     sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
@@ -74,7 +74,7 @@ pub(crate) async fn in_time(test: impl Future<Output = ()>) {
 /// Storage of one kind, empty, with a clock that can be moved ahead.
 pub(crate) enum Backend {
     Memory { store: MemoryStore, clock: ManualClock },
-    Postgres { server: PostgresServer },
+    Postgres { database: PostgresDatabase },
     Redis { server: RedisServer },
     Sqlite { file: SqliteFile },
 }
@@ -86,7 +86,7 @@ impl Backend {
     }
 
     pub(crate) async fn postgres() -> Self {
-        Self::Postgres { server: PostgresServer::start().await }
+        Self::Postgres { database: PostgresDatabase::create().await }
     }
 
     pub(crate) async fn redis() -> Self {
@@ -100,7 +100,7 @@ impl Backend {
     pub(crate) async fn store(&self) -> FaultyStore<Arc<dyn Store>> {
         FaultyStore::new(match self {
             Self::Memory { store, .. } => Arc::new(store.clone()),
-            Self::Postgres { server } => Arc::new(PostgresStore::connect(&server.url()).await.expect("a store")),
+            Self::Postgres { database } => Arc::new(PostgresStore::connect(database.url()).await.expect("a store")),
             Self::Redis { server } => Arc::new(RedisStore::connect(&server.url()).await.expect("a store")),
             Self::Sqlite { file } => Arc::new(SqliteStore::connect(&file.url()).await.expect("a store")),
         })
@@ -110,14 +110,14 @@ impl Backend {
     pub(crate) async fn advance(&self, by: Duration) {
         match self {
             Self::Memory { clock, .. } => clock.advance(by),
-            Self::Postgres { server } => {
+            Self::Postgres { database } => {
                 let by = by.as_micros();
                 let sql = format!(
                     "UPDATE idempotent_records SET
                         lease_until = lease_until - {by} * interval '1 microsecond',
                         expires_at = expires_at - {by} * interval '1 microsecond'"
                 );
-                server.execute(&sql).await;
+                database.execute(&sql).await;
             }
             Self::Sqlite { file } => {
                 let by = by.as_millis();
