@@ -3,7 +3,13 @@
 //!
 //! `CHARGES_SEED` repeats a run as far as processes allow.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail by panicking"
+)]
 
 #[path = "charges/client.rs"]
 mod client;

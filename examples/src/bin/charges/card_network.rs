@@ -11,6 +11,6 @@ pub(crate) async fn authorize(key: &str, charge: &NewCharge) -> Result<String, R
     if charge.source == "tok_chargeDeclined" {
         return Err(Refused::Declined);
     }
-    let code = Sha256::digest(key);
-    Ok(code.iter().take(4).map(|byte| format!("{byte:02X}")).collect())
+    let [a, b, c, d, ..]: [u8; 32] = Sha256::digest(key).into();
+    Ok(format!("{:08X}", u32::from_be_bytes([a, b, c, d])))
 }
