@@ -33,19 +33,17 @@ pub(crate) struct Report {
     pub(crate) listed: Vec<Row>,
 }
 
-/// How many charges a client makes.
-pub(crate) const CHARGES: usize = 48;
-
-/// The description, which is the key as well, and the amount of each: no two have the same.
-pub(crate) fn charges() -> impl Iterator<Item = (String, i64)> {
-    (0..CHARGES).map(|n| (format!("charge-{n:02}"), 1000 + i64::try_from(n).unwrap()))
+/// So many charges: the description of each, which is its key as well, and its amount, which no other has.
+pub(crate) fn charges(name: &str, count: usize) -> Vec<(String, i64)> {
+    (0..count).map(|n| (format!("{name}-{n:02}"), 1000 + i64::try_from(n).unwrap())).collect()
 }
 
-/// Has a client make the charges, each third by two threads at once.
-pub(crate) fn start(url: &str) -> Child {
+/// Has a client make each charge by so many threads at once.
+pub(crate) fn start(url: &str, charges: &[(String, i64)], times: usize) -> Child {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/charges/stripe_client.py");
     let mut client = python(&script, &["stripe==16.1.0"]);
-    client.arg(url).args(charges().map(|(description, amount)| format!("{description}={amount}")));
+    client.arg(url).arg(times.to_string());
+    client.args(charges.iter().map(|(description, amount)| format!("{description}={amount}")));
     client.env("NO_PROXY", "127.0.0.1").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     client.spawn().expect("python3")
 }

@@ -18,6 +18,7 @@ pub(crate) struct Row {
 
 const ROWS: &str = "SELECT description, amount, id FROM charges";
 const COUNT: &str = "SELECT count(*) FROM charges";
+const RUNNING: &str = "SELECT count(*) FROM idempotent_records WHERE operation = 'http' AND state = 'running'";
 
 impl Database {
     pub(crate) async fn postgres() -> Self {
@@ -35,10 +36,20 @@ impl Database {
         }
     }
 
+    /// How many charges there are.
     pub(crate) async fn count(&self) -> i64 {
+        self.number(COUNT).await
+    }
+
+    /// How many handlers run, or were running when their server was killed.
+    pub(crate) async fn running(&self) -> i64 {
+        self.number(RUNNING).await
+    }
+
+    async fn number(&self, sql: &'static str) -> i64 {
         match self {
-            Self::Postgres(server) => query_scalar(COUNT).fetch_one(&mut server.client().await).await.unwrap(),
-            Self::Sqlite(file) => query_scalar(COUNT).fetch_one(&mut file.connection().await).await.unwrap(),
+            Self::Postgres(server) => query_scalar(sql).fetch_one(&mut server.client().await).await.unwrap(),
+            Self::Sqlite(file) => query_scalar(sql).fetch_one(&mut file.connection().await).await.unwrap(),
         }
     }
 

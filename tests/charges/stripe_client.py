@@ -1,9 +1,9 @@
 """Creates charges with Stripe's own client library, which retries by itself.
 
-    stripe_client.py URL NAME=AMOUNT...
+    stripe_client.py URL TIMES NAME=AMOUNT...
 
-Each charge is made with its name as the key, every third by two threads at once. Prints one JSON object: what came of
-each, and the charges that are listed afterwards.
+Each charge is made with its name as the key, so many times at once. Prints one JSON object: what came of each, and the
+charges that are listed afterwards.
 """
 
 import json
@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import stripe
 
-url, *charges = sys.argv[1:]
+url, times, *charges = sys.argv[1:]
 client = stripe.StripeClient("sk_test_acme", base_addresses={"api": url}, max_network_retries=30)
 
 
@@ -28,7 +28,7 @@ def create(charge):
     return {"description": name, "id": charge.id}
 
 
-tasks = [charge for n, charge in enumerate(charges) for _ in range(2 if n % 3 == 0 else 1)]
+tasks = [charge for charge in charges for _ in range(int(times))]
 with ThreadPoolExecutor(max_workers=16) as pool:
     answers = list(pool.map(create, tasks))
 pages = client.v1.charges.list(params={"limit": 20})

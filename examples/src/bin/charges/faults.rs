@@ -79,7 +79,8 @@ impl Faults {
 pub(crate) async fn outside(State(faults): State<Arc<Faults>>, mut request: Request, next: Next) -> Response {
     let fault = if request.method() == Method::POST { faults.draw() } else { None };
     let Some(fault) = fault else { return next.run(request).await };
-    say(format_args!("fault: {fault:?}"));
+    let name = fault.to_possible_value();
+    say(format_args!("fault: {}", name.as_ref().map_or("", |name| name.get_name())));
     request.extensions_mut().insert(fault);
     match fault {
         Fault::FailBefore => failure(),
