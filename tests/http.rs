@@ -4,6 +4,8 @@
 #[path = "http/support.rs"]
 mod support;
 
+#[path = "http/axum.rs"]
+mod axum_niceties;
 #[path = "http/bodies.rs"]
 mod bodies;
 #[path = "http/company.rs"]
@@ -18,5 +20,3 @@ mod load;
 mod requests;
 #[path = "http/stripe.rs"]
 mod stripe;
-#[path = "http/stripe_client.rs"]
-mod stripe_client;

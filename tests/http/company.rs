@@ -1,26 +1,27 @@
-//! The layer in company: other layers on either side, handlers that use the engine themselves, nested routers.
+//! The layer in company: other layers on either side, and handlers that use the engine themselves.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use axum::{Router, extract::Request, response::Response, routing::post};
+use axum::{Router, extract::Request, response::Response};
 use http::{Method, StatusCode, header::ACCEPT_ENCODING};
 use idempotent_runtime::{Error, Idempotency, current, idempotent, testing::Gate, tower::IdempotencyLayer};
 use tower_http::{
     compression::CompressionLayer, cors::CorsLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer,
     trace::TraceLayer,
 };
+use tracing::Span;
 
 use crate::support::{Backend, Client, Reply, Runs, Server, charge, created, serve};
 
 crate::lines!(
     common_layers_outside,
     common_layers_inside,
+    common_layers_in_every_order,
     compressed_inside_is_replayed_compressed,
     a_timeout_outside_does_not_stop_the_handler,
     a_timeout_inside_is_a_response,
     the_handler_can_reach_its_execution,
     an_annotated_function_in_a_handler,
-    nested_routers_with_names,
 );
 
 /// A body that is worth compressing.
@@ -36,10 +37,14 @@ async fn post_gzip(client: &Client) -> Reply {
     client.send(Method::POST, "/charges", &headers, "amount=1").await
 }
 
+fn timeout_after(time: Duration) -> TimeoutLayer {
+    TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, time)
+}
+
 fn common(router: Router) -> Router {
     router
         .layer(TraceLayer::new_for_http())
-        .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, Duration::from_secs(30)))
+        .layer(timeout_after(Duration::from_secs(30)))
         .layer(RequestBodyLimitLayer::new(4096))
         .layer(CompressionLayer::new())
         .layer(CorsLayer::permissive())
@@ -97,6 +102,67 @@ async fn common_layers_inside(backend: Backend) {
     assert_eq!(runs.count(), 1);
 }
 
+/// The n-th of the orders of five layers, from the innermost to the outermost.
+fn order(mut n: usize) -> Vec<&'static str> {
+    let mut left = vec!["idempotency", "trace", "timeout", "compression", "cors"];
+    let mut order = Vec::new();
+    while !left.is_empty() {
+        order.push(left.remove(n % left.len()));
+        n /= left.len() + 1;
+    }
+    order
+}
+
+async fn common_layers_in_every_order(backend: Backend) {
+    let store = backend.store().await;
+    let orders: BTreeSet<_> = (0..120).map(order).collect();
+    assert_eq!(orders.len(), 120);
+    for order in orders {
+        let (runs, traced) = (Runs::default(), Runs::default());
+        let counted = runs.clone();
+        let mut router = Router::new().fallback(move |request: Request| long(counted.begin(), request));
+        // A name for each order: all of them use one key.
+        let builder = IdempotencyLayer::ietf(Idempotency::new(store.clone())).unscoped();
+        let idempotency = builder.name(order.join(" ")).build().unwrap();
+        for layer in &order {
+            let traced = traced.clone();
+            router = match *layer {
+                "idempotency" => router.layer(idempotency.clone()),
+                "trace" => router.layer(TraceLayer::new_for_http().on_request(move |_: &Request, _: &Span| {
+                    traced.begin();
+                })),
+                "timeout" => router.layer(timeout_after(Duration::from_secs(30))),
+                "compression" => router.layer(CompressionLayer::new()),
+                _ => router.layer(CorsLayer::permissive()),
+            };
+        }
+        let is_outside = |name| {
+            let at = |name| order.iter().position(|layer| *layer == name);
+            at(name) > at("idempotency")
+        };
+        let client = Client::of(serve(router).await);
+        let preflight: [(&str, &[u8]); 2] =
+            [("origin", b"https://shop.example"), ("access-control-request-method", b"POST")];
+        let preflight = client.send(Method::OPTIONS, "/charges", &preflight, "").await;
+        assert_eq!((preflight.status, preflight.header("access-control-allow-origin")), (StatusCode::OK, Some("*")));
+        let before = traced.count();
+
+        let [first, repeat] = [post_gzip(&client).await, post_gzip(&client).await];
+        assert_eq!((first.status, first.is_replay()), (StatusCode::CREATED, false), "{order:?}");
+        assert_eq!((repeat.status, repeat.is_replay()), (StatusCode::CREATED, true), "{order:?}");
+        assert_eq!(first.body, repeat.body, "{order:?}");
+        for reply in [&first, &repeat] {
+            assert_eq!(reply.header("content-encoding"), Some("gzip"), "{order:?}");
+        }
+        // Inside, they see what runs. What they say is said again if it is of the response, and kept: CORS is of the
+        // client's page, and so belongs outside.
+        assert_eq!(traced.count() - before, if is_outside("trace") { 2 } else { 1 }, "{order:?}");
+        assert_eq!(first.header("access-control-allow-origin"), Some("*"), "{order:?}");
+        assert_eq!(repeat.headers.contains_key("access-control-allow-origin"), is_outside("cors"), "{order:?}");
+        assert_eq!(runs.count(), 1, "{order:?}");
+    }
+}
+
 async fn compressed_inside_is_replayed_compressed(backend: Backend) {
     let (client, _) = inside(&backend, |router| router.layer(CompressionLayer::new())).await;
     let first = post_gzip(&client).await;
@@ -115,9 +181,7 @@ async fn a_timeout_outside_does_not_stop_the_handler(backend: Backend) {
             charge(run, request).await
         }
     };
-    let outer = |router: Router| {
-        router.layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, Duration::from_millis(100)))
-    };
+    let outer = |router: Router| router.layer(timeout_after(Duration::from_millis(100)));
     let server = Server::of(&backend, IdempotencyLayer::ietf, |choose| choose.unscoped(), handler, outer).await;
     let client = server.client();
     assert_eq!(client.post("k", "amount=1").await.status, StatusCode::GATEWAY_TIMEOUT);
@@ -129,9 +193,7 @@ async fn a_timeout_outside_does_not_stop_the_handler(backend: Backend) {
 }
 
 async fn a_timeout_inside_is_a_response(backend: Backend) {
-    let timeout = |router: Router| {
-        router.layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, Duration::from_millis(10)))
-    };
+    let timeout = |router: Router| router.layer(timeout_after(Duration::from_millis(10)));
     let stuck = Router::new().fallback(std::future::pending::<StatusCode>);
     let layer = IdempotencyLayer::ietf(Idempotency::new(backend.store().await)).unscoped().build().unwrap();
     let client = Client::of(serve(timeout(stuck).layer(layer)).await);
@@ -177,21 +239,4 @@ async fn an_annotated_function_in_a_handler(backend: Backend) {
         assert_eq!((reply.body.as_ref(), reply.is_replay()), (&b"1"[..], replayed));
     }
     assert_eq!((server.runs.count(), booked.count()), (2, 1));
-}
-
-async fn nested_routers_with_names(backend: Backend) {
-    let handle = Idempotency::new(backend.store().await);
-    let runs = Runs::default();
-    let api = |name: &'static str| {
-        let runs = runs.clone();
-        let layer = IdempotencyLayer::ietf(handle.clone()).unscoped().name(name).build().unwrap();
-        let charges = post(move |request: Request| charge(runs.begin(), request));
-        Router::new().route("/charges", charges.layer(layer))
-    };
-    let client = Client::of(serve(Router::new().nest("/v1", api("api.v1")).nest("/v2", api("api.v2"))).await);
-    for (path, run) in [("/v1/charges", 1), ("/v2/charges", 2)] {
-        for replayed in [false, true] {
-            client.send(Method::POST, path, &[("idempotency-key", b"k")], "").await.assert_charge(run, replayed);
-        }
-    }
 }

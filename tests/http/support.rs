@@ -26,17 +26,17 @@ use hyper_util::{
 };
 use idempotent_runtime::{
     Idempotency, Store,
-    store::{memory::MemoryStore, redis::RedisStore},
+    store::{memory::MemoryStore, postgres::PostgresStore, redis::RedisStore, sqlite::SqliteStore},
     testing::{FaultyStore, ManualClock, Method as Step},
     tower::{BoxError, Builder, ChooseScope, IdempotencyLayer},
 };
-use idempotent_tests::redis_server::RedisServer;
+use idempotent_tests::{postgres_database::PostgresDatabase, redis_server::RedisServer, sqlite_file::SqliteFile};
 use tokio::{
     net::TcpListener,
     sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
 };
 
-/// Makes a test of each line on each store: `a01_…::memory`, `a01_…::redis`.
+/// Makes a test of each line on each store: `a01_…::memory`, `a01_…::postgres`, …
 #[macro_export]
 macro_rules! lines {
     ($($name:ident),* $(,)?) => {$(
@@ -46,6 +46,16 @@ macro_rules! lines {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn memory() {
                 $crate::support::in_time(super::$name(Backend::memory())).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn postgres() {
+                $crate::support::in_time(super::$name(Backend::postgres().await)).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sqlite() {
+                $crate::support::in_time(super::$name(Backend::sqlite())).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -64,7 +74,9 @@ pub(crate) async fn in_time(test: impl Future<Output = ()>) {
 /// Storage of one kind, empty, with a clock that can be moved ahead.
 pub(crate) enum Backend {
     Memory { store: MemoryStore, clock: ManualClock },
+    Postgres { database: PostgresDatabase },
     Redis { server: RedisServer },
+    Sqlite { file: SqliteFile },
 }
 
 impl Backend {
@@ -73,14 +85,24 @@ impl Backend {
         Self::Memory { store: MemoryStore::builder().clock(&clock).build(), clock }
     }
 
+    pub(crate) async fn postgres() -> Self {
+        Self::Postgres { database: PostgresDatabase::create().await }
+    }
+
     pub(crate) async fn redis() -> Self {
         Self::Redis { server: RedisServer::start().await }
+    }
+
+    pub(crate) fn sqlite() -> Self {
+        Self::Sqlite { file: SqliteFile::new() }
     }
 
     pub(crate) async fn store(&self) -> FaultyStore<Arc<dyn Store>> {
         FaultyStore::new(match self {
             Self::Memory { store, .. } => Arc::new(store.clone()),
+            Self::Postgres { database } => Arc::new(PostgresStore::connect(database.url()).await.expect("a store")),
             Self::Redis { server } => Arc::new(RedisStore::connect(&server.url()).await.expect("a store")),
+            Self::Sqlite { file } => Arc::new(SqliteStore::connect(&file.url()).await.expect("a store")),
         })
     }
 
@@ -88,6 +110,22 @@ impl Backend {
     pub(crate) async fn advance(&self, by: Duration) {
         match self {
             Self::Memory { clock, .. } => clock.advance(by),
+            Self::Postgres { database } => {
+                let by = by.as_micros();
+                let sql = format!(
+                    "UPDATE idempotent_records SET
+                        lease_until = lease_until - {by} * interval '1 microsecond',
+                        expires_at = expires_at - {by} * interval '1 microsecond'"
+                );
+                database.execute(&sql).await;
+            }
+            Self::Sqlite { file } => {
+                let by = by.as_millis();
+                let sql = format!(
+                    "UPDATE idempotent_records SET lease_until = lease_until - {by}, expires_at = expires_at - {by}"
+                );
+                file.execute(&sql).await;
+            }
             Self::Redis { server } => {
                 let script = "for _, key in ipairs(redis.call('KEYS', 'idempotent:*')) do
                     redis.call('PEXPIRE', key, redis.call('PTTL', key) - ARGV[1]) end";

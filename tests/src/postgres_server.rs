@@ -134,6 +134,11 @@ impl PostgresServer {
         }
     }
 
+    /// Where it keeps what it has.
+    pub(crate) fn folder(&self) -> &Path {
+        self.dir.path()
+    }
+
     fn log_path(&self) -> PathBuf {
         self.dir.path().join("postgres.log")
     }

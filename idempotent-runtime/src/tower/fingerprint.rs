@@ -55,6 +55,7 @@ impl RequestFingerprint {
             method: parts.method.as_str(),
             path: parts.uri.path(),
             query: parts.uri.query(),
+            original: original(parts),
             body: json.map_or(Body::Bytes(body), Body::Json),
         })
     }
@@ -75,7 +76,22 @@ struct Request<'a> {
     method: &'a str,
     path: &'a str,
     query: Option<&'a str>,
+    /// Path and query as the client sent them, where they are others by now: a nested router sees a part of the path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    original: Option<&'a str>,
     body: Body<'a>,
+}
+
+#[cfg(feature = "axum")]
+fn original(parts: &Parts) -> Option<&str> {
+    let axum::extract::OriginalUri(uri) = parts.extensions.get()?;
+    let original = uri.path_and_query()?;
+    (parts.uri.path_and_query() != Some(original)).then(|| original.as_str())
+}
+
+#[cfg(not(feature = "axum"))]
+const fn original(_: &Parts) -> Option<&str> {
+    None
 }
 
 #[derive(Serialize)]

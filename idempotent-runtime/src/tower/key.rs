@@ -20,8 +20,10 @@ pub enum KeyFormat {
     Strict,
 }
 
-/// The key of a request, for its handler: the layer puts it into the request's extensions. With axum, the argument
-/// `Extension(key): Extension<IdempotencyKey>` has it.
+/// The key of a request, for its handler: the layer puts it into the request's extensions.
+///
+/// With the feature `axum` it is an extractor. `key: IdempotencyKey` refuses requests without a key, `Option<IdempotencyKey>`
+/// does not.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct IdempotencyKey(pub(super) String);
 

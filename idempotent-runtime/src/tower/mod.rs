@@ -18,8 +18,9 @@
 //!
 //! With axum, `router.layer(layer)`, inside of whatever authenticates: what outer layers answer is never kept.
 //!
-//! Inside of a router that is nested in another, the path that the layer sees has lost its prefix: give each such layer a
-//! [`name`](Builder::name) of its own, so that they share no keys.
+//! Inside of a router that is nested in another, the path has lost its prefix. With the feature `axum` the layer knows the
+//! whole path all the same; without it, give each such layer a [`name`](Builder::name) of its own, so that they share no
+//! keys. With that feature, [`IdempotencyKey`] is an extractor as well.
 //!
 //! # From a request to its response
 //!
@@ -73,6 +74,8 @@ mod body;
 mod builder;
 mod config;
 mod dialect;
+#[cfg(feature = "axum")]
+mod extract;
 mod fingerprint;
 mod key;
 mod layer;
@@ -80,6 +83,8 @@ mod run;
 mod service;
 mod stored;
 
+#[cfg(feature = "axum")]
+pub use self::extract::KeyRejection;
 pub use self::{
     body::{BoxError, RequestBody, ResponseBody},
     builder::{Builder, ChooseScope},

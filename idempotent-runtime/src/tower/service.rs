@@ -69,6 +69,8 @@ where
                 Box::pin(async move { Ok(keyed.answer(shared, inner, parts, body).await) })
             }
             Ok(None) => {
+                #[cfg(feature = "axum")]
+                let parts = super::extract::pass(&self.shared.config, parts);
                 let response = inner.call(Request::from_parts(parts, RequestBody::through(body)));
                 Box::pin(async move { Ok(response.await?.map(ResponseBody::own)) })
             }

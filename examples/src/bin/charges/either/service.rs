@@ -1,0 +1,84 @@
+//! The service: a function that charges a card once, and how a handler calls it. This is the file to copy from.
+//!
+//! sqlx has a type for each database. `Db` is one of them: this file is compiled once with `sqlx::Postgres` and once
+//! with `sqlx::Sqlite`.
+
+use axum::{
+    Form, Json,
+    extract::{
+        Extension, Query, State,
+        rejection::{FormRejection, QueryRejection},
+    },
+    response::{IntoResponse, Response},
+};
+use idempotent_runtime::{current, idempotent, tower::IdempotencyKey};
+use sqlx::{Pool, Transaction, query_as};
+
+use super::Db;
+use crate::{
+    accounts::Account,
+    card_network,
+    stripe::{Charge, NewCharge, Page, Refused, list},
+};
+
+const INSERT: &str = "
+    INSERT INTO charges (id, account, amount, currency, description, authorization_code) VALUES ($1, $2, $3, $4, $5, $6)
+    RETURNING id, amount, currency, description, authorization_code, created";
+const LIST: &str = "
+    SELECT id, amount, currency, description, authorization_code, created FROM charges
+    WHERE account = $1 AND (CAST($2 AS text) IS NULL OR number < (SELECT number FROM charges WHERE id = $2))
+    ORDER BY number DESC LIMIT $3";
+
+/// Enters a charge into the books, once for each key of an account: row and record are committed together.
+///
+/// The layer around the handler answers repeats before they come this far. What it cannot know is whether a run that
+/// vanished, with its process, had committed: its successor finds out here.
+#[idempotent(name = "charges.enter", key = (account, key), ttl = "24h", transaction = tx)]
+async fn enter(
+    tx: &mut Transaction<'_, Db>,
+    account: &str,
+    key: &str,
+    new: &NewCharge,
+    authorization_code: &str,
+) -> Result<Charge, Refused> {
+    let charge = query_as(INSERT)
+        .bind(format!("ch_{:024x}", rand::random::<u128>() >> 32))
+        .bind(account)
+        .bind(new.amount)
+        .bind(&new.currency)
+        .bind(&new.description)
+        .bind(authorization_code);
+    Ok(charge.fetch_one(&mut **tx).await?)
+}
+
+/// `POST /v1/charges`.
+pub(crate) async fn create(
+    State(pool): State<Pool<Db>>,
+    Extension(Account(account)): Extension<Account>,
+    key: Option<IdempotencyKey>,
+    form: Result<Form<NewCharge>, FormRejection>,
+) -> Result<Response, Refused> {
+    let Form(new) = form.map_err(|error| Refused::Request(error.body_text()))?;
+    new.check()?;
+    // Without a key, a request is a charge of its own.
+    let key = key.map_or_else(|| format!("{:032x}", rand::random::<u128>()), |key| key.as_str().to_owned());
+    // Whoever is outside of our database gets a key as well, the same in every attempt.
+    let authorize = current().map_or_else(|| key.clone(), |run| run.child_key("authorize"));
+    let authorization_code = card_network::authorize(&authorize, &new).await?;
+    let mut tx = pool.begin().await?;
+    let charge = enter(&mut tx, account, &key, &new, &authorization_code).await?;
+    tx.commit().await?;
+    Ok(Json(charge.object()).into_response())
+}
+
+/// `GET /v1/charges`.
+pub(crate) async fn index(
+    State(pool): State<Pool<Db>>,
+    Extension(Account(account)): Extension<Account>,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<Response, Refused> {
+    let Query(page) = page.map_err(|error| Refused::Request(error.body_text()))?;
+    let limit = page.limit();
+    let charges = query_as(LIST).bind(account).bind(&page.starting_after).bind(i64::try_from(limit + 1).unwrap_or(101));
+    Ok(list(&charges.fetch_all(&pool).await?, limit))
+}
