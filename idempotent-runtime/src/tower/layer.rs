@@ -1,8 +1,11 @@
 //! The layer.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tower_layer::Layer;
 
 use super::{IdempotencyService, builder::ChooseScope, config::Config};
@@ -18,7 +21,9 @@ pub struct IdempotencyLayer {
 pub(super) struct Shared {
     pub(super) config: Arc<Config>,
     /// How many handlers run.
-    running: watch::Sender<usize>,
+    running: AtomicUsize,
+    /// Told when none does.
+    idle: Notify,
 }
 
 impl IdempotencyLayer {
@@ -39,7 +44,8 @@ impl IdempotencyLayer {
     }
 
     pub(super) fn new(config: Config) -> Self {
-        Self { shared: Arc::new(Shared { config: Arc::new(config), running: watch::Sender::new(0) }) }
+        let shared = Shared { config: Arc::new(config), running: AtomicUsize::new(0), idle: Notify::new() };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Waits until no handler runs whose key is claimed, and all of their responses are on record. For a shutdown that
@@ -49,8 +55,14 @@ impl IdempotencyLayer {
     ///
     /// Cancel safe.
     pub async fn idle(&self) {
-        // The sender is ours, so that it does not go before.
-        let _ = self.shared.running.subscribe().wait_for(|running| *running == 0).await;
+        loop {
+            // Listens from here on, so that what ends between the look and the wait is not missed.
+            let idle = self.shared.idle.notified();
+            if self.shared.running.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            idle.await;
+        }
     }
 }
 
@@ -63,17 +75,20 @@ impl<S> Layer<S> for IdempotencyLayer {
 }
 
 /// A handler that runs.
+#[derive(Debug)]
 pub(super) struct Running(Arc<Shared>);
 
 impl Running {
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
-        shared.running.send_modify(|running| *running += 1);
+        shared.running.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(shared))
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.running.send_modify(|running| *running -= 1);
+        if self.0.running.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.idle.notify_waiters();
+        }
     }
 }

@@ -12,18 +12,18 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, request::Parts};
 use http_body::Body;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::LengthLimitError;
 use tokio::sync::oneshot;
 use tower_service::Service;
 
 use super::{
     IdempotencyKey,
-    body::{BoxError, RequestBody, ResponseBody},
+    body::{BoxError, Gathered, RequestBody, ResponseBody},
     config::{Config, Scope},
     dialect::Refusal,
     key::{self, NoKey},
     layer::{Running, Shared},
-    run::{Finale, Head, Limit, Run},
+    run::{Head, Run},
     stored::Stored,
 };
 use crate::{
@@ -64,10 +64,7 @@ where
         let mut inner = mem::replace(&mut self.inner, not_ready);
         let (parts, body) = request.into_parts();
         match keyed(&self.shared.config, &parts) {
-            Ok(Some(keyed)) => {
-                let shared = Arc::clone(&self.shared);
-                Box::pin(async move { Ok(keyed.answer(shared, inner, parts, body).await) })
-            }
+            Ok(Some(keyed)) => Box::pin(keyed.answer(Arc::clone(&self.shared), inner, parts, body)),
             Ok(None) => {
                 let response = inner.call(Request::from_parts(parts, RequestBody::through(body)));
                 Box::pin(async move { Ok(response.await?.map(ResponseBody::own)) })
@@ -110,7 +107,15 @@ fn keyed(config: &Config, parts: &Parts) -> Result<Option<Keyed>, Refusal> {
 }
 
 impl Keyed {
-    async fn answer<S, B, R>(self, shared: Arc<Shared>, inner: S, parts: Parts, body: B) -> Response<ResponseBody<R>>
+    /// What is at hand, or else what the store and the handler come to.
+    // Not an `async fn`, whose future would hold the request twice: as its argument and as what it was moved to.
+    fn answer<S, B, R>(
+        self,
+        shared: Arc<Shared>,
+        inner: S,
+        parts: Parts,
+        body: B,
+    ) -> impl Future<Output = Result<Response<ResponseBody<R>>, S::Error>> + Send
     where
         S: Service<Request<RequestBody<B>>, Response = Response<R>> + Send + 'static,
         S::Future: Send,
@@ -120,52 +125,44 @@ impl Keyed {
         R: Body<Data = Bytes> + Send + 'static,
         R::Error: Into<BoxError>,
     {
-        let config = Arc::clone(&shared.config);
-        let sent = self.sent.clone();
-        let answered = match read(body, config.max_request_body).await {
-            Ok((data, trailers)) => self.run(&shared, inner, parts, data, trailers).await,
-            Err(refusal) => Err(refusal),
-        };
-        let mut response = answered.unwrap_or_else(|refusal| config.dialect.refuse(&refusal, &config.header));
-        config.dialect.mark(response.headers_mut(), config.operation.ttl, sent.map(|sent| (&config.header, sent)));
-        response
+        async move {
+            let config = &*shared.config;
+            let answered = match read(body, config.max_request_body).await {
+                Ok((data, trailers)) => match self.at_hand(config, &parts, &data) {
+                    ControlFlow::Break(answer) => answer,
+                    ControlFlow::Continue(call) => {
+                        let mut request = Request::from_parts(parts, RequestBody::read(data, trailers));
+                        request.extensions_mut().insert(IdempotencyKey(self.key));
+                        // Boxed: it is large, and a replay does without.
+                        Box::pin(ask(call, &shared, inner, request)).await
+                    }
+                },
+                Err(refusal) => Err(refusal),
+            };
+            let mut response = answered.unwrap_or_else(|refusal| config.dialect.refuse(&refusal, &config.header));
+            let sent = self.sent.map(|sent| (&config.header, sent));
+            config.dialect.mark(response.headers_mut(), config.operation.ttl, sent);
+            Ok(response)
+        }
     }
 
-    /// What is at hand, or else what the store and the handler come to.
-    async fn run<S, B, R>(
-        self,
-        shared: &Arc<Shared>,
-        inner: S,
-        mut parts: Parts,
-        data: Bytes,
-        trailers: Option<HeaderMap>,
-    ) -> Result<Response<ResponseBody<R>>, Refusal>
-    where
-        S: Service<Request<RequestBody<B>>, Response = Response<R>> + Send + 'static,
-        S::Future: Send,
-        S::Error: Send + 'static,
-        B: Send + 'static,
-        R: Body<Data = Bytes> + Send + 'static,
-        R::Error: Into<BoxError>,
-    {
+    /// The answer, if the store is not to be asked.
+    fn at_hand<R>(
+        &self,
+        config: &Config,
+        parts: &Parts,
+        data: &Bytes,
+    ) -> ControlFlow<Result<Response<ResponseBody<R>>, Refusal>, ToAsk<Stored>> {
         let Self { key, scope, .. } = self;
-        let config = &shared.config;
         let request =
-            config.fingerprint.of(&parts, &data).map(|fingerprint| arguments::Request { fingerprint, arguments: None });
+            config.fingerprint.of(parts, data).map(|fingerprint| arguments::Request { fingerprint, arguments: None });
         let call =
-            engine::Call::new(Ok(&config.idempotency), config.operation.clone(), request, |writer, _| match &scope {
-                Some(scope) => writer.value(&(scope, &key)),
-                None => writer.value(&key),
+            engine::Call::new(Ok(&config.idempotency), config.operation.clone(), request, |writer, _| match scope {
+                Some(scope) => writer.value(&(scope, key)),
+                None => writer.value(key),
             });
-        match call.at_hand(Stored::decode) {
-            ControlFlow::Break(answer) => answer.map(|stored| replayed(config, stored)).map_err(Refusal::Engine),
-            ControlFlow::Continue(call) => {
-                parts.extensions.insert(IdempotencyKey(key));
-                let request = Request::from_parts(parts, RequestBody::read(data, trailers));
-                // Boxed: it is large, and a replay does without.
-                Box::pin(ask(call, shared, inner, request)).await
-            }
-        }
+        call.at_hand(Stored::decode)
+            .map_break(|answer| answer.map(|stored| replayed(config, stored)).map_err(Refusal::Engine))
     }
 }
 
@@ -184,20 +181,13 @@ where
     R: Body<Data = Bytes> + Send + 'static,
     R::Error: Into<BoxError>,
 {
-    let config = &shared.config;
     let (head, mut from_handler) = oneshot::channel();
-    let (presence, limit) = Limit::new(config.run_on);
-    let (finale, until_recorded) = Finale::new();
-    let run = Run { config: Arc::clone(config), head: Some(head), limit, finale };
-    let answer = call.run(run.run(inner, request), (until_recorded, Running::new(shared)));
+    let run = Run { config: Arc::clone(&shared.config), head, running: Running::new(shared) };
+    let answer = pin!(call.run(run.run(inner, request)));
     match first(answer, &mut from_handler).await {
-        (None, Some(mut response)) => {
-            response.body_mut().watch(presence);
-            Ok(response)
-        }
-        (Some(Ok(None)), Some(response)) => Ok(response),
+        (None | Some(Ok(None)), Some(response)) => Ok(response),
         (None | Some(Ok(None)), None) => Err(Refusal::HandlerFailed),
-        (Some(Ok(Some(stored))), _) => Ok(replayed(config, stored)),
+        (Some(Ok(Some(stored))), _) => Ok(replayed(&shared.config, stored)),
         (Some(Err(error)), _) => Err(Refusal::Engine(error)),
     }
 }
@@ -214,10 +204,9 @@ type Answer = Result<Option<Stored>, Error>;
 /// What there is to answer a client with: the engine's answer, and the handler's response if it has run. Without the
 /// former, the response's body is still being made.
 async fn first<R>(
-    answer: impl Future<Output = Answer>,
+    mut answer: Pin<&mut impl Future<Output = Answer>>,
     head: &mut oneshot::Receiver<Head<R>>,
 ) -> (Option<Answer>, Option<Response<ResponseBody<R>>>) {
-    let mut answer = pin!(answer);
     let (mut waiting, mut own) = (true, None);
     poll_fn(|cx| {
         let answered = answer.as_mut().poll(cx);
@@ -244,12 +233,17 @@ where
     if body.size_hint().lower() > max_len as u64 {
         return Err(Refusal::BodyTooLarge);
     }
-    match Box::pin(Limited::new(body, max_len).collect()).await {
-        Ok(collected) => {
-            let trailers = collected.trailers().cloned();
-            Ok((collected.to_bytes(), trailers))
+    let mut body = pin!(body);
+    let mut gathered = Gathered::new(max_len);
+    while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+        let frame = frame.map_err(|error| match error.into() {
+            // Of a limit further out.
+            error if error.is::<LengthLimitError>() => Refusal::BodyTooLarge,
+            _ => Refusal::BodyUnreadable,
+        })?;
+        if !gathered.take(&frame) {
+            return Err(Refusal::BodyTooLarge);
         }
-        Err(error) if error.is::<LengthLimitError>() => Err(Refusal::BodyTooLarge),
-        Err(_) => Err(Refusal::BodyUnreadable),
     }
+    Ok(gathered.into_parts())
 }
