@@ -2,10 +2,11 @@
 
 use std::{
     future::{Future, poll_fn},
+    ops::ControlFlow,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -22,7 +23,7 @@ use tokio::{
 use tower_service::Service;
 
 use super::{
-    body::{BoxError, Copied, Frames, Gathered, Message, RequestBody, ResponseBody, Then},
+    body::{self, BoxError, Frames, Gathered, Message, RequestBody, ResponseBody, Then},
     config::Config,
     layer::Running,
     stored::Stored,
@@ -135,73 +136,68 @@ where
                 limit.within(poll_fn(|cx| head.poll_closed(cx)), pin!(caught(handler))).await
             };
             let Some(Ok(Ok(response))) = called else { return (Encoded::Abandon, (None, running)) };
-            let (encoded, ending) = answered(&config, head, limit, response).await;
+            let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+            let (encoded, ending) = match answered(&config, head, limit, response, &waker) {
+                ControlFlow::Break(encoded) => (encoded, None),
+                ControlFlow::Continue(streamed) => streamed.await,
+            };
             (encoded, (ending, running))
         })
     }
 }
 
-/// Hands a handler's response on, and says what is kept of it.
-async fn answered<R>(
+/// What is still to be copied.
+type Streamed<R> = BoxFuture<'static, (Encoded, Option<Ending<R>>)>;
+
+/// Hands a handler's response on, and says what is kept of it. What of its body is there at once, as a rule all of it,
+/// the client gets when it is on record; what takes longer, it gets as it comes.
+// Not an `async fn`, and what takes longer is boxed: every run's future would be larger.
+fn answered<R>(
     config: &Config,
     head: oneshot::Sender<Head<R>>,
     limit: Limit,
     mut response: Response<R>,
-) -> (Encoded, Option<Ending<R>>)
+    waker: &Waker,
+) -> ControlFlow<Encoded, Streamed<R>>
 where
-    R: Body<Data = Bytes>,
+    R: Body<Data = Bytes> + Send + 'static,
     R::Error: Into<BoxError>,
 {
+    let hand_on = |response, streamed| {
+        // The client may have gone.
+        let _ = head.send(Head { response, streamed });
+    };
     let status = response.status();
     let kept = response.extensions().get::<NotBegun>().is_none() && config.keeps(status);
     let request_id = config.dialect.name(response.headers_mut(), kept, status);
     if !kept {
-        hand_on(head, response.map(ResponseBody::own), false);
-        return (Encoded::Release, None);
+        hand_on(response.map(ResponseBody::own), false);
+        return ControlFlow::Break(Encoded::Release);
     }
     let headers = config.kept_headers(response.headers());
-    let (copied, ending) = copy(config.max_response_body, head, limit, response).await;
-    let encoded = copied.and_then(|copied| {
-        let (body, trailers) = copied.into_parts();
-        Stored { status, headers, body, trailers, request_id }.encode()
-    });
-    (Encoded::Keep(encoded), ending)
-}
-
-fn hand_on<R>(head: oneshot::Sender<Head<R>>, response: Response<ResponseBody<R>>, streamed: bool) {
-    // The client may have gone.
-    let _ = head.send(Head { response, streamed });
-}
-
-type Copy = Result<Gathered, Unavailable>;
-
-/// Hands a response on and copies its body. What is there at once, as a rule all of it, the client gets when it is on
-/// record; what takes longer, it gets as it comes.
-async fn copy<R>(
-    max_len: usize,
-    head: oneshot::Sender<Head<R>>,
-    limit: Limit,
-    response: Response<R>,
-) -> (Copy, Option<Ending<R>>)
-where
-    R: Body<Data = Bytes>,
-    R::Error: Into<BoxError>,
-{
+    let encode = move |copied: Copied| {
+        Encoded::Keep(copied.and_then(|copied| {
+            let (body, trailers) = copied.into_parts();
+            Stored { status, headers, body, trailers, request_id }.encode()
+        }))
+    };
     let (parts, body) = response.into_parts();
     let mut body = Box::pin(body);
-    let mut copy = Gathered::new(max_len);
+    let mut copy = Gathered::new(config.max_response_body);
     let mut at_hand = Frames::default();
     let (then, copied) = loop {
         if body.size_hint().lower() > copy.room() {
             break (Then::Own(body), Err(Unavailable::TooLarge));
         }
-        match poll_fn(|cx| Poll::Ready(poll_frame(&mut body, cx))).await {
+        match poll_frame(&mut body, &mut Context::from_waker(waker)) {
             Poll::Pending => {
                 let (client, messages) = mpsc::unbounded_channel();
-                let then = Then::Copied(Copied { messages, left: body.size_hint() });
-                hand_on(head, Response::from_parts(parts, ResponseBody::new(at_hand, then)), true);
-                // Boxed: it is rarer, and would make every run's future larger.
-                return Box::pin(stream(body, copy, client, limit)).await;
+                let then = Then::Copied(body::Copied { messages, left: body.size_hint() });
+                hand_on(Response::from_parts(parts, ResponseBody::new(at_hand, then)), true);
+                return ControlFlow::Continue(Box::pin(async move {
+                    let (copied, ending) = stream(body, copy, client, limit).await;
+                    (encode(copied), ending)
+                }));
             }
             Poll::Ready(None) => break (Then::End, Ok(copy)),
             Poll::Ready(Some(Err(error))) => break (Then::Failed(error), Err(Unavailable::NotSerializable)),
@@ -214,9 +210,11 @@ where
             }
         }
     };
-    hand_on(head, Response::from_parts(parts, ResponseBody::new(at_hand, then)), false);
-    (copied, None)
+    hand_on(Response::from_parts(parts, ResponseBody::new(at_hand, then)), false);
+    ControlFlow::Break(encode(copied))
 }
+
+type Copied = Result<Gathered, Unavailable>;
 
 /// Copies the rest of a body on its way to the client.
 async fn stream<R>(
@@ -224,7 +222,7 @@ async fn stream<R>(
     mut copy: Gathered,
     client: UnboundedSender<Message<R>>,
     mut limit: Limit,
-) -> (Copy, Option<Ending<R>>)
+) -> (Copied, Option<Ending<R>>)
 where
     R: Body<Data = Bytes>,
     R::Error: Into<BoxError>,

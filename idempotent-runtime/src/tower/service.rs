@@ -29,6 +29,7 @@ use super::{
 use crate::{
     Error, arguments,
     engine::{self, ToAsk},
+    store::BoxFuture,
 };
 
 /// A service behind an [`IdempotencyLayer`](super::IdempotencyLayer).
@@ -125,54 +126,55 @@ impl Keyed {
         R: Body<Data = Bytes> + Send + 'static,
         R::Error: Into<BoxError>,
     {
+        let Self { key, scope, sent } = self;
         async move {
             let config = &*shared.config;
             let answered = match read(body, config.max_request_body).await {
-                Ok((data, trailers)) => match self.at_hand(config, &parts, &data) {
+                Ok((data, trailers)) => match at_hand(config, &key, scope.as_deref(), &parts, &data) {
                     ControlFlow::Break(answer) => answer,
                     ControlFlow::Continue(call) => {
-                        let mut request = Request::from_parts(parts, RequestBody::read(data, trailers));
-                        request.extensions_mut().insert(IdempotencyKey(self.key));
-                        // Boxed: it is large, and a replay does without.
-                        Box::pin(ask(call, &shared, inner, request)).await
+                        let body = RequestBody::read(data, trailers);
+                        ask(call, &shared, inner, IdempotencyKey(key), parts, body).await
                     }
                 },
                 Err(refusal) => Err(refusal),
             };
             let mut response = answered.unwrap_or_else(|refusal| config.dialect.refuse(&refusal, &config.header));
-            let sent = self.sent.map(|sent| (&config.header, sent));
+            let sent = sent.map(|sent| (&config.header, sent));
             config.dialect.mark(response.headers_mut(), config.operation.ttl, sent);
             Ok(response)
         }
     }
+}
 
-    /// The answer, if the store is not to be asked.
-    fn at_hand<R>(
-        &self,
-        config: &Config,
-        parts: &Parts,
-        data: &Bytes,
-    ) -> ControlFlow<Result<Response<ResponseBody<R>>, Refusal>, ToAsk<Stored>> {
-        let Self { key, scope, .. } = self;
-        let request =
-            config.fingerprint.of(parts, data).map(|fingerprint| arguments::Request { fingerprint, arguments: None });
-        let call =
-            engine::Call::new(Ok(&config.idempotency), config.operation.clone(), request, |writer, _| match scope {
-                Some(scope) => writer.value(&(scope, key)),
-                None => writer.value(key),
-            });
-        call.at_hand(Stored::decode)
-            .map_break(|answer| answer.map(|stored| replayed(config, stored)).map_err(Refusal::Engine))
-    }
+/// The answer, if the store is not to be asked.
+fn at_hand<R>(
+    config: &Config,
+    key: &str,
+    scope: Option<&str>,
+    parts: &Parts,
+    data: &Bytes,
+) -> ControlFlow<Result<Response<ResponseBody<R>>, Refusal>, ToAsk<Stored>> {
+    let request =
+        config.fingerprint.of(parts, data).map(|fingerprint| arguments::Request { fingerprint, arguments: None });
+    let call = engine::Call::new(Ok(&config.idempotency), config.operation.clone(), request, |writer, _| match scope {
+        Some(scope) => writer.value(&(scope, key)),
+        None => writer.value(key),
+    });
+    call.at_hand(Stored::decode)
+        .map_break(|answer| answer.map(|stored| replayed(config, stored)).map_err(Refusal::Engine))
 }
 
 /// Claims the key, has the handler run, and answers with what there is first.
-async fn ask<S, B, R>(
+// Boxed: a replay does without.
+fn ask<S, B, R>(
     call: ToAsk<Stored>,
     shared: &Arc<Shared>,
     inner: S,
-    request: Request<RequestBody<B>>,
-) -> Result<Response<ResponseBody<R>>, Refusal>
+    key: IdempotencyKey,
+    mut parts: Parts,
+    body: RequestBody<B>,
+) -> BoxFuture<'static, Result<Response<ResponseBody<R>>, Refusal>>
 where
     S: Service<Request<RequestBody<B>>, Response = Response<R>> + Send + 'static,
     S::Future: Send,
@@ -181,15 +183,19 @@ where
     R: Body<Data = Bytes> + Send + 'static,
     R::Error: Into<BoxError>,
 {
+    parts.extensions.insert(key);
+    let config = Arc::clone(&shared.config);
     let (head, mut from_handler) = oneshot::channel();
-    let run = Run { config: Arc::clone(&shared.config), head, running: Running::new(shared) };
-    let answer = pin!(call.run(run.run(inner, request)));
-    match first(answer, &mut from_handler).await {
-        (None | Some(Ok(None)), Some(response)) => Ok(response),
-        (None | Some(Ok(None)), None) => Err(Refusal::HandlerFailed),
-        (Some(Ok(Some(stored))), _) => Ok(replayed(&shared.config, stored)),
-        (Some(Err(error)), _) => Err(Refusal::Engine(error)),
-    }
+    let run = Run { config: Arc::clone(&config), head, running: Running::new(shared) };
+    let run = run.run(inner, Request::from_parts(parts, body));
+    Box::pin(async move {
+        match first(pin!(call.run(run)), &mut from_handler).await {
+            (None | Some(Ok(None)), Some(response)) => Ok(response),
+            (None | Some(Ok(None)), None) => Err(Refusal::HandlerFailed),
+            (Some(Ok(Some(stored))), _) => Ok(replayed(&config, stored)),
+            (Some(Err(error)), _) => Err(Refusal::Engine(error)),
+        }
+    })
 }
 
 fn replayed<R>(config: &Config, mut stored: Stored) -> Response<ResponseBody<R>> {
