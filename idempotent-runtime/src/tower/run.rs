@@ -117,7 +117,7 @@ where
     /// Has the handler answer, hands its response on, and says what is kept of it.
     pub(super) fn run<S, B>(
         self,
-        mut handler: S,
+        handler: S,
         request: Request<RequestBody<B>>,
     ) -> BoxFuture<'static, (Encoded, UntilRecorded<R>)>
     where
@@ -129,11 +129,13 @@ where
         let Self { config, mut head, running } = self;
         Box::pin(async move {
             let mut limit = Limit { run_on: config.run_on, timer: None };
-            // Gone, its destructors have run, at the end of this block.
+            // Gone, their destructors have run, at the end of this block.
             let called = {
-                // Made within the future that is caught: `call` may panic as well.
-                let handler = pin!(async move { handler.call(request).await });
-                limit.within(poll_fn(|cx| head.poll_closed(cx)), pin!(caught(handler))).await
+                let mut handler = handler;
+                match catch_unwind(AssertUnwindSafe(|| handler.call(request))) {
+                    Ok(called) => limit.within(poll_fn(|cx| head.poll_closed(cx)), pin!(caught(pin!(called)))).await,
+                    Err(panic) => Some(Err(panic)),
+                }
             };
             let Some(Ok(Ok(response))) = called else { return (Encoded::Abandon, (None, running)) };
             let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;

@@ -60,8 +60,10 @@ impl Stored {
             trailers: self.trailers.as_ref().map(write),
             request_id: self.request_id.as_deref().map(|id| Text(id.into())),
         };
-        match serde_json::to_vec(&written) {
-            Ok(bytes) => Ok(Outcome::Ok(bytes.into())),
+        let mut bytes = Vec::with_capacity(self.body.len() + 256);
+        match serde_json::to_writer(&mut bytes, &written) {
+            // Into a box: what is kept has no room to spare.
+            Ok(()) => Ok(Outcome::Ok(bytes.into_boxed_slice().into())),
             Err(_) => Err(Unavailable::NotSerializable),
         }
     }
