@@ -271,3 +271,68 @@ fn hint(lower: u64, upper: Option<u64>) -> SizeHint {
     }
     hint
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails so")]
+mod tests {
+    use http::{HeaderValue, header::ETAG};
+    use http_body_util::{BodyExt, Empty};
+
+    use super::*;
+
+    fn data(text: &'static str) -> Frame<Bytes> {
+        Frame::data(Bytes::from_static(text.as_bytes()))
+    }
+
+    fn trailers() -> HeaderMap {
+        HeaderMap::from_iter([(ETAG, HeaderValue::from_static("1"))])
+    }
+
+    #[test]
+    fn one_piece_is_not_copied() {
+        let piece = Bytes::from_static(b"one piece");
+        let mut gathered = Gathered::new(9);
+        assert!(gathered.take(&Frame::data(piece.clone())));
+        assert_eq!(gathered.into_parts().0.as_ptr(), piece.as_ptr());
+    }
+
+    #[test]
+    fn pieces_are_put_together_in_their_order() {
+        let mut gathered = Gathered::new(5);
+        for piece in ["", "ab", "", "c", "de", ""] {
+            assert!(gathered.take(&data(piece)));
+        }
+        assert!(gathered.take(&Frame::trailers(trailers())));
+        assert_eq!(gathered.room(), 0);
+        assert_eq!(gathered.into_parts(), (Bytes::from_static(b"abcde"), Some(trailers())));
+    }
+
+    #[test]
+    fn what_is_too_much_is_left_out() {
+        for pieces in [&["abcd"][..], &["ab", "cd"], &["a", "b", "cd"]] {
+            let mut gathered = Gathered::new(3);
+            let (last, fit) = pieces.split_last().unwrap();
+            assert!(fit.iter().all(|piece| gathered.take(&data(piece))));
+            assert!(!gathered.take(&data(last)), "{pieces:?}");
+            assert_eq!(gathered.into_parts().0, fit.concat());
+        }
+    }
+
+    #[tokio::test]
+    async fn frames_come_in_their_order() {
+        let mut ready = Frames::default();
+        for piece in ["a", "b", "c"] {
+            ready.push(data(piece));
+        }
+        ready.push(Frame::trailers(trailers()));
+        let mut body = ResponseBody::<Empty<Bytes>>::new(ready, Then::End);
+        for (piece, left) in [("a", 2), ("b", 1), ("c", 0)] {
+            assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), piece);
+            assert_eq!(body.size_hint().exact(), Some(left));
+            assert!(!body.is_end_stream());
+        }
+        assert_eq!(body.frame().await.unwrap().unwrap().into_trailers().unwrap(), trailers());
+        assert!(body.is_end_stream());
+        assert!(body.frame().await.is_none());
+    }
+}

@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use http::HeaderValue;
 use tokio::sync::Notify;
 use tower_layer::Layer;
 
@@ -20,6 +21,8 @@ pub struct IdempotencyLayer {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) config: Arc<Config>,
+    /// How long a response is kept, as clients are told.
+    pub(super) ttl: HeaderValue,
     /// How many handlers run.
     running: AtomicUsize,
     /// Told when none does.
@@ -44,8 +47,9 @@ impl IdempotencyLayer {
     }
 
     pub(super) fn new(config: Config) -> Self {
-        let shared = Shared { config: Arc::new(config), running: AtomicUsize::new(0), idle: Notify::new() };
-        Self { shared: Arc::new(shared) }
+        let ttl = config.operation.ttl.as_secs().into();
+        let (running, idle) = (AtomicUsize::new(0), Notify::new());
+        Self { shared: Arc::new(Shared { config: Arc::new(config), ttl, running, idle }) }
     }
 
     /// Waits until no handler runs whose key is claimed, and all of their responses are on record. For a shutdown that
@@ -90,5 +94,36 @@ impl Drop for Running {
         if self.0.running.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.0.idle.notify_waiters();
         }
+    }
+}
+
+#[cfg(all(test, feature = "memory"))]
+#[expect(clippy::unwrap_used, reason = "a test fails so")]
+mod tests {
+    use std::{
+        pin::pin,
+        task::{Context, Waker},
+    };
+
+    use super::*;
+
+    #[test]
+    fn idle_waits_for_the_last_handler() {
+        let layer = IdempotencyLayer::ietf(Idempotency::memory()).unscoped().build().unwrap();
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(pin!(layer.idle()).poll(cx).is_ready());
+
+        let (one, other) = (Running::new(&layer.shared), Running::new(&layer.shared));
+        let mut idle = pin!(layer.idle());
+        assert!(idle.as_mut().poll(cx).is_pending());
+        drop(one);
+        assert!(idle.as_mut().poll(cx).is_pending());
+        drop(other);
+        // Another begins before who waits is polled.
+        let next = Running::new(&layer.shared);
+        assert!(idle.as_mut().poll(cx).is_pending());
+        drop(next);
+        assert!(idle.as_mut().poll(cx).is_ready());
+        assert!(pin!(layer.idle()).poll(cx).is_ready());
     }
 }

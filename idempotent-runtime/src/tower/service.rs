@@ -20,7 +20,7 @@ use super::{
     IdempotencyKey,
     body::{BoxError, Gathered, RequestBody, ResponseBody},
     config::{Config, Scope},
-    dialect::Refusal,
+    dialect::{Dialect, Refusal},
     key::{self, NoKey},
     layer::{Running, Shared},
     run::{Head, Run},
@@ -82,7 +82,7 @@ where
 struct Keyed {
     key: String,
     scope: Option<String>,
-    /// The key as it was sent.
+    /// The key as it was sent, where it is sent back.
     sent: Option<HeaderValue>,
 }
 
@@ -104,7 +104,7 @@ fn keyed(config: &Config, parts: &Parts) -> Result<Option<Keyed>, Refusal> {
         Scope::Unscoped => None,
         Scope::Of(of) => Some(of(parts).ok_or(Refusal::NoScope)?),
     };
-    Ok(Some(Keyed { key, scope, sent: parts.headers.get(&config.header).cloned() }))
+    Ok(Some(Keyed { key, scope, sent: config.dialect.echo(&parts.headers, &config.header) }))
 }
 
 impl Keyed {
@@ -140,8 +140,7 @@ impl Keyed {
                 Err(refusal) => Err(refusal),
             };
             let mut response = answered.unwrap_or_else(|refusal| config.dialect.refuse(&refusal, &config.header));
-            let sent = sent.map(|sent| (&config.header, sent));
-            config.dialect.mark(response.headers_mut(), config.operation.ttl, sent);
+            Dialect::mark(response.headers_mut(), shared.ttl.clone(), sent.map(|sent| (&config.header, sent)));
             Ok(response)
         }
     }
@@ -252,4 +251,20 @@ where
         }
     }
     Ok(gathered.into_parts())
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{Full, Limited};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_is_read_up_to_its_limit() {
+        let body = || Full::new(Bytes::from_static(b"four"));
+        assert!(matches!(read(body(), 4).await, Ok((data, None)) if data == "four"));
+        assert!(matches!(read(body(), 3).await, Err(Refusal::BodyTooLarge)));
+        // Limited further out.
+        assert!(matches!(read(Limited::new(body(), 3), 4).await, Err(Refusal::BodyTooLarge)));
+    }
 }
