@@ -273,7 +273,6 @@ fn hint(lower: u64, upper: Option<u64>) -> SizeHint {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails so")]
 mod tests {
     use http::{HeaderValue, header::ETAG};
     use http_body_util::{BodyExt, Empty};

@@ -98,7 +98,6 @@ impl Drop for Running {
 }
 
 #[cfg(all(test, feature = "memory"))]
-#[expect(clippy::unwrap_used, reason = "a test fails so")]
 mod tests {
     use std::{
         pin::pin,

@@ -214,17 +214,19 @@ async fn first<R>(
 ) -> (Option<Answer>, Option<Response<ResponseBody<R>>>) {
     let (mut waiting, mut own) = (true, None);
     poll_fn(|cx| {
-        let answered = answer.as_mut().poll(cx);
+        if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+            // What there is of a head is there by now. Polled, it would be kept back from a task that has done much.
+            let head = own.take().or_else(|| head.try_recv().ok());
+            return Poll::Ready((Some(answer), head.map(|head: Head<R>| head.response)));
+        }
         if waiting && let Poll::Ready(head) = Pin::new(&mut *head).poll(cx) {
             waiting = false;
             match head {
-                Ok(Head { response, streamed: true }) if answered.is_pending() => {
-                    return Poll::Ready((None, Some(response)));
-                }
-                head => own = head.ok().map(|head| head.response),
+                Ok(Head { response, streamed: true }) => return Poll::Ready((None, Some(response))),
+                head => own = head.ok(),
             }
         }
-        answered.map(|answer| (Some(answer), own.take()))
+        Poll::Pending
     })
     .await
 }
@@ -256,8 +258,22 @@ where
 #[cfg(test)]
 mod tests {
     use http_body_util::{Full, Limited};
+    use tokio::task::coop;
 
     use super::*;
+
+    /// The response was lost, and its client told that there is none.
+    #[tokio::test]
+    async fn a_task_that_has_used_its_budget_up_gets_its_response() {
+        let (sender, mut head) = oneshot::channel();
+        let response = Response::new(ResponseBody::own(Full::new(Bytes::new())));
+        assert!(sender.send(Head { response, streamed: false }).is_ok());
+        while coop::has_budget_remaining() {
+            coop::consume_budget().await;
+        }
+        let (answer, response) = first(pin!(ready(Ok(None))), &mut head).await;
+        assert!(answer.is_some() && response.is_some());
+    }
 
     #[tokio::test]
     async fn a_body_is_read_up_to_its_limit() {
