@@ -1,11 +1,6 @@
 //! A call on a task of its own whose body says itself what is kept of it.
 
-use std::{
-    future::{Future, poll_fn},
-    ops::ControlFlow,
-    pin::pin,
-    sync::Arc,
-};
+use std::{future::poll_fn, ops::ControlFlow, pin::pin, sync::Arc};
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
@@ -17,6 +12,7 @@ use crate::{
     observe::Disposition,
     operation::ReleaseErrors,
     record::Outcome,
+    store::BoxFuture,
 };
 
 /// A call that the store is to be asked about.
@@ -41,30 +37,26 @@ impl Call<ReleaseErrors> {
 impl<T> ToAsk<T> {
     /// Answers the call: the decoded result of another run, or `None` when the body's own end is the answer.
     ///
-    /// `until_recorded` is dropped once the body's end is on record, or cannot be.
+    /// What the body returns beside what is kept of it is dropped once that is on record, or cannot be.
     ///
     /// # Cancel safety
     ///
     /// Dropped while the body runs, it runs on and its end is recorded.
-    pub(crate) async fn run<F>(self, body: F, until_recorded: impl Send + 'static) -> Result<Option<T>, Error>
+    // The body comes boxed, and is moved as a pointer: into the task, and at its end out of the way of what it came to.
+    pub(crate) async fn run<U>(self, body: BoxFuture<'static, (Encoded, U)>) -> Result<Option<T>, Error>
     where
-        F: Future<Output = Encoded> + Send + 'static,
+        U: Send + 'static,
     {
         let Self { context, decode } = self;
         // Before anything is claimed: it panics where there is none.
         let runtime = Handle::current();
-        let operation = context.key.operation().to_owned();
-        let mut asked = Asked::new(context);
+        let mut asked = Asked::new(Arc::clone(&context));
+        let operation = context.key.operation();
         if let Some((finished, disposition)) = asked.admit().await? {
-            return decoded(&operation, finished.outcome, disposition, decode).map(Some);
+            return decoded(operation, finished.outcome, disposition, decode).map(Some);
         }
         let attempt = asked.attempt();
-        let task = async move {
-            let ended = settle(asked, body).await;
-            drop(until_recorded);
-            ended
-        };
-        let ended = match runtime.spawn(task.in_current_span()).await {
+        let ended = match runtime.spawn(settle(asked, body).in_current_span()).await {
             Ok(ended) => ended?,
             Err(stopped) => match stopped.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
@@ -72,13 +64,20 @@ impl<T> ToAsk<T> {
                 Err(_) => return Err(Error::Abandoned { attempt }),
             },
         };
-        ended.map(|(finished, disposition)| decoded(&operation, finished.outcome, disposition, decode)).transpose()
+        ended.map(|(finished, disposition)| decoded(operation, finished.outcome, disposition, decode)).transpose()
     }
 }
 
-async fn settle<F: Future<Output = Encoded>>(asked: Asked, body: F) -> Result<Answer, Error> {
+async fn settle<U>(asked: Asked, body: BoxFuture<'static, (Encoded, U)>) -> Result<Answer, Error> {
+    let mut until_recorded = None;
     let mut asked = AskedFor { asked, body: pin!(Some(body)) };
-    poll_fn(|cx| asked.poll(cx, |ended| ended)).await
+    poll_fn(|cx| {
+        asked.poll(cx, |(encoded, rest)| {
+            until_recorded = Some(rest);
+            encoded
+        })
+    })
+    .await
 }
 
 fn decoded<T>(

@@ -6,10 +6,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use tokio::sync::{mpsc::UnboundedReceiver, oneshot};
+use tokio::sync::mpsc::UnboundedReceiver;
 
 /// What a body fails with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -67,8 +67,38 @@ impl<B: Body<Data = Bytes> + Unpin> Body for RequestBody<B> {
 #[derive(Debug)]
 pub struct ResponseBody<B> {
     /// What is at hand.
-    ready: VecDeque<Frame<Bytes>>,
+    ready: Frames,
     then: Then<B>,
+}
+
+/// Frames in their order. The first, as a rule the only one, costs no allocation.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    first: Option<Frame<Bytes>>,
+    rest: VecDeque<Frame<Bytes>>,
+}
+
+impl Frames {
+    pub(super) fn push(&mut self, frame: Frame<Bytes>) {
+        if self.is_empty() {
+            self.first = Some(frame);
+        } else {
+            self.rest.push_back(frame);
+        }
+    }
+
+    fn pop(&mut self) -> Option<Frame<Bytes>> {
+        self.first.take().or_else(|| self.rest.pop_front())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first.is_none() && self.rest.is_empty()
+    }
+
+    /// How many bytes of data they have.
+    fn len(&self) -> u64 {
+        self.first.iter().chain(&self.rest).filter_map(Frame::data_ref).map(|data| data.len() as u64).sum()
+    }
 }
 
 /// What comes after it.
@@ -88,8 +118,6 @@ pub(super) struct Copied<B> {
     pub(super) messages: UnboundedReceiver<Message<B>>,
     /// What is still to come.
     pub(super) left: SizeHint,
-    /// Gone with the client.
-    pub(super) presence: Option<oneshot::Sender<()>>,
 }
 
 /// What the copying end has to say.
@@ -104,24 +132,23 @@ pub(super) enum Message<B> {
 }
 
 impl<B> ResponseBody<B> {
-    pub(super) const fn new(ready: VecDeque<Frame<Bytes>>, then: Then<B>) -> Self {
+    pub(super) const fn new(ready: Frames, then: Then<B>) -> Self {
         Self { ready, then }
     }
 
     pub(super) fn own(body: B) -> Self {
-        Self::new(VecDeque::new(), Then::Own(Box::pin(body)))
+        Self::new(Frames::default(), Then::Own(Box::pin(body)))
     }
 
     pub(super) fn whole(data: Bytes, trailers: Option<HeaderMap>) -> Self {
-        let data = (!data.is_empty()).then(|| Frame::data(data));
-        Self::new(data.into_iter().chain(trailers.map(Frame::trailers)).collect(), Then::End)
-    }
-
-    /// Has the handler know when the client is gone.
-    pub(super) fn watch(&mut self, presence: oneshot::Sender<()>) {
-        if let Then::Copied(copied) = &mut self.then {
-            copied.presence = Some(presence);
+        let mut ready = Frames::default();
+        if !data.is_empty() {
+            ready.push(Frame::data(data));
         }
+        if let Some(trailers) = trailers {
+            ready.push(Frame::trailers(trailers));
+        }
+        Self::new(ready, Then::End)
     }
 }
 
@@ -135,7 +162,7 @@ where
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        if let Some(frame) = this.ready.pop_front() {
+        if let Some(frame) = this.ready.pop() {
             return Poll::Ready(Some(Ok(frame)));
         }
         let (answer, then) = match &mut this.then {
@@ -177,8 +204,54 @@ where
             Then::Own(body) => body.size_hint(),
             Then::Copied(copied) => copied.left,
         };
-        let ready: u64 = self.ready.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum();
+        let ready = self.ready.len();
         hint(then.lower() + ready, then.upper().map(|upper| upper + ready))
+    }
+}
+
+/// The frames of a body as they are put together, up to a length.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    /// The first piece of data, as a rule the only one: as it came. With a second one it is part of `data`.
+    first: Bytes,
+    data: BytesMut,
+    trailers: Option<HeaderMap>,
+    max_len: usize,
+}
+
+impl Gathered {
+    pub(super) fn new(max_len: usize) -> Self {
+        Self { first: Bytes::new(), data: BytesMut::new(), trailers: None, max_len }
+    }
+
+    /// For how many bytes there is room.
+    pub(super) fn room(&self) -> u64 {
+        (self.max_len - self.first.len() - self.data.len()) as u64
+    }
+
+    /// Adds a frame; false if that is too much.
+    pub(super) fn take(&mut self, frame: &Frame<Bytes>) -> bool {
+        if let Some(data) = frame.data_ref() {
+            if data.len() as u64 > self.room() {
+                return false;
+            }
+            if self.first.is_empty() && self.data.is_empty() {
+                self.first = data.clone();
+            } else {
+                self.data.extend_from_slice(&std::mem::take(&mut self.first));
+                self.data.extend_from_slice(data);
+            }
+        }
+        if let Some(trailers) = frame.trailers_ref() {
+            self.trailers.get_or_insert_default().extend(trailers.clone());
+        }
+        true
+    }
+
+    /// Its data and trailers.
+    pub(super) fn into_parts(self) -> (Bytes, Option<HeaderMap>) {
+        let data = if self.data.is_empty() { self.first } else { self.data.freeze() };
+        (data, self.trailers)
     }
 }
 
@@ -197,4 +270,68 @@ fn hint(lower: u64, upper: Option<u64>) -> SizeHint {
         hint.set_upper(upper.max(lower));
     }
     hint
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderValue, header::ETAG};
+    use http_body_util::{BodyExt, Empty};
+
+    use super::*;
+
+    fn data(text: &'static str) -> Frame<Bytes> {
+        Frame::data(Bytes::from_static(text.as_bytes()))
+    }
+
+    fn trailers() -> HeaderMap {
+        HeaderMap::from_iter([(ETAG, HeaderValue::from_static("1"))])
+    }
+
+    #[test]
+    fn one_piece_is_not_copied() {
+        let piece = Bytes::from_static(b"one piece");
+        let mut gathered = Gathered::new(9);
+        assert!(gathered.take(&Frame::data(piece.clone())));
+        assert_eq!(gathered.into_parts().0.as_ptr(), piece.as_ptr());
+    }
+
+    #[test]
+    fn pieces_are_put_together_in_their_order() {
+        let mut gathered = Gathered::new(5);
+        for piece in ["", "ab", "", "c", "de", ""] {
+            assert!(gathered.take(&data(piece)));
+        }
+        assert!(gathered.take(&Frame::trailers(trailers())));
+        assert_eq!(gathered.room(), 0);
+        assert_eq!(gathered.into_parts(), (Bytes::from_static(b"abcde"), Some(trailers())));
+    }
+
+    #[test]
+    fn what_is_too_much_is_left_out() {
+        for pieces in [&["abcd"][..], &["ab", "cd"], &["a", "b", "cd"]] {
+            let mut gathered = Gathered::new(3);
+            let (last, fit) = pieces.split_last().unwrap();
+            assert!(fit.iter().all(|piece| gathered.take(&data(piece))));
+            assert!(!gathered.take(&data(last)), "{pieces:?}");
+            assert_eq!(gathered.into_parts().0, fit.concat());
+        }
+    }
+
+    #[tokio::test]
+    async fn frames_come_in_their_order() {
+        let mut ready = Frames::default();
+        for piece in ["a", "b", "c"] {
+            ready.push(data(piece));
+        }
+        ready.push(Frame::trailers(trailers()));
+        let mut body = ResponseBody::<Empty<Bytes>>::new(ready, Then::End);
+        for (piece, left) in [("a", 2), ("b", 1), ("c", 0)] {
+            assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), piece);
+            assert_eq!(body.size_hint().exact(), Some(left));
+            assert!(!body.is_end_stream());
+        }
+        assert_eq!(body.frame().await.unwrap().unwrap().into_trailers().unwrap(), trailers());
+        assert!(body.is_end_stream());
+        assert!(body.frame().await.is_none());
+    }
 }

@@ -103,8 +103,8 @@ impl Config {
     /// What is kept of a response's headers.
     pub(super) fn kept_headers(&self, headers: &HeaderMap) -> HeaderMap {
         let mut kept = HeaderMap::new();
-        for name in &self.headers {
-            for value in headers.get_all(name) {
+        for (name, value) in headers {
+            if self.headers.contains(name) {
                 kept.append(name, value.clone());
             }
         }

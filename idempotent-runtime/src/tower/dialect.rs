@@ -1,7 +1,5 @@
 //! What the layer itself says to clients: its refusals, and headers on what others say.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
@@ -175,11 +173,16 @@ impl Dialect {
     }
 
     /// What every response to a request with a key says: how long results are kept, and where that is usual the key.
-    pub(super) fn mark(&self, headers: &mut HeaderMap, ttl: Duration, key: Option<(&HeaderName, HeaderValue)>) {
-        headers.insert(TTL, ttl.as_secs().into());
-        if let (Self::Stripe, Some((name, sent))) = (self, key) {
+    pub(super) fn mark(headers: &mut HeaderMap, ttl: HeaderValue, key: Option<(&HeaderName, HeaderValue)>) {
+        headers.insert(TTL, ttl);
+        if let Some((name, sent)) = key {
             headers.insert(name, sent);
         }
+    }
+
+    /// The key as it was sent, where that is usual in responses.
+    pub(super) fn echo(&self, headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
+        if *self == Self::Stripe { headers.get(name).cloned() } else { None }
     }
 }
 

@@ -1,8 +1,12 @@
 //! The layer.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
-use tokio::sync::watch;
+use http::HeaderValue;
+use tokio::sync::Notify;
 use tower_layer::Layer;
 
 use super::{IdempotencyService, builder::ChooseScope, config::Config};
@@ -17,8 +21,12 @@ pub struct IdempotencyLayer {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) config: Arc<Config>,
+    /// How long a response is kept, as clients are told.
+    pub(super) ttl: HeaderValue,
     /// How many handlers run.
-    running: watch::Sender<usize>,
+    running: AtomicUsize,
+    /// Told when none does.
+    idle: Notify,
 }
 
 impl IdempotencyLayer {
@@ -39,7 +47,9 @@ impl IdempotencyLayer {
     }
 
     pub(super) fn new(config: Config) -> Self {
-        Self { shared: Arc::new(Shared { config: Arc::new(config), running: watch::Sender::new(0) }) }
+        let ttl = config.operation.ttl.as_secs().into();
+        let (running, idle) = (AtomicUsize::new(0), Notify::new());
+        Self { shared: Arc::new(Shared { config: Arc::new(config), ttl, running, idle }) }
     }
 
     /// Waits until no handler runs whose key is claimed, and all of their responses are on record. For a shutdown that
@@ -49,8 +59,14 @@ impl IdempotencyLayer {
     ///
     /// Cancel safe.
     pub async fn idle(&self) {
-        // The sender is ours, so that it does not go before.
-        let _ = self.shared.running.subscribe().wait_for(|running| *running == 0).await;
+        loop {
+            // Listens from here on, so that what ends between the look and the wait is not missed.
+            let idle = self.shared.idle.notified();
+            if self.shared.running.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            idle.await;
+        }
     }
 }
 
@@ -63,17 +79,50 @@ impl<S> Layer<S> for IdempotencyLayer {
 }
 
 /// A handler that runs.
+#[derive(Debug)]
 pub(super) struct Running(Arc<Shared>);
 
 impl Running {
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
-        shared.running.send_modify(|running| *running += 1);
+        shared.running.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(shared))
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.running.send_modify(|running| *running -= 1);
+        if self.0.running.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.idle.notify_waiters();
+        }
+    }
+}
+
+#[cfg(all(test, feature = "memory"))]
+mod tests {
+    use std::{
+        pin::pin,
+        task::{Context, Waker},
+    };
+
+    use super::*;
+
+    #[test]
+    fn idle_waits_for_the_last_handler() {
+        let layer = IdempotencyLayer::ietf(Idempotency::memory()).unscoped().build().unwrap();
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(pin!(layer.idle()).poll(cx).is_ready());
+
+        let (one, other) = (Running::new(&layer.shared), Running::new(&layer.shared));
+        let mut idle = pin!(layer.idle());
+        assert!(idle.as_mut().poll(cx).is_pending());
+        drop(one);
+        assert!(idle.as_mut().poll(cx).is_pending());
+        drop(other);
+        // Another begins before who waits is polled.
+        let next = Running::new(&layer.shared);
+        assert!(idle.as_mut().poll(cx).is_pending());
+        drop(next);
+        assert!(idle.as_mut().poll(cx).is_ready());
+        assert!(pin!(layer.idle()).poll(cx).is_ready());
     }
 }

@@ -1,17 +1,17 @@
 //! The run of a handler under a claim: its response is handed on and copied, and what is kept of it is the run's end.
 
 use std::{
-    collections::VecDeque,
     future::{Future, poll_fn},
+    ops::ControlFlow,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
-    sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll, ready},
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Request, Response};
+use bytes::Bytes;
+use http::{Request, Response};
 use http_body::{Body, Frame};
 use tokio::{
     sync::{
@@ -23,11 +23,12 @@ use tokio::{
 use tower_service::Service;
 
 use super::{
-    body::{BoxError, Copied, Message, RequestBody, ResponseBody, Then},
+    body::{self, BoxError, Frames, Gathered, Message, RequestBody, ResponseBody, Then},
     config::Config,
+    layer::Running,
     stored::Stored,
 };
-use crate::{engine::Encoded, record::Unavailable};
+use crate::{engine::Encoded, record::Unavailable, store::BoxFuture};
 
 /// The response as the client gets it.
 pub(super) struct Head<R> {
@@ -36,75 +37,56 @@ pub(super) struct Head<R> {
     pub(super) streamed: bool,
 }
 
-/// What a run tells the request that it is for.
+/// A run, and where the request that it is for gets its response.
 pub(super) struct Run<R> {
     pub(super) config: Arc<Config>,
-    pub(super) head: Option<oneshot::Sender<Head<R>>>,
-    pub(super) limit: Limit,
-    pub(super) finale: Finale<R>,
+    pub(super) head: oneshot::Sender<Head<R>>,
+    pub(super) running: Running,
 }
 
-/// The end of a copied body: the client gets it when the response is on record.
-pub(super) struct Finale<R>(Arc<Mutex<Option<Ending<R>>>>);
+/// What lasts until the run is on record.
+pub(super) type UntilRecorded<R> = (Option<Ending<R>>, Running);
 
-struct Ending<R> {
+/// The end of a copied body, sent when it is dropped: the client gets it when the response is on record.
+pub(super) struct Ending<R> {
     client: UnboundedSender<Message<R>>,
     last: Option<Frame<Bytes>>,
 }
 
-/// Sends the end when it is dropped.
-pub(super) struct UntilRecorded<R>(Finale<R>);
-
-impl<R> Finale<R> {
-    pub(super) fn new() -> (Self, UntilRecorded<R>) {
-        let finale = Arc::new(Mutex::new(None));
-        (Self(Arc::clone(&finale)), UntilRecorded(Self(finale)))
-    }
-
-    fn set(&self, client: UnboundedSender<Message<R>>, last: Option<Frame<Bytes>>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Ending { client, last });
-    }
-}
-
-impl<R> Drop for UntilRecorded<R> {
+impl<R> Drop for Ending<R> {
     fn drop(&mut self) {
-        let ending = self.0.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Ending { client, last }) = ending {
-            // It may have gone.
-            let _ = client.send(Message::Last(last));
-        }
+        // The client may have gone.
+        let _ = self.client.send(Message::Last(self.last.take()));
     }
 }
 
 /// How long a handler may run on when its client is gone.
-pub(super) struct Limit {
-    gone: oneshot::Receiver<()>,
+struct Limit {
     run_on: Duration,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Limit {
-    /// A limit, and what the client keeps as long as it is there.
-    pub(super) fn new(run_on: Duration) -> (oneshot::Sender<()>, Self) {
-        let (presence, gone) = oneshot::channel();
-        (presence, Self { gone, run_on, timer: None })
-    }
-
-    /// Awaits a future; `None` when the time is up.
-    async fn within<F: Future>(&mut self, future: F) -> Option<F::Output> {
-        let mut future = pin!(future);
+    /// Awaits a future; `None` when the time is up, which runs once the client is `gone`.
+    // By reference: what an async function takes by value has its place twice.
+    async fn within<F: Future>(
+        &mut self,
+        gone: impl Future<Output = ()>,
+        mut future: Pin<&mut F>,
+    ) -> Option<F::Output> {
+        let mut gone = pin!(gone);
         poll_fn(|cx| match future.as_mut().poll(cx) {
             Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending => self.poll(cx).map(|()| None),
+            Poll::Pending => self.poll(gone.as_mut(), cx).map(|()| None),
         })
         .await
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(&mut self, gone: Pin<&mut impl Future<Output = ()>>, cx: &mut Context<'_>) -> Poll<()> {
         let timer = match &mut self.timer {
             Some(timer) => timer,
             timer => {
-                let _ = ready!(Pin::new(&mut self.gone).poll(cx));
+                ready!(gone.poll(cx));
                 timer.insert(Box::pin(tokio::time::sleep(self.run_on)))
             }
         };
@@ -133,135 +115,142 @@ where
     R::Error: Into<BoxError>,
 {
     /// Has the handler answer, hands its response on, and says what is kept of it.
-    pub(super) async fn run<S, B>(mut self, mut handler: S, request: Request<RequestBody<B>>) -> Encoded
+    pub(super) fn run<S, B>(
+        self,
+        handler: S,
+        request: Request<RequestBody<B>>,
+    ) -> BoxFuture<'static, (Encoded, UntilRecorded<R>)>
     where
-        S: Service<Request<RequestBody<B>>, Response = Response<R>>,
+        S: Service<Request<RequestBody<B>>, Response = Response<R>> + Send + 'static,
+        S::Future: Send,
+        S::Error: Send,
+        B: Send + 'static,
     {
-        // Made within the future that is caught: `call` may panic as well.
-        let called = caught(async move { handler.call(request).await });
-        let Some(Ok(Ok(mut response))) = self.limit.within(called).await else { return Encoded::Abandon };
-        let status = response.status();
-        let kept = response.extensions().get::<NotBegun>().is_none() && self.config.keeps(status);
-        let request_id = self.config.dialect.name(response.headers_mut(), kept, status);
-        if !kept {
-            self.hand_on(response.map(ResponseBody::own), false);
-            return Encoded::Release;
-        }
-        let headers = self.config.kept_headers(response.headers());
-        Encoded::Keep(match self.copy(response).await {
-            Ok(Copy { data, trailers, .. }) => {
-                Stored { status, headers, body: data.freeze(), trailers, request_id }.encode()
-            }
-            Err(why) => Err(why),
+        let Self { config, mut head, running } = self;
+        Box::pin(async move {
+            let mut limit = Limit { run_on: config.run_on, timer: None };
+            // Gone, their destructors have run, at the end of this block.
+            let called = {
+                let mut handler = handler;
+                match catch_unwind(AssertUnwindSafe(|| handler.call(request))) {
+                    Ok(called) => limit.within(poll_fn(|cx| head.poll_closed(cx)), pin!(caught(pin!(called)))).await,
+                    Err(panic) => Some(Err(panic)),
+                }
+            };
+            let Some(Ok(Ok(response))) = called else { return (Encoded::Abandon, (None, running)) };
+            let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+            let (encoded, ending) = match answered(&config, head, limit, response, &waker) {
+                ControlFlow::Break(encoded) => (encoded, None),
+                ControlFlow::Continue(streamed) => streamed.await,
+            };
+            (encoded, (ending, running))
         })
     }
-
-    fn hand_on(&mut self, response: Response<ResponseBody<R>>, streamed: bool) {
-        if let Some(head) = self.head.take() {
-            // The client may have gone.
-            let _ = head.send(Head { response, streamed });
-        }
-    }
-
-    /// Hands a response on and copies its body. What is there at once, as a rule all of it, the client gets when it is
-    /// on record; what takes longer, it gets as it comes.
-    async fn copy(mut self, response: Response<R>) -> Result<Copy, Unavailable> {
-        let (head, body) = response.into_parts();
-        let mut body = Box::pin(body);
-        let mut copy = Copy::new(self.config.max_response_body);
-        let mut at_hand = VecDeque::new();
-        let (then, copied) = loop {
-            if body.size_hint().lower() > copy.room() {
-                break (Then::Own(body), Err(Unavailable::TooLarge));
-            }
-            match poll_fn(|cx| Poll::Ready(poll_frame(&mut body, cx))).await {
-                Poll::Pending => {
-                    let (client, messages) = mpsc::unbounded_channel();
-                    let then = Then::Copied(Copied { messages, left: body.size_hint(), presence: None });
-                    self.hand_on(Response::from_parts(head, ResponseBody::new(at_hand, then)), true);
-                    return self.stream(body, copy, client).await;
-                }
-                Poll::Ready(None) => break (Then::End, Ok(copy)),
-                Poll::Ready(Some(Err(error))) => break (Then::Failed(error), Err(Unavailable::NotSerializable)),
-                Poll::Ready(Some(Ok(frame))) => {
-                    let fits = copy.take(&frame);
-                    at_hand.push_back(frame);
-                    if !fits {
-                        break (Then::Own(body), Err(Unavailable::TooLarge));
-                    }
-                }
-            }
-        };
-        self.hand_on(Response::from_parts(head, ResponseBody::new(at_hand, then)), false);
-        copied
-    }
-
-    /// Copies the rest of a body on its way to the client.
-    async fn stream(
-        mut self,
-        mut body: Pin<Box<R>>,
-        mut copy: Copy,
-        client: UnboundedSender<Message<R>>,
-    ) -> Result<Copy, Unavailable> {
-        // Whatever is sent to the client: it may have gone.
-        loop {
-            let Some(frame) = self.limit.within(poll_fn(|cx| poll_frame(&mut body, cx))).await else {
-                return Err(Unavailable::NotSerializable);
-            };
-            match frame {
-                None => {
-                    self.finale.set(client, None);
-                    return Ok(copy);
-                }
-                Some(Err(error)) => {
-                    let _ = client.send(Message::Failed(error));
-                    return Err(Unavailable::NotSerializable);
-                }
-                Some(Ok(frame)) if !copy.take(&frame) => {
-                    let _ = client.send(Message::Frame(frame));
-                    let _ = client.send(Message::Own(body));
-                    return Err(Unavailable::TooLarge);
-                }
-                Some(Ok(frame)) if body.is_end_stream() => {
-                    self.finale.set(client, Some(frame));
-                    return Ok(copy);
-                }
-                Some(Ok(frame)) => {
-                    let _ = client.send(Message::Frame(frame));
-                }
-            }
-        }
-    }
 }
 
-/// What is kept of a body.
-struct Copy {
-    data: BytesMut,
-    trailers: Option<HeaderMap>,
-    max_len: usize,
+/// What is still to be copied.
+type Streamed<R> = BoxFuture<'static, (Encoded, Option<Ending<R>>)>;
+
+/// Hands a handler's response on, and says what is kept of it. What of its body is there at once, as a rule all of it,
+/// the client gets when it is on record; what takes longer, it gets as it comes.
+// Not an `async fn`, and what takes longer is boxed: every run's future would be larger.
+fn answered<R>(
+    config: &Config,
+    head: oneshot::Sender<Head<R>>,
+    limit: Limit,
+    mut response: Response<R>,
+    waker: &Waker,
+) -> ControlFlow<Encoded, Streamed<R>>
+where
+    R: Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    let hand_on = |response, streamed| {
+        // The client may have gone.
+        let _ = head.send(Head { response, streamed });
+    };
+    let status = response.status();
+    let kept = response.extensions().get::<NotBegun>().is_none() && config.keeps(status);
+    let request_id = config.dialect.name(response.headers_mut(), kept, status);
+    if !kept {
+        hand_on(response.map(ResponseBody::own), false);
+        return ControlFlow::Break(Encoded::Release);
+    }
+    let headers = config.kept_headers(response.headers());
+    let encode = move |copied: Copied| {
+        Encoded::Keep(copied.and_then(|copied| {
+            let (body, trailers) = copied.into_parts();
+            Stored { status, headers, body, trailers, request_id }.encode()
+        }))
+    };
+    let (parts, body) = response.into_parts();
+    let mut body = Box::pin(body);
+    let mut copy = Gathered::new(config.max_response_body);
+    let mut at_hand = Frames::default();
+    let (then, copied) = loop {
+        if body.size_hint().lower() > copy.room() {
+            break (Then::Own(body), Err(Unavailable::TooLarge));
+        }
+        match poll_frame(&mut body, &mut Context::from_waker(waker)) {
+            Poll::Pending => {
+                let (client, messages) = mpsc::unbounded_channel();
+                let then = Then::Copied(body::Copied { messages, left: body.size_hint() });
+                hand_on(Response::from_parts(parts, ResponseBody::new(at_hand, then)), true);
+                return ControlFlow::Continue(Box::pin(async move {
+                    let (copied, ending) = stream(body, copy, client, limit).await;
+                    (encode(copied), ending)
+                }));
+            }
+            Poll::Ready(None) => break (Then::End, Ok(copy)),
+            Poll::Ready(Some(Err(error))) => break (Then::Failed(error), Err(Unavailable::NotSerializable)),
+            Poll::Ready(Some(Ok(frame))) => {
+                let fits = copy.take(&frame);
+                at_hand.push(frame);
+                if !fits {
+                    break (Then::Own(body), Err(Unavailable::TooLarge));
+                }
+            }
+        }
+    };
+    hand_on(Response::from_parts(parts, ResponseBody::new(at_hand, then)), false);
+    ControlFlow::Break(encode(copied))
 }
 
-impl Copy {
-    fn new(max_len: usize) -> Self {
-        Self { data: BytesMut::new(), trailers: None, max_len }
-    }
+type Copied = Result<Gathered, Unavailable>;
 
-    fn room(&self) -> u64 {
-        (self.max_len - self.data.len()) as u64
-    }
-
-    /// Copies a frame; false if that is too much.
-    fn take(&mut self, frame: &Frame<Bytes>) -> bool {
-        if let Some(data) = frame.data_ref() {
-            if data.len() as u64 > self.room() {
-                return false;
+/// Copies the rest of a body on its way to the client.
+async fn stream<R>(
+    mut body: Pin<Box<R>>,
+    mut copy: Gathered,
+    client: UnboundedSender<Message<R>>,
+    mut limit: Limit,
+) -> (Copied, Option<Ending<R>>)
+where
+    R: Body<Data = Bytes>,
+    R::Error: Into<BoxError>,
+{
+    // Whatever is sent to the client: it may have gone.
+    loop {
+        let polled = limit.within(client.closed(), pin!(poll_fn(|cx| poll_frame(&mut body, cx)))).await;
+        let Some(frame) = polled else { return (Err(Unavailable::NotSerializable), None) };
+        match frame {
+            None => return (Ok(copy), Some(Ending { client, last: None })),
+            Some(Err(error)) => {
+                let _ = client.send(Message::Failed(error));
+                return (Err(Unavailable::NotSerializable), None);
             }
-            self.data.extend_from_slice(data);
+            Some(Ok(frame)) if !copy.take(&frame) => {
+                let _ = client.send(Message::Frame(frame));
+                let _ = client.send(Message::Own(body));
+                return (Err(Unavailable::TooLarge), None);
+            }
+            Some(Ok(frame)) if body.is_end_stream() => {
+                return (Ok(copy), Some(Ending { client, last: Some(frame) }));
+            }
+            Some(Ok(frame)) => {
+                let _ = client.send(Message::Frame(frame));
+            }
         }
-        if let Some(trailers) = frame.trailers_ref() {
-            self.trailers.get_or_insert_default().extend(trailers.clone());
-        }
-        true
     }
 }
 
@@ -278,8 +267,7 @@ where
 }
 
 /// Awaits a future, and catches its panic.
-async fn caught<F: Future>(future: F) -> std::thread::Result<F::Output> {
-    let mut future = pin!(future);
+async fn caught<F: Future>(mut future: Pin<&mut F>) -> std::thread::Result<F::Output> {
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(polled) => polled.map(Ok),
         Err(panic) => Poll::Ready(Err(panic)),

@@ -12,23 +12,24 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, request::Parts};
 use http_body::Body;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::LengthLimitError;
 use tokio::sync::oneshot;
 use tower_service::Service;
 
 use super::{
     IdempotencyKey,
-    body::{BoxError, RequestBody, ResponseBody},
+    body::{BoxError, Gathered, RequestBody, ResponseBody},
     config::{Config, Scope},
-    dialect::Refusal,
+    dialect::{Dialect, Refusal},
     key::{self, NoKey},
     layer::{Running, Shared},
-    run::{Finale, Head, Limit, Run},
+    run::{Head, Run},
     stored::Stored,
 };
 use crate::{
     Error, arguments,
     engine::{self, ToAsk},
+    store::BoxFuture,
 };
 
 /// A service behind an [`IdempotencyLayer`](super::IdempotencyLayer).
@@ -64,10 +65,7 @@ where
         let mut inner = mem::replace(&mut self.inner, not_ready);
         let (parts, body) = request.into_parts();
         match keyed(&self.shared.config, &parts) {
-            Ok(Some(keyed)) => {
-                let shared = Arc::clone(&self.shared);
-                Box::pin(async move { Ok(keyed.answer(shared, inner, parts, body).await) })
-            }
+            Ok(Some(keyed)) => Box::pin(keyed.answer(Arc::clone(&self.shared), inner, parts, body)),
             Ok(None) => {
                 #[cfg(feature = "axum")]
                 let parts = super::extract::pass(&self.shared.config, parts);
@@ -86,7 +84,7 @@ where
 struct Keyed {
     key: String,
     scope: Option<String>,
-    /// The key as it was sent.
+    /// The key as it was sent, where it is sent back.
     sent: Option<HeaderValue>,
 }
 
@@ -108,11 +106,19 @@ fn keyed(config: &Config, parts: &Parts) -> Result<Option<Keyed>, Refusal> {
         Scope::Unscoped => None,
         Scope::Of(of) => Some(of(parts).ok_or(Refusal::NoScope)?),
     };
-    Ok(Some(Keyed { key, scope, sent: parts.headers.get(&config.header).cloned() }))
+    Ok(Some(Keyed { key, scope, sent: config.dialect.echo(&parts.headers, &config.header) }))
 }
 
 impl Keyed {
-    async fn answer<S, B, R>(self, shared: Arc<Shared>, inner: S, parts: Parts, body: B) -> Response<ResponseBody<R>>
+    /// What is at hand, or else what the store and the handler come to.
+    // Not an `async fn`, whose future would hold the request twice: as its argument and as what it was moved to.
+    fn answer<S, B, R>(
+        self,
+        shared: Arc<Shared>,
+        inner: S,
+        parts: Parts,
+        body: B,
+    ) -> impl Future<Output = Result<Response<ResponseBody<R>>, S::Error>> + Send
     where
         S: Service<Request<RequestBody<B>>, Response = Response<R>> + Send + 'static,
         S::Future: Send,
@@ -122,62 +128,54 @@ impl Keyed {
         R: Body<Data = Bytes> + Send + 'static,
         R::Error: Into<BoxError>,
     {
-        let config = Arc::clone(&shared.config);
-        let sent = self.sent.clone();
-        let answered = match read(body, config.max_request_body).await {
-            Ok((data, trailers)) => self.run(&shared, inner, parts, data, trailers).await,
-            Err(refusal) => Err(refusal),
-        };
-        let mut response = answered.unwrap_or_else(|refusal| config.dialect.refuse(&refusal, &config.header));
-        config.dialect.mark(response.headers_mut(), config.operation.ttl, sent.map(|sent| (&config.header, sent)));
-        response
-    }
-
-    /// What is at hand, or else what the store and the handler come to.
-    async fn run<S, B, R>(
-        self,
-        shared: &Arc<Shared>,
-        inner: S,
-        mut parts: Parts,
-        data: Bytes,
-        trailers: Option<HeaderMap>,
-    ) -> Result<Response<ResponseBody<R>>, Refusal>
-    where
-        S: Service<Request<RequestBody<B>>, Response = Response<R>> + Send + 'static,
-        S::Future: Send,
-        S::Error: Send + 'static,
-        B: Send + 'static,
-        R: Body<Data = Bytes> + Send + 'static,
-        R::Error: Into<BoxError>,
-    {
-        let Self { key, scope, .. } = self;
-        let config = &shared.config;
-        let request =
-            config.fingerprint.of(&parts, &data).map(|fingerprint| arguments::Request { fingerprint, arguments: None });
-        let call =
-            engine::Call::new(Ok(&config.idempotency), config.operation.clone(), request, |writer, _| match &scope {
-                Some(scope) => writer.value(&(scope, &key)),
-                None => writer.value(&key),
-            });
-        match call.at_hand(Stored::decode) {
-            ControlFlow::Break(answer) => answer.map(|stored| replayed(config, stored)).map_err(Refusal::Engine),
-            ControlFlow::Continue(call) => {
-                parts.extensions.insert(IdempotencyKey(key));
-                let request = Request::from_parts(parts, RequestBody::read(data, trailers));
-                // Boxed: it is large, and a replay does without.
-                Box::pin(ask(call, shared, inner, request)).await
-            }
+        let Self { key, scope, sent } = self;
+        async move {
+            let config = &*shared.config;
+            let answered = match read(body, config.max_request_body).await {
+                Ok((data, trailers)) => match at_hand(config, &key, scope.as_deref(), &parts, &data) {
+                    ControlFlow::Break(answer) => answer,
+                    ControlFlow::Continue(call) => {
+                        let body = RequestBody::read(data, trailers);
+                        ask(call, &shared, inner, IdempotencyKey(key), parts, body).await
+                    }
+                },
+                Err(refusal) => Err(refusal),
+            };
+            let mut response = answered.unwrap_or_else(|refusal| config.dialect.refuse(&refusal, &config.header));
+            Dialect::mark(response.headers_mut(), shared.ttl.clone(), sent.map(|sent| (&config.header, sent)));
+            Ok(response)
         }
     }
 }
 
+/// The answer, if the store is not to be asked.
+fn at_hand<R>(
+    config: &Config,
+    key: &str,
+    scope: Option<&str>,
+    parts: &Parts,
+    data: &Bytes,
+) -> ControlFlow<Result<Response<ResponseBody<R>>, Refusal>, ToAsk<Stored>> {
+    let request =
+        config.fingerprint.of(parts, data).map(|fingerprint| arguments::Request { fingerprint, arguments: None });
+    let call = engine::Call::new(Ok(&config.idempotency), config.operation.clone(), request, |writer, _| match scope {
+        Some(scope) => writer.value(&(scope, key)),
+        None => writer.value(key),
+    });
+    call.at_hand(Stored::decode)
+        .map_break(|answer| answer.map(|stored| replayed(config, stored)).map_err(Refusal::Engine))
+}
+
 /// Claims the key, has the handler run, and answers with what there is first.
-async fn ask<S, B, R>(
+// Boxed: a replay does without.
+fn ask<S, B, R>(
     call: ToAsk<Stored>,
     shared: &Arc<Shared>,
     inner: S,
-    request: Request<RequestBody<B>>,
-) -> Result<Response<ResponseBody<R>>, Refusal>
+    key: IdempotencyKey,
+    mut parts: Parts,
+    body: RequestBody<B>,
+) -> BoxFuture<'static, Result<Response<ResponseBody<R>>, Refusal>>
 where
     S: Service<Request<RequestBody<B>>, Response = Response<R>> + Send + 'static,
     S::Future: Send,
@@ -186,22 +184,19 @@ where
     R: Body<Data = Bytes> + Send + 'static,
     R::Error: Into<BoxError>,
 {
-    let config = &shared.config;
+    parts.extensions.insert(key);
+    let config = Arc::clone(&shared.config);
     let (head, mut from_handler) = oneshot::channel();
-    let (presence, limit) = Limit::new(config.run_on);
-    let (finale, until_recorded) = Finale::new();
-    let run = Run { config: Arc::clone(config), head: Some(head), limit, finale };
-    let answer = call.run(run.run(inner, request), (until_recorded, Running::new(shared)));
-    match first(answer, &mut from_handler).await {
-        (None, Some(mut response)) => {
-            response.body_mut().watch(presence);
-            Ok(response)
+    let run = Run { config: Arc::clone(&config), head, running: Running::new(shared) };
+    let run = run.run(inner, Request::from_parts(parts, body));
+    Box::pin(async move {
+        match first(pin!(call.run(run)), &mut from_handler).await {
+            (None | Some(Ok(None)), Some(response)) => Ok(response),
+            (None | Some(Ok(None)), None) => Err(Refusal::HandlerFailed),
+            (Some(Ok(Some(stored))), _) => Ok(replayed(&config, stored)),
+            (Some(Err(error)), _) => Err(Refusal::Engine(error)),
         }
-        (Some(Ok(None)), Some(response)) => Ok(response),
-        (None | Some(Ok(None)), None) => Err(Refusal::HandlerFailed),
-        (Some(Ok(Some(stored))), _) => Ok(replayed(config, stored)),
-        (Some(Err(error)), _) => Err(Refusal::Engine(error)),
-    }
+    })
 }
 
 fn replayed<R>(config: &Config, mut stored: Stored) -> Response<ResponseBody<R>> {
@@ -216,23 +211,24 @@ type Answer = Result<Option<Stored>, Error>;
 /// What there is to answer a client with: the engine's answer, and the handler's response if it has run. Without the
 /// former, the response's body is still being made.
 async fn first<R>(
-    answer: impl Future<Output = Answer>,
+    mut answer: Pin<&mut impl Future<Output = Answer>>,
     head: &mut oneshot::Receiver<Head<R>>,
 ) -> (Option<Answer>, Option<Response<ResponseBody<R>>>) {
-    let mut answer = pin!(answer);
     let (mut waiting, mut own) = (true, None);
     poll_fn(|cx| {
-        let answered = answer.as_mut().poll(cx);
+        if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+            // What there is of a head is there by now. Polled, it would be kept back from a task that has done much.
+            let head = own.take().or_else(|| head.try_recv().ok());
+            return Poll::Ready((Some(answer), head.map(|head: Head<R>| head.response)));
+        }
         if waiting && let Poll::Ready(head) = Pin::new(&mut *head).poll(cx) {
             waiting = false;
             match head {
-                Ok(Head { response, streamed: true }) if answered.is_pending() => {
-                    return Poll::Ready((None, Some(response)));
-                }
-                head => own = head.ok().map(|head| head.response),
+                Ok(Head { response, streamed: true }) => return Poll::Ready((None, Some(response))),
+                head => own = head.ok(),
             }
         }
-        answered.map(|answer| (Some(answer), own.take()))
+        Poll::Pending
     })
     .await
 }
@@ -246,12 +242,47 @@ where
     if body.size_hint().lower() > max_len as u64 {
         return Err(Refusal::BodyTooLarge);
     }
-    match Box::pin(Limited::new(body, max_len).collect()).await {
-        Ok(collected) => {
-            let trailers = collected.trailers().cloned();
-            Ok((collected.to_bytes(), trailers))
+    let mut body = pin!(body);
+    let mut gathered = Gathered::new(max_len);
+    while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+        let frame = frame.map_err(|error| match error.into() {
+            // Of a limit further out.
+            error if error.is::<LengthLimitError>() => Refusal::BodyTooLarge,
+            _ => Refusal::BodyUnreadable,
+        })?;
+        if !gathered.take(&frame) {
+            return Err(Refusal::BodyTooLarge);
         }
-        Err(error) if error.is::<LengthLimitError>() => Err(Refusal::BodyTooLarge),
-        Err(_) => Err(Refusal::BodyUnreadable),
+    }
+    Ok(gathered.into_parts())
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{Full, Limited};
+    use tokio::task::coop;
+
+    use super::*;
+
+    /// The response was lost, and its client told that there is none.
+    #[tokio::test]
+    async fn a_task_that_has_used_its_budget_up_gets_its_response() {
+        let (sender, mut head) = oneshot::channel();
+        let response = Response::new(ResponseBody::own(Full::new(Bytes::new())));
+        assert!(sender.send(Head { response, streamed: false }).is_ok());
+        while coop::has_budget_remaining() {
+            coop::consume_budget().await;
+        }
+        let (answer, response) = first(pin!(ready(Ok(None))), &mut head).await;
+        assert!(answer.is_some() && response.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_body_is_read_up_to_its_limit() {
+        let body = || Full::new(Bytes::from_static(b"four"));
+        assert!(matches!(read(body(), 4).await, Ok((data, None)) if data == "four"));
+        assert!(matches!(read(body(), 3).await, Err(Refusal::BodyTooLarge)));
+        // Limited further out.
+        assert!(matches!(read(Limited::new(body(), 3), 4).await, Err(Refusal::BodyTooLarge)));
     }
 }

@@ -1,15 +1,15 @@
 //! A response as it is kept: JSON that can be read with the store's own tools.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::{Deserialize, Serialize, de};
+use serde_json::value::RawValue;
 
 use super::body::ResponseBody;
 use crate::{
-    codec,
     error::{Error, Undecodable},
     record::{Outcome, Unavailable},
 };
@@ -26,53 +26,61 @@ pub(super) struct Stored {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Written {
+struct Written<'a> {
     status: u16,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    headers: Vec<(String, String)>,
-    body: Content,
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    headers: Vec<(Text<'a>, Text<'a>)>,
+    body: Content<'a>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    trailers: Option<Vec<(String, String)>>,
+    trailers: Option<Vec<(Text<'a>, Text<'a>)>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    request_id: Option<String>,
+    request_id: Option<Text<'a>>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Content {
-    Text(String),
-    Base64(String),
+enum Content<'a> {
+    /// As it came, to the byte.
+    #[serde(borrow)]
+    Json(&'a RawValue),
+    Text(Text<'a>),
+    Base64(Text<'a>),
 }
+
+/// Read without a copy, unless it has escapes.
+#[derive(Serialize, Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl Stored {
     pub(super) fn encode(&self) -> Result<Outcome, Unavailable> {
         let written = Written {
             status: self.status.as_u16(),
             headers: write(&self.headers),
-            body: match std::str::from_utf8(&self.body) {
-                Ok(text) => Content::Text(text.to_owned()),
-                Err(_) => Content::Base64(BASE64_STANDARD.encode(&self.body)),
-            },
+            body: content(&self.body),
             trailers: self.trailers.as_ref().map(write),
-            request_id: self.request_id.clone(),
+            request_id: self.request_id.as_deref().map(|id| Text(id.into())),
         };
-        match codec::encode(&written) {
-            Ok(bytes) => Ok(Outcome::Ok(bytes.into())),
-            Err(codec::NotFaithful) => Err(Unavailable::NotSerializable),
+        let mut bytes = Vec::with_capacity(self.body.len() + 256);
+        match serde_json::to_writer(&mut bytes, &written) {
+            // Into a box: what is kept has no room to spare.
+            Ok(()) => Ok(Outcome::Ok(bytes.into_boxed_slice().into())),
+            Err(_) => Err(Unavailable::NotSerializable),
         }
     }
 
     pub(super) fn decode(bytes: &Bytes) -> Result<Self, Error> {
-        let Written { status, headers, body, trailers, request_id } = codec::decode(bytes)?;
+        let Written { status, headers, body, trailers, request_id } =
+            serde_json::from_slice(bytes).map_err(undecodable)?;
         Ok(Self {
             status: StatusCode::from_u16(status).map_err(|_| no_response())?,
-            headers: read(headers)?,
+            headers: read(bytes, headers)?,
             body: match body {
-                Content::Text(text) => text.into(),
-                Content::Base64(text) => BASE64_STANDARD.decode(text).map_err(|_| no_response())?.into(),
+                Content::Json(json) => bytes.slice_ref(json.get().as_bytes()),
+                Content::Text(text) => text.in_bytes_of(bytes),
+                Content::Base64(text) => BASE64_STANDARD.decode(&*text.0).map_err(|_| no_response())?.into(),
             },
-            trailers: trailers.map(read).transpose()?,
-            request_id,
+            trailers: trailers.map(|trailers| read(bytes, trailers)).transpose()?,
+            request_id: request_id.map(|id| id.0.into_owned()),
         })
     }
 
@@ -84,24 +92,57 @@ impl Stored {
     }
 }
 
-/// A value may have any bytes: each is the character with its number.
-fn write(headers: &HeaderMap) -> Vec<(String, String)> {
-    let text = |value: &HeaderValue| value.as_bytes().iter().map(|byte| char::from(*byte)).collect();
-    headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
+impl Text<'_> {
+    /// Its bytes, if it was read from these without a copy of its own.
+    fn in_bytes_of(self, record: &Bytes) -> Bytes {
+        match self.0 {
+            Cow::Borrowed(text) => record.slice_ref(text.as_bytes()),
+            Cow::Owned(text) => text.into(),
+        }
+    }
 }
 
-fn read(written: Vec<(String, String)>) -> Result<HeaderMap, Error> {
-    let mut headers = HeaderMap::with_capacity(written.len());
+fn content(body: &[u8]) -> Content<'_> {
+    match serde_json::from_slice::<&RawValue>(body) {
+        // White space around it would be lost.
+        Ok(json) if json.get().len() == body.len() => Content::Json(json),
+        _ => match std::str::from_utf8(body) {
+            Ok(text) => Content::Text(Text(text.into())),
+            Err(_) => Content::Base64(Text(BASE64_STANDARD.encode(body).into())),
+        },
+    }
+}
+
+/// A value may have any bytes: each is the character with its number.
+fn write(headers: &HeaderMap) -> Vec<(Text<'_>, Text<'_>)> {
+    let text = |value| match std::str::from_utf8(value) {
+        Ok(text) if text.is_ascii() => text.into(),
+        _ => value.iter().map(|byte| char::from(*byte)).collect::<String>().into(),
+    };
+    headers.iter().map(|(name, value)| (Text(name.as_str().into()), Text(text(value.as_bytes())))).collect()
+}
+
+fn read(record: &Bytes, written: Vec<(Text<'_>, Text<'_>)>) -> Result<HeaderMap, Error> {
+    // The layer adds two as a rule.
+    let mut headers = HeaderMap::with_capacity(written.len() + 2);
     for (name, value) in written {
-        let bytes: Result<Vec<u8>, _> = value.chars().map(u8::try_from).collect();
-        let value = bytes.ok().and_then(|bytes| HeaderValue::from_bytes(&bytes).ok()).ok_or_else(no_response)?;
-        headers.append(HeaderName::try_from(name).map_err(|_| no_response())?, value);
+        let value = if value.0.is_ascii() {
+            HeaderValue::from_maybe_shared(value.in_bytes_of(record)).ok()
+        } else {
+            let bytes: Result<Vec<u8>, _> = value.0.chars().map(u8::try_from).collect();
+            bytes.ok().and_then(|bytes| HeaderValue::from_bytes(&bytes).ok())
+        };
+        let name = HeaderName::from_bytes(name.0.as_bytes()).map_err(|_| no_response())?;
+        headers.append(name, value.ok_or_else(no_response)?);
     }
     Ok(headers)
 }
 
 fn no_response() -> Error {
-    let error = <serde_json::Error as de::Error>::custom("the record is not of a response");
+    undecodable(de::Error::custom("the record is not of a response"))
+}
+
+fn undecodable(error: serde_json::Error) -> Error {
     Undecodable::Result(Arc::new(error)).into()
 }
 
@@ -136,6 +177,19 @@ mod tests {
             prop_assert_eq!(round_trip(&stored), stored);
         }
 
+        /// JSON is kept as it stands, what only looks like it as text.
+        #[test]
+        fn a_body_comes_back_to_the_byte(body in "[ \\n]?[\\[{\"]?[0-9a-z\"\\\\/:,.\u{1}\u{e9}-]{0,12}[\\]}\"]?[ \\n]?") {
+            let stored = Stored {
+                status: StatusCode::OK,
+                headers: HeaderMap::new(),
+                body: body.into(),
+                trailers: None,
+                request_id: Some("req_1".to_owned()),
+            };
+            prop_assert_eq!(round_trip(&stored), stored);
+        }
+
         #[test]
         fn any_record_is_read_or_refused(text in ".{0,80}") {
             let _ = Stored::decode(&Bytes::from(text));
@@ -152,8 +206,11 @@ mod tests {
             request_id: None,
         };
         let Ok(Outcome::Ok(bytes)) = stored.encode() else { panic!("it is kept") };
-        assert_eq!(bytes, r#"{"status":201,"headers":[["location","/c/1"]],"body":{"text":"{\"id\":1}"}}"#);
-        let binary = Stored { body: Bytes::from_static(&[0xff, 0]), headers: HeaderMap::new(), ..stored };
+        assert_eq!(bytes, r#"{"status":201,"headers":[["location","/c/1"]],"body":{"json":{"id":1}}}"#);
+        let text = Stored { body: Bytes::from_static(b" {}\r\n"), headers: HeaderMap::new(), ..stored };
+        let Ok(Outcome::Ok(bytes)) = text.encode() else { panic!("it is kept") };
+        assert_eq!(bytes, r#"{"status":201,"body":{"text":" {}\r\n"}}"#);
+        let binary = Stored { body: Bytes::from_static(&[0xff, 0]), ..text };
         let Ok(Outcome::Ok(bytes)) = binary.encode() else { panic!("it is kept") };
         assert_eq!(bytes, r#"{"status":201,"body":{"base64":"/wA="}}"#);
     }
