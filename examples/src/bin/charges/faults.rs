@@ -19,7 +19,7 @@ use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use crate::report::say;
+use idempotent_examples::say;
 
 /// What can go wrong with a charge, and what a client sees of it.
 #[derive(Clone, Copy, Debug, ValueEnum)]

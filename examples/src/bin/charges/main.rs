@@ -17,6 +17,7 @@ use axum::{
     middleware::{from_fn, from_fn_with_state},
 };
 use clap::Parser;
+use idempotent_examples::{chain, print, say};
 use idempotent_runtime::{Idempotency, install, tower::IdempotencyLayer};
 use tokio::{
     net::TcpListener,
@@ -26,7 +27,6 @@ use tokio::{
 use self::{
     accounts::Account,
     faults::{Fault, Faults},
-    report::{print, say},
 };
 
 /// How long the keys of a server that was killed stay taken. Those of one that runs are renewed.
@@ -58,7 +58,7 @@ async fn main() -> ExitCode {
     match run(Args::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(report::chain(&*error));
+            say(chain(&*error));
             ExitCode::from(2)
         }
     }
@@ -117,7 +117,7 @@ fn told_to_stop() -> Result<impl Future<Output = ()> + Send, Failure> {
 fn greet(address: SocketAddr) {
     let url = format!("http://{address}/v1/charges");
     let post = format!("curl -i {url} -u sk_test_acme: -H 'Idempotency-Key: order-17'");
-    print(&format!(
+    let _ = print(&format!(
         "listening on http://{address}
 
 charge a card:              {post} -d amount=4200 -d currency=eur -d source=tok_visa

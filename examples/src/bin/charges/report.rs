@@ -1,35 +1,7 @@
 //! What the user sees.
 
-use std::{
-    error::Error,
-    fmt::Display,
-    io::{self, Write as _},
-};
-
 use axum::{extract::Request, middleware::Next, response::Response};
-
-/// Writes a line to standard error. There is nobody to tell if that fails.
-pub(crate) fn say(what: impl Display) {
-    let _ = writeln!(io::stderr().lock(), "charges: {what}");
-}
-
-/// Writes to standard output, whoever reads it.
-pub(crate) fn print(text: &str) {
-    let mut stdout = io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-}
-
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
+use idempotent_examples::say;
 
 /// Says of each request what it was answered with.
 pub(crate) async fn log(request: Request, next: Next) -> Response {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::FromRow;
 
-use crate::report::{chain, say};
+use idempotent_examples::{chain, say};
 
 /// The form of `POST /v1/charges`.
 #[derive(Serialize, Deserialize)]

@@ -20,6 +20,7 @@ use std::{
 };
 
 use clap::Parser;
+use idempotent_examples::{chain, print, say};
 use idempotent_runtime::{Idempotency, install};
 use indicatif::ProgressBar;
 use tokio::{
@@ -33,7 +34,6 @@ use self::{
     gateway::Outcome,
     ledger::{Failure, Ledger},
     log::Line,
-    report::complain,
     tally::Tally,
 };
 
@@ -74,7 +74,7 @@ async fn main() -> ExitCode {
     match run(&args).await {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            complain(tally::chain(&*error));
+            say(chain(&*error));
             ExitCode::from(2)
         }
     }
@@ -82,7 +82,7 @@ async fn main() -> ExitCode {
 
 async fn run(args: &Args) -> Result<u8, Failure> {
     if args.print_log {
-        report::print(&report::lines(&generate::deliveries())?)?;
+        print(&report::lines(&generate::deliveries())?)?;
         return Ok(0);
     }
     let (ledger, store) = connect(&args.store).await?;
@@ -94,10 +94,10 @@ async fn run(args: &Args) -> Result<u8, Failure> {
     reader.await?.map_err(|error| format!("the log cannot be read any further: {error}"))?;
 
     if let Some(error) = tally.first_error() {
-        complain(format_args!("the first error: {error}"));
+        say(format_args!("the first error: {error}"));
     }
     let summary = tally.audit(&ledger).await.map_err(|error| format!("the bank's ledger cannot be read: {error}"))?;
-    report::print(&if args.json {
+    print(&if args.json {
         report::json(&summary)?
     } else {
         report::Table { summary: &summary, store, took: begin.elapsed() }.to_string()
@@ -174,7 +174,7 @@ async fn push(mut lines: mpsc::Receiver<Line>, ledger: &Arc<Ledger>, bar: &Progr
         match line {
             Line::Malformed { number, why } => {
                 tally.malformed();
-                bar.suspend(|| complain(format_args!("line {number}: {why}")));
+                bar.suspend(|| say(format_args!("line {number}: {why}")));
             }
             Line::Delivery(delivery) => {
                 if under_way.len() == IN_FLIGHT

@@ -2,27 +2,13 @@
 
 use std::{
     fmt::{self, Display, Write as _},
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, IsTerminal as _},
     time::Duration,
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::tally::Summary;
-
-/// Writes to standard output. A reader that has seen enough is no error.
-pub(crate) fn print(text: &str) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result,
-    }
-}
-
-/// Writes a line to standard error. There is nobody to tell if that fails.
-pub(crate) fn complain(what: impl Display) {
-    let _ = writeln!(io::stderr().lock(), "payments: {what}");
-}
 
 /// A progress bar, if somebody is there to see it.
 pub(crate) fn progress(len: Option<u64>, wanted: bool) -> ProgressBar {

@@ -1,10 +1,8 @@
 //! What happened, counted.
 
-use std::{
-    collections::{BTreeMap, HashMap, hash_map::Entry},
-    error::Error as StdError,
-};
+use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 
+use idempotent_examples::chain;
 use idempotent_runtime::{Disposition, Error};
 use serde::Serialize;
 
@@ -184,16 +182,4 @@ impl Tally {
         summary.ok = failures == 0;
         Ok(self.summary)
     }
-}
-
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -14,9 +14,8 @@ mod transfer;
 use std::{error::Error, process::ExitCode};
 
 use clap::Parser;
+use idempotent_examples::{chain, print, say};
 use tokio::time::Instant;
-
-use self::report::complain;
 
 /// Moves money between accounts in a SQL database, for clients that retry, ask twice and give up, and proves from the
 /// books that each transfer was made once, to the cent.
@@ -66,7 +65,7 @@ async fn main() -> ExitCode {
     match run(&Args::parse()).await {
         Ok(proven) => ExitCode::from(u8::from(!proven)),
         Err(error) => {
-            complain(report::chain(&*error));
+            say(chain(&*error));
             ExitCode::from(2)
         }
     }
@@ -82,9 +81,9 @@ async fn run(args: &Args) -> Result<bool, Failure> {
         return Err("--store is neither a `sqlite://` nor a `postgres://` URL".into());
     };
     if let Some(error) = &summary.first_error {
-        complain(format_args!("the first error: {error}"));
+        say(format_args!("the first error: {error}"));
     }
-    report::print(&if args.json {
+    print(&if args.json {
         report::json(&summary)?
     } else {
         report::Table { summary: &summary, store, took: begin.elapsed() }.to_string()

@@ -1,39 +1,11 @@
 //! What the user sees.
 
 use std::{
-    error::Error,
     fmt::{self, Display},
-    io::{self, Write as _},
     time::Duration,
 };
 
 use crate::tally::Summary;
-
-/// Writes to standard output. A reader that has seen enough is no error.
-pub(crate) fn print(text: &str) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result,
-    }
-}
-
-/// Writes a line to standard error. There is nobody to tell if that fails.
-pub(crate) fn complain(what: impl Display) {
-    let _ = writeln!(io::stderr().lock(), "transfers: {what}");
-}
-
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
 
 /// The summary for programs: one line.
 pub(crate) fn json(summary: &Summary) -> serde_json::Result<String> {

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
+use idempotent_examples::chain;
 use idempotent_runtime::Error;
 use serde::Serialize;
 
 use crate::{
     audit::Books,
-    report::chain,
     transfer::{Answer, Receipt, Transfer, TransferError},
 };
 

@@ -6,7 +6,6 @@ mod answer;
 mod events;
 mod guide;
 mod postgres;
-mod report;
 mod senders;
 mod sqlite;
 mod stall;
@@ -14,9 +13,10 @@ mod stall;
 use std::{error::Error, net::SocketAddr, process::ExitCode};
 
 use clap::Parser;
+use idempotent_examples::{chain, say};
 use tokio::net::TcpListener;
 
-use self::{report::complain, stall::Stall};
+use self::stall::Stall;
 
 /// Takes webhooks of GitHub, Stripe and Standard Webhooks senders. Each event is verified, and worked off once: its
 /// effects and its record are committed together.
@@ -53,7 +53,7 @@ async fn main() -> ExitCode {
     match run(&Args::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(report::chain(&*error));
+            say(chain(&*error));
             ExitCode::from(2)
         }
     }

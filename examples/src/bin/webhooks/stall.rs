@@ -4,7 +4,7 @@ use std::future::pending;
 
 use clap::ValueEnum;
 
-use crate::report;
+use idempotent_examples::print;
 
 /// A point in the life of a delivery.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -21,7 +21,7 @@ impl Stall {
     /// Stays here for good, if it is this point that was chosen.
     pub(crate) async fn at(self, chosen: Option<Self>) {
         if chosen == Some(self) {
-            report::print("stalled\n");
+            let _ = print("stalled\n");
             pending::<()>().await;
         }
     }

@@ -2,17 +2,14 @@
 
 use std::time::Duration;
 
+use idempotent_examples::{chain, say};
 use idempotent_runtime::idempotent;
 use serde_json::value::RawValue;
 use sqlx::{FromRow, Transaction, query, query_as};
 use tokio::time::{sleep, timeout};
 
 use super::{Db, TAKE, server::App, service};
-use crate::{
-    answer::HookError,
-    report::{chain, complain},
-    stall::Stall,
-};
+use crate::{answer::HookError, stall::Stall};
 
 /// What has failed so often stays where it is, for somebody to look at: `UPDATE inbox SET attempts = 0` is another chance.
 const MAX_ATTEMPTS: i64 = 5;
@@ -55,7 +52,7 @@ pub(crate) async fn work(app: App) {
             // The time-out is what is waited for, mostly.
             Ok(false) => drop(timeout(PAUSE, app.wake.notified()).await),
             Err(error) => {
-                complain(format_args!("an attempt failed: {}", chain(&error)));
+                say(format_args!("an attempt failed: {}", chain(&error)));
                 sleep(PAUSE).await;
             }
         }

@@ -7,6 +7,7 @@ use axum::{
     extract::State,
     routing::{get, post},
 };
+use idempotent_examples::print;
 use idempotent_runtime::install;
 use sqlx::{Pool, Transaction};
 use tokio::{net::TcpListener, signal, sync::Notify, task::JoinSet};
@@ -16,7 +17,7 @@ use super::{
     books::{self, Overview},
     handlers, inbox, open,
 };
-use crate::{Args, Failure, answer::HookError, guide::guide, report, senders::Verifiers, stall::Stall};
+use crate::{Args, Failure, answer::HookError, guide::guide, senders::Verifiers, stall::Stall};
 
 /// How often expired records are removed.
 const SWEEP: Duration = Duration::from_mins(10);
@@ -60,7 +61,7 @@ pub(crate) async fn run(args: &Args, listener: TcpListener) -> Result<(), Failur
         .route(handlers::STANDARD, post(handlers::standard))
         .route(handlers::QUEUED, post(handlers::queued))
         .with_state(app);
-    report::print(&guide(listener.local_addr()?, &args.secrets));
+    print(&guide(listener.local_addr()?, &args.secrets))?;
     // What a worker has begun is rolled back, and begun anew by the next one.
     axum::serve(listener, router).with_graceful_shutdown(async { drop(signal::ctrl_c().await) }).await?;
     Ok(())
