@@ -10,7 +10,7 @@ use idempotent_runtime::{
         conformance::{Fixture, RULES},
     },
 };
-use idempotent_tests::{postgres_server::PostgresServer, redis_server::RedisServer, sqlite_file::SqliteFile};
+use idempotent_tests::{postgres_database::PostgresDatabase, redis_server::RedisServer, sqlite_file::SqliteFile};
 
 fn memory() -> (MemoryStore, ManualClock) {
     let clock = ManualClock::new();
@@ -47,10 +47,10 @@ conformance_suite!(mod redis_store, async || {
 });
 
 conformance_suite!(mod postgres_store, async || {
-    let server = PostgresServer::start().await;
-    let url = server.url();
+    let database = PostgresDatabase::create().await;
+    let url = database.url().to_owned();
     let connect = async || PostgresStore::connect(&url).await.expect("a store");
-    Fixture::new(connect().await, connect().await).tick(Duration::from_millis(250)).keep(server)
+    Fixture::new(connect().await, connect().await).tick(Duration::from_millis(250)).keep(database)
 });
 
 conformance_suite!(mod sqlite_store, async || {

@@ -18,7 +18,7 @@ use idempotent_runtime::{
     store::{memory::MemoryStore, postgres::PostgresStore, redis::RedisStore, sqlite::SqliteStore},
     testing::{Fault, FaultyStore, Gate, ManualClock, Method},
 };
-use idempotent_tests::{postgres_server::PostgresServer, redis_server::RedisServer, sqlite_file::SqliteFile};
+use idempotent_tests::{postgres_database::PostgresDatabase, redis_server::RedisServer, sqlite_file::SqliteFile};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
@@ -73,7 +73,7 @@ pub(crate) async fn in_time(scenario: impl Future<Output = ()>) {
 /// Storage of one kind, empty, with a clock that can be moved ahead.
 pub(crate) enum Backend {
     Memory { store: MemoryStore, clock: ManualClock },
-    Postgres { server: PostgresServer },
+    Postgres { database: PostgresDatabase },
     Redis { server: RedisServer },
     Sqlite { file: SqliteFile },
 }
@@ -85,7 +85,7 @@ impl Backend {
     }
 
     pub(crate) async fn postgres() -> Self {
-        Self::Postgres { server: PostgresServer::start().await }
+        Self::Postgres { database: PostgresDatabase::create().await }
     }
 
     pub(crate) async fn redis() -> Self {
@@ -116,7 +116,7 @@ impl Backend {
     pub(crate) async fn store(&self) -> Arc<dyn Store> {
         match self {
             Self::Memory { store, .. } => Arc::new(store.clone()),
-            Self::Postgres { server } => Arc::new(PostgresStore::connect(&server.url()).await.expect("a store")),
+            Self::Postgres { database } => Arc::new(PostgresStore::connect(database.url()).await.expect("a store")),
             Self::Redis { server } => Arc::new(RedisStore::connect(&server.url()).await.expect("a store")),
             Self::Sqlite { file } => Arc::new(SqliteStore::connect(&file.url()).await.expect("a store")),
         }
@@ -142,14 +142,14 @@ impl Backend {
     pub(crate) async fn advance(&self, by: Duration) {
         match self {
             Self::Memory { clock, .. } => clock.advance(by),
-            Self::Postgres { server } => {
+            Self::Postgres { database } => {
                 let by = by.as_micros();
                 let sql = format!(
                     "UPDATE idempotent_records SET
                         lease_until = lease_until - {by} * interval '1 microsecond',
                         expires_at = expires_at - {by} * interval '1 microsecond'"
                 );
-                server.execute(&sql).await;
+                database.execute(&sql).await;
             }
             Self::Redis { server } => {
                 let script = "for _, key in ipairs(redis.call('KEYS', 'idempotent:*')) do
@@ -182,7 +182,7 @@ impl Backend {
                     caller.store.always(method, Fault::FailBefore(StoreErrorKind::Corrupt));
                 }
             }
-            Self::Postgres { server } => {
+            Self::Postgres { database } => {
                 let (operation, key) = (key.operation(), key.key());
                 let sql = format!(
                     "INSERT INTO idempotent_records
@@ -190,7 +190,7 @@ impl Backend {
                      VALUES ('{operation}', '{key}', 'x', '', '', 1, 'infinity', now())
                      ON CONFLICT (operation, key) DO UPDATE SET state = 'x'"
                 );
-                server.execute(&sql).await;
+                database.execute(&sql).await;
             }
             Self::Redis { server } => {
                 server.command::<()>(&["SET", &redis_key(key), "not a record", "PX", "600000"]).await;
