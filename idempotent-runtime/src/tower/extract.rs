@@ -36,6 +36,31 @@ pub(super) fn pass(config: &Arc<Config>, mut parts: Parts) -> Parts {
 /// takes keys with the request's method.
 pub struct KeyRejection(Option<Arc<Config>>);
 
+/// ```
+/// use axum::{Extension, Router, routing::post};
+/// use idempotent_runtime::{Error, Idempotency, idempotent, tower::{IdempotencyKey, IdempotencyLayer}};
+///
+/// # fn main() -> Result<(), idempotent_runtime::ConfigError> {
+/// #[derive(Clone)]
+/// struct Tenant(String); // authentication leaves it in the request's extensions
+///
+/// async fn create(Extension(tenant): Extension<Tenant>, key: IdempotencyKey, item: String) -> Result<String, Error> {
+///     order(&tenant.0, key.as_str(), &item).await
+/// }
+///
+/// /// Called by handlers, and by whoever else has a key. The tenant is in it: the client's key alone is not unique.
+/// #[idempotent(key = (tenant, key))]
+/// async fn order(tenant: &str, key: &str, item: &str) -> Result<String, Error> {
+///     Ok(format!("ordered {item}"))
+/// }
+///
+/// let layer = IdempotencyLayer::ietf(Idempotency::memory())
+///     .scope(|request| Some(request.extensions.get::<Tenant>()?.0.clone()))
+///     .build()?;
+/// let router: Router = Router::new().route("/orders", post(create)).layer(layer);
+/// # let _ = router;
+/// # Ok(()) }
+/// ```
 impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
     type Rejection = KeyRejection;
 

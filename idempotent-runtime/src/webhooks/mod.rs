@@ -34,6 +34,12 @@
 //! hand the annotated function what it needs of the event, rather than its bytes: a repeat that differs in its arguments
 //! is refused as [`Error::Mismatch`](crate::Error::Mismatch).
 //!
+//! # The body
+//!
+//! As it came: with axum, an argument `body: Bytes`, and neither `Json` nor `String`. axum refuses more than 2 MiB unless
+//! `DefaultBodyLimit` says otherwise; GitHub sends up to 25 MB. GitHub sends JSON to webhooks whose content type is set to
+//! `application/json`, and a form with the JSON in it to others.
+//!
 //! # The time to live
 //!
 //! As long as the sender may deliver an event again, automatically or by somebody's hand:
