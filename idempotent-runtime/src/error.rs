@@ -162,9 +162,7 @@ impl StdError for Error {
         match self {
             Self::Undecodable(error) => Some(error),
             Self::Store(error) => Some(error),
-            Self::Key(error) => Some(error),
-            Self::Arguments(error) => Some(error),
-            Self::Config(error) => Some(error),
+            // What is wrong with a key, arguments or settings is in their own text.
             _ => None,
         }
     }
@@ -336,6 +334,21 @@ impl From<StoreError> for Error {
         match error.kind() {
             crate::StoreErrorKind::Corrupt => Self::Undecodable(Undecodable::Record(error)),
             _ => Self::Store(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_prints_an_error_with_its_causes_says_nothing_twice() {
+        let arguments = ArgumentsError { argument: "a", reason: "why" };
+        for error in [Error::from(KeyError::Missing), arguments.into(), ConfigError::Url("what").into()] {
+            let text = error.to_string();
+            let cause = error.source().map(ToString::to_string);
+            assert!(cause.is_none_or(|cause| !text.contains(&cause)), "{text}");
         }
     }
 }

@@ -24,6 +24,7 @@
 //! - [`Error`]: what a call can answer instead of the body's own result, and what to do then.
 //! - [`current`]: inside a body, its key, attempt and fence, and keys to pass on to other systems.
 //! - [`observe`]: how a call came to its answer.
+//! - `tower` and `webhooks`, with the features of these names: a layer for HTTP services, and signatures of webhooks.
 //! - [`store`]: the contract of a store, for whoever writes one; `testing` has its conformance suite.
 //! - [`Fingerprint`]: what the arguments hash to, specified byte by byte.
 //!
@@ -40,9 +41,12 @@
 //! | `memory` | yes | the embedded store |
 //! | `redis` | | Redis 7.0 or later and Valkey |
 //! | `redis-tls` | | TLS for it |
+//! | `postgres` | | PostgreSQL 14 or later; needs Rust 1.94 |
+//! | `postgres-tls` | | TLS for it |
 //! | `sqlite` | | a SQLite file; needs Rust 1.94 |
 //! | `local-cache` | | a cache of finished results in this process: `Builder::local_cache` |
 //! | `tower` | | [`tower`]: a layer for HTTP services (axum, hyper) that takes an `Idempotency-Key` |
+//! | `axum` | | `tower`, with the key as an extractor and [`Error`] as a response |
 //! | `webhooks` | | [`webhooks`]: signatures of Standard Webhooks, Stripe, GitHub and Shopify |
 //! | `metrics` | | counters through the `metrics` facade |
 //! | `testing` | | the conformance suite, a store that fails on demand, a clock set by hand |

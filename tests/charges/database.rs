@@ -1,7 +1,10 @@
 //! The database under the charges, read with the test's own eyes.
 
+use std::time::Duration;
+
 use idempotent_tests::{postgres_server::PostgresServer, sqlite_file::SqliteFile};
 use sqlx::{query_as, query_scalar};
+use tokio::time::{Instant, sleep};
 
 pub(crate) enum Database {
     Postgres(PostgresServer),
@@ -50,6 +53,36 @@ impl Database {
         match self {
             Self::Postgres(server) => query_scalar(sql).fetch_one(&mut server.client().await).await.unwrap(),
             Self::Sqlite(file) => query_scalar(sql).fetch_one(&mut file.connection().await).await.unwrap(),
+        }
+    }
+
+    /// Waits until a charge is being entered, and is kept from it.
+    pub(crate) async fn wait_until_entering(&self) {
+        const BLOCKED: &str =
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%INTO charges%'";
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while self.number(BLOCKED).await != 1 {
+            assert!(Instant::now() < deadline, "a charge is being entered");
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// From now on, or no longer, no charge can be entered.
+    pub(crate) async fn fail(&self, fails: bool) {
+        match (self, fails) {
+            (Self::Postgres(server), true) => {
+                let fail = "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'as the test wants it'; END $$";
+                server.execute(fail).await;
+                server
+                    .execute("CREATE TRIGGER fails BEFORE INSERT ON charges FOR EACH ROW EXECUTE FUNCTION fail()")
+                    .await;
+            }
+            (Self::Sqlite(file), true) => {
+                let fail = "CREATE TRIGGER fails BEFORE INSERT ON charges BEGIN SELECT RAISE(ABORT, 'as the test wants it'); END";
+                file.execute(fail).await;
+            }
+            (Self::Postgres(server), false) => server.execute("DROP TRIGGER fails ON charges").await,
+            (Self::Sqlite(file), false) => file.execute("DROP TRIGGER fails").await,
         }
     }
 

@@ -1,10 +1,20 @@
 //! What the program prints can be typed, and it stops when it is told to.
 
-use std::process::{Command, Stdio};
+use std::{
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep};
 
 use crate::{database::Database, server::Server};
 
-crate::on_each_database!(printed_commands_work, shutdown_waits_for_charges_without_clients);
+crate::on_each_database!(
+    printed_commands_work,
+    shutdown_waits_for_charges_without_clients,
+    a_database_that_fails_leaves_the_key_free,
+    what_cannot_work_is_said_at_once,
+);
 
 /// The status and the whole answer to a command.
 fn curl(command: &str) -> (u16, String) {
@@ -73,4 +83,70 @@ async fn shutdown_waits_for_charges_without_clients(database: Database) {
     assert_eq!(database.count().await, 1);
     assert!(server.stop().success());
     assert_eq!(database.count().await, 2);
+}
+
+/// What the network authorized meanwhile, it authorizes again: under the same key.
+async fn a_database_that_fails_leaves_the_key_free(database: Database) {
+    let server = Server::start(&database.url(), &[]);
+    let charge = server.greeting.lines().find(|line| line.starts_with("charge a card")).unwrap();
+    let charge = charge.split_once(": ").unwrap().1.trim();
+    database.fail(true).await;
+    for _ in 0..2 {
+        let (status, failed) = curl(charge);
+        assert_eq!((status, &body(&failed)["error"]["type"]), (503, &"api_error".into()), "{failed}");
+    }
+    database.fail(false).await;
+    let (status, first) = curl(charge);
+    assert_eq!(status, 200, "{first}");
+    assert_eq!(body(&curl(charge).1), body(&first));
+    assert_eq!(database.count().await, 1);
+}
+
+async fn what_cannot_work_is_said_at_once(database: Database) {
+    let server = Server::start(&database.url(), &[]);
+    let (taken, url) = (server.url.strip_prefix("http://").unwrap(), &*database.url());
+    for (store, listen, says) in [
+        (url, taken, taken),
+        ("mysql://localhost", "127.0.0.1:0", "--store is neither"),
+        ("postgres://nobody:s3cret@127.0.0.1:1/none", "127.0.0.1:0", "PostgreSQL cannot be reached: "),
+        ("sqlite:///not/there/charges.db", "127.0.0.1:0", "the SQLite file cannot be opened: "),
+    ] {
+        let mut charges = Command::new(env!("CARGO_BIN_EXE_charges"));
+        let output = charges.args(["--store", store, "--listen", listen]).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains(says) && !stderr.contains("s3cret"), "{stderr}");
+    }
+}
+
+/// Authorized and not committed: the next try finds no charge, and makes it with the same authorization.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_between_authorization_and_commit() {
+    let database = Database::postgres().await;
+    let Database::Postgres(postgres) = &database else { unreachable!() };
+    let mut server = Server::start(&database.url(), &[]);
+    let charge = server.greeting.lines().find(|line| line.starts_with("charge a card")).unwrap();
+    let charge = charge.split_once(": ").unwrap().1.trim().to_owned();
+    let mut holder = postgres.client().await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE charges IN EXCLUSIVE MODE").execute(&mut holder).await.unwrap();
+    let mut client = Command::new("sh").arg("-c").arg(format!("{charge} --silent --noproxy '*'")).spawn().unwrap();
+    database.wait_until_entering().await;
+    server.kill();
+    assert!(!client.wait().unwrap().success());
+    sqlx::raw_sql("ROLLBACK").execute(&mut holder).await.unwrap();
+    server.restart();
+    // The key is taken until the lease lapses; whoever asks then takes over.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let first = loop {
+        let (status, answer) = curl(&charge);
+        if status == 200 {
+            break answer;
+        }
+        assert!(status == 409 && Instant::now() < deadline, "{answer}");
+        // For as long as the client is told to wait.
+        sleep(Duration::from_secs(1)).await;
+    };
+    assert!(!first.contains("idempotent-replayed"), "{first}");
+    assert_eq!(body(&curl(&charge).1), body(&first));
+    assert_eq!(database.count().await, 1);
 }

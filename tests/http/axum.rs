@@ -1,9 +1,11 @@
 //! What the layer has for axum: the key as an argument of handlers, layers of single routes, nested routers.
 
+use std::time::Duration;
+
 use axum::{Router, extract::Request, response::Response, routing::post};
 use http::{HeaderName, Method, StatusCode};
 use idempotent_runtime::{
-    Idempotency,
+    Error, Idempotency,
     tower::{IdempotencyKey, IdempotencyLayer},
 };
 
@@ -15,6 +17,7 @@ crate::lines!(
     routes_have_layers_of_their_own,
     nested_routers_share_a_layer,
     nested_routers_with_names,
+    an_error_is_a_problem_and_never_kept,
 );
 
 fn keyed(key: &str) -> [(&'static str, &[u8]); 1] {
@@ -136,5 +139,31 @@ async fn nested_routers_with_names(backend: Backend) {
         for replayed in [false, true] {
             client.send(Method::POST, path, &keyed("k"), "").await.assert_charge(run, replayed);
         }
+    }
+}
+
+/// As from an annotated function that the handler calls. Kept, a 409 would be all there is for a day.
+async fn an_error_is_a_problem_and_never_kept(backend: Backend) {
+    let runs = Runs::default();
+    let layer = IdempotencyLayer::stripe_v1(Idempotency::new(backend.store().await)).unscoped().build().unwrap();
+    let handler = async |run: u64| match run {
+        1 => Err(Error::InFlight { retry_after: Duration::from_millis(1) }),
+        2 => Err(Error::Mismatch { arguments: [].into() }),
+        3 => Err(Error::NotInstalled),
+        run => Ok(created(run.to_string())),
+    };
+    let counter = runs.clone();
+    let router = Router::new().route("/", post(move || handler(counter.begin()))).layer(layer);
+    let client = Client::of(serve(router).await);
+    for (status, code, retry_after) in
+        [(409, "in-flight", Some("1")), (422, "mismatch", None), (500, "not-installed", None)]
+    {
+        let reply = client.send(Method::POST, "/", &keyed("k"), "").await;
+        reply.assert_problem(status, code);
+        assert_eq!(reply.header("retry-after"), retry_after);
+    }
+    for replayed in [false, true] {
+        let reply = client.send(Method::POST, "/", &keyed("k"), "").await;
+        assert_eq!((&*reply.body, reply.is_replay()), (&b"4"[..], replayed));
     }
 }

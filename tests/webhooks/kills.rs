@@ -4,7 +4,7 @@ use crate::{
     database::Database,
     deliveries::{ENDPOINTS, event},
     lines,
-    program::Program,
+    program::{Program, post_to},
 };
 
 lines!(
@@ -13,13 +13,14 @@ lines!(
     c05_a_worker_that_is_killed_is_replaced,
     c05_an_error_is_rolled_back_and_no_2xx,
     c05_what_a_worker_fails_at_is_tried_again_and_then_left,
+    c05_a_sender_that_goes_away_before_the_commit_is_rolled_back,
 );
 
 /// Sends a delivery to a process that stalls there, and kills it there.
 async fn kill_at(database: &Database, point: &str, endpoint: &'static str) {
     let program = Program::start(&database.url(), &["--stall", point, "--workers", "0"]).await;
     let (delivery, address) = (event(endpoint, "evt_1", 1), program.address.clone());
-    let sender = tokio::spawn(async move { crate::program::post_to(&address, &delivery).await });
+    let sender = tokio::spawn(async move { post_to(&address, &delivery).await });
     program.kill_where_it_stalls().await;
     assert!(sender.await.unwrap().is_none(), "the sender has no answer");
 }
@@ -102,4 +103,21 @@ async fn c05_what_a_worker_fails_at_is_tried_again_and_then_left(database: Datab
     database.wait_until_worked_off().await;
     database.assert(2, 4).await;
     assert!(database.has_status(ENDPOINTS[3], "s2").await, "the one that came late is the older one");
+}
+
+/// Another process can only answer so soon if nothing is left open by the one that stalled, which lives on.
+async fn c05_a_sender_that_goes_away_before_the_commit_is_rolled_back(database: Database) {
+    let stalled = Program::start(&database.url(), &["--stall", "before-commit", "--workers", "0"]).await;
+    let program = Program::start(&database.url(), &["--workers", "0"]).await;
+    for endpoint in ENDPOINTS {
+        let (delivery, address) = (event(endpoint, "evt_1", 1), stalled.address.clone());
+        let sender = tokio::spawn(async move { post_to(&address, &delivery).await });
+        stalled.told_until("stalled").await;
+        // Its connection is closed with it.
+        sender.abort();
+        assert!(sender.await.unwrap_err().is_cancelled());
+        program.send(&event(endpoint, "evt_1", 1)).await.assert_done(false);
+        program.send(&event(endpoint, "evt_1", 1)).await.assert_done(true);
+    }
+    assert_eq!((database.done_or_waiting().await, database.records().await), (4, 4));
 }

@@ -129,7 +129,14 @@ impl Program {
         self.child.kill().await.unwrap();
     }
 
-    /// The same, once it has stalled.
+    /// Stops it with Ctrl-C, and tells its exit code.
+    pub(crate) async fn interrupt(mut self) -> Option<i32> {
+        let kill = Command::new("kill").arg("-INT").arg(self.child.id().unwrap().to_string()).status();
+        assert!(kill.await.unwrap().success());
+        self.child.wait().await.unwrap().code()
+    }
+
+    /// Kills it with signal 9, once it has stalled.
     pub(crate) async fn kill_where_it_stalls(self) {
         self.told_until("stalled").await;
         self.kill().await;

@@ -6,12 +6,12 @@ use tokio::process::Command;
 
 use crate::{
     database::Database,
-    deliveries::{STRIPE_SECRET, standard_secret},
+    deliveries::{ENDPOINTS, GITHUB_SECRET, STRIPE_SECRET, event, github, standard_secret},
     lines,
-    program::{Program, command},
+    program::{Program, command, post_to},
 };
 
-lines!(the_commands_work_when_pasted);
+lines!(the_commands_work_when_pasted, it_stops_with_ctrl_c, a_push_may_have_25_megabytes);
 
 /// With the secrets of the demonstration, which are printed, and with others, which are not.
 async fn the_commands_work_when_pasted(database: Database) {
@@ -37,7 +37,7 @@ async fn paste(program: &Program, replayed: &str) {
         .args(["-ec", printed])
         // As the user has them, who gave them to the program.
         .env("STRIPE_WEBHOOK_SECRET", STRIPE_SECRET)
-        .env("GITHUB_WEBHOOK_SECRET", crate::deliveries::GITHUB_SECRET)
+        .env("GITHUB_WEBHOOK_SECRET", GITHUB_SECRET)
         .env("STANDARD_WEBHOOK_SECRET", standard_secret(crate::deliveries::STANDARD_KEY))
         .output()
         .await
@@ -50,6 +50,28 @@ async fn paste(program: &Program, replayed: &str) {
     assert_eq!(lines[..5], expected);
     let overview: serde_json::Value = serde_json::from_str(lines[5]).unwrap();
     assert!(overview["objects"].to_string().contains(r#"{"id":"sub_1","status":"active"}"#), "{overview}");
+}
+
+/// Also while a delivery has stalled, and is not waited for: it is rolled back.
+async fn it_stops_with_ctrl_c(database: Database) {
+    let program = Program::start(&database.url(), &[]).await;
+    program.send(&event(ENDPOINTS[0], "evt_1", 1)).await.assert_done(false);
+    assert_eq!(program.interrupt().await, Some(0));
+    let program = Program::start(&database.url(), &["--stall", "before-commit"]).await;
+    let (delivery, address) = (event(ENDPOINTS[0], "evt_2", 2), program.address.clone());
+    let sender = tokio::spawn(async move { post_to(&address, &delivery).await });
+    program.told_until("stalled").await;
+    assert_eq!(program.interrupt().await, Some(0));
+    assert!(sender.await.unwrap().is_none(), "the sender has no answer");
+    database.assert(1, 1).await;
+}
+
+/// What GitHub sends at most.
+async fn a_push_may_have_25_megabytes(database: Database) {
+    let program = Program::start(&database.url(), &[]).await;
+    let mut body = event(ENDPOINTS[1], "id", 1).body;
+    body.extend(std::iter::repeat_n(' ', 25_000_000 - body.len()));
+    program.send(&github(&body, "id", GITHUB_SECRET)).await.assert_done(false);
 }
 
 #[tokio::test]
@@ -67,7 +89,8 @@ async fn what_cannot_work_is_said_at_once() {
         (&database.url(), &[], "whsec_a\n", "white space"),
         (&database.url(), &["--standard-secret", "whsec_*"], STRIPE_SECRET, "base64"),
         ("mysql://localhost", &[], STRIPE_SECRET, "--store"),
-        ("postgres://nobody:s3cret@127.0.0.1:1/none", &[], STRIPE_SECRET, ""),
+        ("postgres://nobody:s3cret@127.0.0.1:1/none", &[], STRIPE_SECRET, "PostgreSQL cannot be reached: "),
+        ("sqlite:///not/there/webhooks.db", &[], STRIPE_SECRET, "the SQLite file cannot be opened: "),
     ] {
         let (code, stderr) = run(url, arguments, secret).await;
         assert_eq!(code, Some(2), "{stderr}");

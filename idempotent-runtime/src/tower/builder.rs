@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{Abandoned, ConfigError, Idempotency};
 
-/// A preset whose scope is still to be chosen: whose keys are whose.
+/// A preset whose scope is still to be chosen, with [`scope`](Self::scope) or [`unscoped`](Self::unscoped): whose keys are whose.
 ///
 /// Without a scope, whoever guesses a key of another gets the other's response. So there is no layer without the choice:
 ///

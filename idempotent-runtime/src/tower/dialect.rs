@@ -63,7 +63,7 @@ impl Refusal {
         }
     }
 
-    const fn title(&self) -> &'static str {
+    pub(super) const fn title(&self) -> &'static str {
         match self {
             Self::KeyMissing => "Idempotency-Key is missing",
             Self::KeyMalformed(_) => "Idempotency-Key cannot be used",
@@ -99,7 +99,7 @@ impl Refusal {
     }
 
     /// When to ask again, in seconds. A running request is done sooner than its claim could lapse, as a rule.
-    const fn retry_after(&self) -> Option<u16> {
+    pub(super) const fn retry_after(&self) -> Option<u16> {
         match self {
             Self::Engine(Error::InFlight { .. } | Error::ClaimLost) => Some(1),
             Self::Engine(error) if error.is_retryable() => Some(5),

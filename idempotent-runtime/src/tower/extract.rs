@@ -7,9 +7,15 @@ use axum::{
     extract::{FromRequestParts, OptionalFromRequestParts},
     response::{IntoResponse, Response},
 };
-use http::{StatusCode, request::Parts};
+use http::{
+    HeaderValue, StatusCode,
+    header::{CONTENT_TYPE, RETRY_AFTER},
+    request::Parts,
+};
+use serde_json::json;
 
-use super::{IdempotencyKey, config::Config, dialect::Refusal};
+use super::{IdempotencyKey, NotBegun, config::Config, dialect::Refusal};
+use crate::Error;
 
 /// In the extensions of a request that passed without a key, since it is optional: the layer.
 #[derive(Clone)]
@@ -30,6 +36,31 @@ pub(super) fn pass(config: &Arc<Config>, mut parts: Parts) -> Parts {
 /// takes keys with the request's method.
 pub struct KeyRejection(Option<Arc<Config>>);
 
+/// ```
+/// use axum::{Extension, Router, routing::post};
+/// use idempotent_runtime::{Error, Idempotency, idempotent, tower::{IdempotencyKey, IdempotencyLayer}};
+///
+/// # fn main() -> Result<(), idempotent_runtime::ConfigError> {
+/// #[derive(Clone)]
+/// struct Tenant(String); // authentication leaves it in the request's extensions
+///
+/// async fn create(Extension(tenant): Extension<Tenant>, key: IdempotencyKey, item: String) -> Result<String, Error> {
+///     order(&tenant.0, key.as_str(), &item).await
+/// }
+///
+/// /// Called by handlers, and by whoever else has a key. The tenant is in it: the client's key alone is not unique.
+/// #[idempotent(key = (tenant, key))]
+/// async fn order(tenant: &str, key: &str, item: &str) -> Result<String, Error> {
+///     Ok(format!("ordered {item}"))
+/// }
+///
+/// let layer = IdempotencyLayer::ietf(Idempotency::memory())
+///     .scope(|request| Some(request.extensions.get::<Tenant>()?.0.clone()))
+///     .build()?;
+/// let router: Router = Router::new().route("/orders", post(create)).layer(layer);
+/// # let _ = router;
+/// # Ok(()) }
+/// ```
 impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
     type Rejection = KeyRejection;
 
@@ -54,6 +85,26 @@ impl IntoResponse for KeyRejection {
             Some(config) => config.dialect.refuse::<Body>(&Refusal::KeyMissing, &config.header).map(Body::new),
             None => (StatusCode::INTERNAL_SERVER_ERROR, self.to_string()).into_response(),
         }
+    }
+}
+
+/// As a problem document (RFC 9457), for handlers that return it, or errors that have it in them.
+///
+/// It is [`NotBegun`] to a layer around the handler: another run that is under way, say, is nothing to replay for a day.
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let (status, kind, code, detail) = (self.http_status(), self.problem_type(), self.code(), format!("{self}."));
+        let refusal = Refusal::Engine(self);
+        let title = refusal.title();
+        let problem = json!({ "type": kind, "title": title, "status": status, "detail": detail, "code": code });
+        let mut response = Response::new(Body::from(problem.to_string()));
+        *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = refusal.retry_after() {
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
+        }
+        response.extensions_mut().insert(NotBegun);
+        response
     }
 }
 

@@ -29,6 +29,9 @@ pub struct IdempotencyKey(pub(super) String);
 
 impl IdempotencyKey {
     /// The key, without the quotation marks and escapes of its header.
+    ///
+    /// It is the client's alone: two tenants may send the same one. Whoever makes a key from it takes what the layer's
+    /// [`scope`](super::ChooseScope::scope) is made from with it, as in `key = (tenant, key)`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

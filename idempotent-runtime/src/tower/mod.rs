@@ -20,7 +20,12 @@
 //!
 //! Inside of a router that is nested in another, the path has lost its prefix. With the feature `axum` the layer knows the
 //! whole path all the same; without it, give each such layer a [`name`](Builder::name) of its own, so that they share no
-//! keys. With that feature, [`IdempotencyKey`] is an extractor as well.
+//! keys. With that feature, [`IdempotencyKey`] is an extractor as well (with an example there), and [`Error`](crate::Error) a
+//! response.
+//!
+//! The layer answers repeats of a response. What a handler has done before its process is killed it does not know: let the
+//! handler call an annotated function, with [`transaction`](macro@crate::idempotent) where there is a database. The example
+//! `charges` does. Before the process ends, [`IdempotencyLayer::idle`] waits for handlers whose clients have gone.
 //!
 //! # From a request to its response
 //!

@@ -97,7 +97,9 @@ impl Limit {
 /// Marks a response of which nothing is kept, whatever its status: the request was not begun. The key is free for another
 /// request, and for this one again.
 ///
-/// A handler puts it into the response's extensions, for a request that it refuses before it has done anything.
+/// A handler puts it into the response's extensions, for a request that it refuses before it has done anything. The same
+/// goes for an [`Error`](crate::Error) of an annotated function that it calls: kept, `InFlight` would be all that the key
+/// is answered with for a day. (With the feature `axum`, an `Error` that becomes a response has it.)
 ///
 /// ```
 /// use http::Response;

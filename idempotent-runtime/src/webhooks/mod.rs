@@ -34,6 +34,12 @@
 //! hand the annotated function what it needs of the event, rather than its bytes: a repeat that differs in its arguments
 //! is refused as [`Error::Mismatch`](crate::Error::Mismatch).
 //!
+//! # The body
+//!
+//! As it came: with axum, an argument `body: Bytes`, and neither `Json` nor `String`. axum refuses more than 2 MiB unless
+//! `DefaultBodyLimit` says otherwise; GitHub sends up to 25 MB. GitHub sends JSON to webhooks whose content type is set to
+//! `application/json`, and a form with the JSON in it to others.
+//!
 //! # The time to live
 //!
 //! As long as the sender may deliver an event again, automatically or by somebody's hand:
@@ -54,7 +60,8 @@
 //! | [`Verifier::github`] | `X-Hub-Signature-256`, `X-GitHub-Delivery` | body | `X-GitHub-Delivery` |
 //! | [`Verifier::shopify`] | `X-Shopify-Hmac-Sha256`, `X-Shopify-Webhook-Id` | body | `X-Shopify-Webhook-Id` |
 //!
-//! All of it is HMAC-SHA-256. Where neither id nor time is signed, whoever got hold of one delivery can send it again under
+//! All of it is HMAC-SHA-256. A `webhook-id` with a dot is refused, as the specification asks: the parts are joined with dots,
+//! and a body could pass for a time and another body. Where neither id nor time is signed, whoever got hold of one delivery can send it again under
 //! another id, at any time: let such an event say what *is* ("the branch is at this commit, as of then"), and never let an
 //! older one overwrite a newer one. That is also what events need that arrive out of order.
 //!

@@ -32,9 +32,17 @@ use self::{
 /// How long the keys of a server that was killed stay taken. Those of one that runs are renewed.
 const LEASE: Duration = Duration::from_secs(5);
 
+/// How often expired records are removed.
+const SWEEP: Duration = Duration::from_mins(10);
+
 /// Serves a small part of Stripe's API, and charges once, however often a client tries.
 #[derive(Parser)]
-#[command(name = "charges")]
+#[command(
+    name = "charges",
+    after_help = "Exit codes:
+  0  stopped with Ctrl-C, or told to: what was begun has ended
+  2  usage, unreachable database, address in use"
+)]
 struct Args {
     /// The database of the charges and of the records: a file, `sqlite://PATH`, or a server,
     /// `postgres://[user[:password]@]host[:port]/database`.
@@ -65,16 +73,17 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<(), Failure> {
+    let is_sqlite = args.store.starts_with("sqlite:");
+    if !is_sqlite && !args.store.starts_with("postgres://") && !args.store.starts_with("postgresql://") {
+        return Err("--store is neither a `sqlite://` nor a `postgres://` URL".into());
+    }
+    let listener =
+        TcpListener::bind(args.listen).await.map_err(|error| format!("--listen {}: {error}", args.listen))?;
     // One handle for the layer and for the function that the handler calls.
     let idempotency = Idempotency::connect(&args.store).await?;
+    let _sweeper = idempotency.spawn_sweeper(SWEEP);
     install(idempotency.clone())?;
-    let routes = if args.store.starts_with("sqlite:") {
-        sqlite::routes(&args.store).await?
-    } else if args.store.starts_with("postgres://") || args.store.starts_with("postgresql://") {
-        postgres::routes(&args.store).await?
-    } else {
-        return Err("--store is neither a `sqlite://` nor a `postgres://` URL".into());
-    };
+    let routes = if is_sqlite { sqlite::routes(&args.store).await? } else { postgres::routes(&args.store).await? };
     let layer = IdempotencyLayer::stripe_v1(idempotency)
         .scope(|request| Some(request.extensions.get::<Account>()?.0.to_owned()))
         .lease(LEASE)
@@ -82,7 +91,6 @@ async fn run(args: Args) -> Result<(), Failure> {
     let service = routes.layer(from_fn(faults::inside)).layer(layer.clone());
     let service = service.layer(from_fn(accounts::authenticate)).layer(from_fn(report::log));
 
-    let listener = TcpListener::bind(args.listen).await?;
     greet(listener.local_addr()?);
     let service = faulty(service, args.faults, args.seed);
     axum::serve(listener, service).with_graceful_shutdown(told_to_stop()?).await?;

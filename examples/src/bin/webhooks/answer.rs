@@ -11,6 +11,8 @@ use idempotent_runtime::{Disposition, webhooks::VerifyError};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::report::{chain, complain};
+
 /// What came of an event: the first time, and every time after.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -58,6 +60,9 @@ impl HookError {
 
 impl IntoResponse for HookError {
     fn into_response(self) -> Response {
+        if self.status().is_server_error() {
+            complain(format_args!("a delivery failed: {}", chain(&self)));
+        }
         (self.status(), Json(json!({ "error": self.to_string() }))).into_response()
     }
 }

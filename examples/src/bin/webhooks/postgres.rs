@@ -2,7 +2,7 @@
 
 use std::{str::FromStr as _, time::Duration};
 
-use idempotent_runtime::{Idempotency, store::postgres::PostgresStore};
+use idempotent_runtime::Idempotency;
 use sqlx::{
     Pool, Postgres,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -52,11 +52,11 @@ const TAKE: &str = "
 
 /// The records are kept in the database of the effects, which is what `transaction` needs.
 async fn open(url: &str) -> Result<(Pool<Db>, Idempotency), Failure> {
+    // First, since it says at once what is wrong: a pool goes on trying.
+    let idempotency = Idempotency::connect(url).await?;
     // The text of the error may quote the URL, and with it a password.
     let options = PgConnectOptions::from_str(url).map_err(|_| "--store is not a PostgreSQL URL")?;
     let pool = PgPoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(5));
     let pool = pool.connect_with(options).await?;
-    let store = PostgresStore::new(pool.clone())?;
-    store.migrate().await?;
-    Ok((pool, Idempotency::new(store)))
+    Ok((pool, idempotency))
 }

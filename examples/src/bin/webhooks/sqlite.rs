@@ -2,7 +2,7 @@
 
 use std::str::FromStr as _;
 
-use idempotent_runtime::{Idempotency, store::sqlite::SqliteStore};
+use idempotent_runtime::Idempotency;
 use sqlx::{
     Pool, Sqlite,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -51,13 +51,11 @@ const TAKE: &str = "
 
 /// The records are kept in the file of the effects, which is what `transaction` needs.
 async fn open(url: &str) -> Result<(Pool<Db>, Idempotency), Failure> {
+    let idempotency = Idempotency::connect(url).await?;
     let options = SqliteConnectOptions::from_str(url)?
-        .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         // What was answered stays answered, also after a power cut.
         .synchronous(SqliteSynchronous::Full);
     let pool = SqlitePoolOptions::new().max_connections(8).connect_with(options).await?;
-    let store = SqliteStore::new(pool.clone());
-    store.migrate().await?;
-    Ok((pool, Idempotency::new(store)))
+    Ok((pool, idempotency))
 }

@@ -32,8 +32,8 @@ const LIST: &str = "
 /// Enters a charge into the books, once for each key of an account: row and record are committed together.
 ///
 /// The layer around the handler answers repeats before they come this far. What it cannot know is whether a run that
-/// vanished, with its process, had committed: its successor finds out here.
-#[idempotent(name = "charges.enter", key = (account, key), ttl = "24h", transaction = tx)]
+/// vanished, with its process, had committed: its successor finds out here, also if it comes with another authorization.
+#[idempotent(name = "charges.enter", key = (account, key), ttl = "24h", skip(authorization_code), transaction = tx)]
 async fn enter(
     tx: &mut Transaction<'_, Db>,
     account: &str,

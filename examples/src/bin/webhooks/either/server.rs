@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
-    extract::State,
+    extract::{DefaultBodyLimit, State},
     routing::{get, post},
 };
 use idempotent_examples::print;
@@ -21,6 +21,9 @@ use crate::{Args, Failure, answer::HookError, guide::guide, senders::Verifiers, 
 
 /// How often expired records are removed.
 const SWEEP: Duration = Duration::from_mins(10);
+
+/// What GitHub sends at most. axum's handlers take 2 MiB, unless told otherwise.
+const GITHUB_MAX_LEN: usize = 25 * 1024 * 1024;
 
 /// What handlers and workers share.
 #[derive(Clone)]
@@ -57,13 +60,22 @@ pub(crate) async fn run(args: &Args, listener: TcpListener) -> Result<(), Failur
     let router = Router::new()
         .route("/", get(overview))
         .route(handlers::STRIPE, post(handlers::stripe))
-        .route(handlers::GITHUB, post(handlers::github))
+        .route(handlers::GITHUB, post(handlers::github).layer(DefaultBodyLimit::max(GITHUB_MAX_LEN)))
         .route(handlers::STANDARD, post(handlers::standard))
         .route(handlers::QUEUED, post(handlers::queued))
         .with_state(app);
     print(&guide(listener.local_addr()?, &args.secrets))?;
     // What a worker has begun is rolled back, and begun anew by the next one.
-    axum::serve(listener, router).with_graceful_shutdown(async { drop(signal::ctrl_c().await) }).await?;
+    let stop = async { drop(signal::ctrl_c().await) };
+    if args.stall.is_some() {
+        // So are deliveries that have stalled. They would be waited for in vain.
+        tokio::select! {
+            ended = axum::serve(listener, router) => ended?,
+            () = stop => {}
+        }
+    } else {
+        axum::serve(listener, router).with_graceful_shutdown(stop).await?;
+    }
     Ok(())
 }
 
