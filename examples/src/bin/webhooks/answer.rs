@@ -7,11 +7,10 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use idempotent_examples::{chain, say};
 use idempotent_runtime::{Disposition, webhooks::VerifyError};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-
-use crate::report::{chain, complain};
 
 /// What came of an event: the first time, and every time after.
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -61,7 +60,7 @@ impl HookError {
 impl IntoResponse for HookError {
     fn into_response(self) -> Response {
         if self.status().is_server_error() {
-            complain(format_args!("a delivery failed: {}", chain(&self)));
+            say(format_args!("a delivery failed: {}", chain(&self)));
         }
         (self.status(), Json(json!({ "error": self.to_string() }))).into_response()
     }
