@@ -24,5 +24,10 @@ pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, NotFai
 
 /// The value that [`encode`] wrote.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, crate::Error> {
-    serde_json::from_slice(bytes).map_err(|error| Undecodable::Result(Arc::new(error)).into())
+    // Looked at as a whole, text need not be looked at string by string. What is none is refused where it matters.
+    let decoded = match str::from_utf8(bytes) {
+        Ok(text) => serde_json::from_str(text),
+        Err(_) => serde_json::from_slice(bytes),
+    };
+    decoded.map_err(|error| Undecodable::Result(Arc::new(error)).into())
 }

@@ -53,6 +53,7 @@ pub use crate::{
 pub(crate) mod cached;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod connections;
+pub mod immediate;
 #[cfg(feature = "memory")]
 pub mod memory;
 #[cfg(feature = "postgres")]
@@ -63,6 +64,7 @@ pub mod redis;
 pub mod sqlite;
 pub mod transactional;
 
+use immediate::Immediate;
 use transactional::Transactional;
 
 /// A boxed, sendable future: what keeps [`Store`] object-safe.
@@ -240,6 +242,11 @@ pub trait Store: Debug + Send + Sync + 'static {
         None
     }
 
+    /// The store's steps without futures; `None` from stores that may have to wait.
+    fn immediate(&self) -> Option<&dyn Immediate> {
+        None
+    }
+
     /// A finished record that can be shown at once, without I/O. `None` means "ask with a claim".
     fn peek(&self, key: &RecordKey) -> Option<Finished> {
         let _ = key;
@@ -325,6 +332,9 @@ macro_rules! forward_store {
             }
             fn transactional(&self) -> Option<&dyn Transactional> {
                 (**self).transactional()
+            }
+            fn immediate(&self) -> Option<&dyn Immediate> {
+                (**self).immediate()
             }
             fn peek(&self, key: &RecordKey) -> Option<Finished> {
                 (**self).peek(key)

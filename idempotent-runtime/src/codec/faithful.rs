@@ -13,7 +13,10 @@ const MAX_DEPTH: u8 = 127;
 
 /// The value as JSON.
 pub(crate) fn to_vec<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<Vec<u8>> {
-    serde_json::to_vec(&Faithful { inner: value, optional: false, depth: 0 })
+    // Room for most results, so that there is one allocation.
+    let mut json = Vec::with_capacity(256);
+    serde_json::to_writer(&mut json, &Faithful { inner: value, optional: false, depth: 0 })?;
+    Ok(json)
 }
 
 /// What lies beneath, a value or a serializer, and where it stands.

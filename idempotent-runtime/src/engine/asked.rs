@@ -13,7 +13,7 @@ use std::{
 use super::{
     Context, answer,
     background::Settled,
-    enter::{Entry, enter},
+    enter::{Entry, enter, enter_at_once},
     refuse,
     run::{Ended, Ending, Run},
     surroundings::Surroundings,
@@ -86,17 +86,18 @@ pub(super) struct Asked {
 }
 
 enum Phase {
+    /// Nothing was asked yet.
+    Start,
     Admission(BoxFuture<'static, Result<Entry, Error>>),
     /// The body is this call's to run; it has started once there is something around it.
     Run(Run, Option<Surroundings>),
-    Record(Settled<Ended>, Disposition),
+    /// The body has ended; `None` if that is on record.
+    Record(Option<Settled<Ended>>, Disposition),
 }
 
 impl Asked {
     pub(super) fn new(context: Arc<Context>) -> Self {
-        let call = Arc::clone(&context);
-        let admission = Box::pin(async move { enter(&call).await });
-        Self { context, phase: Phase::Admission(admission) }
+        Self { context, phase: Phase::Start }
     }
 
     pub(super) fn operation(&self) -> &str {
@@ -107,7 +108,7 @@ impl Asked {
     pub(super) fn attempt(&self) -> u32 {
         match &self.phase {
             Phase::Run(run, _) => run.attempt(),
-            Phase::Admission(_) | Phase::Record(..) => 1,
+            Phase::Start | Phase::Admission(_) | Phase::Record(..) => 1,
         }
     }
 
@@ -117,18 +118,31 @@ impl Asked {
     }
 
     fn poll_admission(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<Answer, Error>> {
+        if let Phase::Start = self.phase {
+            if let Some(entry) = enter_at_once(&self.context) {
+                return Poll::Ready(Ok(self.entered(entry)));
+            }
+            let context = Arc::clone(&self.context);
+            self.phase = Phase::Admission(Box::pin(async move { enter(&context).await }));
+        }
         let Phase::Admission(admission) = &mut self.phase else { return Poll::Ready(Ok(None)) };
         Poll::Ready(match ready!(admission.as_mut().poll(cx)) {
-            Ok(Entry::Replay(finished, disposition)) => Ok(Some((finished, disposition))),
-            Ok(Entry::Run(run)) => {
-                self.phase = Phase::Run(run, None);
-                Ok(None)
-            }
+            Ok(entry) => Ok(self.entered(entry)),
             Err(error) => {
                 refuse(self.operation(), &error);
                 Err(error)
             }
         })
+    }
+
+    fn entered(&mut self, entry: Entry) -> Answer {
+        match entry {
+            Entry::Replay(finished, disposition) => Some((finished, disposition)),
+            Entry::Run(run) => {
+                self.phase = Phase::Run(run, None);
+                None
+            }
+        }
     }
 
     /// Does something where the body is.
@@ -173,7 +187,11 @@ impl Asked {
     fn poll_record(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<Answer, Error>> {
         let Phase::Record(record, disposition) = &mut self.phase else { return Poll::Pending };
         let disposition = *disposition;
-        Poll::Ready(match ready!(Pin::new(record).poll(cx)) {
+        let ended = match record {
+            Some(record) => ready!(Pin::new(record).poll(cx)),
+            None => Ended::Own,
+        };
+        Poll::Ready(match ended {
             Ended::Own => {
                 answer(self.operation(), disposition);
                 Ok(None)

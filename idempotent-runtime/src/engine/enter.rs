@@ -41,6 +41,23 @@ pub(crate) enum Entry {
     Run(Run),
 }
 
+/// What a call is to do, if the store says so at once; `None` where it is to be found out by [`enter`].
+///
+/// The call leads nobody yet: whoever asks the store in the meantime is told that it runs.
+pub(super) fn enter_at_once(context: &Arc<Context>) -> Option<Entry> {
+    let store = context.store().immediate()?;
+    let sent = Instant::now();
+    match store.claim(&context.key, &context.request) {
+        Ok(ClaimOutcome::Claimed { token, attempt }) => {
+            let claim = Claim::new(Arc::clone(context), Some(token), attempt, sent);
+            Some(Entry::Run(Run::start(claim, Lead::apart())))
+        }
+        Ok(ClaimOutcome::Done(finished)) => Some(Entry::Replay(finished, Disposition::Replayed)),
+        // Nothing was changed, and nothing is under way: the question can be asked again.
+        Ok(ClaimOutcome::InFlight { .. } | ClaimOutcome::Abandoned { .. } | ClaimOutcome::Mismatch) | Err(_) => None,
+    }
+}
+
 /// Finds out what a call is to do. Waits for a running duplicate as long as the call is willing to.
 ///
 /// # Cancel safety

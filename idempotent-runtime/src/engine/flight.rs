@@ -157,6 +157,11 @@ impl Lead {
         Self { of: None }
     }
 
+    /// Whether it leads nobody.
+    pub(crate) const fn is_apart(&self) -> bool {
+        self.of.is_none()
+    }
+
     /// Tells the followers that a body runs, here or elsewhere.
     pub(crate) fn running(&self, until: Instant) {
         if let Some((context, _)) = &self.of {

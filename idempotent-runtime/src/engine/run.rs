@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::{
     background::{Backoff, Settled, finish_later},
     claim::{abandon_until, end_unstarted, release_until},
-    flight::{End, Lead},
+    flight::{End, Joined, Lead},
     lease::{Claim, Heart},
 };
 use crate::{
@@ -36,6 +36,8 @@ pub(crate) struct Run {
     /// `None` once it is finished.
     lead: Option<Lead>,
     heart: Option<Heart>,
+    /// Whether the body had to wait.
+    has_waited: bool,
 }
 
 /// What becomes of the record at the body's end.
@@ -60,7 +62,7 @@ pub(crate) enum Ended {
 impl Run {
     pub(super) fn start(claim: Claim, lead: Lead) -> Self {
         lead.running(claim.lease_end());
-        Self { claim: Arc::new(claim), lead: Some(lead), heart: None }
+        Self { claim: Arc::new(claim), lead: Some(lead), heart: None, has_waited: false }
     }
 
     pub(crate) const fn claim(&self) -> &Arc<Claim> {
@@ -85,30 +87,39 @@ impl Run {
         self.claim.token.is_some() && Instant::now() >= self.claim.until()
     }
 
-    /// Renews the claim from now on: the body has to wait for something.
+    /// Renews the claim from now on, and lets duplicates follow: the body has to wait for something.
     pub(crate) fn keep_alive(&mut self) {
         if self.heart.is_none() {
             self.heart = Heart::start(&self.claim);
         }
+        if !self.has_waited {
+            self.has_waited = true;
+            self.lead();
+        }
     }
 
-    /// Records how the body ended.
+    /// Leads the duplicates in this process, unless it does or another call does.
+    fn lead(&mut self) {
+        if let Some(lead) = self.lead.as_mut().filter(|lead| lead.is_apart())
+            && let Joined::Lead(joined) = self.claim.context.handle.inner.flights.join(&self.claim.context)
+        {
+            joined.running(self.claim.lease_end());
+            *lead = joined;
+        }
+    }
+
+    /// Records how the body ended: `None` if that is done, and the body's own value is the answer.
     ///
     /// # Cancel safety
     ///
     /// Dropped, it goes on in the background.
-    pub(crate) fn finish(&mut self, ending: Ending) -> Settled<Ended> {
-        let (claim, lead) = (Arc::clone(&self.claim), self.lead.take());
+    pub(crate) fn finish(&mut self, ending: Ending) -> Option<Settled<Ended>> {
+        let lead = self.lead.take()?;
         self.heart = None;
-        Settled::new(
-            async move {
-                match lead {
-                    Some(lead) => record(&claim, lead, ending).await,
-                    None => Ended::Own,
-                }
-            },
-            |_| Box::pin(std::future::ready(())),
-        )
+        let (lead, ending) = record_at_once(&self.claim, lead, ending)?;
+        let claim = Arc::clone(&self.claim);
+        let record = async move { record(&claim, lead, ending).await };
+        Some(Settled::new(record, |_| Box::pin(std::future::ready(()))))
     }
 
     /// Gives the claim back: the body did not start.
@@ -140,6 +151,23 @@ async fn abandon(claim: Arc<Claim>, _lead: Lead) {
     if let Some(token) = claim.token {
         abandon_until(&claim.context, &token, claim.until()).await;
     }
+}
+
+/// Records an outcome that is kept, if the store does so at once; answers what is left to be done.
+fn record_at_once(claim: &Claim, lead: Lead, ending: Ending) -> Option<(Lead, Ending)> {
+    let context = &claim.context;
+    let outcome = match (ending, claim.token, context.store().immediate()) {
+        (Ending::Keep(outcome), Some(token), Some(store)) if !claim.is_lost() => {
+            match store.complete(&context.key, &token, &outcome, context.request.ttl) {
+                Ok(Transition::Applied) => outcome,
+                // Asked again, it says the same.
+                Ok(Transition::Lost) | Err(_) => return Some((lead, Ending::Keep(outcome))),
+            }
+        }
+        (ending, ..) => return Some((lead, ending)),
+    };
+    share(claim, lead, outcome);
+    None
 }
 
 async fn record(claim: &Arc<Claim>, lead: Lead, ending: Ending) -> Ended {
@@ -264,12 +292,18 @@ async fn superseded(claim: &Claim, lead: Lead) -> Ended {
 #[cfg(all(test, feature = "memory"))]
 #[expect(clippy::unwrap_used, reason = "a test fails so")]
 mod tests {
-    use std::time::Duration;
+    use std::{
+        future::{Future as _, poll_fn},
+        pin::pin,
+        sync::mpsc,
+        task::Poll,
+        time::Duration,
+    };
 
-    use tokio::{sync::oneshot, task::JoinHandle};
+    use tokio::{runtime::Handle, sync::oneshot, task::JoinHandle};
 
     use crate::{
-        Error, Idempotency, Operation,
+        Disposition, Error, Idempotency, Operation, observe,
         store::memory::MemoryStore,
         testing::{Fault, FaultyStore, ManualClock, Method},
     };
@@ -339,5 +373,30 @@ mod tests {
         let [owner, duplicate] = overtaken.end().await;
         assert_eq!(owner.unwrap(), "late");
         assert_eq!(duplicate.unwrap(), "recorded");
+    }
+
+    /// The body keeps its thread, so that its call leads nobody: the duplicate hears of its end from the store.
+    #[tokio::test]
+    async fn a_body_that_never_waits_is_waited_for() {
+        let idempotency = Idempotency::memory();
+        let (started, has_started) = oneshot::channel();
+        let (finish, finished) = mpsc::channel();
+        let (handle, runtime) = (idempotency.clone(), Handle::current());
+        let owner = std::thread::spawn(move || {
+            let body = async {
+                started.send(()).unwrap();
+                Ok::<String, Error>(finished.recv().unwrap())
+            };
+            runtime.block_on(handle.call("charge", "key", &(), body))
+        });
+        has_started.await.unwrap();
+
+        let body = async { Ok::<_, Error>("duplicate".to_owned()) };
+        let mut duplicate = pin!(observe(idempotency.call("charge", "key", &(), body)));
+        assert!(poll_fn(|cx| Poll::Ready(duplicate.as_mut().poll(cx).is_pending())).await);
+        finish.send("owner".to_owned()).unwrap();
+        let (answer, disposition) = duplicate.await;
+        assert_eq!((answer.unwrap().as_str(), disposition), ("owner", Disposition::Waited));
+        assert_eq!(owner.join().unwrap().unwrap(), "owner");
     }
 }

@@ -32,7 +32,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use self::{shared::Shared, usage::Usage};
 use super::{
     BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Record, RecordKey, Store, StoreResult,
-    Subscription, Token, Transition,
+    Subscription, Token, Transition, immediate::Immediate,
 };
 use crate::clock::Clock;
 
@@ -190,6 +190,10 @@ impl Store for MemoryStore {
 
     fn subscribe<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Subscription>> {
         Box::pin(async move { Ok(self.shared.hub.subscribe(key).0) })
+    }
+
+    fn immediate(&self) -> Option<&dyn Immediate> {
+        Some(&*self.shared)
     }
 
     fn peek(&self, key: &RecordKey) -> Option<Finished> {

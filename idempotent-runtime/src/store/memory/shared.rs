@@ -22,7 +22,7 @@ use crate::{
     clock::{self, Clock, Moment},
     store::{
         ClaimOutcome, ClaimRequest, Cursor, Finished, Hub, Outcome, Page, Record, RecordKey, StoreError,
-        StoreErrorKind, StoreResult, Token, Transition,
+        StoreErrorKind, StoreResult, Token, Transition, immediate::Immediate,
     },
 };
 
@@ -306,6 +306,16 @@ impl Shared {
     fn remove_due(&self, shard: &mut Shard, now: Moment, limit: usize) -> usize {
         let due = (0..limit).map_while(|_| shard.remove_due(now));
         due.map(|entry| self.usage.dismiss(entry.bytes())).count()
+    }
+}
+
+impl Immediate for Shared {
+    fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
+        self.claim(key, request)
+    }
+
+    fn complete(&self, key: &RecordKey, token: &Token, outcome: &Outcome, ttl: Duration) -> StoreResult<Transition> {
+        Ok(self.complete(key, token, outcome, ttl))
     }
 }
 
