@@ -3,7 +3,9 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
+    io::{self, Write as _},
     pin::Pin,
+    sync::{Arc, Mutex},
     task::{Context, Poll},
     time::Duration,
 };
@@ -14,9 +16,14 @@ use http::{HeaderName, Method, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 use idempotent_runtime::{
-    Idempotency,
-    testing::{Fault, Gate, Method as Step},
-    tower::{Builder, ChooseScope, IdempotencyLayer},
+    Idempotency, StoreErrorKind,
+    store::memory::MemoryStore,
+    testing::{Fault, FaultyStore, Gate, Method as Step},
+    tower::{Builder, ChooseScope, IdempotencyLayer, RequestBody},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
 };
 use tower::{Layer, ServiceExt, limit::ConcurrencyLimitLayer};
 
@@ -24,9 +31,11 @@ use crate::support::{Backend, Client, Runs, Server, charge, created, serve, serv
 
 crate::lines!(
     a_stream_whose_claim_was_lost_does_not_look_whole,
+    a_response_whose_claim_was_lost_is_the_key_s,
+    two_requests_in_one_packet,
     a_panic_of_the_policy_is_a_failed_handler,
     a_panic_of_a_body_beside_its_frames_is_its_failure,
-    an_inner_layer_s_refusal_is_not_kept,
+    an_inner_layer_that_says_ask_again_is_asked_again,
     a_replay_holds_no_permit_of_the_inner_service,
     a_client_gone_while_claiming_leaves_the_key_free,
     lost_replies_of_every_step,
@@ -48,6 +57,42 @@ async fn a_stream_whose_claim_was_lost_does_not_look_whole(backend: Backend) {
     drop(sender);
     assert!(body.collect().await.is_err(), "the key's response is another");
     late.client().post("k", "amount=1").await.assert_charge(1, true);
+}
+
+async fn a_response_whose_claim_was_lost_is_the_key_s(backend: Backend) {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let handler = move |_, _| {
+        let held = held.clone();
+        async move {
+            held.pass().await;
+            created("late")
+        }
+    };
+    let late = Server::start(&backend, |builder| builder.lease(LEASE), handler).await;
+    late.store.always(Step::Renew, Fault::LOST_REQUEST);
+    let client = late.client();
+    let first = tokio::spawn(async move { client.post("k", "amount=1").await });
+    gate.reached(1).await;
+    backend.advance(LEASE * 2).await;
+    let other = Server::start(&backend, |builder| builder.lease(LEASE), charge).await;
+    other.client().post("k", "amount=1").await.assert_charge(1, false);
+    gate.open();
+    first.await.unwrap().assert_charge(1, true);
+}
+
+async fn two_requests_in_one_packet(backend: Backend) {
+    let server = Server::start(&backend, |builder| builder, charge).await;
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
+    let request = |close: &str| {
+        format!("POST /charges HTTP/1.1\r\nhost: x\r\nidempotency-key: k\r\n{close}content-length: 8\r\n\r\namount=1")
+    };
+    socket.write_all((request("") + &request("connection: close\r\n")).as_bytes()).await.unwrap();
+    let mut replies = String::new();
+    socket.read_to_string(&mut replies).await.unwrap();
+    assert_eq!(replies.matches("HTTP/1.1 201").count(), 2, "{replies}");
+    assert_eq!(replies.matches("idempotent-replayed: true").count(), 1, "{replies}");
+    assert_eq!((replies.matches("charge 1").count(), server.runs.count()), (2, 1));
 }
 
 async fn a_panic_of_the_policy_is_a_failed_handler(backend: Backend) {
@@ -139,7 +184,7 @@ async fn a_panic_of_a_body_beside_its_frames_is_its_failure(backend: Backend) {
     }
 }
 
-async fn an_inner_layer_s_refusal_is_not_kept(backend: Backend) {
+async fn an_inner_layer_that_says_ask_again_is_asked_again(backend: Backend) {
     let handle = Idempotency::new(backend.store().await);
     let layer = |name| IdempotencyLayer::ietf(handle.clone()).unscoped().name(name).build().unwrap();
     let gate = Gate::new();
@@ -279,4 +324,76 @@ async fn ids_of_requests_that_are_kept_as_headers_are_not_doubled(backend: Backe
     }
     assert_eq!(repeat.headers["original-request"], first.headers["request-id"]);
     assert_ne!(repeat.headers["request-id"], first.headers["request-id"]);
+}
+
+/// What is written to a log.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// On one thread, whose subscriber sees all of it.
+#[tokio::test]
+async fn keys_scopes_and_bodies_are_in_no_event_and_no_debug() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
+    let _guard = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
+    let store = FaultyStore::new(MemoryStore::new());
+    let layer = IdempotencyLayer::ietf(Idempotency::new(store.clone()))
+        .scope(|_| Some("canary-scope".to_owned()))
+        .max_response_body(30)
+        .build()
+        .unwrap();
+    let mut says = log.clone();
+    let service = layer.layer(tower::service_fn(move |request: http::Request<_>| {
+        let body: RequestBody<Full<Bytes>> = request.into_body();
+        writeln!(says, "{body:?}").unwrap();
+        async move {
+            let body = body.collect().await.unwrap().to_bytes();
+            match body.as_ref() {
+                b"canary-body fails" => Err("canary-error"),
+                b"canary-body is long" => Ok(http::Response::new(Full::from("canary-response".repeat(3)))),
+                _ => Ok(http::Response::new(Full::from("canary-response"))),
+            }
+        }
+    }));
+    store.next(Step::Complete, [Fault::LOST_REPLY, Fault::LOST_REQUEST]);
+    let mut says = log.clone();
+    let mut statuses = Vec::new();
+    for (key, body) in [
+        ("canary-key", "canary-body"),
+        ("canary-key", "canary-body"),
+        ("canary-key", "canary-body"),
+        ("canary-key", "canary-body is another"),
+        ("canary-key-2", "canary-body fails"),
+        ("canary-key-3", "canary-body is long"),
+        ("canary-key-3", "canary-body is long"),
+        ("canary key 4", "canary-body"),
+        ("canary-key-5", "canary-body"),
+    ] {
+        if key == "canary-key-5" {
+            store.always(Step::Claim, Fault::FailBefore(StoreErrorKind::Unavailable));
+        }
+        let response = service.clone().oneshot(request(key, body)).await.unwrap();
+        statuses.push(response.status().as_u16());
+        writeln!(says, "{response:?}\n{service:?}").unwrap();
+        if !response.status().is_success() {
+            let problem = response.into_body().collect().await.unwrap().to_bytes();
+            says.write_all(&problem).unwrap();
+        }
+    }
+    assert_eq!(statuses, [200, 200, 200, 422, 500, 200, 500, 400, 503]);
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(log.contains("mismatch") && log.contains("DEBUG"), "it sees what is said");
+    assert_eq!(log.lines().find(|line| line.contains("canary")), None);
 }

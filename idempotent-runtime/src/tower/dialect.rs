@@ -118,8 +118,8 @@ impl Dialect {
         let body = ResponseBody::whole(Bytes::from(body), None);
         let mut response = Response::new(body);
         *response.status_mut() = status;
-        if !matches!(refusal, Refusal::HandlerFailed) {
-            // For a layer further out, whose key it would be the response of.
+        if refusal.retry_after().is_some() {
+            // A layer further out would keep it otherwise, and answer whoever asks again with the same.
             response.extensions_mut().insert(NotBegun);
         }
         let headers = response.headers_mut();
