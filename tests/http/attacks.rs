@@ -24,14 +24,16 @@ use idempotent_runtime::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::mpsc,
 };
 use tower::{Layer, ServiceExt, limit::ConcurrencyLimitLayer};
 
-use crate::support::{Backend, Client, Runs, Server, charge, created, serve, serve_hyper, streaming};
+use crate::support::{Backend, Channel, Client, Runs, Server, charge, created, serve, serve_hyper, streaming};
 
 crate::lines!(
     a_stream_whose_claim_was_lost_does_not_look_whole,
     a_response_whose_claim_was_lost_is_the_key_s,
+    a_body_that_fails_at_once_does_not_look_whole,
     two_requests_in_one_packet,
     a_panic_of_the_policy_is_a_failed_handler,
     a_panic_of_a_body_beside_its_frames_is_its_failure,
@@ -79,6 +81,24 @@ async fn a_response_whose_claim_was_lost_is_the_key_s(backend: Backend) {
     other.client().post("k", "amount=1").await.assert_charge(1, false);
     gate.open();
     first.await.unwrap().assert_charge(1, true);
+}
+
+async fn a_body_that_fails_at_once_does_not_look_whole(backend: Backend) {
+    let layer = IdempotencyLayer::ietf(Idempotency::new(backend.store().await)).unscoped().build().unwrap();
+    let runs = Runs::default();
+    let counted = runs.clone();
+    let service = layer.layer(tower::service_fn(move |_: http::Request<_>| {
+        counted.begin();
+        let (sender, body) = mpsc::unbounded_channel();
+        sender.send(Ok(Bytes::from_static(b"half"))).unwrap();
+        sender.send(Err("the disk is gone")).unwrap();
+        async move { Ok::<_, Infallible>(http::Response::new(Channel(body))) }
+    }));
+    let mut body = service.clone().oneshot(request("k", "")).await.unwrap().into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "half");
+    assert_eq!(body.frame().await.unwrap().unwrap_err().to_string(), "the disk is gone");
+    let repeat = service.oneshot(request("k", "")).await.unwrap();
+    assert_eq!((repeat.status(), runs.count()), (StatusCode::INTERNAL_SERVER_ERROR, 1));
 }
 
 async fn two_requests_in_one_packet(backend: Backend) {

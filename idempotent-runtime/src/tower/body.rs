@@ -340,6 +340,16 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn what_has_passed_is_no_longer_to_come() {
+        let (client, messages) = tokio::sync::mpsc::unbounded_channel();
+        let copied = Copied { messages, left: SizeHint::with_exact(3) };
+        let mut body = ResponseBody::<Empty<Bytes>>::new(Frames::default(), Then::Copied(copied));
+        assert!(client.send(Message::Frame(data("ab"))).is_ok());
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "ab");
+        assert_eq!(body.size_hint().exact(), Some(1));
+    }
+
     #[test]
     fn debug_does_not_show_data() {
         let canary = || Bytes::from_static(b"canary");
