@@ -335,8 +335,18 @@ async fn a_json_body_of_any_depth_is_replayed(backend: Backend) {
 async fn ids_of_requests_that_are_kept_as_headers_are_not_doubled(backend: Backend) {
     let names = ["request-id", "original-request", "location"].map(HeaderName::from_static);
     let settings = |choose: ChooseScope| choose.unscoped().keep_headers(names);
-    let server = Server::of(&backend, IdempotencyLayer::stripe_v1, settings, charge, |router| router).await;
+    let names_its_own = |run, request: Request| async move {
+        let own = request.headers().get("own-id").cloned();
+        let mut response = charge(run, request).await;
+        response.headers_mut().extend(own.map(|id| (HeaderName::from_static("request-id"), id)));
+        response
+    };
+    let server = Server::of(&backend, IdempotencyLayer::stripe_v1, settings, names_its_own, |router| router).await;
     let client = server.client();
+    let own: [(&str, &[u8]); 2] = [("idempotency-key", b"own"), ("own-id", b"req_own")];
+    let named = client.send(Method::POST, "/charges", &own, "").await;
+    assert_eq!(named.headers.get_all("request-id").iter().collect::<Vec<_>>(), ["req_own"]);
+    assert_eq!(client.post("own", "").await.headers["original-request"], "req_own");
     let (first, repeat) = (client.post("k", "").await, client.post("k", "").await);
     assert!(repeat.is_replay());
     for name in ["request-id", "original-request"] {
