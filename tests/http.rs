@@ -4,6 +4,8 @@
 #[path = "http/support.rs"]
 mod support;
 
+#[path = "http/attacks.rs"]
+mod attacks;
 #[path = "http/axum.rs"]
 mod axum_niceties;
 #[path = "http/bodies.rs"]

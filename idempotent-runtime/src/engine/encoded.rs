@@ -37,13 +37,18 @@ impl Call<ReleaseErrors> {
 impl<T> ToAsk<T> {
     /// Answers the call: the decoded result of another run, or `None` when the body's own end is the answer.
     ///
-    /// What the body returns beside what is kept of it is dropped once that is on record, or cannot be.
+    /// What the body returns beside what is kept of it goes to `recorded` once that is on record, or cannot be. It is
+    /// dropped if the key's result is another's, or the task stops before that.
     ///
     /// # Cancel safety
     ///
     /// Dropped while the body runs, it runs on and its end is recorded.
     // The body comes boxed, and is moved as a pointer: into the task, and at its end out of the way of what it came to.
-    pub(crate) async fn run<U>(self, body: BoxFuture<'static, (Encoded, U)>) -> Result<Option<T>, Error>
+    pub(crate) async fn run<U>(
+        self,
+        body: BoxFuture<'static, (Encoded, U)>,
+        recorded: fn(U),
+    ) -> Result<Option<T>, Error>
     where
         U: Send + 'static,
     {
@@ -56,7 +61,7 @@ impl<T> ToAsk<T> {
             return decoded(operation, finished.outcome, disposition, decode).map(Some);
         }
         let attempt = asked.attempt();
-        let ended = match runtime.spawn(settle(asked, body).in_current_span()).await {
+        let ended = match runtime.spawn(settle(asked, body, recorded).in_current_span()).await {
             Ok(ended) => ended?,
             Err(stopped) => match stopped.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
@@ -68,16 +73,20 @@ impl<T> ToAsk<T> {
     }
 }
 
-async fn settle<U>(asked: Asked, body: BoxFuture<'static, (Encoded, U)>) -> Result<Answer, Error> {
+async fn settle<U>(asked: Asked, body: BoxFuture<'static, (Encoded, U)>, recorded: fn(U)) -> Result<Answer, Error> {
     let mut until_recorded = None;
     let mut asked = AskedFor { asked, body: pin!(Some(body)) };
-    poll_fn(|cx| {
+    let answer = poll_fn(|cx| {
         asked.poll(cx, |(encoded, rest)| {
             until_recorded = Some(rest);
             encoded
         })
     })
-    .await
+    .await;
+    if let (Ok(None), Some(rest)) = (&answer, until_recorded) {
+        recorded(rest);
+    }
+    answer
 }
 
 fn decoded<T>(

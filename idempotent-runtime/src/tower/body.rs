@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    fmt,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -15,10 +16,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The body of a request behind the layer: as it came, or read to its end.
-#[derive(Debug)]
 pub struct RequestBody<B>(Incoming<B>);
 
-#[derive(Debug)]
 enum Incoming<B> {
     Through(B),
     Read { data: Option<Bytes>, trailers: Option<HeaderMap> },
@@ -64,7 +63,6 @@ impl<B: Body<Data = Bytes> + Unpin> Body for RequestBody<B> {
 }
 
 /// The body of a response in front of the layer.
-#[derive(Debug)]
 pub struct ResponseBody<B> {
     /// What is at hand.
     ready: Frames,
@@ -72,7 +70,7 @@ pub struct ResponseBody<B> {
 }
 
 /// Frames in their order. The first, as a rule the only one, costs no allocation.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Frames {
     first: Option<Frame<Bytes>>,
     rest: VecDeque<Frame<Bytes>>,
@@ -102,7 +100,6 @@ impl Frames {
 }
 
 /// What comes after it.
-#[derive(Debug)]
 pub(super) enum Then<B> {
     End,
     Failed(BoxError),
@@ -113,7 +110,6 @@ pub(super) enum Then<B> {
 }
 
 /// The reading end of a body that is copied.
-#[derive(Debug)]
 pub(super) struct Copied<B> {
     pub(super) messages: UnboundedReceiver<Message<B>>,
     /// What is still to come.
@@ -121,7 +117,6 @@ pub(super) struct Copied<B> {
 }
 
 /// What the copying end has to say.
-#[derive(Debug)]
 pub(super) enum Message<B> {
     Frame(Frame<Bytes>),
     /// Nothing comes after it.
@@ -205,12 +200,26 @@ where
             Then::Copied(copied) => copied.left,
         };
         let ready = self.ready.len();
-        hint(then.lower() + ready, then.upper().map(|upper| upper + ready))
+        // A bound may be as large as can be.
+        hint(then.lower().saturating_add(ready), then.upper().and_then(|upper| upper.checked_add(ready)))
+    }
+}
+
+/// Without its data, which is not for logs.
+impl<B> fmt::Debug for RequestBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RequestBody(..)")
+    }
+}
+
+/// Without its data, which is not for logs.
+impl<B> fmt::Debug for ResponseBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ResponseBody(..)")
     }
 }
 
 /// The frames of a body as they are put together, up to a length.
-#[derive(Debug)]
 pub(super) struct Gathered {
     /// The first piece of data, as a rule the only one: as it came. With a second one it is part of `data`.
     first: Bytes,
@@ -314,6 +323,41 @@ mod tests {
             assert!(fit.iter().all(|piece| gathered.take(&data(piece))));
             assert!(!gathered.take(&data(last)), "{pieces:?}");
             assert_eq!(gathered.into_parts().0, fit.concat());
+        }
+    }
+
+    #[test]
+    fn a_bound_of_no_meaning_is_no_length() {
+        for (lower, upper, sum) in
+            [(0, u64::MAX, (2, None)), (u64::MAX, u64::MAX, (u64::MAX, None)), (0, 5, (2, Some(7)))]
+        {
+            let mut ready = Frames::default();
+            ready.push(data("ab"));
+            let (_client, messages) = tokio::sync::mpsc::unbounded_channel();
+            let left = hint(lower, Some(upper));
+            let body = ResponseBody::<Empty<Bytes>>::new(ready, Then::Copied(Copied { messages, left }));
+            assert_eq!((body.size_hint().lower(), body.size_hint().upper()), sum);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_has_passed_is_no_longer_to_come() {
+        let (client, messages) = tokio::sync::mpsc::unbounded_channel();
+        let copied = Copied { messages, left: SizeHint::with_exact(3) };
+        let mut body = ResponseBody::<Empty<Bytes>>::new(Frames::default(), Then::Copied(copied));
+        assert!(client.send(Message::Frame(data("ab"))).is_ok());
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "ab");
+        assert_eq!(body.size_hint().exact(), Some(1));
+    }
+
+    #[test]
+    fn debug_does_not_show_data() {
+        let canary = || Bytes::from_static(b"canary");
+        let request = RequestBody::<Empty<Bytes>>::read(canary(), Some(trailers()));
+        let own = ResponseBody::own(http_body_util::Full::new(canary()));
+        let whole = ResponseBody::<Empty<Bytes>>::whole(canary(), None);
+        for shown in [format!("{request:?}"), format!("{own:?}"), format!("{whole:?}")] {
+            assert!(!shown.contains("canary"), "{shown}");
         }
     }
 

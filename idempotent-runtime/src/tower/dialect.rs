@@ -7,7 +7,7 @@ use http::{
 };
 use serde_json::json;
 
-use super::body::ResponseBody;
+use super::{body::ResponseBody, run::NotBegun};
 use crate::Error;
 
 pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -118,6 +118,10 @@ impl Dialect {
         let body = ResponseBody::whole(Bytes::from(body), None);
         let mut response = Response::new(body);
         *response.status_mut() = status;
+        if refusal.retry_after().is_some() {
+            // A layer further out would keep it otherwise, and answer whoever asks again with the same.
+            response.extensions_mut().insert(NotBegun);
+        }
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         if let Some(seconds) = refusal.retry_after() {
@@ -165,9 +169,13 @@ impl Dialect {
     pub(super) fn replayed(&self, headers: &mut HeaderMap, original: Option<String>, status: StatusCode) {
         headers.insert(REPLAYED, HeaderValue::from_static("true"));
         if *self == Self::Stripe {
-            headers.extend(request_id().map(|id| (REQUEST_ID, id)));
             let original = original.and_then(|id| HeaderValue::try_from(id).ok());
-            headers.extend(original.map(|id| (ORIGINAL_REQUEST, id)));
+            // In place of what may have been kept of them.
+            for (name, id) in [(REQUEST_ID, request_id()), (ORIGINAL_REQUEST, original)] {
+                if let Some(id) = id {
+                    headers.insert(name, id);
+                }
+            }
             no_use_in_retrying(headers, status);
         }
     }

@@ -47,6 +47,7 @@
 //! |---|---|---|
 //! | has its whole body at once | when it is on record | done |
 //! | has a body that takes its time | as it comes; its last piece when it is on record | done, at the body's end |
+//! | has such a body, and its claim is lost by its end | up to there, then the connection breaks | another run's |
 //! | has a status that is not kept, or [`NotBegun`] | when the key is free; the body is the handler's own | vacant |
 //! | is too large to keep | whole: what was copied, then the handler's own body | done without a result, when that is known |
 //! | has a body that fails | up to there, then the connection breaks | done without a result |

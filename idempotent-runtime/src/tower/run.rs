@@ -47,16 +47,17 @@ pub(super) struct Run<R> {
 /// What lasts until the run is on record.
 pub(super) type UntilRecorded<R> = (Option<Ending<R>>, Running);
 
-/// The end of a copied body, sent when it is dropped: the client gets it when the response is on record.
+/// The end of a copied body. The client gets it when the response is on record; if it is dropped, the response breaks off.
 pub(super) struct Ending<R> {
     client: UnboundedSender<Message<R>>,
     last: Option<Frame<Bytes>>,
 }
 
-impl<R> Drop for Ending<R> {
-    fn drop(&mut self) {
+/// Sends the end of a copied body.
+pub(super) fn recorded<R>((ending, _running): UntilRecorded<R>) {
+    if let Some(Ending { client, last }) = ending {
         // The client may have gone.
-        let _ = self.client.send(Message::Last(self.last.take()));
+        let _ = client.send(Message::Last(last));
     }
 }
 
@@ -130,21 +131,27 @@ where
     {
         let Self { config, mut head, running } = self;
         Box::pin(async move {
-            let mut limit = Limit { run_on: config.run_on, timer: None };
-            // Gone, their destructors have run, at the end of this block.
-            let called = {
-                let mut handler = handler;
-                match catch_unwind(AssertUnwindSafe(|| handler.call(request))) {
-                    Ok(called) => limit.within(poll_fn(|cx| head.poll_closed(cx)), pin!(caught(pin!(called)))).await,
-                    Err(panic) => Some(Err(panic)),
+            let mut kept = false;
+            let ended = caught(pin!(async {
+                let mut limit = Limit { run_on: config.run_on, timer: None };
+                // Gone, their destructors have run, at the end of this block.
+                let called = {
+                    let mut handler = handler;
+                    limit.within(poll_fn(|cx| head.poll_closed(cx)), pin!(handler.call(request))).await
+                };
+                let Some(Ok(response)) = called else { return (Encoded::Abandon, None) };
+                let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+                match answered(&config, head, limit, response, &waker, &mut kept) {
+                    ControlFlow::Break(encoded) => (encoded, None),
+                    ControlFlow::Continue(streamed) => streamed.await,
                 }
-            };
-            let Some(Ok(Ok(response))) = called else { return (Encoded::Abandon, (None, running)) };
-            let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-            let (encoded, ending) = match answered(&config, head, limit, response, &waker) {
-                ControlFlow::Break(encoded) => (encoded, None),
-                ControlFlow::Continue(streamed) => streamed.await,
-            };
+            }))
+            .await;
+            let (encoded, ending) = ended.unwrap_or_else(|_| {
+                // A handler that has answered is not run again because its body panics.
+                let encoded = if kept { Encoded::Keep(Err(Unavailable::NotSerializable)) } else { Encoded::Abandon };
+                (encoded, None)
+            });
             (encoded, (ending, running))
         })
     }
@@ -154,7 +161,8 @@ where
 type Streamed<R> = BoxFuture<'static, (Encoded, Option<Ending<R>>)>;
 
 /// Hands a handler's response on, and says what is kept of it. What of its body is there at once, as a rule all of it,
-/// the client gets when it is on record; what takes longer, it gets as it comes.
+/// the client gets when it is on record; what takes longer, it gets as it comes. `kept` tells, before anything is asked of
+/// the body, whether anything is to be kept.
 // Not an `async fn`, and what takes longer is boxed: every run's future would be larger.
 fn answered<R>(
     config: &Config,
@@ -162,6 +170,7 @@ fn answered<R>(
     limit: Limit,
     mut response: Response<R>,
     waker: &Waker,
+    kept: &mut bool,
 ) -> ControlFlow<Encoded, Streamed<R>>
 where
     R: Body<Data = Bytes> + Send + 'static,
@@ -172,9 +181,9 @@ where
         let _ = head.send(Head { response, streamed });
     };
     let status = response.status();
-    let kept = response.extensions().get::<NotBegun>().is_none() && config.keeps(status);
-    let request_id = config.dialect.name(response.headers_mut(), kept, status);
-    if !kept {
+    *kept = response.extensions().get::<NotBegun>().is_none() && config.keeps(status);
+    let request_id = config.dialect.name(response.headers_mut(), *kept, status);
+    if !*kept {
         hand_on(response.map(ResponseBody::own), false);
         return ControlFlow::Break(Encoded::Release);
     }
@@ -232,11 +241,11 @@ where
     R::Error: Into<BoxError>,
 {
     // Whatever is sent to the client: it may have gone.
-    loop {
+    let last = loop {
         let polled = limit.within(client.closed(), pin!(poll_fn(|cx| poll_frame(&mut body, cx)))).await;
         let Some(frame) = polled else { return (Err(Unavailable::NotSerializable), None) };
         match frame {
-            None => return (Ok(copy), Some(Ending { client, last: None })),
+            None => break None,
             Some(Err(error)) => {
                 let _ = client.send(Message::Failed(error));
                 return (Err(Unavailable::NotSerializable), None);
@@ -246,14 +255,15 @@ where
                 let _ = client.send(Message::Own(body));
                 return (Err(Unavailable::TooLarge), None);
             }
-            Some(Ok(frame)) if body.is_end_stream() => {
-                return (Ok(copy), Some(Ending { client, last: Some(frame) }));
-            }
+            Some(Ok(frame)) if body.is_end_stream() => break Some(frame),
             Some(Ok(frame)) => {
                 let _ = client.send(Message::Frame(frame));
             }
         }
-    }
+    };
+    // Its destructor may panic, and a client that has the end would not be told.
+    drop(body);
+    (Ok(copy), Some(Ending { client, last }))
 }
 
 /// Polls a body. A panic of it is its failure: the response has begun, and nobody else has it.

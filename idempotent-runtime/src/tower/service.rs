@@ -23,7 +23,7 @@ use super::{
     dialect::{Dialect, Refusal},
     key::{self, NoKey},
     layer::{Running, Shared},
-    run::{Head, Run},
+    run::{self, Head, Run},
     stored::Stored,
 };
 use crate::{
@@ -190,7 +190,7 @@ where
     let run = Run { config: Arc::clone(&config), head, running: Running::new(shared) };
     let run = run.run(inner, Request::from_parts(parts, body));
     Box::pin(async move {
-        match first(pin!(call.run(run)), &mut from_handler).await {
+        match first(pin!(call.run(run, run::recorded)), &mut from_handler).await {
             (None | Some(Ok(None)), Some(response)) => Ok(response),
             (None | Some(Ok(None)), None) => Err(Refusal::HandlerFailed),
             (Some(Ok(Some(stored))), _) => Ok(replayed(&config, stored)),
