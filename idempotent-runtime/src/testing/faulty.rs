@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::store::{
     BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Record, RecordKey, Store, StoreError,
-    StoreErrorKind, StoreResult, Subscription, Token, Transition, transactional::Transactional,
+    StoreErrorKind, StoreResult, Subscription, Token, Transition, immediate::Immediate, transactional::Transactional,
 };
 
 /// A method of [`Store`].
@@ -225,7 +225,7 @@ impl<S: Store> FaultyStore<S> {
 
     /// Counts a call and says what it meets.
     fn meet(&self, method: Method) -> Option<Fault> {
-        self.script(method).calls.send_modify(|calls| *calls += 1);
+        self.shared.count(method);
         let mut faults = self.faults(method);
         faults.next.pop_front().or_else(|| faults.always.clone())
     }
@@ -272,7 +272,40 @@ impl<S: fmt::Debug> fmt::Debug for FaultyStore<S> {
     }
 }
 
+impl<S: Store> Shared<S> {
+    fn at_once(&self) -> StoreResult<&dyn Immediate> {
+        let none = || StoreError::new(StoreErrorKind::Unavailable, "the store behind does nothing at once");
+        self.inner.immediate().ok_or_else(none)
+    }
+
+    fn count(&self, method: Method) {
+        self.methods[method as usize].calls.send_modify(|calls| *calls += 1);
+    }
+}
+
+/// Without faults, which take time or are for those who ask in earnest.
+impl<S: Store> Immediate for Shared<S> {
+    fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
+        self.count(Method::Claim);
+        self.at_once()?.claim(key, request)
+    }
+
+    fn complete(&self, key: &RecordKey, token: &Token, outcome: &Outcome, ttl: Duration) -> StoreResult<Transition> {
+        self.count(Method::Complete);
+        self.at_once()?.complete(key, token, outcome, ttl)
+    }
+}
+
 impl<S: Store> Store for FaultyStore<S> {
+    fn immediate(&self) -> Option<&dyn Immediate> {
+        self.shared.inner.immediate()?;
+        let quiet = |method| {
+            let faults = self.faults(method);
+            faults.next.is_empty() && faults.always.is_none()
+        };
+        (quiet(Method::Claim) && quiet(Method::Complete)).then_some(&*self.shared)
+    }
+
     fn claim<'a>(&'a self, key: &'a RecordKey, request: &'a ClaimRequest) -> BoxFuture<'a, StoreResult<ClaimOutcome>> {
         Box::pin(self.call(Method::Claim, move |inner| inner.claim(key, request)))
     }
