@@ -377,6 +377,8 @@ async fn keys_scopes_and_bodies_are_in_no_event_and_no_debug() {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
+    // With a single one, what another test's thread says first would never be of interest to this one's.
+    let _another = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
     let _guard = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
     let store = FaultyStore::new(MemoryStore::new());
     let layer = IdempotencyLayer::ietf(Idempotency::new(store.clone()))
