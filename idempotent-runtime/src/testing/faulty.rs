@@ -283,7 +283,7 @@ impl<S: Store> Shared<S> {
     }
 }
 
-/// Without faults, which take time or are for those who ask in earnest.
+/// Asked only as long as no fault is set for these steps: [`FaultyStore`] sees to that.
 impl<S: Store> Immediate for Shared<S> {
     fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
         self.count(Method::Claim);

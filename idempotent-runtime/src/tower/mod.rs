@@ -16,7 +16,9 @@
 //! # Ok(()) }
 //! ```
 //!
-//! With axum, `router.layer(layer)`, inside of whatever authenticates: what outer layers answer is never kept.
+//! With axum, `router.layer(layer)`, inside of whatever authenticates: what outer layers answer is never kept. CORS belongs
+//! outside as well, since what it adds is for one origin and is not replayed; compression, tracing and timeouts do. Two such
+//! layers around one handler need different [`name`](Builder::name)s: of one name, the inner finds its key taken.
 //!
 //! Inside of a router that is nested in another, the path has lost its prefix. With the feature `axum` the layer knows the
 //! whole path all the same; without it, give each such layer a [`name`](Builder::name) of its own, so that they share no
@@ -38,7 +40,8 @@
 //! ```
 //!
 //! Up to the body nothing is asked of the store. The body is read once, to its end, and handed on. Method, path, query and
-//! body are the request: the same key with another one is refused, also on another path.
+//! body are the request: the same key with another one is refused, also on another path. The host is not: where one service
+//! answers for several, have it in the scope.
 //!
 //! The handler of a claimed request is a task of its own (values that outer layers keep in task-locals do not reach it).
 //! Who owns the response's body, and when the record is complete:
@@ -53,7 +56,8 @@
 //! | has a body that fails | up to there, then the connection breaks | done without a result |
 //! | is none: panic, error of the service | 500 | abandoned: the layer's [`abandoned`](Builder::abandoned) decides |
 //!
-//! A client that goes away stops neither handler nor copy; both may run on for [`run_on`](Builder::run_on). A handler that
+//! A client that goes away stops neither handler nor copy; both may run on for [`run_on`](Builder::run_on), whoever else
+//! waits. A handler that
 //! takes longer is dropped and its run abandoned; a body that takes longer is done without a result. What follows of a body
 //! that is too large to keep is its client's alone, and ends with it.
 //!
@@ -73,8 +77,8 @@
 //! | handler panicked, or failed without a response | 500 | `handler-failed` | |
 //!
 //! They are problem documents (RFC 9457) with a `code`; with the presets for Stripe they are its error objects. A replay has
-//! the header `Idempotent-Replayed: true`, and every answer to a request with a key `Idempotency-Ttl`: for how many seconds
-//! a response is kept from its completion. There is no date, since only the store's clock decides.
+//! the header `Idempotent-Replayed: true`, and every answer to a request with a key and a scope `Idempotency-Ttl`: for how many
+//! seconds a response is kept from its completion. There is no date, since only the store's clock decides.
 
 mod body;
 mod builder;
