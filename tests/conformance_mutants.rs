@@ -108,4 +108,6 @@ caught! {
     keys_are_cut: KeysAreCut by similar_keys_are_different_keys
     keys_run_together: KeysRunTogether by operations_are_separate
     handles_are_apart: HandlesAreApart by running_key_is_in_flight
+    claims_at_once_are_made_up: ClaimsAtOnceAreMadeUp by random_steps_agree_with_the_model
+    completions_at_once_are_made_up: CompletionsAtOnceAreMadeUp by random_steps_agree_with_the_model
 }

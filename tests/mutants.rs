@@ -1,6 +1,7 @@
 //! The memory store with one promise broken.
 #![expect(clippy::expect_used, reason = "a test fails so")]
 
+mod at_once;
 mod bug;
 
 use std::{
@@ -15,10 +16,11 @@ use idempotent_runtime::{
     Fingerprint,
     store::{
         BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Finished, Hub, Nonce, Outcome, Page, Record, RecordKey, State,
-        Store, StoreResult, Subscription, Token, Transition, Unavailable, memory::MemoryStore,
+        Store, StoreResult, Subscription, Token, Transition, Unavailable, immediate::Immediate, memory::MemoryStore,
     },
 };
 
+use self::at_once::AtOnce;
 pub(crate) use self::bug::Bug;
 
 /// What the mutants have seen, so that they can do the wrong thing.
@@ -41,6 +43,7 @@ struct Seen {
 #[derive(Clone)]
 pub(crate) struct Mutant {
     store: MemoryStore,
+    at_once: AtOnce,
     bug: Option<Bug>,
     hub: Hub,
     seen: Arc<Mutex<Seen>>,
@@ -56,7 +59,8 @@ const TICK: Duration = Duration::from_nanos(1);
 
 impl Mutant {
     pub(crate) fn new(store: MemoryStore, bug: Option<Bug>) -> Self {
-        Self { store, bug, hub: Hub::new(), seen: Arc::default() }
+        let at_once = AtOnce { store: store.clone(), bug };
+        Self { store, at_once, bug, hub: Hub::new(), seen: Arc::default() }
     }
 
     pub(crate) fn other_handle(&self, apart: MemoryStore) -> Self {
@@ -477,6 +481,12 @@ impl Store for Mutant {
 
     fn subscribe<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Subscription>> {
         Box::pin(async move { Ok(self.hub.subscribe(key).0) })
+    }
+
+    fn immediate(&self) -> Option<&dyn Immediate> {
+        // Others break their promise in the usual steps.
+        let breaks = self.is(Bug::ClaimsAtOnceAreMadeUp) || self.is(Bug::CompletionsAtOnceAreMadeUp);
+        breaks.then_some(&self.at_once)
     }
 
     fn peek(&self, key: &RecordKey) -> Option<Finished> {

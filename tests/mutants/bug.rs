@@ -72,4 +72,6 @@ pub(crate) enum Bug {
     KeysAreCut,
     KeysRunTogether,
     HandlesAreApart,
+    ClaimsAtOnceAreMadeUp,
+    CompletionsAtOnceAreMadeUp,
 }

@@ -41,11 +41,15 @@ pub(crate) enum Entry {
     Run(Run),
 }
 
-/// What a call is to do, if the store says so at once; `None` where it is to be found out by [`enter`].
+/// What a call is to do, if the store says so at once and nobody is there to follow; `None` where it is to be found out by
+/// [`enter`].
 ///
 /// The call leads nobody yet: whoever asks the store in the meantime is told that it runs.
 pub(super) fn enter_at_once(context: &Arc<Context>) -> Option<Entry> {
     let store = context.store().immediate()?;
+    if context.handle.inner.flights.has_leader(context) {
+        return None;
+    }
     let sent = Instant::now();
     match store.claim(&context.key, &context.request) {
         Ok(ClaimOutcome::Claimed { token, attempt }) => {

@@ -113,9 +113,19 @@ impl Flights {
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn hash(&self, call: &Context) -> u64 {
+        self.hasher.hash_one(call.key.as_str())
+    }
+
+    /// Whether another call of the key leads.
+    pub(crate) fn has_leader(&self, call: &Context) -> bool {
+        let hash = self.hash(call);
+        self.shard(hash).contains_key(&hash)
+    }
+
     /// Joins the call to the others of its key.
     pub(crate) fn join(&self, call: &Arc<Context>) -> Joined {
-        let hash = self.hasher.hash_one(call.key.as_str());
+        let hash = self.hash(call);
         match self.shard(hash).entry(hash) {
             Entry::Vacant(vacant) => {
                 vacant.insert(Arc::clone(call));
