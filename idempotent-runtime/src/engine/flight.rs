@@ -10,7 +10,10 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tokio::{sync::Notify, time::Instant};
@@ -84,6 +87,8 @@ impl Flight {
 /// The leaders of the calls under way in this process, by the hash of their record key.
 pub(crate) struct Flights {
     shards: [Mutex<Leaders>; Self::SHARDS],
+    /// How many there are, for those who need not look if there is none.
+    count: AtomicUsize,
     hasher: RandomState,
 }
 
@@ -103,7 +108,11 @@ impl Flights {
     const SHARDS: usize = 16;
 
     pub(crate) fn new() -> Self {
-        Self { shards: std::array::from_fn(|_| Mutex::default()), hasher: RandomState::new() }
+        Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            count: AtomicUsize::new(0),
+            hasher: RandomState::new(),
+        }
     }
 
     fn shard(&self, hash: u64) -> MutexGuard<'_, Leaders> {
@@ -117,8 +126,11 @@ impl Flights {
         self.hasher.hash_one(call.key.as_str())
     }
 
-    /// Whether another call of the key leads.
+    /// Whether another call of the key leads. One that begins to at this moment may be missed.
     pub(crate) fn has_leader(&self, call: &Context) -> bool {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
         let hash = self.hash(call);
         self.shard(hash).contains_key(&hash)
     }
@@ -129,6 +141,7 @@ impl Flights {
         match self.shard(hash).entry(hash) {
             Entry::Vacant(vacant) => {
                 vacant.insert(Arc::clone(call));
+                self.count.fetch_add(1, Ordering::Relaxed);
                 Joined::Lead(Lead { of: Some((Arc::clone(call), hash)) })
             }
             Entry::Occupied(leader) if leader.get().is_duplicate_of(call) => Joined::Follow(Arc::clone(leader.get())),
@@ -188,7 +201,9 @@ impl Lead {
     fn leave(&mut self, end: End) {
         let Some((context, hash)) = self.of.take() else { return };
         // First out of the map, so that a follower that is woken does not join the same flight again.
-        context.handle.inner.flights.shard(hash).remove(&hash);
+        let flights = &context.handle.inner.flights;
+        flights.shard(hash).remove(&hash);
+        flights.count.fetch_sub(1, Ordering::Relaxed);
         *context.flight.lock() = Phase::Over(end);
         context.flight.changed.notify_waiters();
     }
