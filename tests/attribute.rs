@@ -143,7 +143,7 @@ async fn errors_are_released_stored_or_as_a_function_says() {
     async fn released(world: &World, id: u8) -> Result<u32, Failure> {
         Err(Failure::Declined(world.run() + u32::from(id)))
     }
-    #[idempotent(key = id, store = world.idempotency, skip(world), errors = store)]
+    #[idempotent(key = id, store = world.idempotency, skip(world), errors = keep)]
     async fn stored(world: &World, id: u8) -> Result<u32, Failure> {
         Err(Failure::Network(world.run() + u32::from(id)))
     }

@@ -51,7 +51,7 @@ async fn one_line(id: u64) -> Result<u64, Error> {
     Ok(id)
 }
 
-#[idempotent(key = (tenant, order_id), ttl = "7d", lease = "1m", wait = "0s", errors = store, abandoned = refuse)]
+#[idempotent(key = (tenant, order_id), ttl = "7d", lease = "1m", wait = "0s", errors = keep, abandoned = refuse)]
 async fn all_options(tenant: &str, order_id: String, amount: u64) -> Result<u64, PaymentError> {
     std::future::ready(()).await;
     Ok(amount + tenant.len() as u64 + order_id.len() as u64)

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use idempotent_runtime::{
     Fingerprint,
     store::{
-        BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Finished, Hub, Nonce, Outcome, Page, Record, RecordKey, State,
-        Store, StoreResult, Subscription, Token, Transition, Unavailable, immediate::Immediate, memory::MemoryStore,
+        BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Finished, Hub, Nonce, NotKept, Outcome, Page, Record, RecordKey,
+        State, Store, StoreResult, Subscription, Token, Transition, immediate::Immediate, memory::MemoryStore,
     },
 };
 
@@ -211,13 +211,13 @@ impl Mutant {
         match (self.bug, outcome) {
             (Some(Bug::ErrBecomesOk), Outcome::Err(bytes)) => Outcome::Ok(bytes.clone()),
             (Some(Bug::EmptyIsUnavailable), Outcome::Ok(bytes)) if bytes.is_empty() => {
-                Outcome::Unavailable(Unavailable::NotSerializable)
+                Outcome::NotKept(NotKept::NotSerializable)
             }
             (Some(Bug::LossyText), Outcome::Ok(bytes)) => {
                 Outcome::Ok(String::from_utf8_lossy(bytes).into_owned().into())
             }
             (Some(Bug::LongResultsAreCut), Outcome::Ok(bytes)) => Outcome::Ok(bytes.slice(..bytes.len().min(65_535))),
-            (Some(Bug::ReasonIsLost), Outcome::Unavailable(_)) => Outcome::Unavailable(Unavailable::TooLarge),
+            (Some(Bug::ReasonIsLost), Outcome::NotKept(_)) => Outcome::NotKept(NotKept::TooLarge),
             _ => outcome.clone(),
         }
     }

@@ -48,8 +48,8 @@ pub(crate) enum Time {
 pub(crate) enum OnError {
     #[default]
     Release,
-    Store,
-    StoreIf(Path),
+    Keep,
+    KeepIf(Path),
 }
 
 pub(crate) enum OnAbandoned {
@@ -134,7 +134,7 @@ impl Options {
             "name" => self.name = Some(operation_name(input, &name)?),
             "skip" => self.skip = skip(input, &name)?,
             "store" => self.store = Some(value(input, &name, "self.idempotency")?),
-            "errors" => self.errors = on_error(value(input, &name, "store")?)?,
+            "errors" => self.errors = on_error(value(input, &name, "keep")?)?,
             "abandoned" => self.abandoned = Some(on_abandoned(input, &name)?),
             "detach" => self.detach = flag(input, &name)?,
             "transaction" => self.transaction = Some(transaction(input, &name)?),
@@ -267,12 +267,12 @@ fn skip_of(tokens: TokenStream) -> String {
 fn on_error(expr: Expr) -> syn::Result<OnError> {
     match ungrouped(&expr) {
         Expr::Path(path) if path.path.is_ident("release") => Ok(OnError::Release),
-        Expr::Path(path) if path.path.is_ident("store") => Ok(OnError::Store),
-        Expr::Path(path) if path.qself.is_none() => Ok(OnError::StoreIf(path.path.clone())),
+        Expr::Path(path) if path.path.is_ident("keep") => Ok(OnError::Keep),
+        Expr::Path(path) if path.qself.is_none() => Ok(OnError::KeepIf(path.path.clone())),
         _ => Err(error_at(
             expr,
-            "`errors` is `release`, `store`, or the path of a function `fn(&E) -> bool` that is true for errors to keep",
-            "`errors = store`",
+            "`errors` is `release`, `keep`, or the path of a function `fn(&E) -> bool` that is true for errors to keep",
+            "`errors = keep`",
         )),
     }
 }
@@ -345,7 +345,7 @@ mod tests {
             "key = parse::<u8, u8>(a, b), skip(db, r#type,), detach",
             "name = \"a.b\", store = self.idempotency, lease = \"30s\", wait = \"0s\"",
             "errors = release, abandoned = rerun, crate = ::other::path",
-            "errors = store, abandoned = refuse, crate = crate",
+            "errors = keep, abandoned = refuse, crate = crate",
             "errors = PaymentError::is_final",
             "key = id, transaction = tx",
         ] {

@@ -257,7 +257,7 @@ impl Generator<'_> {
         let wait = options.wait.as_ref().map(|wait| self.time("wait", wait));
         let abandoned = match &options.abandoned {
             Some(OnAbandoned::Refuse) => {
-                Some(quote_spanned!(Span::mixed_site()=> .abandoned(__idempotent::Abandoned::Refuse)))
+                Some(quote_spanned!(Span::mixed_site()=> .abandoned(__idempotent::OnAbandoned::Refuse)))
             }
             Some(OnAbandoned::Rerun) | None => None,
         };
@@ -265,9 +265,9 @@ impl Generator<'_> {
             quote_spanned!(Span::mixed_site()=> __idempotent::operation(#name) #ttl #lease #wait #abandoned);
         match &options.errors {
             OnError::Release => operation,
-            OnError::Store => quote_spanned!(Span::mixed_site()=> #operation.store_errors()),
-            OnError::StoreIf(keep) => quote_spanned! {Span::mixed_site()=>
-                __idempotent::store_errors_if::<#output>(#operation, #keep)
+            OnError::Keep => quote_spanned!(Span::mixed_site()=> #operation.keep_errors()),
+            OnError::KeepIf(keep) => quote_spanned! {Span::mixed_site()=>
+                __idempotent::keep_errors_if::<#output>(#operation, #keep)
             },
         }
     }

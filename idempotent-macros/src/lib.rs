@@ -43,7 +43,7 @@ use proc_macro::{Span, TokenStream};
 /// | `lease = "30s"` | 30 s | How long a claim lives without a sign of life. It is renewed while the body runs, and is independent of `ttl`. |
 /// | `wait = "10s"` | 10 s | How long a duplicate waits for the running call and then gets its result. `"0s"` refuses at once. |
 /// | `errors = release` | `release` | An `Err` frees the key, so that a retry runs the body again. |
-/// | `errors = store` | | An `Err` is kept, and replayed like a result. |
+/// | `errors = keep` | | An `Err` is kept, and replayed like a result. |
 /// | `errors = PATH` | | A function `fn(&E) -> bool` decides: `true` keeps the error. |
 /// | `abandoned = rerun` | `rerun` | A claim whose owner vanished (crash, panic, dropped future, lapsed lease) is run again by the next call. |
 /// | `abandoned = refuse` | | It is not run again: calls get `Error::Abandoned` until an operator resolves it. |

@@ -54,9 +54,9 @@ use crate::{
     fingerprint::Fingerprint,
     idempotency::Idempotency,
     key::{self, KeyWriter},
-    observe::{Disposition, observe},
-    operation::{Abandoned, ErrorPolicy, Operation},
-    record::{Outcome, RecordKey, Unavailable},
+    observe::{Disposition, with_disposition},
+    operation::{ErrorPolicy, OnAbandoned, Operation},
+    record::{NotKept, Outcome, RecordKey},
     store::ClaimRequest,
     token::Nonce,
 };
@@ -86,8 +86,8 @@ impl<P> Call<P> {
     ) -> Self {
         let Operation { name, ttl, lease, wait, abandoned, errors } = operation;
         let take_over = match abandoned {
-            Abandoned::Rerun => true,
-            Abandoned::Refuse => false,
+            OnAbandoned::Rerun => true,
+            OnAbandoned::Refuse => false,
         };
         let stage = prepare(handle, &name, request, key).and_then(|(handle, key, request)| {
             check_durations(lease, ttl)?;
@@ -157,7 +157,7 @@ impl<P> Call<P> {
                 return replay(&errors, asked.operation(), finished.outcome, disposition);
             }
             let attempt = asked.attempt();
-            let task = async move { observe(settle(asked, errors, std::pin::pin!(Some(body)))).await };
+            let task = async move { with_disposition(settle(asked, errors, std::pin::pin!(Some(body)))).await };
             match runtime.spawn(task.in_current_span()).await {
                 Ok((answer, disposition)) => {
                     Scope::note(disposition);
@@ -239,7 +239,7 @@ where
     let replayed = match outcome {
         Outcome::Ok(bytes) => codec::decode(&bytes).map(Ok),
         Outcome::Err(bytes) => errors.decode(&bytes).map(Err),
-        Outcome::Unavailable(why) => Err(Error::ResultUnavailable(why)),
+        Outcome::NotKept(why) => Err(Error::ResultNotKept(why)),
     };
     match replayed {
         Ok(result) => {
@@ -267,9 +267,9 @@ where
 }
 
 /// Serializes; a panic of the user's `Serialize` is a result that cannot be kept, not a run that did not happen.
-fn encode(encode: impl FnOnce() -> Result<Vec<u8>, codec::NotFaithful>) -> Result<Bytes, Unavailable> {
+fn encode(encode: impl FnOnce() -> Result<Vec<u8>, codec::NotFaithful>) -> Result<Bytes, NotKept> {
     match catch_unwind(AssertUnwindSafe(encode)) {
         Ok(Ok(bytes)) => Ok(Bytes::from(bytes)),
-        Ok(Err(codec::NotFaithful)) | Err(_) => Err(Unavailable::NotSerializable),
+        Ok(Err(codec::NotFaithful)) | Err(_) => Err(NotKept::NotSerializable),
     }
 }

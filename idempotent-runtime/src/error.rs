@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
-use crate::{record::Unavailable, store_error::StoreError};
+use crate::{record::NotKept, store_error::StoreError};
 
 /// Why a call did not return a result of its body.
 ///
@@ -28,7 +28,7 @@ pub enum Error {
     /// The key was used before with other arguments. The body did not run and the record is unchanged.
     Mismatch {
         /// The names of arguments that differ, as far as they are known, never their values. Empty unless both calls
-        /// [recorded](crate::Builder::record_arguments) theirs.
+        /// [recorded](crate::IdempotencyBuilder::record_arguments) theirs.
         arguments: Arc<[String]>,
     },
     /// A run of this key ended without an outcome and the operation says `abandoned = refuse`: its effects may or may
@@ -43,7 +43,7 @@ pub enum Error {
     /// refused, since the other run's will be the key's answer: ask again.
     ClaimLost,
     /// The body ran for an earlier call, and what it returned could not be kept. It does not run again.
-    ResultUnavailable(Unavailable),
+    ResultNotKept(NotKept),
     /// A record exists that cannot be read: not ours, damaged, or of another result type. The body did not run.
     Undecodable(Undecodable),
     /// The store failed before the body could run. The body did not run; in a transaction of the caller's it may have, and
@@ -80,7 +80,7 @@ impl Error {
             Self::Mismatch { .. } => 422,
             Self::Key(_) | Self::Arguments(_) => 400,
             Self::Store(_) | Self::TooManyWaiters => 503,
-            Self::ResultUnavailable(_) | Self::Undecodable(_) | Self::NotInstalled | Self::Config(_) => 500,
+            Self::ResultNotKept(_) | Self::Undecodable(_) | Self::NotInstalled | Self::Config(_) => 500,
         }
     }
 
@@ -92,7 +92,7 @@ impl Error {
             Self::Mismatch { .. } => "mismatch",
             Self::Abandoned { .. } => "abandoned",
             Self::ClaimLost => "claim-lost",
-            Self::ResultUnavailable(_) => "result-unavailable",
+            Self::ResultNotKept(_) => "result-not-kept",
             Self::Undecodable(_) => "undecodable",
             Self::Store(_) => "store",
             Self::Key(_) => "key",
@@ -111,7 +111,7 @@ impl Error {
             Self::Mismatch { .. } => "urn:idempotent:problem:mismatch",
             Self::Abandoned { .. } => "urn:idempotent:problem:abandoned",
             Self::ClaimLost => "urn:idempotent:problem:claim-lost",
-            Self::ResultUnavailable(_) => "urn:idempotent:problem:result-unavailable",
+            Self::ResultNotKept(_) => "urn:idempotent:problem:result-not-kept",
             Self::Undecodable(_) => "urn:idempotent:problem:undecodable",
             Self::Store(_) => "urn:idempotent:problem:store",
             Self::Key(_) => "urn:idempotent:problem:key",
@@ -141,7 +141,7 @@ impl fmt::Display for Error {
             Self::ClaimLost => {
                 f.write_str("the claim on this idempotency key was lost to another run, whose result is not known yet")
             }
-            Self::ResultUnavailable(why) => {
+            Self::ResultNotKept(why) => {
                 write!(f, "the call ran before and its result was not kept: {why}")
             }
             Self::Undecodable(_) => f.write_str("the record of this idempotency key cannot be decoded"),

@@ -37,7 +37,7 @@ pub(crate) fn refused(operation: &str, reason: &Error) {
     let code = reason.code();
     match reason {
         Error::InFlight { .. } | Error::ClaimLost => debug!(operation, code, "idempotent call refused"),
-        Error::Store(_) | Error::Undecodable(_) | Error::ResultUnavailable(_) => {
+        Error::Store(_) | Error::Undecodable(_) | Error::ResultNotKept(_) => {
             error!(operation, code, "idempotent call refused");
         }
         _ => warn!(operation, code, "idempotent call refused"),
@@ -69,7 +69,7 @@ pub(crate) fn not_recorded(operation: &str, attempt: u32, reason: &StoreError) {
 }
 
 /// A body ran and what it returned is not kept.
-pub(crate) fn not_kept(operation: &str, attempt: u32, reason: crate::record::Unavailable) {
+pub(crate) fn not_kept(operation: &str, attempt: u32, reason: crate::record::NotKept) {
     warn!(operation, attempt, %reason, "a result is not kept: repeats of this call will be refused");
 }
 

@@ -31,7 +31,7 @@ impl Scope {
 
     /// Around an observed call.
     pub(crate) fn observed(observed: Observed) -> Self {
-        Self { execution: current(), observed: Some(observed), depth: Self::depth() }
+        Self { execution: Execution::current(), observed: Some(observed), depth: Self::depth() }
     }
 
     pub(crate) fn around<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
@@ -59,15 +59,21 @@ impl Scope {
     }
 }
 
-/// The execution that the caller is part of: inside the body of an idempotent function, `None` elsewhere.
+/// One run of an idempotent function, as its body sees it.
 ///
-/// It follows the task: a task that the body spawns is not part of it.
-#[must_use]
-pub fn current() -> Option<Execution> {
-    SCOPE.try_with(|scope| scope.execution.clone()).ok().flatten()
-}
-
-/// One run of an idempotent function. See [`current`].
+/// ```
+/// # use idempotent_runtime::{Error, Execution, idempotent};
+/// #[idempotent(name = "payments.charge", key = order_id)]
+/// async fn charge(order_id: &str) -> Result<String, Error> {
+///     let run = Execution::current().expect("inside an idempotent function");
+///     Ok(run.child_key("card-network")) // the same in every attempt: pass it on to a system that takes a key
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
+/// assert_eq!(charge("order-17").await?.len(), 64);
+/// assert!(Execution::current().is_none());
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Execution {
     claim: Arc<Claim>,
@@ -76,6 +82,14 @@ pub struct Execution {
 impl Execution {
     pub(crate) const fn new(claim: Arc<Claim>) -> Self {
         Self { claim }
+    }
+
+    /// The execution that the caller is part of: inside the body of an idempotent function, `None` elsewhere.
+    ///
+    /// It follows the task: a task that the body spawns is not part of it.
+    #[must_use]
+    pub fn current() -> Option<Self> {
+        SCOPE.try_with(|scope| scope.execution.clone()).ok().flatten()
     }
 
     /// The operation's name.

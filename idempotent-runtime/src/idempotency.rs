@@ -57,7 +57,7 @@ pub(crate) struct Limits {
     pub(crate) max_key_len: usize,
     pub(crate) max_result_len: usize,
     pub(crate) max_waiters: usize,
-    pub(crate) when_unavailable: WhenUnavailable,
+    pub(crate) on_store_failure: OnStoreFailure,
     record_arguments: bool,
     max_arguments_len: usize,
 }
@@ -103,8 +103,8 @@ impl Idempotency {
     }
 
     /// Other limits than the default ones.
-    pub fn builder() -> Builder {
-        Builder::default()
+    pub fn builder() -> IdempotencyBuilder {
+        IdempotencyBuilder::default()
     }
 
     /// Runs the body once per key, or answers with the stored result: what the attribute does, without it.
@@ -290,7 +290,7 @@ impl fmt::Debug for Idempotency {
 /// What a call does when the store is out of reach at its claim.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum WhenUnavailable {
+pub enum OnStoreFailure {
     /// Answers [`Error::Store`]; the body does not run.
     #[default]
     Fail,
@@ -301,20 +301,20 @@ pub enum WhenUnavailable {
 /// Builds a handle with other limits than the default ones.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct Builder {
+pub struct IdempotencyBuilder {
     limits: Limits,
     #[cfg(feature = "local-cache")]
     local_cache: Option<usize>,
 }
 
-impl Default for Builder {
+impl Default for IdempotencyBuilder {
     fn default() -> Self {
         Self {
             limits: Limits {
                 max_key_len: 1024,
                 max_result_len: 1024 * 1024,
                 max_waiters: 10_000,
-                when_unavailable: WhenUnavailable::Fail,
+                on_store_failure: OnStoreFailure::Fail,
                 record_arguments: false,
                 max_arguments_len: 64 * 1024,
             },
@@ -324,7 +324,7 @@ impl Default for Builder {
     }
 }
 
-impl Builder {
+impl IdempotencyBuilder {
     /// The longest key, in bytes of its encoded form. 1,024 unless said otherwise; longer ones are [`Error::Key`].
     pub const fn max_key_len(mut self, bytes: usize) -> Self {
         self.limits.max_key_len = bytes;
@@ -332,7 +332,7 @@ impl Builder {
     }
 
     /// The largest result that is kept, in bytes of its serialized form. 1 MiB unless said otherwise; of larger ones
-    /// only the fact is kept, and repeats get [`Error::ResultUnavailable`].
+    /// only the fact is kept, and repeats get [`Error::ResultNotKept`].
     pub const fn max_result_len(mut self, bytes: usize) -> Self {
         self.limits.max_result_len = bytes;
         self
@@ -346,8 +346,8 @@ impl Builder {
     }
 
     /// What a call does when the store is out of reach. Fails unless said otherwise.
-    pub const fn when_unavailable(mut self, what: WhenUnavailable) -> Self {
-        self.limits.when_unavailable = what;
+    pub const fn on_store_failure(mut self, what: OnStoreFailure) -> Self {
+        self.limits.on_store_failure = what;
         self
     }
 

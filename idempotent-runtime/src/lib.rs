@@ -22,8 +22,8 @@
 //!   embedded store is used, which is neither shared nor durable.
 //! - [`Idempotency`]: the same without the attribute, limits, and what operators need.
 //! - [`Error`]: what a call can answer instead of the body's own result, and what to do then.
-//! - [`current`]: inside a body, its key, attempt and fence, and keys to pass on to other systems.
-//! - [`observe`]: how a call came to its answer.
+//! - [`Execution::current`]: inside a body, its key, attempt and fence, and keys to pass on to other systems.
+//! - [`with_disposition`]: how a call came to its answer.
 //! - `tower` and `webhooks`, with the features of these names: a layer for HTTP services, and signatures of webhooks.
 //! - [`store`]: the contract of a store, for whoever writes one; `testing` has its conformance suite.
 //! - [`Fingerprint`]: what the arguments hash to, specified byte by byte.
@@ -44,7 +44,7 @@
 //! | `postgres` | | PostgreSQL 14 or later; needs Rust 1.94 |
 //! | `postgres-tls` | | TLS for it |
 //! | `sqlite` | | a SQLite file; needs Rust 1.94 |
-//! | `local-cache` | | a cache of finished results in this process: `Builder::local_cache` |
+//! | `local-cache` | | a cache of finished results in this process: `IdempotencyBuilder::local_cache` |
 //! | `tower` | | [`tower`]: a layer for HTTP services (axum, hyper) that takes an `Idempotency-Key` |
 //! | `axum` | | `tower`, with the key as an extractor and [`Error`] as a response |
 //! | `webhooks` | | [`webhooks`]: signatures of Standard Webhooks, Stripe, GitHub and Shopify |
@@ -59,7 +59,7 @@
 //! | event | level | counter |
 //! |---|---|---|
 //! | a call was answered, with its disposition | debug; info for `took-over` | `idempotent_calls_total{operation,disposition}` |
-//! | a call was refused, with the error's code | debug for `in-flight` and `claim-lost`, error for `store`, `undecodable` and `result-unavailable`, else warn | the same, with `reason` |
+//! | a call was refused, with the error's code | debug for `in-flight` and `claim-lost`, error for `store`, `undecodable` and `result-not-kept`, else warn | the same, with `reason` |
 //! | a body's claim was lost, its lease lapsed | error | `idempotent_claims_lost_total{operation}` |
 //! | a run ended without an outcome | warn | `idempotent_runs_abandoned_total{operation}` |
 //! | a body ran and its outcome is not on record | error | `idempotent_outcomes_not_recorded_total{operation}` |
@@ -100,15 +100,15 @@ pub mod webhooks;
 mod wire;
 
 pub use error::{ArgumentsError, ConfigError, Error, KeyError, Undecodable};
-pub use execution::{Execution, current};
+pub use execution::Execution;
 pub use fingerprint::Fingerprint;
-pub use idempotency::{Builder, Idempotency, WhenUnavailable};
+pub use idempotency::{Idempotency, IdempotencyBuilder, OnStoreFailure};
 #[cfg(feature = "macros")]
 pub use idempotent_macros::idempotent;
 pub use install::{install, installed};
-pub use observe::{Disposition, observe};
-pub use operation::{Abandoned, ErrorPolicy, Operation, ReleaseErrors, StoreErrors, StoreErrorsIf};
-pub use record::{Outcome, Record, RecordKey, State, Unavailable};
+pub use observe::{Disposition, with_disposition};
+pub use operation::{ErrorPolicy, KeepErrors, KeepErrorsIf, OnAbandoned, Operation, ReleaseErrors};
+pub use record::{NotKept, Outcome, Record, RecordKey, State};
 pub use store::Store;
 pub use store_error::{StoreError, StoreErrorKind};
 pub use sweeper::Sweeper;

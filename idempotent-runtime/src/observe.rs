@@ -70,7 +70,7 @@ impl fmt::Display for Disposition {
     }
 }
 
-/// Where [`observe`] looks: the last disposition of the calls made directly inside it.
+/// Where [`with_disposition`] looks: the last disposition of the calls made directly inside it.
 #[derive(Clone, Default)]
 pub(crate) struct Observed(Arc<AtomicU8>);
 
@@ -85,10 +85,10 @@ impl Observed {
 /// With more than one idempotent call directly inside, the last to end counts; calls made by their bodies do not.
 ///
 /// ```
-/// # use idempotent_runtime::{Disposition, Error, Idempotency, observe};
+/// # use idempotent_runtime::{Disposition, Error, Idempotency, with_disposition};
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
 /// let idempotency = Idempotency::memory();
-/// let call = || observe(idempotency.call("greet", "k", &"Ada", async { Ok::<_, Error>("Hello, Ada".to_owned()) }));
+/// let call = || with_disposition(idempotency.call("greet", "k", &"Ada", async { Ok::<_, Error>("Hello, Ada".to_owned()) }));
 /// assert_eq!(call().await.1, Disposition::Executed);
 /// assert_eq!(call().await.1, Disposition::Replayed);
 /// # Ok(()) }
@@ -97,7 +97,7 @@ impl Observed {
 /// # Cancel safety
 ///
 /// As the call's own.
-pub async fn observe<F: Future>(call: F) -> (F::Output, Disposition) {
+pub async fn with_disposition<F: Future>(call: F) -> (F::Output, Disposition) {
     let observed = Observed::default();
     let output = Scope::observed(observed.clone()).around(call).await;
     let disposition = Disposition::ALL.get(usize::from(observed.0.load(Ordering::Relaxed)));

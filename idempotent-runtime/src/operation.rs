@@ -8,11 +8,11 @@ use serde::{Serialize, de::DeserializeOwned};
 ///
 /// ```
 /// use std::time::Duration;
-/// use idempotent_runtime::{Abandoned, Operation};
+/// use idempotent_runtime::{OnAbandoned, Operation};
 ///
 /// let charge = Operation::new("payments.charge")
 ///     .ttl(Duration::from_secs(7 * 24 * 60 * 60))
-///     .abandoned(Abandoned::Refuse);
+///     .abandoned(OnAbandoned::Refuse);
 /// # let _ = charge;
 /// ```
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ pub struct Operation<P = ReleaseErrors> {
     pub(crate) ttl: Duration,
     pub(crate) lease: Duration,
     pub(crate) wait: Duration,
-    pub(crate) abandoned: Abandoned,
+    pub(crate) abandoned: OnAbandoned,
     pub(crate) errors: P,
 }
 
@@ -48,19 +48,19 @@ impl Operation {
             ttl: Self::DEFAULT_TTL,
             lease: Self::DEFAULT_LEASE,
             wait: Self::DEFAULT_WAIT,
-            abandoned: Abandoned::Rerun,
+            abandoned: OnAbandoned::Rerun,
             errors: ReleaseErrors,
         }
     }
 
     /// Keeps errors and replays them, instead of freeing the key for a retry.
-    pub fn store_errors(self) -> Operation<StoreErrors> {
-        self.with_errors(StoreErrors)
+    pub fn keep_errors(self) -> Operation<KeepErrors> {
+        self.with_errors(KeepErrors)
     }
 
     /// Keeps the errors that `keep` is true for, and frees the key for a retry after the others.
-    pub fn store_errors_if<E>(self, keep: fn(&E) -> bool) -> Operation<StoreErrorsIf<E>> {
-        self.with_errors(StoreErrorsIf(keep))
+    pub fn keep_errors_if<E>(self, keep: fn(&E) -> bool) -> Operation<KeepErrorsIf<E>> {
+        self.with_errors(KeepErrorsIf(keep))
     }
 
     fn with_errors<P>(self, errors: P) -> Operation<P> {
@@ -89,7 +89,7 @@ impl<P> Operation<P> {
     }
 
     /// What happens to a claim whose owner vanished.
-    pub const fn abandoned(mut self, abandoned: Abandoned) -> Self {
+    pub const fn abandoned(mut self, abandoned: OnAbandoned) -> Self {
         self.abandoned = abandoned;
         self
     }
@@ -110,7 +110,7 @@ impl From<String> for Operation {
 /// What happens to a claim whose owner vanished: crashed, panicked, was dropped, or let its lease lapse.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Abandoned {
+pub enum OnAbandoned {
     /// The next call runs the body again, with a higher attempt.
     #[default]
     Rerun,
@@ -140,20 +140,20 @@ pub struct ReleaseErrors;
 
 /// An `Err` is kept and replayed like a result.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct StoreErrors;
+pub struct KeepErrors;
 
 /// An `Err` is kept where the function says so; otherwise it frees the key.
-pub struct StoreErrorsIf<E>(pub(crate) fn(&E) -> bool);
+pub struct KeepErrorsIf<E>(pub(crate) fn(&E) -> bool);
 
-impl<E> Clone for StoreErrorsIf<E> {
+impl<E> Clone for KeepErrorsIf<E> {
     fn clone(&self) -> Self {
         Self(self.0)
     }
 }
 
-impl<E> std::fmt::Debug for StoreErrorsIf<E> {
+impl<E> std::fmt::Debug for KeepErrorsIf<E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("StoreErrorsIf(..)")
+        f.write_str("KeepErrorsIf(..)")
     }
 }
 
@@ -170,7 +170,7 @@ impl<E> ErrorPolicy<E> for ReleaseErrors {
     }
 }
 
-impl<E: Serialize + DeserializeOwned> ErrorPolicy<E> for StoreErrors {
+impl<E: Serialize + DeserializeOwned> ErrorPolicy<E> for KeepErrors {
     const MAY_KEEP: bool = true;
     fn keeps(&self, _: &E) -> bool {
         true
@@ -183,7 +183,7 @@ impl<E: Serialize + DeserializeOwned> ErrorPolicy<E> for StoreErrors {
     }
 }
 
-impl<E: Serialize + DeserializeOwned + 'static> ErrorPolicy<E> for StoreErrorsIf<E> {
+impl<E: Serialize + DeserializeOwned + 'static> ErrorPolicy<E> for KeepErrorsIf<E> {
     const MAY_KEEP: bool = true;
     fn keeps(&self, error: &E) -> bool {
         (self.0)(error)
@@ -199,6 +199,6 @@ impl<E: Serialize + DeserializeOwned + 'static> ErrorPolicy<E> for StoreErrorsIf
 mod sealed {
     pub trait Sealed {}
     impl Sealed for super::ReleaseErrors {}
-    impl Sealed for super::StoreErrors {}
-    impl<E> Sealed for super::StoreErrorsIf<E> {}
+    impl Sealed for super::KeepErrors {}
+    impl<E> Sealed for super::KeepErrorsIf<E> {}
 }

@@ -14,11 +14,11 @@ use crate::{
     fingerprint::{self, Fingerprint},
     install,
     key::KeyWriter,
-    operation::{ErrorPolicy, Operation, StoreErrorsIf},
+    operation::{ErrorPolicy, KeepErrorsIf, Operation},
     store::transactional::{Connection, OpenTransaction},
 };
 
-pub use crate::operation::Abandoned;
+pub use crate::operation::OnAbandoned;
 
 /// An operation with this name and the default policies.
 pub const fn operation(name: &'static str) -> Operation {
@@ -26,11 +26,11 @@ pub const fn operation(name: &'static str) -> Operation {
 }
 
 /// `errors = PATH`, for a function whose result is `R`.
-pub fn store_errors_if<R: AnyResult>(
+pub fn keep_errors_if<R: AnyResult>(
     operation: Operation,
     keep: fn(&R::Error) -> bool,
-) -> Operation<StoreErrorsIf<R::Error>> {
-    operation.store_errors_if(keep)
+) -> Operation<KeepErrorsIf<R::Error>> {
+    operation.keep_errors_if(keep)
 }
 
 /// `store = EXPR`: a place for references to coerce.

@@ -68,7 +68,7 @@ pub enum Outcome {
     /// The body's `Err`, serialized.
     Err(Bytes),
     /// The run ended, and what it returned could not be kept.
-    Unavailable(Unavailable),
+    NotKept(NotKept),
 }
 
 impl Outcome {
@@ -77,7 +77,7 @@ impl Outcome {
     pub fn len(&self) -> usize {
         match self {
             Self::Ok(bytes) | Self::Err(bytes) => bytes.len(),
-            Self::Unavailable(_) => 0,
+            Self::NotKept(_) => 0,
         }
     }
 
@@ -94,7 +94,7 @@ impl fmt::Debug for Outcome {
         match self {
             Self::Ok(bytes) => write!(f, "Ok({} bytes)", bytes.len()),
             Self::Err(bytes) => write!(f, "Err({} bytes)", bytes.len()),
-            Self::Unavailable(why) => write!(f, "Unavailable({why:?})"),
+            Self::NotKept(why) => write!(f, "NotKept({why:?})"),
         }
     }
 }
@@ -102,14 +102,14 @@ impl fmt::Debug for Outcome {
 /// Why a finished run has no result to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Unavailable {
+pub enum NotKept {
     /// It was larger than the limit for results.
     TooLarge,
     /// It could not be serialized so that it would come back the same.
     NotSerializable,
 }
 
-impl fmt::Display for Unavailable {
+impl fmt::Display for NotKept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TooLarge => "it was larger than the limit",
@@ -143,7 +143,7 @@ pub struct Record {
     pub state: State,
     /// How long the store will keep it, unless something changes it.
     pub expires_in: Duration,
-    /// The request itself, as JSON, where the run that had the key last [recorded](crate::Builder::record_arguments) it.
+    /// The request itself, as JSON, where the run that had the key last [recorded](crate::IdempotencyBuilder::record_arguments) it.
     pub arguments: Option<Bytes>,
 }
 

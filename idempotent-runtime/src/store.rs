@@ -44,7 +44,7 @@ use crate::{
 };
 pub use crate::{
     notify::{Hub, Subscription},
-    record::{Finished, Outcome, Record, RecordKey, State, Unavailable},
+    record::{Finished, NotKept, Outcome, Record, RecordKey, State},
     store_error::{StoreError, StoreErrorKind},
     token::{Nonce, Token},
 };

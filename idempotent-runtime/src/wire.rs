@@ -23,7 +23,7 @@ use bytes::Bytes;
 
 use crate::{
     fingerprint::Fingerprint,
-    record::{Finished, Outcome, Unavailable},
+    record::{Finished, NotKept, Outcome},
     store::{ClaimRequest, StoreResult},
     store_error::{StoreError, StoreErrorKind},
     token::Nonce,
@@ -116,8 +116,8 @@ pub(crate) fn encode_outcome(outcome: &Outcome) -> (&'static [u8], &[u8]) {
     match outcome {
         Outcome::Ok(bytes) => (b"IDM1O0", bytes),
         Outcome::Err(bytes) => (b"IDM1E0", bytes),
-        Outcome::Unavailable(Unavailable::TooLarge) => (b"IDM1U0", b"L"),
-        Outcome::Unavailable(Unavailable::NotSerializable) => (b"IDM1U0", b"S"),
+        Outcome::NotKept(NotKept::TooLarge) => (b"IDM1U0", b"L"),
+        Outcome::NotKept(NotKept::NotSerializable) => (b"IDM1U0", b"S"),
     }
 }
 
@@ -159,8 +159,8 @@ fn parse(bytes: &Bytes) -> Option<Stored> {
         (b'A', []) => Phase::Abandoned,
         (b'O', _) => Phase::Done(Outcome::Ok(bytes.slice_ref(payload))),
         (b'E', _) => Phase::Done(Outcome::Err(bytes.slice_ref(payload))),
-        (b'U', b"L") => Phase::Done(Outcome::Unavailable(Unavailable::TooLarge)),
-        (b'U', b"S") => Phase::Done(Outcome::Unavailable(Unavailable::NotSerializable)),
+        (b'U', b"L") => Phase::Done(Outcome::NotKept(NotKept::TooLarge)),
+        (b'U', b"S") => Phase::Done(Outcome::NotKept(NotKept::NotSerializable)),
         _ => return None,
     };
     plausible.then_some(Stored {
@@ -261,8 +261,8 @@ mod tests {
             (*b"A0", 5, 2, "", Phase::Abandoned),
             (*b"O0", 0, 1, "{\"a\":1}", Phase::Done(Outcome::Ok(Bytes::from_static(b"{\"a\":1}")))),
             (*b"E0", 0, 1, "", Phase::Done(Outcome::Err(Bytes::new()))),
-            (*b"U0", 0, 1, "L", Phase::Done(Outcome::Unavailable(Unavailable::TooLarge))),
-            (*b"U0", 0, 1, "S", Phase::Done(Outcome::Unavailable(Unavailable::NotSerializable))),
+            (*b"U0", 0, 1, "L", Phase::Done(Outcome::NotKept(NotKept::TooLarge))),
+            (*b"U0", 0, 1, "S", Phase::Done(Outcome::NotKept(NotKept::NotSerializable))),
         ];
         for (state, fence, attempt, payload, phase) in cases {
             let record = golden(state, fence, attempt, payload.as_bytes());
@@ -286,7 +286,7 @@ mod tests {
             (*b"A2", "", Phase::Abandoned),
             (*b"O2", "{\"a\":1}", done),
             (*b"E3", "", Phase::Done(Outcome::Err(Bytes::new()))),
-            (*b"U2", "L", Phase::Done(Outcome::Unavailable(Unavailable::TooLarge))),
+            (*b"U2", "L", Phase::Done(Outcome::NotKept(NotKept::TooLarge))),
         ];
         for (state, payload, phase) in cases {
             let payload = [b"\0\0\0\x05[1,2]", payload.as_bytes()].concat();
@@ -301,8 +301,8 @@ mod tests {
         let outcomes = [
             Outcome::Ok(Bytes::from_static(b"0")),
             Outcome::Err(Bytes::new()),
-            Outcome::Unavailable(Unavailable::TooLarge),
-            Outcome::Unavailable(Unavailable::NotSerializable),
+            Outcome::NotKept(NotKept::TooLarge),
+            Outcome::NotKept(NotKept::NotSerializable),
         ];
         for outcome in outcomes {
             let (start, payload) = encode_outcome(&outcome);

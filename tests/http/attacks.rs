@@ -19,7 +19,7 @@ use idempotent_runtime::{
     Idempotency, StoreErrorKind,
     store::memory::MemoryStore,
     testing::{Fault, FaultyStore, Gate, Method as Step},
-    tower::{Builder, ChooseScope, IdempotencyLayer, RequestBody},
+    tower::{ChooseScope, IdempotencyLayer, IdempotencyLayerBuilder, RequestBody},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -116,7 +116,7 @@ async fn two_requests_in_one_packet(backend: Backend) {
 }
 
 async fn a_panic_of_the_policy_is_a_failed_handler(backend: Backend) {
-    let panics = |builder: Builder| builder.keep_status(|_| panic!("as the test wants it"));
+    let panics = |builder: IdempotencyLayerBuilder| builder.keep_status(|_| panic!("as the test wants it"));
     let server = Server::start(&backend, panics, charge).await;
     let client = server.client();
     for runs in 1..=2 {
@@ -200,7 +200,7 @@ async fn a_panic_of_a_body_beside_its_frames_is_its_failure(backend: Backend) {
         let repeat = service.oneshot(request(&key, "")).await.unwrap();
         assert_eq!((repeat.status(), runs.count()), (StatusCode::INTERNAL_SERVER_ERROR, 1), "{key}");
         let problem = repeat.into_body().collect().await.unwrap().to_bytes();
-        assert!(problem.windows(18).any(|window| window == b"result-unavailable"), "{key}");
+        assert!(problem.windows(18).any(|window| window == b"result-not-kept"), "{key}");
     }
 }
 

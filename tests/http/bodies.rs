@@ -105,7 +105,7 @@ async fn a20_what_is_too_large_to_keep_is_not_run_again(backend: Backend) {
             if len <= 100 {
                 assert_eq!((repeat.is_replay(), &repeat.body), (true, &first.body), "{path}");
             } else {
-                repeat.assert_problem(500, "result-unavailable");
+                repeat.assert_problem(500, "result-not-kept");
             }
         }
         assert_eq!(server.runs.count(), runs, "{path}");
@@ -169,7 +169,7 @@ async fn a20_a_stream_too_large_to_keep(backend: Backend) {
         let repeat = client.post("k", "").await;
         match repeat.status {
             StatusCode::CONFLICT => repeat.assert_problem(409, "in-flight"),
-            _ => break repeat.assert_problem(500, "result-unavailable"),
+            _ => break repeat.assert_problem(500, "result-not-kept"),
         }
     };
     refused().await;
@@ -192,6 +192,6 @@ async fn a20_a_stream_that_fails(backend: Backend) {
             break repeat;
         }
     };
-    repeat.assert_problem(500, "result-unavailable");
+    repeat.assert_problem(500, "result-not-kept");
     assert_eq!(server.runs.count(), 1);
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use axum::{Router, extract::Request, response::Response};
 use http::{Method, StatusCode, header::ACCEPT_ENCODING};
-use idempotent_runtime::{Error, Idempotency, current, idempotent, testing::Gate, tower::IdempotencyLayer};
+use idempotent_runtime::{Error, Execution, Idempotency, idempotent, testing::Gate, tower::IdempotencyLayer};
 use tower_http::{
     compression::CompressionLayer, cors::CorsLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer,
     trace::TraceLayer,
@@ -205,7 +205,7 @@ async fn a_timeout_inside_is_a_response(backend: Backend) {
 
 async fn the_handler_can_reach_its_execution(backend: Backend) {
     let handler = |_, _| async {
-        created(match current() {
+        created(match Execution::current() {
             Some(execution) => format!("{} {}", execution.attempt(), execution.child_key("bank")),
             None => String::new(),
         })

@@ -6,9 +6,9 @@ use axum::{body::Body, extract::Request, response::Response};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use idempotent_runtime::{
-    Abandoned, Idempotency, StoreErrorKind, current,
+    Execution, Idempotency, OnAbandoned, StoreErrorKind,
     testing::{Fault, Gate, Method as Step},
-    tower::{Builder, IdempotencyLayer},
+    tower::{IdempotencyLayer, IdempotencyLayerBuilder},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -45,7 +45,7 @@ async fn settled(client: &Client, key: &str) -> Reply {
 /// Panics in its first run.
 async fn panics_once(run: u64, request: Request) -> Response {
     assert!(run > 1, "a panic of the handler, as the test wants it");
-    assert_eq!(current().expect("an execution").attempt(), 2);
+    assert_eq!(Execution::current().expect("an execution").attempt(), 2);
     charge(run, request).await
 }
 
@@ -79,7 +79,7 @@ async fn a21_error_of_the_inner_service(backend: Backend) {
 }
 
 async fn a21_abandoned_can_be_refused(backend: Backend) {
-    let refuse = |builder: Builder| builder.abandoned(Abandoned::Refuse);
+    let refuse = |builder: IdempotencyLayerBuilder| builder.abandoned(OnAbandoned::Refuse);
     let server = Server::start(&backend, refuse, panics_once).await;
     let client = server.client();
     client.post("k", "amount=1").await.assert_problem(500, "handler-failed");
@@ -131,7 +131,7 @@ async fn a22_handler_runs_on_without_its_client(backend: Backend) {
 
 async fn a22_handler_runs_on_within_a_limit(backend: Backend) {
     let gate = Gate::new();
-    let settings = |builder: Builder| builder.lease(LONG).run_on(Duration::from_millis(100));
+    let settings = |builder: IdempotencyLayerBuilder| builder.lease(LONG).run_on(Duration::from_millis(100));
     let server = Server::start(&backend, settings, gated(&gate)).await;
     let (socket, client) = (connect(&server).await, server.client());
     gate.reached(1).await;
@@ -163,7 +163,7 @@ async fn a22_body_is_copied_without_its_client(backend: Backend) {
 }
 
 async fn a22_body_is_copied_within_a_limit(backend: Backend) {
-    let settings = |builder: Builder| builder.run_on(Duration::from_millis(100));
+    let settings = |builder: IdempotencyLayerBuilder| builder.run_on(Duration::from_millis(100));
     let (server, sender) = streaming(&backend, settings).await;
     let client = server.client();
     let (_, _, body) = client.begin(Method::POST, "/charges", &[("idempotency-key", b"k")], "amount=1").await;
@@ -171,7 +171,7 @@ async fn a22_body_is_copied_within_a_limit(backend: Backend) {
     tokio::time::sleep(Duration::from_millis(300)).await;
     client.post("k", "amount=1").await.assert_problem(409, "in-flight");
     drop(body);
-    settled(&client, "k").await.assert_problem(500, "result-unavailable");
+    settled(&client, "k").await.assert_problem(500, "result-not-kept");
     assert!(sender.is_closed(), "the handler's body is gone");
     assert_eq!(server.runs.count(), 1);
 }

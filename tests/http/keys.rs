@@ -4,7 +4,7 @@ use axum::extract::Request;
 use http::Method;
 use idempotent_runtime::{
     testing::Method as Step,
-    tower::{Builder, IdempotencyKey, KeyFormat},
+    tower::{IdempotencyKey, IdempotencyLayerBuilder, KeyFormat},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -31,7 +31,7 @@ async fn a06_required_key_missing(backend: Backend) {
 }
 
 async fn a10_strict_keys_are_quoted_strings(backend: Backend) {
-    let strict = |builder: Builder| builder.key_format(KeyFormat::Strict);
+    let strict = |builder: IdempotencyLayerBuilder| builder.key_format(KeyFormat::Strict);
     let server = Server::start(&backend, strict, charge).await;
     let client = server.client();
     let malformed: [&[u8]; 9] = [
@@ -86,7 +86,7 @@ async fn a11_lenient_keys(backend: Backend) {
 }
 
 async fn a12_one_key_of_bounded_length(backend: Backend) {
-    let uuid = |builder: Builder| builder.valid_key(|key| key.len() >= 3);
+    let uuid = |builder: IdempotencyLayerBuilder| builder.valid_key(|key| key.len() >= 3);
     let server = Server::start(&backend, uuid, charge).await;
     let client = server.client();
     let long = "k".repeat(256);
@@ -104,7 +104,7 @@ async fn a12_one_key_of_bounded_length(backend: Backend) {
 }
 
 async fn a16_requests_that_take_no_key(backend: Backend) {
-    let server = Server::start(&backend, Builder::optional, charge).await;
+    let server = Server::start(&backend, IdempotencyLayerBuilder::optional, charge).await;
     let client = server.client();
     for run in 1..=2 {
         client.send(Method::POST, "/charges", &[], "amount=1").await.assert_charge(run, false);
@@ -117,7 +117,7 @@ async fn a16_requests_that_take_no_key(backend: Backend) {
     }
     assert_eq!((server.runs.count(), server.store_calls()), (12, 0));
 
-    let opted_in = |builder: Builder| builder.methods([Method::PUT, Method::DELETE]);
+    let opted_in = |builder: IdempotencyLayerBuilder| builder.methods([Method::PUT, Method::DELETE]);
     let server = Server::start(&backend, opted_in, charge).await;
     let client = server.client();
     for (runs, method) in (1..).zip([Method::PUT, Method::DELETE]) {

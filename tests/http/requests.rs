@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode, header::CONTENT_TYPE};
 use idempotent_runtime::{
     testing::{Fault, Gate, Method as Step},
-    tower::{Builder, ChooseScope, IdempotencyLayer, RequestFingerprint},
+    tower::{ChooseScope, IdempotencyLayer, IdempotencyLayerBuilder, RequestFingerprint},
 };
 
 use crate::support::{Backend, Client, Pieces, Reply, Server, charge, created};
@@ -92,7 +92,7 @@ async fn a03_client_errors_replay_and_server_errors_do_not(backend: Backend) {
             assert_eq!(reply.is_replay(), kept && run > 1, "{status}");
         }
     }
-    let settings = |builder: Builder| builder.keep_status(|status| status == StatusCode::OK);
+    let settings = |builder: IdempotencyLayerBuilder| builder.keep_status(|status| status == StatusCode::OK);
     let server = Server::start(&backend, settings, handler).await;
     for _ in 0..2 {
         let reply = server.client().send(Method::POST, "/404", &[("idempotency-key", b"policy")], "").await;
@@ -210,7 +210,7 @@ async fn a09_each_error_has_its_own_type_and_code(backend: Backend) {
     gate.open();
     first.await.unwrap();
 
-    let documented = |builder: Builder| builder.problem_base("https://example.com/problems/");
+    let documented = |builder: IdempotencyLayerBuilder| builder.problem_base("https://example.com/problems/");
     let server = Server::start(&backend, documented, charge).await;
     let missing = server.client().send(Method::POST, "/", &[], "").await;
     assert_eq!(missing.json()["type"], "https://example.com/problems/key-missing");
@@ -244,7 +244,7 @@ async fn a13_principals_do_not_share_keys(backend: Backend) {
 }
 
 async fn a14_key_is_of_one_method_path_and_query(backend: Backend) {
-    let settings = |builder: Builder| builder.methods([Method::POST, Method::PUT]);
+    let settings = |builder: IdempotencyLayerBuilder| builder.methods([Method::POST, Method::PUT]);
     let server = Server::start(&backend, settings, charge).await;
     let client = server.client();
     let send = async |method, path| client.send(method, path, &[("idempotency-key", b"k")], "amount=1").await;
@@ -314,7 +314,7 @@ async fn a18_one_request_however_it_is_sent(backend: Backend) {
 }
 
 async fn a18_json_key_order_and_white_space_do_not_matter(backend: Backend) {
-    let settings = |builder: Builder| builder.fingerprint(RequestFingerprint::json());
+    let settings = |builder: IdempotencyLayerBuilder| builder.fingerprint(RequestFingerprint::json());
     // The handler gets the bytes as they were sent.
     let echo = |_, request: Request| async move { created(request.into_body()) };
     let server = Server::start(&backend, settings, echo).await;

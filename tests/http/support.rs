@@ -28,7 +28,7 @@ use idempotent_runtime::{
     Idempotency, Store,
     store::{memory::MemoryStore, postgres::PostgresStore, redis::RedisStore, sqlite::SqliteStore},
     testing::{FaultyStore, ManualClock, Method as Step},
-    tower::{BoxError, Builder, ChooseScope, IdempotencyLayer},
+    tower::{BoxError, ChooseScope, IdempotencyLayer, IdempotencyLayerBuilder},
 };
 use idempotent_tests::{postgres_database::PostgresDatabase, redis_server::RedisServer, sqlite_file::SqliteFile};
 use tokio::{
@@ -162,7 +162,7 @@ impl Server {
     /// Of the preset `ietf`, without a scope.
     pub(crate) async fn start<F>(
         backend: &Backend,
-        settings: impl FnOnce(Builder) -> Builder,
+        settings: impl FnOnce(IdempotencyLayerBuilder) -> IdempotencyLayerBuilder,
         handler: impl Fn(u64, Request) -> F + Clone + Send + Sync + 'static,
     ) -> Self
     where
@@ -175,7 +175,7 @@ impl Server {
     pub(crate) async fn of<F>(
         backend: &Backend,
         preset: fn(Idempotency) -> ChooseScope,
-        settings: impl FnOnce(ChooseScope) -> Builder,
+        settings: impl FnOnce(ChooseScope) -> IdempotencyLayerBuilder,
         handler: impl Fn(u64, Request) -> F + Clone + Send + Sync + 'static,
         around: impl FnOnce(Router) -> Router,
     ) -> Self
@@ -257,7 +257,7 @@ pub(crate) async fn charge(run: u64, _: Request) -> Response {
 /// A server whose handler answers with what the test sends.
 pub(crate) async fn streaming(
     backend: &Backend,
-    settings: impl FnOnce(Builder) -> Builder,
+    settings: impl FnOnce(IdempotencyLayerBuilder) -> IdempotencyLayerBuilder,
 ) -> (Server, UnboundedSender<Result<Bytes, &'static str>>) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let receiver = Arc::new(Mutex::new(Some(receiver)));

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use idempotent_runtime::{Disposition, Error, Idempotency, Store, idempotent, observe, store::redis::RedisStore};
+use idempotent_runtime::{
+    Disposition, Error, Idempotency, Store, idempotent, store::redis::RedisStore, with_disposition,
+};
 
 use crate::{
     redis_server::RedisServer,
@@ -91,7 +93,7 @@ async fn an_annotated_call_that_repeats_costs_one_command() {
     assert_eq!(miss, counts([("set", 2), ("evalsha", 1), ("getrange", 1)]));
 
     let hit = commands(&server, async || {
-        let (answer, disposition) = observe(charge(&second, "order-17", 4_200)).await;
+        let (answer, disposition) = with_disposition(charge(&second, "order-17", 4_200)).await;
         assert_eq!((answer.unwrap(), disposition), (4_200, Disposition::Replayed));
     });
     assert_eq!(hit.await, counts([("set", 1)]));
@@ -154,7 +156,7 @@ async fn a_hit_in_the_local_cache_costs_nothing() {
     let hits = commands(&server, async || {
         for handle in [&first, &second] {
             for _ in 0..100 {
-                let (answer, disposition) = observe(charge(handle, "order-17", 4_200)).await;
+                let (answer, disposition) = with_disposition(charge(handle, "order-17", 4_200)).await;
                 assert_eq!((answer.unwrap(), disposition), (4_200, Disposition::Replayed));
                 assert!(matches!(charge(handle, "order-17", 9_999).await, Err(Error::Mismatch { .. })));
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use idempotent_runtime::{
     Store,
-    store::{ClaimOutcome, ClaimRequest, Nonce, Outcome, RecordKey, State, Token, Transition, Unavailable},
+    store::{ClaimOutcome, ClaimRequest, Nonce, NotKept, Outcome, RecordKey, State, Token, Transition},
 };
 
 use crate::{
@@ -306,8 +306,8 @@ async fn every_outcome_is_replayed_as_it_was_stored() {
         Outcome::Ok((0..=255).collect::<Vec<u8>>().into()),
         Outcome::Ok(vec![b'x'; 1 << 20].into()),
         Outcome::Err("{\"declined\":null}".into()),
-        Outcome::Unavailable(Unavailable::TooLarge),
-        Outcome::Unavailable(Unavailable::NotSerializable),
+        Outcome::NotKept(NotKept::TooLarge),
+        Outcome::NotKept(NotKept::NotSerializable),
     ];
     for (index, outcome) in outcomes.into_iter().enumerate() {
         let key = key(&format!("outcome-{index}"));

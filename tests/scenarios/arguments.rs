@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use idempotent_runtime::{
-    Abandoned, Disposition, Error, Idempotency, Operation, Outcome, State, StoreErrorKind, idempotent, observe,
+    Disposition, Error, Idempotency, OnAbandoned, Operation, Outcome, State, StoreErrorKind, idempotent,
     testing::{Fault, Gate, Method},
+    with_disposition,
 };
 use serde::Serialize;
 
@@ -34,7 +35,7 @@ async fn recording(backend: &Backend) -> Caller {
     backend.caller_with(Idempotency::builder().record_arguments(true)).await
 }
 
-#[idempotent(name = "arguments.charge", key = order, skip(caller, gate, _database), store = caller.idempotency, errors = store)]
+#[idempotent(name = "arguments.charge", key = order, skip(caller, gate, _database), store = caller.idempotency, errors = keep)]
 async fn charge(
     caller: &Caller,
     gate: &Gate,
@@ -93,12 +94,12 @@ async fn arguments_are_recorded_in_every_state(backend: Backend) {
     assert_eq!(shown(&backend).await, Some((Some(RECORDED.to_owned()), State::Abandoned)));
     said.open();
 
-    let (answer, disposition) = observe(ask(&caller, &open(), 4_200)).await;
+    let (answer, disposition) = with_disposition(ask(&caller, &open(), 4_200)).await;
     assert_eq!((answer.expect("a result"), disposition), (4_200, Disposition::TookOver));
     let done = State::Done(Outcome::Ok("4200".into()));
     assert_eq!(shown(&backend).await, Some((Some(RECORDED.to_owned()), done)));
     for other in [caller.clone(), recording(&backend).await, backend.caller().await] {
-        let (answer, disposition) = observe(ask(&other, &open(), 4_200)).await;
+        let (answer, disposition) = with_disposition(ask(&other, &open(), 4_200)).await;
         assert_eq!((answer.expect("a result"), disposition), (4_200, Disposition::Replayed));
     }
     assert_eq!(arguments(&backend).await.as_deref(), Some(RECORDED));
@@ -217,7 +218,7 @@ struct Request {
 
 async fn a_call_without_the_attribute_records_its_arguments_as_they_are(backend: Backend) {
     let caller = recording(&backend).await;
-    let operation = || Operation::new(NAME).abandoned(Abandoned::Refuse);
+    let operation = || Operation::new(NAME).abandoned(OnAbandoned::Refuse);
     let call = async |amount_cents| {
         let request = Request { order: ORDER, amount_cents };
         caller.idempotency.call(operation(), ORDER, &request, async { Ok::<_, Failure>(()) }).await

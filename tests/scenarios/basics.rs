@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use idempotent_runtime::{
-    Disposition, Error, Idempotency, Operation, State, idempotent, observe,
+    Disposition, Error, Idempotency, Operation, State, idempotent,
     testing::{Gate, Method},
+    with_disposition,
 };
 
 use crate::{
@@ -32,7 +33,7 @@ async fn charge(handle: &Idempotency, effects: &Effects, order: &str, amount: u6
 async fn s01_new_key_claims_and_completes_once(backend: Backend) {
     let caller = backend.caller().await;
     let effects = Effects::new();
-    let (answer, disposition) = observe(charge(&caller.idempotency, &effects, "order-1", 42)).await;
+    let (answer, disposition) = with_disposition(charge(&caller.idempotency, &effects, "order-1", 42)).await;
     assert_eq!(answer.expect("a result"), 1);
     assert_eq!(disposition, Disposition::Executed);
     assert_eq!(caller.store.calls(Method::Claim), 1);
@@ -53,7 +54,7 @@ async fn s02_done_is_replayed_with_and_without_a_local_answer(backend: Backend) 
     for repeater in [first, backend.caller().await, backend.caller().await.without_peeking()] {
         let completions = repeater.store.calls(Method::Complete);
         for _ in 0..3 {
-            let (answer, disposition) = observe(charge(&repeater.idempotency, &effects, "order-2", 42)).await;
+            let (answer, disposition) = with_disposition(charge(&repeater.idempotency, &effects, "order-2", 42)).await;
             assert_eq!(answer.expect("a result"), 1);
             assert_eq!(disposition, Disposition::Replayed);
         }
@@ -70,7 +71,7 @@ async fn s02_done_is_replayed_from_a_local_cache_without_a_round_trip(backend: B
     for (repeater, first_repeat) in [(first, 0), (other, 2)] {
         let asked_before = repeater.calls();
         for _ in 0..10 {
-            let (answer, disposition) = observe(charge(&repeater.idempotency, &effects, "order-2", 42)).await;
+            let (answer, disposition) = with_disposition(charge(&repeater.idempotency, &effects, "order-2", 42)).await;
             assert_eq!(answer.expect("a result"), 1);
             assert_eq!(disposition, Disposition::Replayed);
         }
@@ -91,7 +92,7 @@ async fn s03_running_is_in_flight_with_the_time_left(backend: Backend) {
         other.idempotency.call(Operation::new("basics.charge").wait(Duration::ZERO), "order-3", &"order-3", async {
             Ok::<_, Error>(effects.happen())
         });
-    let (answer, disposition) = observe(call).await;
+    let (answer, disposition) = with_disposition(call).await;
     let Err(Error::InFlight { retry_after }) = answer else { panic!("not in flight: {answer:?}") };
     assert!(retry_after <= left && retry_after > left - Duration::from_secs(5), "{retry_after:?}");
     assert_eq!(disposition, Disposition::Refused);
@@ -127,9 +128,9 @@ async fn s04_lapsed_lease_is_run_again(backend: Backend) {
     backend.advance(LEASE).await;
 
     let call = other.idempotency.call("basics.charge", "order-4", &"order-4", async {
-        Ok::<_, Error>(idempotent_runtime::current().expect("an execution").attempt())
+        Ok::<_, Error>(idempotent_runtime::Execution::current().expect("an execution").attempt())
     });
-    let (answer, disposition) = observe(call).await;
+    let (answer, disposition) = with_disposition(call).await;
     assert_eq!(answer.expect("a result"), 2);
     assert_eq!(disposition, Disposition::TookOver);
 
@@ -145,7 +146,7 @@ async fn s05_past_its_ttl_a_key_is_new(backend: Backend) {
     assert_eq!(charge(&caller.idempotency, &effects, "order-5", 42).await.expect("a result"), 1);
     backend.advance(TTL).await;
     // With another amount too: nothing is known of the old request any more.
-    let (answer, disposition) = observe(charge(&caller.idempotency, &effects, "order-5", 43)).await;
+    let (answer, disposition) = with_disposition(charge(&caller.idempotency, &effects, "order-5", 43)).await;
     assert_eq!(answer.expect("a result"), 2);
     assert_eq!(disposition, Disposition::Executed);
     let record = caller.idempotency.inspect("basics.charge", "order-5").await.expect("an answer").expect("a record");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use idempotent_runtime::{Disposition, Error, Operation, observe, testing::Method};
+use idempotent_runtime::{Disposition, Error, Operation, testing::Method, with_disposition};
 
 use crate::{
     probe::{Stop, refusal},
@@ -60,7 +60,7 @@ async fn blocked_thread_that_lost_its_claim_is_refused(backend: Backend) {
         });
         Ok::<_, Failure>(run)
     };
-    let (answer, disposition) = observe(ours.idempotency.call("blocking.lost", "k", &(), body)).await;
+    let (answer, disposition) = with_disposition(ours.idempotency.call("blocking.lost", "k", &(), body)).await;
     assert_eq!((answer.expect("the newer result"), disposition), (2, Disposition::Waited));
     assert_eq!(effects.count(), 2);
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, error::Error as StdError, fmt::Write as _, sync::Mutex, time::Duration};
 
 use idempotent_runtime::{
-    Error, Idempotency, Operation, Store, StoreErrorKind, current, idempotent,
+    Error, Execution, Idempotency, Operation, Store, StoreErrorKind, idempotent,
     store::{BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Finished, Nonce, Outcome, Page, Record, RecordKey},
     store::{StoreResult, Subscription, Token, Transition},
     testing::{Fault, Method},
@@ -42,7 +42,7 @@ impl Said {
 
 #[idempotent(name = "canary.text", key = key, skip(caller, said), store = caller.idempotency, wait = "0s")]
 async fn text(caller: &Caller, said: &Said, key: &str, argument: &str) -> Result<String, Failure> {
-    let execution = current().expect("an execution");
+    let execution = Execution::current().expect("an execution");
     said.debug(&execution);
     said.debug(&execution.fence().await);
     tracing::info!("a body");
@@ -115,7 +115,7 @@ async fn canaries_are_in_no_event_no_debug_and_no_error(backend: Backend) {
     said.error(&picky().await.expect_err("undecodable"));
 
     // Kept errors, failed and panicking bodies, a store that fails at each step.
-    let kept = Operation::new("canary.kept").store_errors();
+    let kept = Operation::new("canary.kept").keep_errors();
     for _ in 0..2 {
         let body = async { Err::<(), _>(Refusal::Because("canaryerror".to_owned())) };
         caller.idempotency.call(kept.clone(), "canarykey", &"canaryargument", body).await.expect_err("the error");

@@ -3,8 +3,9 @@
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use idempotent_runtime::{
-    Abandoned, Disposition, Error, Idempotency, Operation, RecordKey, State, Store, idempotent, observe,
+    Disposition, Error, Idempotency, OnAbandoned, Operation, RecordKey, State, Store, idempotent,
     testing::{Fault, Gate, Method},
+    with_disposition,
 };
 use tokio::task::yield_now;
 
@@ -109,7 +110,7 @@ async fn check(
     }
 
     let retry = Shape { fails: false, ..shape };
-    let (answer, disposition) = soon("the retry", observe(call(caller, trail, key, retry))).await;
+    let (answer, disposition) = soon("the retry", with_disposition(call(caller, trail, key, retry))).await;
     match (started, ended, shape.refuse, shape.fails) {
         (1, 0, true, _) => {
             assert!(matches!(refusal(answer), Error::Abandoned { attempt: 1 }), "{at}");
@@ -128,7 +129,7 @@ async fn check(
 }
 
 const fn operation(shape: Shape, operation: Operation) -> Operation {
-    operation.abandoned(if shape.refuse { Abandoned::Refuse } else { Abandoned::Rerun })
+    operation.abandoned(if shape.refuse { OnAbandoned::Refuse } else { OnAbandoned::Rerun })
 }
 
 async fn s28_a_call_dropped_at_every_await_point(backend: Backend) {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use idempotent_runtime::{
-    Error, Fingerprint, Operation, Outcome, current,
+    Error, Execution, Fingerprint, Operation, Outcome,
     store::{ClaimOutcome, ClaimRequest, Nonce},
     testing::{Fault, Gate, Method},
 };
@@ -48,7 +48,7 @@ impl Look {
         caller.store.next(Method::Subscribe, [Fault::HoldBefore(gate.clone())]);
         let handle = caller.idempotency.clone();
         let call = tokio::spawn(async move {
-            let body = async { Ok(current().expect("an execution").attempt() + 100) };
+            let body = async { Ok(Execution::current().expect("an execution").attempt() + 100) };
             handle.call(OPERATION, ORDER, ORDER, body).await
         });
         gate.reached(1).await;

@@ -1,8 +1,9 @@
 //! Bodies that return errors, stores that fail, records that cannot be read.
 
 use idempotent_runtime::{
-    Disposition, Error, Idempotency, Operation, State, StoreErrorKind, WhenUnavailable, idempotent, observe,
+    Disposition, Error, Idempotency, OnStoreFailure, Operation, State, StoreErrorKind, idempotent,
     testing::{Fault, Gate, Method},
+    with_disposition,
 };
 
 use idempotent_tests::redis_server::wait_for;
@@ -42,7 +43,7 @@ async fn released(
     ending
 }
 
-#[idempotent(key = order, name = "endings.stored", errors = store, store = handle, skip(handle, effects, ending))]
+#[idempotent(key = order, name = "endings.stored", errors = keep, store = handle, skip(handle, effects, ending))]
 async fn stored(
     handle: &Idempotency,
     effects: &Effects,
@@ -125,11 +126,11 @@ async fn s10_released_error_frees_the_key(backend: Backend) {
     let caller = backend.caller().await;
     let effects = Effects::new();
     let (answer, disposition) =
-        observe(released(&caller.idempotency, &effects, 10, Err(Failure::Declined { code: 7 }))).await;
+        with_disposition(released(&caller.idempotency, &effects, 10, Err(Failure::Declined { code: 7 }))).await;
     assert!(matches!(answer, Err(Failure::Declined { code: 7 })), "{answer:?}");
     assert_eq!(disposition, Disposition::Executed);
     assert_eq!(caller.idempotency.inspect("endings.released", &10).await.expect("an answer"), None);
-    let (answer, disposition) = observe(released(&caller.idempotency, &effects, 10, Ok(2))).await;
+    let (answer, disposition) = with_disposition(released(&caller.idempotency, &effects, 10, Ok(2))).await;
     assert_eq!(answer.expect("a result"), 2);
     assert_eq!(disposition, Disposition::Executed);
     assert_eq!(effects.count(), 2);
@@ -141,7 +142,7 @@ async fn s10_stored_error_is_replayed(backend: Backend) {
     let first = stored(&caller.idempotency, &effects, 10, Err(Failure::Declined { code: i64::MIN })).await;
     assert!(matches!(first, Err(Failure::Declined { code: i64::MIN })), "{first:?}");
     for repeater in [&caller, &other] {
-        let (answer, disposition) = observe(stored(&repeater.idempotency, &effects, 10, Ok(2))).await;
+        let (answer, disposition) = with_disposition(stored(&repeater.idempotency, &effects, 10, Ok(2))).await;
         assert!(matches!(answer, Err(Failure::Declined { code: i64::MIN })), "{answer:?}");
         assert_eq!(disposition, Disposition::Replayed);
     }
@@ -171,7 +172,7 @@ async fn s10_waiting_duplicate_runs_after_a_released_error(backend: Backend) {
                 gate.pass().await;
                 answer
             };
-            observe(handle.call("endings.waited", "order-10", &(), body)).await
+            with_disposition(handle.call("endings.waited", "order-10", &(), body)).await
         })
     };
     let mut first = run(&owner, Err(Failure::Unreachable));
@@ -196,7 +197,7 @@ async fn s10_waiting_duplicate_runs_after_a_released_error(backend: Backend) {
 async fn s10_waiting_duplicate_gets_a_stored_error(backend: Backend) {
     let (owner, elsewhere) = (backend.caller().await, backend.caller().await);
     let gate = Gate::new();
-    let operation = || Operation::new("endings.waited").store_errors();
+    let operation = || Operation::new("endings.waited").keep_errors();
     let body = async {
         gate.pass().await;
         Err::<u64, _>(Failure::Declined { code: 10 })
@@ -209,7 +210,7 @@ async fn s10_waiting_duplicate_gets_a_stored_error(backend: Backend) {
     }
     let duplicate = async |handle: Idempotency| {
         let body = async { panic!("a second run") };
-        observe(handle.call::<_, _, _, u64, Failure, _>(operation(), "order-10", &(), body)).await
+        with_disposition(handle.call::<_, _, _, u64, Failure, _>(operation(), "order-10", &(), body)).await
     };
     let mut here = Box::pin(duplicate(owner.idempotency.clone()));
     assert!(poll_once(here.as_mut()).is_pending());
@@ -231,7 +232,7 @@ async fn s11_no_claim_no_run(backend: Backend) {
     let kinds = [StoreErrorKind::Unavailable, StoreErrorKind::Full, StoreErrorKind::Refused];
     for kind in kinds {
         caller.store.always(Method::Claim, Fault::FailBefore(kind));
-        let (answer, disposition) = observe(released(&caller.idempotency, &effects, 11, Ok(1))).await;
+        let (answer, disposition) = with_disposition(released(&caller.idempotency, &effects, 11, Ok(1))).await;
         let Err(Failure::Idempotency(Error::Store(error))) = answer else { panic!("not the store's: {answer:?}") };
         assert_eq!(error.kind(), kind);
         assert_eq!(disposition, Disposition::Refused);
@@ -249,27 +250,27 @@ async fn s11_claim_without_an_answer_is_no_run_and_is_given_back(backend: Backen
     assert!(matches!(answer, Err(Failure::Idempotency(Error::Store(_)))), "{answer:?}");
     assert_eq!(effects.count(), 0);
     // Not after its lease, and as its first run.
-    let (answer, disposition) = observe(released(&other.idempotency, &effects, 11, Ok(2))).await;
+    let (answer, disposition) = with_disposition(released(&other.idempotency, &effects, 11, Ok(2))).await;
     assert_eq!(answer.expect("a result"), 2);
     assert_eq!(disposition, Disposition::Executed);
     assert_eq!(effects.count(), 1);
 }
 
 async fn s11_unprotected_run_says_so(backend: Backend) {
-    let builder = || Idempotency::builder().when_unavailable(WhenUnavailable::RunUnprotected);
+    let builder = || Idempotency::builder().on_store_failure(OnStoreFailure::RunUnprotected);
     for fault in [Fault::LOST_REQUEST, Fault::LOST_REPLY] {
         let caller = backend.caller_with(builder()).await;
         let effects = Effects::new();
         caller.store.always(Method::Claim, fault.clone());
         for run in 1..=2 {
-            let (answer, disposition) = observe(released(&caller.idempotency, &effects, 11, Ok(run))).await;
+            let (answer, disposition) = with_disposition(released(&caller.idempotency, &effects, 11, Ok(run))).await;
             assert_eq!(answer.expect("a result"), run);
             assert_eq!(disposition, Disposition::Unprotected);
         }
         assert_eq!(effects.count(), 2);
         assert_eq!(caller.store.calls(Method::Complete), 0);
         // Duplicates in this process are still one run.
-        let call = || observe(released(&caller.idempotency, &effects, 11, Ok(3)));
+        let call = || with_disposition(released(&caller.idempotency, &effects, 11, Ok(3)));
         let (first, second) = tokio::join!(call(), call());
         assert_eq!((first.0.expect("a result"), second.0.expect("a result")), (3, 3));
         assert_eq!((first.1, second.1), (Disposition::Unprotected, Disposition::Waited));
@@ -278,7 +279,7 @@ async fn s11_unprotected_run_says_so(backend: Backend) {
 }
 
 async fn s11_unprotected_run_is_not_for_other_faults(backend: Backend) {
-    let builder = Idempotency::builder().when_unavailable(WhenUnavailable::RunUnprotected);
+    let builder = Idempotency::builder().on_store_failure(OnStoreFailure::RunUnprotected);
     let caller = backend.caller_with(builder).await;
     let effects = Effects::new();
     for kind in [StoreErrorKind::Full, StoreErrorKind::Refused, StoreErrorKind::Corrupt] {

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use idempotent_runtime::{
-    Disposition, Error, Idempotency, Operation, State, StoreErrorKind, WhenUnavailable, idempotent, observe,
+    Disposition, Error, Idempotency, OnStoreFailure, Operation, State, StoreErrorKind, idempotent,
     testing::{Fault, Gate, Method},
+    with_disposition,
 };
 use idempotent_tests::redis_server::wait_for;
 
@@ -43,11 +44,11 @@ async fn work(caller: &Caller, key: &str, effects: &Effects) -> Result<u64, Fail
 async fn s31_completion_that_fails_for_a_while_is_retried(backend: Backend) {
     let (caller, effects) = (backend.caller().await, Effects::new());
     caller.store.next(Method::Complete, [LOST, LOST]);
-    let (answer, disposition) = observe(work(&caller, "k", &effects)).await;
+    let (answer, disposition) = with_disposition(work(&caller, "k", &effects)).await;
     assert_eq!((answer.expect("a result"), disposition), (1, Disposition::Executed));
     assert_eq!(caller.store.calls(Method::Complete), 3);
     let other = backend.caller().await;
-    let (answer, disposition) = observe(work(&other, "k", &effects)).await;
+    let (answer, disposition) = with_disposition(work(&other, "k", &effects)).await;
     assert_eq!((answer.expect("a result"), disposition), (1, Disposition::Replayed));
 }
 
@@ -58,7 +59,8 @@ async fn s31_completion_that_fails_for_good_is_told(backend: Backend) {
     let lease = Duration::from_secs(3);
     let run = async |caller: &Caller| {
         let operation = Operation::new("faults.for_good").lease(lease);
-        observe(caller.idempotency.call(operation, "k", &(), async { Ok::<_, Failure>(effects.happen()) })).await
+        with_disposition(caller.idempotency.call(operation, "k", &(), async { Ok::<_, Failure>(effects.happen()) }))
+            .await
     };
     caller.store.always(Method::Complete, LOST);
     // A duplicate in this process shares the value, although it is not on record.
@@ -89,7 +91,7 @@ async fn s31_completion_that_is_refused_is_not_retried(backend: Backend) {
 async fn s32_claim_whose_reply_is_lost_recognises_its_owner(backend: Backend) {
     let (caller, observer, effects) = (backend.caller().await, backend.store().await, Effects::new());
     caller.store.next(Method::Claim, [Fault::LOST_REPLY, Fault::LOST_REPLY]);
-    let (answer, disposition) = observe(work(&caller, "k", &effects)).await;
+    let (answer, disposition) = with_disposition(work(&caller, "k", &effects)).await;
     assert_eq!((answer.expect("a result"), disposition), (1, Disposition::Executed));
     assert_eq!(caller.store.calls(Method::Claim), 3);
     let record = record(&*observer, &record_key("faults", "k")).await.expect("a record");
@@ -107,7 +109,7 @@ async fn s32_claim_without_any_reply_is_given_back(backend: Backend) {
     assert!(matches!(&error, Error::Store(fault) if fault.kind() == StoreErrorKind::Unavailable), "{error:?}");
     assert!(error.is_retryable());
     assert_eq!(settled(&*observer, &record_key("faults", "k")).await, None);
-    let (answer, disposition) = observe(work(&caller, "k", &effects)).await;
+    let (answer, disposition) = with_disposition(work(&caller, "k", &effects)).await;
     assert_eq!((answer.expect("a result"), disposition), (1, Disposition::Executed));
     assert_eq!(effects.count(), 1);
 }
@@ -115,7 +117,7 @@ async fn s32_claim_without_any_reply_is_given_back(backend: Backend) {
 async fn s32_completion_whose_reply_is_lost_succeeds(backend: Backend) {
     let (caller, effects) = (backend.caller().await, Effects::new());
     caller.store.next(Method::Complete, [Fault::LOST_REPLY]);
-    let (answer, disposition) = observe(work(&caller, "k", &effects)).await;
+    let (answer, disposition) = with_disposition(work(&caller, "k", &effects)).await;
     assert_eq!((answer.expect("a result"), disposition), (1, Disposition::Executed));
     assert_eq!(caller.store.calls(Method::Complete), 2);
     assert_eq!(caller.store.calls(Method::Inspect), 0);
@@ -143,7 +145,7 @@ async fn abandon_that_fails_is_retried(backend: Backend) {
     assert_eq!((abandoned.state, abandoned.attempt), (State::Abandoned, 1));
     wait_for("the retries", async || caller.store.calls(Method::Abandon) == 4).await;
     let body = async { Ok::<_, Failure>(effects.happen()) };
-    let (answer, disposition) = observe(caller.idempotency.call("faults.abandon", "k", &(), body)).await;
+    let (answer, disposition) = with_disposition(caller.idempotency.call("faults.abandon", "k", &(), body)).await;
     assert_eq!((answer.expect("a result"), disposition), (1, Disposition::TookOver));
 }
 
@@ -159,7 +161,7 @@ async fn abandon_that_fails_for_good_is_left_to_the_lease(backend: Backend) {
         caller.store.called(Method::Abandon, 2).await;
         backend.advance(lease + backend.tick()).await;
     };
-    let ((answer, disposition), ()) = soon("the retry", async { tokio::join!(observe(retry), time) }).await;
+    let ((answer, disposition), ()) = soon("the retry", async { tokio::join!(with_disposition(retry), time) }).await;
     assert_eq!((answer.expect("a result"), disposition), (1, Disposition::TookOver));
 }
 
@@ -172,7 +174,7 @@ async fn release_that_fails_is_retried_behind_the_callers_back(backend: Backend)
             let run = effects.happen();
             if fails { Err(Failure::Unreachable) } else { Ok(run) }
         };
-        observe(caller.idempotency.call("faults.release", "k", &(), body)).await
+        with_disposition(caller.idempotency.call("faults.release", "k", &(), body)).await
     };
     let (answer, disposition) = run(true).await;
     assert!(matches!(answer, Err(Failure::Unreachable)), "{answer:?}");
@@ -193,7 +195,7 @@ async fn renewal_that_fails_and_heals_keeps_the_claim(backend: Backend) {
     let run = async |caller: &Caller| {
         let operation = Operation::new("faults.renewal").lease(lease).wait(Duration::ZERO);
         let body = stop.body::<Failure>();
-        observe(caller.idempotency.call(operation, "k", &(), body)).await
+        with_disposition(caller.idempotency.call(operation, "k", &(), body)).await
     };
     ours.store.next(Method::Renew, [LOST, Fault::LOST_REPLY]);
     let others = async {
@@ -231,7 +233,7 @@ async fn renewal_that_fails_for_a_lease_is_told_once(backend: Backend) {
             }
             Ok::<_, Failure>(run)
         };
-        observe(caller.idempotency.call(Operation::new(operation).lease(lease), "k", &(), body)).await
+        with_disposition(caller.idempotency.call(Operation::new(operation).lease(lease), "k", &(), body)).await
     };
     ours.store.always(Method::Renew, LOST);
     let others = async {
@@ -280,7 +282,7 @@ async fn claim_lost_and_the_store_is_silent(backend: Backend) {
         assert_eq!(taken.await.expect("a result"), 2);
         Ok::<_, Failure>(1)
     };
-    let (answer, disposition) = observe(ours.idempotency.call(operation(), "k", &(), body)).await;
+    let (answer, disposition) = with_disposition(ours.idempotency.call(operation(), "k", &(), body)).await;
     let error = refusal(answer);
     assert!(matches!(error, Error::ClaimLost) && error.is_retryable(), "{error:?}");
     assert_eq!(disposition, Disposition::Refused);
@@ -293,7 +295,7 @@ async fn store_out_of_reach_fails_closed(backend: Backend) {
     for kind in kinds {
         let (caller, effects) = (backend.caller().await, Effects::new());
         caller.store.always(Method::Claim, Fault::FailBefore(kind));
-        let (answer, disposition) = observe(work(&caller, "k", &effects)).await;
+        let (answer, disposition) = with_disposition(work(&caller, "k", &effects)).await;
         match refusal(answer) {
             Error::Store(fault) if kind != StoreErrorKind::Corrupt => assert_eq!(fault.kind(), kind),
             Error::Undecodable(_) if kind == StoreErrorKind::Corrupt => {}
@@ -309,7 +311,7 @@ async fn store_out_of_reach_fails_closed(backend: Backend) {
 
 async fn store_out_of_reach_runs_unprotected_where_wanted(backend: Backend) {
     trace::listen();
-    let builder = || Idempotency::builder().when_unavailable(WhenUnavailable::RunUnprotected);
+    let builder = || Idempotency::builder().on_store_failure(OnStoreFailure::RunUnprotected);
     let (caller, observer) = (backend.caller_with(builder()).await, backend.store().await);
     let (effects, stop) = (Effects::new(), Stop::new());
     let operation = "faults.unprotected";
@@ -317,10 +319,10 @@ async fn store_out_of_reach_runs_unprotected_where_wanted(backend: Backend) {
         let body = async {
             let run = effects.happen();
             stop.here().await;
-            assert!(idempotent_runtime::current().expect("an execution").fence().await.is_err());
+            assert!(idempotent_runtime::Execution::current().expect("an execution").fence().await.is_err());
             Ok::<_, Failure>(run)
         };
-        observe(caller.idempotency.call(operation, "k", &(), body)).await
+        with_disposition(caller.idempotency.call(operation, "k", &(), body)).await
     };
     caller.store.always(Method::Claim, LOST);
     // Duplicates in one process still share the run.

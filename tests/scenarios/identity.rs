@@ -5,7 +5,7 @@ use std::{
     sync::Mutex,
 };
 
-use idempotent_runtime::{Disposition, Error, Idempotency, KeyError, idempotent, observe};
+use idempotent_runtime::{Disposition, Error, Idempotency, KeyError, idempotent, with_disposition};
 use serde::Serialize;
 
 use crate::{
@@ -37,7 +37,7 @@ async fn s12_a_body_that_changes_its_input_completes_the_key_it_claimed(backend:
     assert_eq!(*basket.lock().expect("no panic"), [1, 2, 99]);
 
     // The request as it was sent.
-    let (answer, disposition) = observe(grow(&caller.idempotency, &effects, &Mutex::new(vec![1, 2]))).await;
+    let (answer, disposition) = with_disposition(grow(&caller.idempotency, &effects, &Mutex::new(vec![1, 2]))).await;
     assert_eq!((answer.expect("a result"), disposition), (1, Disposition::Replayed));
     // What the body made of it is another request.
     assert_eq!(grow(&caller.idempotency, &effects, &basket).await.expect("a result"), 2);

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use idempotent_runtime::{
-    Disposition, Error, Operation, State, idempotent, observe,
+    Disposition, Error, Operation, State, idempotent,
     testing::{Fault, Gate, Method},
+    with_disposition,
 };
 
 use crate::{
@@ -39,7 +40,7 @@ impl Lapsed {
         let (effects, first) = (Effects::new(), Stop::new());
         let late = tokio::spawn({
             let (effects, first) = (effects.clone(), first.clone());
-            async move { observe(work(&ours, "k", &effects, &first, fails)).await }
+            async move { with_disposition(work(&ours, "k", &effects, &first, fails)).await }
         });
         first.reached().await;
         backend.advance(LEASE + backend.tick()).await;
@@ -50,14 +51,14 @@ impl Lapsed {
     async fn take_over(&self) {
         let second = Stop::new();
         second.go();
-        let (answer, disposition) = observe(work(&self.theirs, "k", &self.effects, &second, false)).await;
+        let (answer, disposition) = with_disposition(work(&self.theirs, "k", &self.effects, &second, false)).await;
         assert_eq!(answer.expect("a result"), 2);
         assert_eq!(disposition, Disposition::TookOver);
     }
 
     /// A repeat gets the second caller's result, and nothing ran beside.
     async fn assert_second_result_stands(&self) {
-        let (answer, disposition) = observe(work(&self.theirs, "k", &self.effects, &Stop::new(), false)).await;
+        let (answer, disposition) = with_disposition(work(&self.theirs, "k", &self.effects, &Stop::new(), false)).await;
         assert_eq!((answer.expect("a result"), disposition), (2, Disposition::Replayed));
         assert_eq!(self.effects.count(), 2);
         let record = record(&*self.observer, &record_key("late.owner", "k")).await.expect("a record");
@@ -191,7 +192,7 @@ async fn s24_takeover_that_was_answered_too_late_does_not_run(backend: Backend) 
     let run = async |caller: &Caller, lease| {
         let operation = Operation::new("late.takeover").lease(lease);
         let call = caller.idempotency.call(operation, "k", &(), async { Ok::<_, Failure>(effects.happen()) });
-        observe(call).await
+        with_disposition(call).await
     };
     ours.store.next(Method::Claim, [Fault::HoldAfter(gate.clone())]);
     let paused = run(&ours, lease);

@@ -3,8 +3,8 @@
 use std::{future::Future, panic::AssertUnwindSafe, time::Duration};
 
 use idempotent_runtime::{
-    Abandoned, Disposition, Error, Idempotency, Operation, State, Unavailable, current, idempotent, observe,
-    store::Outcome, testing::Method,
+    Disposition, Error, Execution, Idempotency, NotKept, OnAbandoned, Operation, State, idempotent, store::Outcome,
+    testing::Method, with_disposition,
 };
 use serde::{Deserialize, Serialize, Serializer, ser::Error as _};
 
@@ -68,14 +68,14 @@ async fn s29_panic_reaches_the_caller_and_the_policy_decides(backend: Backend) {
     assert_eq!(panic_of(panic_rerun(&caller, 1, &effects)).await, "in the body");
     let abandoned = settled(&*observer, &record_key("panic.rerun", "~1")).await.expect("a record");
     assert_eq!((abandoned.state, abandoned.attempt), (State::Abandoned, 1));
-    let (answer, disposition) = observe(panic_rerun(&caller, 1, &effects)).await;
+    let (answer, disposition) = with_disposition(panic_rerun(&caller, 1, &effects)).await;
     assert_eq!((answer.expect("a result"), disposition), (2, Disposition::TookOver));
 
     let effects = Effects::new();
     assert_eq!(panic_of(panic_refuse(&caller, 1, &effects)).await, "in the body");
     settled(&*observer, &record_key("panic.refuse", "~1")).await.expect("a record");
     for _ in 0..2 {
-        let (answer, disposition) = observe(panic_refuse(&caller, 1, &effects)).await;
+        let (answer, disposition) = with_disposition(panic_refuse(&caller, 1, &effects)).await;
         assert!(matches!(refusal(answer), Error::Abandoned { attempt: 1 }));
         assert_eq!(disposition, Disposition::Refused);
     }
@@ -92,7 +92,7 @@ async fn s29_panic_of_a_detached_body_reaches_the_caller(backend: Backend) {
     assert_eq!(panic_of(first).await, "in the task");
     let abandoned = settled(&*observer, &record_key("panic.detached", "k")).await.expect("a record");
     assert_eq!((abandoned.state, abandoned.attempt), (State::Abandoned, 1));
-    let second = observe(caller.idempotency.call_detached("panic.detached", "k", &(), call(false)));
+    let second = with_disposition(caller.idempotency.call_detached("panic.detached", "k", &(), call(false)));
     let (answer, disposition) = second.await;
     assert_eq!((answer.expect("a result"), disposition), (7, Disposition::TookOver));
 }
@@ -103,7 +103,7 @@ fn panicking_predicate(_: &Failure) -> bool {
 
 async fn s29_panic_of_the_predicate_is_a_panic_of_the_run(backend: Backend) {
     let (caller, observer) = (backend.caller().await, backend.store().await);
-    let operation = Operation::new("panic.predicate").store_errors_if(panicking_predicate);
+    let operation = Operation::new("panic.predicate").keep_errors_if(panicking_predicate);
     let call = caller.idempotency.call(operation.clone(), "k", &(), async { Err::<(), _>(Failure::Unreachable) });
     assert_eq!(panic_of(call).await, "in the predicate");
     let abandoned = settled(&*observer, &record_key("panic.predicate", "k")).await.expect("a record");
@@ -144,18 +144,18 @@ async fn s30_result_that_cannot_be_serialized_is_never_run_again(backend: Backen
     for (key, expected) in [Awkward::NotANumber, Awkward::Error, Awkward::Panic].into_iter().enumerate() {
         let effects = Effects::new();
         let key = u8::try_from(key).expect("a small number");
-        let (answer, disposition) = observe(awkward(&caller, key, &effects)).await;
+        let (answer, disposition) = with_disposition(awkward(&caller, key, &effects)).await;
         assert_eq!((answer.expect("the body's own value"), disposition), (expected, Disposition::Executed));
         let done = state(&*observer, &record_key("awkward", &format!("~{key}"))).await;
-        assert_eq!(done, Some(State::Done(Outcome::Unavailable(Unavailable::NotSerializable))));
+        assert_eq!(done, Some(State::Done(Outcome::NotKept(NotKept::NotSerializable))));
         for repeats in [caller.clone(), caller.clone().without_peeking(), backend.caller().await] {
-            let (answer, disposition) = observe(awkward(&repeats, key, &effects)).await;
+            let (answer, disposition) = with_disposition(awkward(&repeats, key, &effects)).await;
             assert_eq!(disposition, Disposition::Refused);
             let refused = match answer {
                 Err(Failure::Idempotency(error)) => error,
                 other => panic!("{other:?}"),
             };
-            assert!(matches!(refused, Error::ResultUnavailable(Unavailable::NotSerializable)), "{refused:?}");
+            assert!(matches!(refused, Error::ResultNotKept(NotKept::NotSerializable)), "{refused:?}");
         }
         assert_eq!(effects.count(), 1);
     }
@@ -175,38 +175,38 @@ async fn s30_result_over_the_limit_is_never_run_again(backend: Backend) {
         let before = effects.count();
         let first = caller.idempotency.call("over.limit", &len, &(), call()).await;
         assert_eq!(first.expect("the body's own value"), value);
-        let (second, disposition) = observe(caller.idempotency.call("over.limit", &len, &(), call())).await;
+        let (second, disposition) = with_disposition(caller.idempotency.call("over.limit", &len, &(), call())).await;
         if fits {
             assert_eq!((second.expect("a result"), disposition), (value, Disposition::Replayed));
         } else {
-            assert!(matches!(refusal(second), Error::ResultUnavailable(Unavailable::TooLarge)));
+            assert!(matches!(refusal(second), Error::ResultNotKept(NotKept::TooLarge)));
             assert_eq!(disposition, Disposition::Refused);
         }
         assert_eq!(effects.count(), before + 1);
     }
     assert!(!trace::events("over.limit", "a result is not kept").is_empty());
-    assert!(!trace::events("over.limit", "result-unavailable").is_empty());
+    assert!(!trace::events("over.limit", "result-not-kept").is_empty());
 }
 
 async fn s30_kept_error_over_the_limit_is_never_run_again(backend: Backend) {
     let caller = backend.caller_with(Idempotency::builder().max_result_len(4)).await;
     let effects = Effects::new();
     let call = || {
-        let operation = Operation::new("over.limit.error").store_errors();
+        let operation = Operation::new("over.limit.error").keep_errors();
         caller.idempotency.call(operation, "k", &(), async {
             effects.happen();
             Err::<(), _>(Failure::Declined { code: 51 })
         })
     };
     assert!(matches!(call().await, Err(Failure::Declined { code: 51 })));
-    assert!(matches!(refusal(call().await), Error::ResultUnavailable(Unavailable::TooLarge)));
+    assert!(matches!(refusal(call().await), Error::ResultNotKept(NotKept::TooLarge)));
     assert_eq!(effects.count(), 1);
 }
 
 async fn s38_refuse_never_runs_again_until_an_operator_resolves_it(backend: Backend) {
     let (caller, other) = (backend.caller().await, backend.caller().await);
     let effects = Effects::new();
-    let operation = || Operation::new("refuse").abandoned(Abandoned::Refuse);
+    let operation = || Operation::new("refuse").abandoned(OnAbandoned::Refuse);
     let run = async |caller: &Caller| {
         caller.idempotency.call(operation(), "k", &(), async { Ok::<_, Failure>(effects.happen()) }).await
     };
@@ -279,7 +279,7 @@ async fn runtime_that_stops_in_mid_run_abandons_or_lapses(backend: Backend) {
         let caller = backend.caller().await;
         let body = async { Ok::<_, Failure>(effects.happen()) };
         let call = caller.idempotency.call(Operation::new("runtime.stops"), &number, &(), body);
-        let (answer, disposition) = soon("the retry", observe(call)).await;
+        let (answer, disposition) = soon("the retry", with_disposition(call)).await;
         assert_eq!(disposition, Disposition::TookOver);
         assert_eq!(answer.expect("a result"), effects.count());
     }
@@ -345,15 +345,15 @@ async fn detached_call_outside_of_a_runtime_claims_nothing(backend: Backend) {
 #[idempotent(name = "outer", key = key, skip(caller, runs), store = caller.idempotency)]
 async fn outer(caller: &Caller, key: u8, runs: &Effects) -> Result<(u64, u64), Failure> {
     let run = runs.happen();
-    assert_eq!(current().expect("an execution").operation(), "outer");
+    assert_eq!(Execution::current().expect("an execution").operation(), "outer");
     let (same, other) = (inner(caller, key, runs).await?, inner(caller, key + 1, runs).await?);
-    assert_eq!(current().expect("an execution").operation(), "outer");
+    assert_eq!(Execution::current().expect("an execution").operation(), "outer");
     Ok((run, same * 100 + other))
 }
 
 #[idempotent(name = "inner", key = key, skip(caller, runs), store = caller.idempotency)]
 async fn inner(caller: &Caller, key: u8, runs: &Effects) -> Result<u64, Failure> {
-    assert_eq!(current().expect("an execution").operation(), "inner");
+    assert_eq!(Execution::current().expect("an execution").operation(), "inner");
     Ok(runs.happen())
 }
 
@@ -361,7 +361,7 @@ async fn nested_calls_have_records_of_their_own(backend: Backend) {
     let (caller, observer) = (backend.caller().await, backend.store().await);
     let runs = Effects::new();
     for expected in [Disposition::Executed, Disposition::Replayed] {
-        let (answer, disposition) = observe(outer(&caller, 1, &runs)).await;
+        let (answer, disposition) = with_disposition(outer(&caller, 1, &runs)).await;
         assert_eq!((answer.expect("a result"), disposition), ((1, 203), expected));
     }
     assert_eq!(inner(&caller, 2, &runs).await.expect("a result"), 3);
@@ -369,7 +369,7 @@ async fn nested_calls_have_records_of_their_own(backend: Backend) {
     for key in [record_key("outer", "~1"), record_key("inner", "~1"), record_key("inner", "~2")] {
         assert!(record(&*observer, &key).await.is_some(), "{key:?}");
     }
-    assert!(current().is_none());
+    assert!(Execution::current().is_none());
 }
 
 #[idempotent(name = "itself", key = key, skip(caller), store = caller.idempotency, wait = "50ms")]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use idempotent_runtime::{
-    Abandoned, Error, Operation, Outcome, Record, State,
+    Error, OnAbandoned, Operation, Outcome, Record, State,
     testing::{Fault, Gate, Method},
 };
 use serde::Serialize;
@@ -83,7 +83,7 @@ async fn s14_the_local_cache_refuses_another_request(backend: Backend) {
 async fn s14_stored_error_refuses_another_request(backend: Backend) {
     use crate::support::Failure;
     let owner = backend.caller().await;
-    let operation = Operation::new(OPERATION).store_errors();
+    let operation = Operation::new(OPERATION).keep_errors();
     let body = async { Err::<(), _>(Failure::Declined { code: 14 }) };
     owner.idempotency.call(operation, ORDER, ORDER, body).await.expect_err("declined");
     assert!(matches!(record(&backend).await.state, State::Done(Outcome::Err(_))));
@@ -114,7 +114,7 @@ async fn s14_lapsed_refuses_another_request(backend: Backend) {
 
 async fn s14_abandoned_refuses_another_request(backend: Backend) {
     let owner = backend.caller().await;
-    let operation = Operation::new(OPERATION).abandoned(Abandoned::Refuse);
+    let operation = Operation::new(OPERATION).abandoned(OnAbandoned::Refuse);
     let run = running(&owner, operation, ORDER, &Gate::new()).await;
     let said = Gate::new();
     owner.store.next(Method::Abandon, [Fault::HoldAfter(said.clone())]);

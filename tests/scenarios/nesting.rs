@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use idempotent_runtime::{
-    Abandoned, Disposition, Error, Idempotency, Operation, current, idempotent, observe,
+    Disposition, Error, Execution, Idempotency, OnAbandoned, Operation, idempotent,
     testing::{Gate, Method},
+    with_disposition,
 };
 use tokio::task::JoinSet;
 
@@ -44,12 +45,12 @@ async fn s16_two_functions_with_the_same_arguments_have_records_of_their_own(bac
     assert_eq!(effects.count(), 2);
     assert!(caller.idempotency.forget("nesting.charge", &16).await.expect("an answer"));
     assert!(!caller.idempotency.forget("nesting.charge", &16).await.expect("an answer"));
-    let (_, disposition) = observe(reserve(&caller.idempotency, &effects, 16)).await;
+    let (_, disposition) = with_disposition(reserve(&caller.idempotency, &effects, 16)).await;
     assert_eq!(disposition, Disposition::Replayed);
 }
 
 #[idempotent(
-    key = order, name = "nesting.short", ttl = LEASE, lease = LEASE, wait = "0s", errors = store, abandoned = refuse,
+    key = order, name = "nesting.short", ttl = LEASE, lease = LEASE, wait = "0s", errors = keep, abandoned = refuse,
     store = handle, skip(handle, effects)
 )]
 async fn short(handle: &Idempotency, effects: &Effects, order: u64) -> Result<u64, Failure> {
@@ -81,14 +82,14 @@ async fn s16_two_policies_on_one_handle_are_both_honoured(backend: Backend) {
     assert_eq!((of_short.count(), of_long.count()), (2, 2));
 
     // A crash of either.
-    let refuses = || Operation::new("nesting.refuses").lease(LEASE).wait(Duration::ZERO).abandoned(Abandoned::Refuse);
+    let refuses = || Operation::new("nesting.refuses").lease(LEASE).wait(Duration::ZERO).abandoned(OnAbandoned::Refuse);
     let reruns = || Operation::new("nesting.reruns").lease(LEASE).wait(Duration::ZERO);
     let mut runs = Vec::new();
     for operation in [refuses(), reruns()] {
         runs.push(running(&backend.caller().await, operation, "order-16", &Gate::new()).await);
     }
     backend.advance(LEASE).await;
-    let body = || async { Ok::<_, Error>(current().expect("an execution").attempt()) };
+    let body = || async { Ok::<_, Error>(Execution::current().expect("an execution").attempt()) };
     let refused = caller.idempotency.call(refuses(), "order-16", "order-16", body()).await;
     assert!(matches!(refused, Err(Error::Abandoned { attempt: 1 })), "{refused:?}");
     assert_eq!(caller.idempotency.call(reruns(), "order-16", "order-16", body()).await.expect("a result"), 2);
@@ -97,10 +98,10 @@ async fn s16_two_policies_on_one_handle_are_both_honoured(backend: Backend) {
 
 #[idempotent(key = order, name = "nesting.place", store = handle, skip(handle, outer, inner))]
 async fn place(handle: &Idempotency, outer: &Effects, inner: &Effects, order: u64) -> Result<String, Error> {
-    let execution = current().expect("an execution");
-    let (reserved, disposition) = observe(reserve(handle, inner, order)).await;
+    let execution = Execution::current().expect("an execution");
+    let (reserved, disposition) = with_disposition(reserve(handle, inner, order)).await;
     assert!(matches!(disposition, Disposition::Executed | Disposition::Replayed));
-    assert_eq!(current().expect("an execution").operation(), execution.operation());
+    assert_eq!(Execution::current().expect("an execution").operation(), execution.operation());
     let charged = charge(handle, inner, order).await?;
     outer.happen();
     Ok(format!("{}, {charged}", reserved?))
@@ -109,14 +110,14 @@ async fn place(handle: &Idempotency, outer: &Effects, inner: &Effects, order: u6
 async fn s17_a_function_inside_a_function_replays_its_own_result(backend: Backend) {
     let caller = backend.caller().await;
     let (outer, inner) = (Effects::new(), Effects::new());
-    let call = || observe(place(&caller.idempotency, &outer, &inner, 17));
+    let call = || with_disposition(place(&caller.idempotency, &outer, &inner, 17));
     let (answer, disposition) = call().await;
     assert_eq!(answer.expect("a result"), "reserved 17, charged 17");
     assert_eq!(disposition, Disposition::Executed);
     let (answer, disposition) = call().await;
     assert_eq!(answer.expect("a result"), "reserved 17, charged 17");
     assert_eq!(disposition, Disposition::Replayed);
-    let (answer, disposition) = observe(charge(&caller.idempotency, &inner, 17)).await;
+    let (answer, disposition) = with_disposition(charge(&caller.idempotency, &inner, 17)).await;
     assert_eq!(answer.expect("a result"), "charged 17");
     assert_eq!(disposition, Disposition::Replayed);
     assert_eq!((outer.count(), inner.count()), (1, 2));
@@ -163,7 +164,7 @@ async fn s17_interleaved_calls_never_cross(backend: Backend) {
                         effects.happen();
                         // All of them run at the same time.
                         gate.pass().await;
-                        let execution = current().expect("an execution");
+                        let execution = Execution::current().expect("an execution");
                         Ok::<_, Error>((execution.operation().to_owned(), execution.key().to_owned()))
                     };
                     let answer = handle.call(operation, &order, &order, body).await.expect("a result");

@@ -1,8 +1,9 @@
 //! Many who call at once.
 
 use idempotent_runtime::{
-    Disposition, Error, Idempotency, Operation, current, idempotent, observe,
+    Disposition, Error, Execution, Idempotency, Operation, idempotent,
     testing::{Fault, Gate, Method},
+    with_disposition,
 };
 use idempotent_tests::worker::Plan;
 use tokio::task::JoinSet;
@@ -46,7 +47,7 @@ async fn storm(callers: &[Caller], calls: usize, order: &'static str, effects: &
     let mut tasks = JoinSet::new();
     for caller in callers.iter().cycle().take(calls) {
         let (handle, effects) = (caller.idempotency.clone(), effects.clone());
-        tasks.spawn(async move { observe(charge(handle, effects, order)).await });
+        tasks.spawn(async move { with_disposition(charge(handle, effects, order)).await });
     }
     let answers = tasks.join_all().await;
     assert_eq!(answers.len(), calls);
@@ -83,10 +84,10 @@ async fn s07_two_callers_of_one_orphan_run_once(backend: Backend) {
             async move {
                 let body = async {
                     tokio::task::yield_now().await;
-                    assert_eq!(current().expect("an execution").attempt(), 2);
+                    assert_eq!(Execution::current().expect("an execution").attempt(), 2);
                     u32::try_from(effects.happen()).map_err(|_| Error::NotInstalled)
                 };
-                observe(caller.idempotency.call("races.orphan", order, order, body)).await
+                with_disposition(caller.idempotency.call("races.orphan", order, order, body)).await
             }
         });
         let [ours, theirs] = calls.map(tokio::spawn);
@@ -107,7 +108,8 @@ async fn s07_a_caller_that_nobody_polls_does_not_hold_up_the_others(backend: Bac
     let mut asleep = Box::pin(charge(caller.idempotency.clone(), effects.clone(), "order-7"));
     assert!(poll_once(asleep.as_mut()).is_pending());
 
-    let (answer, disposition) = observe(charge_now(caller.idempotency.clone(), effects.clone(), "order-7")).await;
+    let (answer, disposition) =
+        with_disposition(charge_now(caller.idempotency.clone(), effects.clone(), "order-7")).await;
     assert_eq!((answer.expect("a result"), disposition), (1, Disposition::Executed));
     gate.open();
     assert_eq!(asleep.await.expect("a result"), 1);
@@ -147,7 +149,7 @@ async fn s08_a_thousand_callers_on_one_handle_run_once_and_claim_once(backend: B
     let mut tasks = JoinSet::new();
     for _ in 0..1000 {
         let call = charge(caller.idempotency.clone(), effects.clone(), "order-8");
-        let mut call = Box::pin(observe(call));
+        let mut call = Box::pin(with_disposition(call));
         // So that all are there before the first has its claim.
         assert!(poll_once(call.as_mut()).is_pending());
         tasks.spawn(call);

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use idempotent_runtime::{
-    Abandoned, Disposition, Error, Fingerprint, Operation, Unavailable, current, observe,
+    Disposition, Error, Execution, Fingerprint, NotKept, OnAbandoned, Operation,
     store::{Nonce, Outcome, Token, Transition},
+    with_disposition,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -47,7 +48,7 @@ fn operation() -> Operation {
 }
 
 async fn returning<T: Serialize + DeserializeOwned>(caller: &Caller, body: T) -> (Result<T, Error>, Disposition) {
-    observe(caller.idempotency.call(operation(), ORDER, &REQUEST, async { Ok(body) })).await
+    with_disposition(caller.idempotency.call(operation(), ORDER, &REQUEST, async { Ok(body) })).await
 }
 
 async fn s36_a_changed_return_type_is_undecodable(backend: Backend) {
@@ -68,7 +69,7 @@ async fn s36_a_changed_return_type_is_undecodable(backend: Backend) {
 async fn s36_a_dropped_error_policy_is_undecodable(backend: Backend) {
     let caller = backend.caller().await;
     let declined = async { Err::<u64, _>(Failure::Declined { code: 36 }) };
-    let call = caller.idempotency.call(operation().store_errors(), ORDER, &REQUEST, declined);
+    let call = caller.idempotency.call(operation().keep_errors(), ORDER, &REQUEST, declined);
     call.await.expect_err("declined");
     let body = async { panic!("a second run") };
     let call = caller.idempotency.call::<_, _, _, u64, Failure, _>(operation(), ORDER, &REQUEST, body);
@@ -124,13 +125,13 @@ async fn s36_golden_results_are_still_read(backend: Backend) {
     assert!(matches!(call.await, Err(Error::Mismatch { .. })));
 
     put(&backend, &golden(b"E0", 1_700_000_000_000_000, 3, r#"{"Declined":{"code":-36}}"#), TTL).await;
-    let call = caller.idempotency.call(operation().store_errors(), ORDER, &REQUEST, async { Ok::<_, Failure>(0) });
+    let call = caller.idempotency.call(operation().keep_errors(), ORDER, &REQUEST, async { Ok::<_, Failure>(0) });
     assert!(matches!(call.await, Err(Failure::Declined { code: -36 })));
 
-    for (why, expected) in [("L", Unavailable::TooLarge), ("S", Unavailable::NotSerializable)] {
+    for (why, expected) in [("L", NotKept::TooLarge), ("S", NotKept::NotSerializable)] {
         put(&backend, &golden(b"U0", 0, 1, why), TTL).await;
         let (answer, _) = returning(&caller, 0).await;
-        assert!(matches!(answer, Err(Error::ResultUnavailable(why)) if why == expected), "{answer:?}");
+        assert!(matches!(answer, Err(Error::ResultNotKept(why)) if why == expected), "{answer:?}");
     }
 }
 
@@ -144,11 +145,11 @@ async fn s36_golden_unfinished_runs_are_still_read(backend: Backend) {
             assert!(matches!(answer, Err(Error::InFlight { .. })), "{answer:?}");
             backend.advance(LEASE).await;
         }
-        let refuses = operation().abandoned(Abandoned::Refuse);
+        let refuses = operation().abandoned(OnAbandoned::Refuse);
         let call = caller.idempotency.call(refuses, ORDER, &REQUEST, async { Ok::<_, Error>(0) });
         assert!(matches!(call.await, Err(Error::Abandoned { attempt: 7 })));
         let body = async {
-            let execution = current().expect("an execution");
+            let execution = Execution::current().expect("an execution");
             Ok::<_, Error>((execution.attempt(), execution.fence().await?))
         };
         let call = caller.idempotency.call(operation(), ORDER, &REQUEST, body);

@@ -14,7 +14,7 @@ use std::{
 };
 
 use idempotent_runtime::{
-    Builder, Error, Idempotency, Operation, RecordKey, Store, StoreErrorKind, current,
+    Error, Execution, Idempotency, IdempotencyBuilder, Operation, RecordKey, Store, StoreErrorKind,
     store::{memory::MemoryStore, postgres::PostgresStore, redis::RedisStore, sqlite::SqliteStore},
     testing::{Fault, FaultyStore, Gate, ManualClock, Method},
 };
@@ -128,7 +128,7 @@ impl Backend {
     }
 
     /// The same with other limits.
-    pub(crate) async fn caller_with(&self, builder: Builder) -> Caller {
+    pub(crate) async fn caller_with(&self, builder: IdempotencyBuilder) -> Caller {
         let store = FaultyStore::new(self.store().await);
         Caller { idempotency: builder.build(store.clone()), store }
     }
@@ -273,7 +273,7 @@ pub(crate) async fn running(
     let mut run = tokio::spawn(async move {
         let body = async {
             held.pass().await;
-            Ok(current().expect("an execution").attempt())
+            Ok(Execution::current().expect("an execution").attempt())
         };
         idempotency.call(operation, key, key, body).await
     });

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use idempotent_runtime::{
-    Disposition, Error, Fingerprint, Operation, current, observe,
+    Disposition, Error, Execution, Fingerprint, Operation,
     store::{ClaimRequest, Nonce, Transition},
+    with_disposition,
 };
 
 use crate::{
@@ -30,7 +31,7 @@ fn operation() -> Operation {
 
 /// A call that answers with its attempt if it runs.
 async fn call(caller: &Caller) -> Result<u32, Error> {
-    let body = async { Ok::<_, Error>(current().expect("an execution").attempt()) };
+    let body = async { Ok::<_, Error>(Execution::current().expect("an execution").attempt()) };
     caller.idempotency.call(operation(), ORDER, ORDER, body).await
 }
 
@@ -67,15 +68,15 @@ async fn s19_result_ends_when_it_says(backend: Backend) {
     let caller = backend.caller().await;
     let tick = backend.tick();
     for beyond in [Duration::ZERO, tick] {
-        let (answer, disposition) = observe(call(&caller)).await;
+        let (answer, disposition) = with_disposition(call(&caller)).await;
         assert_eq!((answer.expect("a result"), disposition), (1, Disposition::Executed));
         backend.advance(TTL - tick).await;
-        let (answer, disposition) = observe(call(&caller)).await;
+        let (answer, disposition) = with_disposition(call(&caller)).await;
         assert_eq!((answer.expect("a result"), disposition), (1, Disposition::Replayed));
         backend.advance(tick + beyond).await;
     }
     assert_eq!(caller.idempotency.inspect(OPERATION, ORDER).await.expect("an answer"), None);
-    assert_eq!(observe(call(&caller)).await.1, Disposition::Executed);
+    assert_eq!(with_disposition(call(&caller)).await.1, Disposition::Executed);
 }
 
 async fn s19_abandoned_run_ends_when_it_says(backend: Backend) {
@@ -107,14 +108,14 @@ async fn s19_result_is_kept_from_its_completion_on(backend: Backend) {
     let body = async {
         // Past its lease, which nobody else wanted.
         backend.advance(LEASE + TTL - backend.tick()).await;
-        Ok::<_, Error>(current().expect("an execution").attempt())
+        Ok::<_, Error>(Execution::current().expect("an execution").attempt())
     };
     let answer = caller.idempotency.call(operation(), ORDER, ORDER, body).await;
     assert_eq!(answer.expect("a result"), 1);
     backend.advance(TTL - backend.tick()).await;
-    assert_eq!(observe(call(&caller)).await.1, Disposition::Replayed);
+    assert_eq!(with_disposition(call(&caller)).await.1, Disposition::Replayed);
     backend.advance(backend.tick()).await;
-    assert_eq!(observe(call(&caller)).await.1, Disposition::Executed);
+    assert_eq!(with_disposition(call(&caller)).await.1, Disposition::Executed);
 }
 
 const SKEW: Duration = Duration::from_secs(300);

@@ -6,7 +6,7 @@ use std::{
     fmt::Debug,
 };
 
-use idempotent_runtime::{Disposition, Error, Unavailable, observe};
+use idempotent_runtime::{Disposition, Error, NotKept, with_disposition};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -42,7 +42,7 @@ impl Callers {
         for (caller, expected) in self.callers.iter().zip(expected) {
             let body = async { Ok::<_, Error>(value.clone()) };
             let call = caller.idempotency.call("values.value", &self.next_key, &(), body);
-            let (answer, disposition) = observe(call).await;
+            let (answer, disposition) = with_disposition(call).await;
             assert_eq!(disposition, expected);
             check(answer.expect("a result"));
         }
@@ -148,7 +148,7 @@ impl Callers {
             let body = async { panic!("a second run") };
             let call = repeater.idempotency.call::<_, _, _, T, Error, _>("values.value", &self.next_key, &(), body);
             let answer = call.await;
-            assert!(matches!(answer, Err(Error::ResultUnavailable(Unavailable::NotSerializable))), "{answer:?}");
+            assert!(matches!(answer, Err(Error::ResultNotKept(NotKept::NotSerializable))), "{answer:?}");
         }
     }
 }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use idempotent_runtime::{
-    Abandoned, Disposition, Error, Idempotency, Operation, idempotent, observe,
+    Disposition, Error, Idempotency, OnAbandoned, Operation, idempotent,
     testing::{Fault, Gate, Method},
+    with_disposition,
 };
 use tokio::time::Instant;
 
@@ -77,7 +78,7 @@ impl Waiters {
         let mut waiters = Vec::new();
         for caller in callers.iter().flat_map(|caller| [caller, caller]) {
             let (caller, effects, stop) = (caller.clone(), effects.clone(), stop.clone());
-            waiters.push(tokio::spawn(async move { observe(work(&caller, "k", &effects, &stop, end)).await }));
+            waiters.push(tokio::spawn(async move { with_disposition(work(&caller, "k", &effects, &stop, end)).await }));
         }
         for caller in &callers[1..] {
             // Asked, subscribed, asked again: from here on only the end of the run can wake it.
@@ -143,7 +144,7 @@ async fn s34_waiter_of_a_refusing_operation_is_told_when_the_owner_dies(backend:
             effects.happen();
             stop.body::<Failure>().await
         };
-        caller.idempotency.call(Operation::new("waiting.refuse").abandoned(Abandoned::Refuse), "k", &(), body).await
+        caller.idempotency.call(Operation::new("waiting.refuse").abandoned(OnAbandoned::Refuse), "k", &(), body).await
     };
     let owner = async {
         tokio::select! {
@@ -194,7 +195,7 @@ async fn s34_waiter_takes_over_when_the_lease_lapses(backend: Backend) {
         () = stop.reached() => {}
         _ = work(&ours, "k", &effects, &stop, End::Well) => panic!("not stopped"),
     }
-    let waiter = observe(work(&theirs, "k", &effects, &stop, End::Well));
+    let waiter = with_disposition(work(&theirs, "k", &effects, &stop, End::Well));
     let time = async {
         theirs.store.called(Method::Claim, 2).await;
         backend.advance(Operation::DEFAULT_LEASE + backend.tick()).await;
@@ -252,7 +253,7 @@ async fn s34_waiter_without_notifications_polls(backend: Backend) {
             theirs.store.called(Method::Claim, 3).await;
             stop.go();
         };
-        let (waiter, ()) = tokio::join!(observe(work(&theirs, "k", &effects, &stop, End::Well)), end);
+        let (waiter, ()) = tokio::join!(with_disposition(work(&theirs, "k", &effects, &stop, End::Well)), end);
         waiter
     };
     let (owner, (answer, disposition)) = soon("the poll", async { tokio::join!(owner, others) }).await;
@@ -340,7 +341,7 @@ async fn waiters_beyond_the_limit_are_refused(backend: Backend) {
             let (mut first, mut second) = (Box::pin(run(caller)), Box::pin(run(caller)));
             let refused = async {
                 caller.store.called(Method::Subscribe, subscriptions).await;
-                let (answer, disposition) = observe(run(caller)).await;
+                let (answer, disposition) = with_disposition(run(caller)).await;
                 let error = refusal(answer);
                 assert!(matches!(error, Error::TooManyWaiters) && error.is_retryable(), "{error:?}");
                 assert_eq!(disposition, Disposition::Refused);

@@ -22,14 +22,14 @@ use crate::{
     error::Error,
     events,
     observe::Disposition,
-    record::{Finished, Outcome, Unavailable},
+    record::{Finished, NotKept, Outcome},
     store::BoxFuture,
 };
 
 /// What becomes of the record, given the body's output.
 pub(crate) enum Encoded {
     /// It is done, with this result or without one.
-    Keep(Result<Outcome, Unavailable>),
+    Keep(Result<Outcome, NotKept>),
     /// The key is free again.
     Release,
     /// The run ended without an outcome.
@@ -215,12 +215,11 @@ fn ending(context: &Context, attempt: u32, encoded: Encoded) -> Ending {
 }
 
 /// The outcome that is kept: of what is too large, or cannot be encoded, only the fact.
-pub(super) fn within_limits(context: &Context, attempt: u32, outcome: Result<Outcome, Unavailable>) -> Outcome {
+pub(super) fn within_limits(context: &Context, attempt: u32, outcome: Result<Outcome, NotKept>) -> Outcome {
     let max = context.handle.inner.limits.max_result_len;
-    let outcome =
-        outcome.and_then(|outcome| if outcome.len() <= max { Ok(outcome) } else { Err(Unavailable::TooLarge) });
+    let outcome = outcome.and_then(|outcome| if outcome.len() <= max { Ok(outcome) } else { Err(NotKept::TooLarge) });
     outcome.unwrap_or_else(|why| {
         events::not_kept(context.key.operation(), attempt, why);
-        Outcome::Unavailable(why)
+        Outcome::NotKept(why)
     })
 }

@@ -129,7 +129,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Error, Idempotency, Operation, current,
+        Error, Execution, Idempotency, Operation,
         store::memory::MemoryStore,
         testing::{Fault, FaultyStore, Gate, Method},
     };
@@ -142,7 +142,7 @@ mod tests {
         let attempt = || {
             let idempotency = idempotency.clone();
             async move {
-                let body = async { Ok::<_, Error>(current().unwrap().attempt()) };
+                let body = async { Ok::<_, Error>(Execution::current().unwrap().attempt()) };
                 idempotency.call("charge", "key", &(), body).await
             }
         };
@@ -170,7 +170,7 @@ mod tests {
             let store = FaultyStore::new(MemoryStore::new());
             let idempotency = Idempotency::new(store.clone());
             let attempt = || {
-                let body = async { Ok::<_, Error>(current().unwrap().attempt()) };
+                let body = async { Ok::<_, Error>(Execution::current().unwrap().attempt()) };
                 idempotency.call("charge", "key", &(), body)
             };
             if vanished {
@@ -206,7 +206,7 @@ mod tests {
     async fn a_claim_that_is_too_old_starts_no_body_and_is_given_back_as_what_it_was() {
         for (vanished, expected) in [(false, 1), (true, 3)] {
             let idempotency = Idempotency::memory();
-            let attempt = || async { Ok::<_, Error>(current().unwrap().attempt()) };
+            let attempt = || async { Ok::<_, Error>(Execution::current().unwrap().attempt()) };
             if vanished {
                 tokio::select! {
                     biased;

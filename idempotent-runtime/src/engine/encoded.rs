@@ -98,7 +98,7 @@ fn decoded<T>(
     let decoded = match outcome {
         Outcome::Ok(bytes) => decode(&bytes),
         Outcome::Err(_) => Err(Undecodable::StoredError.into()),
-        Outcome::Unavailable(why) => Err(Error::ResultUnavailable(why)),
+        Outcome::NotKept(why) => Err(Error::ResultNotKept(why)),
     };
     match &decoded {
         Ok(_) => answer(operation, disposition),

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     arguments::differing,
     error::Error,
-    idempotency::WhenUnavailable,
+    idempotency::OnStoreFailure,
     observe::Disposition,
     record::{Finished, Record},
     store::{ClaimOutcome, StoreResult, Subscription},
@@ -205,7 +205,7 @@ fn unavailable(context: &Arc<Context>, lead: Lead, reply: Reply, error: StoreErr
     let sent = reply.sent;
     finish_later(give_back(reply), None);
     let run = error.kind() == StoreErrorKind::Unavailable
-        && context.handle.inner.limits.when_unavailable == WhenUnavailable::RunUnprotected;
+        && context.handle.inner.limits.on_store_failure == OnStoreFailure::RunUnprotected;
     if !run {
         return Err(fail(lead, error.into()));
     }

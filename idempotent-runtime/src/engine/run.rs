@@ -303,9 +303,10 @@ mod tests {
     use tokio::{runtime::Handle, sync::oneshot, task::JoinHandle};
 
     use crate::{
-        Disposition, Error, Idempotency, Operation, observe,
+        Disposition, Error, Idempotency, Operation,
         store::memory::MemoryStore,
         testing::{Fault, FaultyStore, ManualClock, Method},
+        with_disposition,
     };
 
     const LEASE: Duration = Duration::from_secs(30);
@@ -392,7 +393,7 @@ mod tests {
         has_started.await.unwrap();
 
         let body = async { Ok::<_, Error>("duplicate".to_owned()) };
-        let mut duplicate = pin!(observe(idempotency.call("charge", "key", &(), body)));
+        let mut duplicate = pin!(with_disposition(idempotency.call("charge", "key", &(), body)));
         assert!(poll_fn(|cx| Poll::Ready(duplicate.as_mut().poll(cx).is_pending())).await);
         finish.send("owner".to_owned()).unwrap();
         let (answer, disposition) = duplicate.await;

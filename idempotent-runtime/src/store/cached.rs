@@ -161,7 +161,7 @@ fn compact(outcome: &Outcome) -> Outcome {
     match outcome {
         Outcome::Ok(bytes) => Outcome::Ok(Bytes::copy_from_slice(bytes)),
         Outcome::Err(bytes) => Outcome::Err(Bytes::copy_from_slice(bytes)),
-        Outcome::Unavailable(why) => Outcome::Unavailable(*why),
+        Outcome::NotKept(why) => Outcome::NotKept(*why),
     }
 }
 

@@ -12,7 +12,7 @@
 //!
 //! # Limits
 //!
-//! At the limit of [records](Builder::max_records) or [bytes](Builder::max_bytes) claims of new keys fail with
+//! At the limit of [records](MemoryStoreBuilder::max_records) or [bytes](MemoryStoreBuilder::max_bytes) claims of new keys fail with
 //! [`StoreErrorKind::Full`](super::StoreErrorKind::Full), after expired records have been removed. Nothing is ever evicted: that would license a
 //! second run. A claimed run can always complete, since its effect has happened, so the bytes can exceed their limit
 //! by the results of the runs that were under way, and by arguments that only a takeover recorded.
@@ -52,13 +52,13 @@ pub struct MemoryStore {
 /// The settings of a [`MemoryStore`].
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct Builder {
+pub struct MemoryStoreBuilder {
     max_records: usize,
     max_bytes: usize,
     clock: Option<Clock>,
 }
 
-impl Builder {
+impl MemoryStoreBuilder {
     /// How many records there can be: 10 million unless said otherwise.
     pub const fn max_records(mut self, records: usize) -> Self {
         self.max_records = records;
@@ -95,8 +95,8 @@ impl MemoryStore {
     }
 
     /// To choose limits.
-    pub const fn builder() -> Builder {
-        Builder { max_records: 10_000_000, max_bytes: 1 << 30, clock: None }
+    pub const fn builder() -> MemoryStoreBuilder {
+        MemoryStoreBuilder { max_records: 10_000_000, max_bytes: 1 << 30, clock: None }
     }
 
     /// How many records it holds, those included that have expired and are not removed yet.

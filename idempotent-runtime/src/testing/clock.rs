@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-/// A clock set by hand, for [`MemoryStore::builder().clock(…)`](crate::store::memory::Builder::clock).
+/// A clock set by hand, for [`MemoryStore::builder().clock(…)`](crate::store::memory::MemoryStoreBuilder::clock).
 ///
 /// Cloning shares the time.
 ///

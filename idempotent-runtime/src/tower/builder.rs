@@ -18,7 +18,7 @@ use super::{
     fingerprint::RequestFingerprint,
     key::KeyFormat,
 };
-use crate::{Abandoned, ConfigError, Idempotency};
+use crate::{ConfigError, Idempotency, OnAbandoned};
 
 /// A preset whose scope is still to be chosen, with [`scope`](Self::scope) or [`unscoped`](Self::unscoped): whose keys are whose.
 ///
@@ -45,29 +45,29 @@ impl ChooseScope {
     /// Each tenant, account or user has keys of its own: the function says on whose behalf a request is made, from what
     /// authentication has left in its extensions, say, or to which host. A request of which it returns `None` is refused
     /// with 403.
-    pub fn scope(self, of: impl Fn(&Parts) -> Option<String> + Send + Sync + 'static) -> Builder {
+    pub fn scope(self, of: impl Fn(&Parts) -> Option<String> + Send + Sync + 'static) -> IdempotencyLayerBuilder {
         self.with(Scope::Of(Arc::new(of)))
     }
 
     /// All clients share the keys: for services with one client, or whose clients trust each other.
-    pub fn unscoped(self) -> Builder {
+    pub fn unscoped(self) -> IdempotencyLayerBuilder {
         self.with(Scope::Unscoped)
     }
 
-    fn with(self, scope: Scope) -> Builder {
-        Builder { config: (self.preset)(self.idempotency, scope), problem_base: None }
+    fn with(self, scope: Scope) -> IdempotencyLayerBuilder {
+        IdempotencyLayerBuilder { config: (self.preset)(self.idempotency, scope), problem_base: None }
     }
 }
 
 /// Builds an [`IdempotencyLayer`]. What is said here of defaults is of the preset [`ietf`](IdempotencyLayer::ietf).
 #[derive(Debug)]
 #[must_use]
-pub struct Builder {
+pub struct IdempotencyLayerBuilder {
     config: Config,
     problem_base: Option<String>,
 }
 
-impl Builder {
+impl IdempotencyLayerBuilder {
     /// The name of the operation, part of every stored key: layers of other names have other keys. `"http"` by default.
     pub fn name(mut self, name: impl Into<std::borrow::Cow<'static, str>>) -> Self {
         self.config.operation.name = name.into();
@@ -139,7 +139,7 @@ impl Builder {
 
     /// The largest response body that is kept, in bytes: 512 KiB by default. Larger ones reach the first client whole, and
     /// repeats are told that the response is not available. The handle's
-    /// [`max_result_len`](crate::Builder::max_result_len) bounds what is stored as well.
+    /// [`max_result_len`](crate::IdempotencyBuilder::max_result_len) bounds what is stored as well.
     pub const fn max_response_body(mut self, bytes: usize) -> Self {
         self.config.max_response_body = bytes;
         self
@@ -162,7 +162,7 @@ impl Builder {
 
     /// What a repeat does after a handler that ended without a response: a panic, an error of the service, a crash, the end
     /// of [`run_on`](Self::run_on). Runs it again by default.
-    pub fn abandoned(self, abandoned: Abandoned) -> Self {
+    pub fn abandoned(self, abandoned: OnAbandoned) -> Self {
         self.operation(|operation| operation.abandoned(abandoned))
     }
 
@@ -249,31 +249,36 @@ mod tests {
 
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-    fn refused(preset: fn(Idempotency) -> ChooseScope, settings: impl FnOnce(Builder) -> Builder) -> String {
+    fn refused(
+        preset: fn(Idempotency) -> ChooseScope,
+        settings: impl FnOnce(IdempotencyLayerBuilder) -> IdempotencyLayerBuilder,
+    ) -> String {
         settings(preset(Idempotency::memory()).unscoped()).build().unwrap_err().to_string()
     }
 
     #[test]
     fn what_cannot_work_is_refused() {
-        let ietf = |settings: fn(Builder) -> Builder| refused(IdempotencyLayer::ietf, settings);
+        let ietf = |settings: fn(IdempotencyLayerBuilder) -> IdempotencyLayerBuilder| {
+            refused(IdempotencyLayer::ietf, settings)
+        };
         assert!(ietf(|builder| builder.methods([])).contains("no method"));
         for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::CONNECT] {
-            let methods = |builder: Builder| builder.methods([Method::POST, method]);
+            let methods = |builder: IdempotencyLayerBuilder| builder.methods([Method::POST, method]);
             assert!(refused(IdempotencyLayer::ietf, methods).contains("take no key"));
         }
         assert!(ietf(|builder| builder.keep_headers([ETAG, SET_COOKIE])).contains("cookie"));
         for name in ["date", "connection", "keep-alive", "transfer-encoding", "content-length", "trailer", "upgrade"] {
-            let headers = |builder: Builder| builder.keep_headers([HeaderName::from_static(name)]);
+            let headers = |builder: IdempotencyLayerBuilder| builder.keep_headers([HeaderName::from_static(name)]);
             assert!(refused(IdempotencyLayer::ietf, headers).contains("one response"), "{name}");
         }
         assert!(ietf(|builder| builder.name("")).contains("name"));
         assert!(ietf(|builder| builder.max_response_body(0)).contains("max_response_body"));
         assert!(ietf(|builder| builder.lease(DAY).ttl(DAY / 2)).contains("ttl"));
         for base in ["", "https://example.com/problems", "problems\n/", "https://example.com/>/"] {
-            let base = |builder: Builder| builder.problem_base(base);
+            let base = |builder: IdempotencyLayerBuilder| builder.problem_base(base);
             assert!(refused(IdempotencyLayer::ietf, base).contains("problem_base"));
         }
-        let base = |builder: Builder| builder.problem_base("https://example.com/problems/");
+        let base = |builder: IdempotencyLayerBuilder| builder.problem_base("https://example.com/problems/");
         assert!(refused(IdempotencyLayer::stripe_v1, base).contains("no use"));
     }
 

@@ -73,7 +73,7 @@ impl Refusal {
             Self::HandlerFailed => "The request failed",
             Self::Engine(Error::InFlight { .. }) => "A request with this Idempotency-Key is outstanding",
             Self::Engine(Error::Mismatch { .. }) => "Idempotency-Key was used for another request",
-            Self::Engine(Error::ResultUnavailable(_)) => "The response is not available any more",
+            Self::Engine(Error::ResultNotKept(_)) => "The response is not available any more",
             Self::Engine(_) => "Idempotency cannot be ensured",
         }
     }
@@ -91,7 +91,7 @@ impl Refusal {
             Self::Engine(Error::Mismatch { .. }) => {
                 "The key was used before with another method, path, query or body.".to_owned()
             }
-            Self::Engine(Error::ResultUnavailable(_)) => {
+            Self::Engine(Error::ResultNotKept(_)) => {
                 "The request was processed before; its response was not kept. It was not processed again.".to_owned()
             }
             Self::Engine(error) => format!("{error}."),

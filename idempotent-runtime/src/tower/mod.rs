@@ -18,10 +18,10 @@
 //!
 //! With axum, `router.layer(layer)`, inside of whatever authenticates: what outer layers answer is never kept. CORS belongs
 //! outside as well, since what it adds is for one origin and is not replayed; compression, tracing and timeouts do. Two such
-//! layers around one handler need different [`name`](Builder::name)s: of one name, the inner finds its key taken.
+//! layers around one handler need different [`name`](IdempotencyLayerBuilder::name)s: of one name, the inner finds its key taken.
 //!
 //! Inside of a router that is nested in another, the path has lost its prefix. With the feature `axum` the layer knows the
-//! whole path all the same; without it, give each such layer a [`name`](Builder::name) of its own, so that they share no
+//! whole path all the same; without it, give each such layer a [`name`](IdempotencyLayerBuilder::name) of its own, so that they share no
 //! keys. With that feature, [`IdempotencyKey`] is an extractor as well (with an example there), and [`Error`](crate::Error) a
 //! response.
 //!
@@ -54,9 +54,9 @@
 //! | has a status that is not kept, or [`NotBegun`] | when the key is free; the body is the handler's own | vacant |
 //! | is too large to keep | whole: what was copied, then the handler's own body | done without a result, when that is known |
 //! | has a body that fails | up to there, then the connection breaks | done without a result |
-//! | is none: panic, error of the service | 500 | abandoned: the layer's [`abandoned`](Builder::abandoned) decides |
+//! | is none: panic, error of the service | 500 | abandoned: the layer's [`abandoned`](IdempotencyLayerBuilder::abandoned) decides |
 //!
-//! A client that goes away stops neither handler nor copy; both may run on for [`run_on`](Builder::run_on), whoever else
+//! A client that goes away stops neither handler nor copy; both may run on for [`run_on`](IdempotencyLayerBuilder::run_on), whoever else
 //! waits. A handler that
 //! takes longer is dropped and its run abandoned; a body that takes longer is done without a result. What follows of a body
 //! that is too large to keep is its client's alone, and ends with it.
@@ -71,8 +71,8 @@
 //! | body too large, cut off | 413, 400 | `body-too-large`, `body-unreadable` | |
 //! | key of another request | 422 | `mismatch` | |
 //! | request under way | 409 | `in-flight`, `claim-lost` | yes |
-//! | abandoned, with `Abandoned::Refuse` | 409 | `abandoned` | |
-//! | done, response not kept | 500 | `result-unavailable` | |
+//! | abandoned, with `OnAbandoned::Refuse` | 409 | `abandoned` | |
+//! | done, response not kept | 500 | `result-not-kept` | |
 //! | store out of reach, too many waiting | 503 | `store`, `too-many-waiters` | yes |
 //! | handler panicked, or failed without a response | 500 | `handler-failed` | |
 //!
@@ -97,7 +97,7 @@ mod stored;
 pub use self::extract::KeyRejection;
 pub use self::{
     body::{BoxError, RequestBody, ResponseBody},
-    builder::{Builder, ChooseScope},
+    builder::{ChooseScope, IdempotencyLayerBuilder},
     fingerprint::RequestFingerprint,
     key::{IdempotencyKey, KeyFormat},
     layer::IdempotencyLayer,

@@ -28,7 +28,7 @@ use super::{
     layer::Running,
     stored::Stored,
 };
-use crate::{engine::Encoded, record::Unavailable, store::BoxFuture};
+use crate::{engine::Encoded, record::NotKept, store::BoxFuture};
 
 /// The response as the client gets it.
 pub(super) struct Head<R> {
@@ -149,7 +149,7 @@ where
             .await;
             let (encoded, ending) = ended.unwrap_or_else(|_| {
                 // A handler that has answered is not run again because its body panics.
-                let encoded = if kept { Encoded::Keep(Err(Unavailable::NotSerializable)) } else { Encoded::Abandon };
+                let encoded = if kept { Encoded::Keep(Err(NotKept::NotSerializable)) } else { Encoded::Abandon };
                 (encoded, None)
             });
             (encoded, (ending, running))
@@ -200,7 +200,7 @@ where
     let mut at_hand = Frames::default();
     let (then, copied) = loop {
         if body.size_hint().lower() > copy.room() {
-            break (Then::Own(body), Err(Unavailable::TooLarge));
+            break (Then::Own(body), Err(NotKept::TooLarge));
         }
         match poll_frame(&mut body, &mut Context::from_waker(waker)) {
             Poll::Pending => {
@@ -213,12 +213,12 @@ where
                 }));
             }
             Poll::Ready(None) => break (Then::End, Ok(copy)),
-            Poll::Ready(Some(Err(error))) => break (Then::Failed(error), Err(Unavailable::NotSerializable)),
+            Poll::Ready(Some(Err(error))) => break (Then::Failed(error), Err(NotKept::NotSerializable)),
             Poll::Ready(Some(Ok(frame))) => {
                 let fits = copy.take(&frame);
                 at_hand.push(frame);
                 if !fits {
-                    break (Then::Own(body), Err(Unavailable::TooLarge));
+                    break (Then::Own(body), Err(NotKept::TooLarge));
                 }
             }
         }
@@ -227,7 +227,7 @@ where
     ControlFlow::Break(encode(copied))
 }
 
-type Copied = Result<Gathered, Unavailable>;
+type Copied = Result<Gathered, NotKept>;
 
 /// Copies the rest of a body on its way to the client.
 async fn stream<R>(
@@ -243,17 +243,17 @@ where
     // Whatever is sent to the client: it may have gone.
     let last = loop {
         let polled = limit.within(client.closed(), pin!(poll_fn(|cx| poll_frame(&mut body, cx)))).await;
-        let Some(frame) = polled else { return (Err(Unavailable::NotSerializable), None) };
+        let Some(frame) = polled else { return (Err(NotKept::NotSerializable), None) };
         match frame {
             None => break None,
             Some(Err(error)) => {
                 let _ = client.send(Message::Failed(error));
-                return (Err(Unavailable::NotSerializable), None);
+                return (Err(NotKept::NotSerializable), None);
             }
             Some(Ok(frame)) if !copy.take(&frame) => {
                 let _ = client.send(Message::Frame(frame));
                 let _ = client.send(Message::Own(body));
-                return (Err(Unavailable::TooLarge), None);
+                return (Err(NotKept::TooLarge), None);
             }
             Some(Ok(frame)) if body.is_end_stream() => break Some(frame),
             Some(Ok(frame)) => {

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::body::ResponseBody;
 use crate::{
     error::{Error, Undecodable},
-    record::{Outcome, Unavailable},
+    record::{NotKept, Outcome},
 };
 
 /// What is kept of a response.
@@ -52,7 +52,7 @@ enum Content<'a> {
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl Stored {
-    pub(super) fn encode(&self) -> Result<Outcome, Unavailable> {
+    pub(super) fn encode(&self) -> Result<Outcome, NotKept> {
         let written = Written {
             status: self.status.as_u16(),
             headers: write(&self.headers),
@@ -64,7 +64,7 @@ impl Stored {
         match serde_json::to_writer(&mut bytes, &written) {
             // Into a box: what is kept has no room to spare.
             Ok(()) => Ok(Outcome::Ok(bytes.into_boxed_slice().into())),
-            Err(_) => Err(Unavailable::NotSerializable),
+            Err(_) => Err(NotKept::NotSerializable),
         }
     }
 

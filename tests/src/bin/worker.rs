@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use idempotent_runtime::{Error, Idempotency, idempotent, observe};
+use idempotent_runtime::{Error, Idempotency, idempotent, with_disposition};
 use idempotent_tests::worker::{self, Answer, Plan, Report};
 use redis::{AsyncConnectionConfig, aio::MultiplexedConnection};
 use tokio::{
@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let (plan, idempotency, ledger) = (plan.clone(), idempotency.clone(), ledger.clone());
         calls.spawn(async move {
             let call = charge(&idempotency, ledger, plan.hold, &plan.order, plan.amount);
-            let (result, disposition) = observe(call).await;
+            let (result, disposition) = with_disposition(call).await;
             let result = result.map_err(|failure| failure.0.to_owned());
             Answer { result, disposition: disposition.to_string() }
         });

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use idempotent_runtime::{Error, Idempotency, current, idempotent};
+use idempotent_runtime::{Error, Execution, Idempotency, idempotent};
 use rand::{RngExt as _, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
@@ -34,7 +34,7 @@ const fn kind(name: &'static str, lease_ms: u64, ttl_ms: u64, wait_ms: u64, refu
 
 pub const KINDS: [Kind; 5] = [
     kind("chaos.rerun", 300, 700, 0, false),
-    kind("chaos.stored", 400, 1_500, 1_000, false),
+    kind("chaos.kept", 400, 1_500, 1_000, false),
     kind("chaos.refuse", 300, 1_000, 200, true),
     kind("chaos.detached", 500, 900, 2_000, false),
     kind("chaos.chosen", 1_000, 2_000, 100, true),
@@ -114,7 +114,7 @@ macro_rules! functions {
 
 functions! {
     rerun = 0, "chaos.rerun", rerun, release;
-    stored = 1, "chaos.stored", rerun, store;
+    kept = 1, "chaos.kept", rerun, keep;
     refuse = 2, "chaos.refuse", refuse, release;
     detached = 3, "chaos.detached", rerun, release, detach;
     chosen = 4, "chaos.chosen", refuse, Failure::is_even, detach;
@@ -122,7 +122,7 @@ functions! {
 
 async fn body(call: Call) -> Result<u64, Failure> {
     let Call { number, log, script, .. } = call;
-    let execution = current().expect("inside a run");
+    let execution = Execution::current().expect("inside a run");
     log.push(What::Started { call: number, attempt: execution.attempt() });
     if script.fences
         && let Ok(fence) = execution.fence().await

@@ -1,6 +1,6 @@
 //! Effects and record: both or neither, however the body and the transaction end.
 
-use idempotent_runtime::{Error, Idempotency, StoreErrorKind, current, idempotent, store::State};
+use idempotent_runtime::{Error, Execution, Idempotency, StoreErrorKind, idempotent, store::State};
 use serde::{Deserialize, Serialize, Serializer, ser::Error as _};
 use sqlx::{Connection as _, Transaction};
 
@@ -162,7 +162,7 @@ async fn s40_a_result_that_cannot_be_kept_is_an_effect_all_the_same() {
     tx.commit().await.unwrap();
     let mut tx = bank.begin().await;
     let again = secret(&mut tx, &bank, "a").await;
-    assert!(matches!(again, Err(Failure::Idempotency(Error::ResultUnavailable(_)))), "{again:?}");
+    assert!(matches!(again, Err(Failure::Idempotency(Error::ResultNotKept(_)))), "{again:?}");
     tx.commit().await.unwrap();
     assert_eq!(bank.effects("a").await, 1);
 }
@@ -214,7 +214,7 @@ async fn s40_the_same_without_the_attribute() {
             let answer = bank.idempotency.call_in_transaction(&mut tx, "call", "a", &5, |tx| {
                 Box::pin(async move {
                     effect(tx, "a", 1).await?;
-                    let execution = current().expect("an execution");
+                    let execution = Execution::current().expect("an execution");
                     Ok::<_, Failure>((execution.attempt(), execution.fence().await?))
                 })
             });
@@ -234,9 +234,9 @@ async fn s40_fences_rise_with_every_claim() {
     let (bank, mut last) = (Bank::open().await, 0);
     for _ in 0..3 {
         let mut tx = bank.begin().await;
-        let fence = bank
-            .idempotency
-            .call_in_transaction(&mut tx, "fence", "a", &(), |_| Box::pin(async { current().unwrap().fence().await }));
+        let fence = bank.idempotency.call_in_transaction(&mut tx, "fence", "a", &(), |_| {
+            Box::pin(async { Execution::current().unwrap().fence().await })
+        });
         let fence = fence.await.unwrap();
         assert!(fence > last, "{fence} after {last}");
         last = fence;

@@ -10,7 +10,7 @@ use super::{
 };
 
 /// Gives a call up on its way, and ends as it was told.
-#[idempotent(key = id, name = "keeping", errors = store, transaction = tx, store = bank.idempotency, skip(bank, times, then, runs))]
+#[idempotent(key = id, name = "keeping", errors = keep, transaction = tx, store = bank.idempotency, skip(bank, times, then, runs))]
 async fn keeping(
     tx: &mut Transaction<'_, Db>,
     bank: &Bank,
@@ -89,7 +89,7 @@ async fn s40_savepoints_of_the_body_end_with_it() {
         [("a", "open", true, [1, 0]), ("b", "open", false, [0, 0]), ("c", "released", true, [1, 1])]
     {
         let mut tx = bank.begin().await;
-        let operation_ = Operation::new(operation).store_errors();
+        let operation_ = Operation::new(operation).keep_errors();
         let answer = bank.idempotency.call_in_transaction(&mut tx, operation_, id, &(), |tx| {
             Box::pin(async move {
                 effect(tx, id, 1).await?;
@@ -156,7 +156,7 @@ async fn s40_a_body_that_ignores_an_error_of_the_database() {
         let id = format!("ignores-{is_ok}");
         let mut tx = bank.begin().await;
         effect(&mut tx, "before", 1).await.unwrap();
-        let operation = Operation::new("ignore").store_errors();
+        let operation = Operation::new("ignore").keep_errors();
         let answer = bank.idempotency.call_in_transaction(&mut tx, operation, &id, &(), |tx| {
             let id = id.clone();
             Box::pin(async move {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use idempotent_runtime::{Abandoned, Error, Operation};
+use idempotent_runtime::{Error, OnAbandoned, Operation};
 
 use super::{
     support::{Bank, Db},
@@ -32,7 +32,7 @@ fn error<T: std::fmt::Debug>(answer: Result<T, Failure>) -> Error {
     }
 }
 
-fn operation(abandoned: Abandoned) -> Operation {
+fn operation(abandoned: OnAbandoned) -> Operation {
     Operation::new("op").lease(Duration::from_millis(200)).wait(Duration::from_millis(300)).abandoned(abandoned)
 }
 
@@ -45,7 +45,7 @@ async fn begun(bank: &Bank, operation: Operation) {
 #[tokio::test]
 async fn a_finished_run_is_replayed_in_a_transaction_and_the_other_way_round() {
     let bank = Bank::open().await;
-    let op = || operation(Abandoned::Rerun);
+    let op = || operation(OnAbandoned::Rerun);
     assert_eq!(outside(&bank, op(), 5).await.unwrap(), "outside");
     let mut tx = bank.begin().await;
     assert_eq!(in_transaction(&bank, &mut tx, op(), 5).await.unwrap(), "outside");
@@ -63,27 +63,27 @@ async fn a_finished_run_is_replayed_in_a_transaction_and_the_other_way_round() {
 #[tokio::test]
 async fn an_abandoned_run_is_taken_over_or_refused() {
     let bank = Bank::open().await;
-    begun(&bank, operation(Abandoned::Rerun)).await;
+    begun(&bank, operation(OnAbandoned::Rerun)).await;
     let mut tx = bank.begin().await;
-    let refused = in_transaction(&bank, &mut tx, operation(Abandoned::Refuse), 5).await;
+    let refused = in_transaction(&bank, &mut tx, operation(OnAbandoned::Refuse), 5).await;
     // The abandonment may still be on its way.
     assert!(matches!(error(refused), Error::Abandoned { .. } | Error::InFlight { .. }));
     tx.rollback().await.unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
     let mut tx = bank.begin().await;
     assert!(matches!(
-        error(in_transaction(&bank, &mut tx, operation(Abandoned::Refuse), 5).await),
+        error(in_transaction(&bank, &mut tx, operation(OnAbandoned::Refuse), 5).await),
         Error::Abandoned { .. }
     ));
     assert!(matches!(
-        error(in_transaction(&bank, &mut tx, operation(Abandoned::Rerun), 6).await),
+        error(in_transaction(&bank, &mut tx, operation(OnAbandoned::Rerun), 6).await),
         Error::Mismatch { .. }
     ));
-    in_transaction(&bank, &mut tx, operation(Abandoned::Rerun), 5).await.unwrap();
+    in_transaction(&bank, &mut tx, operation(OnAbandoned::Rerun), 5).await.unwrap();
     drop(tx);
     // Taken back, it is as abandoned as before.
     let mut tx = bank.begin().await;
-    in_transaction(&bank, &mut tx, operation(Abandoned::Rerun), 5).await.unwrap();
+    in_transaction(&bank, &mut tx, operation(OnAbandoned::Rerun), 5).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(bank.record("op", "a").await.unwrap().attempt, 2);
     assert_eq!(bank.effects("a").await, 1);
@@ -102,21 +102,21 @@ async fn a_live_run_outside_is_told_and_goes_on() {
                 left.await.unwrap();
                 Ok::<_, Failure>("outside".to_owned())
             };
-            bank.idempotency.call(operation(Abandoned::Rerun), "a", &5, body).await
+            bank.idempotency.call(operation(OnAbandoned::Rerun), "a", &5, body).await
         }
     });
     entered.await.unwrap();
     let mut tx = bank.begin().await;
     effect(&mut tx, "before", 1).await.unwrap();
     assert!(matches!(
-        error(in_transaction(&bank, &mut tx, operation(Abandoned::Rerun), 5).await),
+        error(in_transaction(&bank, &mut tx, operation(OnAbandoned::Rerun), 5).await),
         Error::InFlight { .. }
     ));
     tx.commit().await.unwrap();
     leave.send(()).unwrap();
     assert_eq!(run.await.unwrap().unwrap(), "outside");
     let mut tx = bank.begin().await;
-    assert_eq!(in_transaction(&bank, &mut tx, operation(Abandoned::Rerun), 5).await.unwrap(), "outside");
+    assert_eq!(in_transaction(&bank, &mut tx, operation(OnAbandoned::Rerun), 5).await.unwrap(), "outside");
 }
 
 /// Longer than lease and time to live: neither counts before the commit.
@@ -141,10 +141,10 @@ async fn a_transaction_may_stay_open() {
 #[tokio::test]
 async fn operators_do_not_wait_for_ever() {
     let bank = Bank::open().await;
-    begun(&bank, operation(Abandoned::Rerun)).await;
+    begun(&bank, operation(OnAbandoned::Rerun)).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     let mut tx = bank.begin().await;
-    in_transaction(&bank, &mut tx, operation(Abandoned::Rerun), 5).await.unwrap();
+    in_transaction(&bank, &mut tx, operation(OnAbandoned::Rerun), 5).await.unwrap();
     let asked = Instant::now();
     assert_eq!(bank.record("op", "a").await.unwrap().attempt, 1, "nobody else sees the takeover");
     assert_eq!(bank.idempotency.list(None, None, 10).await.unwrap().records.len(), 1);
@@ -160,7 +160,7 @@ async fn operators_do_not_wait_for_ever() {
 async fn a_local_cache_shows_what_was_committed() {
     let mut bank = Bank::open().await;
     bank.idempotency = bank.cached();
-    let op = || operation(Abandoned::Rerun);
+    let op = || operation(OnAbandoned::Rerun);
     for _ in 0..2 {
         let mut tx = bank.begin().await;
         in_transaction(&bank, &mut tx, op(), 5).await.unwrap();

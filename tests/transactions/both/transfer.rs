@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use idempotent_runtime::{Error, Record, current, idempotent};
+use idempotent_runtime::{Error, Execution, Record, idempotent};
 use serde::{Deserialize, Serialize};
 use sqlx::Transaction;
 
@@ -72,7 +72,7 @@ async fn body(tx: &mut Transaction<'_, Db>, id: &str, cents: i64, then: Then, ru
             sqlx::raw_sql("COMMIT").execute(&mut **tx).await?;
         }
     }
-    let attempt = current().expect("an execution").attempt();
+    let attempt = Execution::current().expect("an execution").attempt();
     Ok(format!("{id}: {cents}, attempt {attempt}"))
 }
 

@@ -91,7 +91,7 @@ async fn a_body_that_meddles_with_the_transaction_is_told() {
             let mut tx = bank.begin().await;
             run(&mut tx, "SAVEPOINT mine").await;
             let id = format!("{sql} {keeps}");
-            let operation = Operation::new("meddle").store_errors();
+            let operation = Operation::new("meddle").keep_errors();
             let answer = bank.idempotency.call_in_transaction(&mut tx, operation, &id, &(), |tx| {
                 let id = id.clone();
                 Box::pin(async move {

@@ -51,7 +51,7 @@ async fn exclusive<'a>(list: &'a mut Vec<&'a str>, id: u64) -> Result<u64, Error
 struct Holder<T>(PhantomData<T>);
 
 impl<T: Display + Serialize> Holder<T> {
-    #[idempotent(name = "holder.show", errors = store)]
+    #[idempotent(name = "holder.show", errors = keep)]
     async fn show<U>(&self, value: &T, other: Option<U>) -> Result<String, Kept>
     where
         U: Display + Serialize,

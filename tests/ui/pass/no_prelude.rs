@@ -21,7 +21,7 @@ fn is_final(_: &Failure) -> bool {
     true
 }
 
-#[idempotent(key = id, ttl = "1h", lease = "1m", wait = "0s", skip(x), errors = store, abandoned = refuse)]
+#[idempotent(key = id, ttl = "1h", lease = "1m", wait = "0s", skip(x), errors = keep, abandoned = refuse)]
 async fn options(id: u64, x: u64) -> Result<u64, Failure> {
     Ok(id + x)
 }

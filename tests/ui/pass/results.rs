@@ -33,7 +33,7 @@ mod anyhow {
     pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync + 'static>>;
 }
 
-#[idempotent(errors = store)]
+#[idempotent(errors = keep)]
 async fn stored(id: u64) -> Res<u64> {
     Ok(id)
 }

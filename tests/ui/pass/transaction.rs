@@ -26,7 +26,7 @@ async fn connection(connection: &mut PgConnection, id: &str) -> Result<String, E
     Ok(id.to_owned())
 }
 
-#[idempotent(key = id, transaction = r#type, errors = store)]
+#[idempotent(key = id, transaction = r#type, errors = keep)]
 async fn raw(r#type: &mut Pg<'_>, id: &str) -> Result<String, Stored> {
     let _ = r#type;
     Ok(id.to_owned())
@@ -175,7 +175,7 @@ pub trait Above {
     }
 }
 
-#[idempotent(key = id, transaction = tx, errors = store)]
+#[idempotent(key = id, transaction = tx, errors = keep)]
 #[tracing::instrument(skip(tx), err(Debug))]
 async fn converted(tx: &mut Pg<'_>, id: &str) -> Result<u64, Stored> {
     let id = id.parse::<u64>()?;

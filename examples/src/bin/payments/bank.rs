@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use idempotent_runtime::{Execution, current};
+use idempotent_runtime::Execution;
 
 use crate::{
     ledger::{Answer, Ledger, Row, settled},
@@ -61,7 +61,7 @@ impl Bank {
     }
 
     async fn request(&self, kind: Kind, key: &str, payment: &Payment) -> Result<Receipt, PaymentError> {
-        let run = current();
+        let run = Execution::current();
         let attempt = run.as_ref().map_or(1, Execution::attempt);
         self.attempt.store(attempt, Ordering::Relaxed);
         // A run that was paused until another took over learns it here, and leaves the bank alone.

@@ -2,7 +2,7 @@
 
 use std::{panic::resume_unwind, time::Duration};
 
-use idempotent_runtime::{Disposition, State, installed, observe};
+use idempotent_runtime::{Disposition, State, installed, with_disposition};
 
 use crate::{
     bank::{Bank, Crash},
@@ -56,8 +56,8 @@ async fn call(delivery: Delivery, bank: Bank) -> Option<(Result<Receipt, Payment
     let payment = delivery.payment();
     let call = async {
         match delivery.kind {
-            Kind::Charge => observe(charge(bank, payment)).await,
-            Kind::Refund => observe(refund(&bank, &payment)).await,
+            Kind::Charge => with_disposition(charge(bank, payment)).await,
+            Kind::Refund => with_disposition(refund(&bank, &payment)).await,
         }
     };
     if delivery.fault == Some(Fault::GivesUp) {

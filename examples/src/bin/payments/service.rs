@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use idempotent_runtime::{current, idempotent};
+use idempotent_runtime::{Execution, idempotent};
 use serde::{Deserialize, Serialize};
 
 use crate::bank::Bank;
@@ -57,7 +57,7 @@ pub(crate) async fn refund(bank: &Bank, payment: &Payment) -> Result<Receipt, Pa
 /// The key that the bank gets: the same in every attempt, so that it recognises what a crashed run has asked for.
 #[expect(clippy::expect_used, reason = "called by the bodies of idempotent functions only")]
 fn bank_key(label: &str) -> String {
-    current().expect("inside an idempotent function").child_key(label)
+    Execution::current().expect("inside an idempotent function").child_key(label)
 }
 
 /// Why a payment was not made.

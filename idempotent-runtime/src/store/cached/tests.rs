@@ -6,7 +6,7 @@ use tokio::{task::JoinHandle, time::advance};
 
 use super::*;
 use crate::{
-    Unavailable,
+    NotKept,
     store::memory::MemoryStore,
     testing::{Fault, FaultyStore, Gate, ManualClock, Method},
 };
@@ -111,7 +111,7 @@ fn applied(answer: StoreResult<Transition>) {
 #[tokio::test(start_paused = true)]
 async fn what_was_completed_here_is_shown() {
     let subject = Subject::new();
-    let outcomes = [ok(), Outcome::Err(Bytes::from_static(b"1")), Outcome::Unavailable(Unavailable::TooLarge)];
+    let outcomes = [ok(), Outcome::Err(Bytes::from_static(b"1")), Outcome::NotKept(NotKept::TooLarge)];
     for (number, outcome) in outcomes.into_iter().enumerate() {
         let key = key(number);
         let token = claim(&*subject.cached, &key, &request()).await;

@@ -8,7 +8,7 @@ use super::packed::Packed;
 use crate::{
     clock::Moment,
     fingerprint::Fingerprint,
-    record::{Finished, Outcome, Record, RecordKey, State, Unavailable},
+    record::{Finished, NotKept, Outcome, Record, RecordKey, State},
     store::ClaimRequest,
     token::{Nonce, Token},
 };
@@ -39,7 +39,7 @@ pub(super) enum Phase {
 pub(super) enum Kind {
     Ok,
     Err,
-    Unavailable(Unavailable),
+    NotKept(NotKept),
 }
 
 /// An outcome that is ready to be kept.
@@ -55,7 +55,7 @@ impl<'a> Kept<'a> {
         let (kind, result): (_, &[u8]) = match outcome {
             Outcome::Ok(bytes) => (Kind::Ok, bytes),
             Outcome::Err(bytes) => (Kind::Err, bytes),
-            Outcome::Unavailable(why) => (Kind::Unavailable(*why), &[]),
+            Outcome::NotKept(why) => (Kind::NotKept(*why), &[]),
         };
         Self { kind, result, apart: Packed::apart(key.as_str(), result) }
     }
@@ -172,7 +172,7 @@ impl Entry {
         match kind {
             Kind::Ok => Outcome::Ok(result()),
             Kind::Err => Outcome::Err(result()),
-            Kind::Unavailable(why) => Outcome::Unavailable(why),
+            Kind::NotKept(why) => Outcome::NotKept(why),
         }
     }
 }

@@ -8,7 +8,7 @@ use sqlx::{Row, postgres::PgRow};
 use super::fault::{store_error, undecodable};
 use crate::{
     fingerprint::Fingerprint,
-    record::{Finished, Outcome, Record, RecordKey, State, Unavailable},
+    record::{Finished, NotKept, Outcome, Record, RecordKey, State},
     store::{ClaimOutcome, ClaimRequest, StoreResult},
     token::Token,
 };
@@ -34,8 +34,8 @@ pub(super) fn columns(outcome: &Outcome) -> (&'static str, Option<&[u8]>, Option
     match outcome {
         Outcome::Ok(bytes) => (OK, Some(bytes), None),
         Outcome::Err(bytes) => (ERROR, Some(bytes), None),
-        Outcome::Unavailable(Unavailable::TooLarge) => (UNAVAILABLE, None, Some(TOO_LARGE)),
-        Outcome::Unavailable(Unavailable::NotSerializable) => (UNAVAILABLE, None, Some(NOT_SERIALIZABLE)),
+        Outcome::NotKept(NotKept::TooLarge) => (UNAVAILABLE, None, Some(TOO_LARGE)),
+        Outcome::NotKept(NotKept::NotSerializable) => (UNAVAILABLE, None, Some(NOT_SERIALIZABLE)),
     }
 }
 
@@ -62,8 +62,8 @@ fn outcome(row: &PgRow, state: usize, result: usize, reason: usize) -> StoreResu
         OK => Ok(Outcome::Ok(bytes(result)?)),
         ERROR => Ok(Outcome::Err(bytes(result)?)),
         UNAVAILABLE => match get::<Option<&str>>(row, reason)? {
-            Some(TOO_LARGE) => Ok(Outcome::Unavailable(Unavailable::TooLarge)),
-            Some(NOT_SERIALIZABLE) => Ok(Outcome::Unavailable(Unavailable::NotSerializable)),
+            Some(TOO_LARGE) => Ok(Outcome::NotKept(NotKept::TooLarge)),
+            Some(NOT_SERIALIZABLE) => Ok(Outcome::NotKept(NotKept::NotSerializable)),
             _ => Err(undecodable()),
         },
         _ => Err(undecodable()),

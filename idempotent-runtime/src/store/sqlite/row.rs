@@ -8,7 +8,7 @@ use sqlx::{Row as _, sqlite::SqliteRow};
 use super::fault::corrupt;
 use crate::{
     fingerprint::Fingerprint,
-    store::{ClaimOutcome, ClaimRequest, Finished, Outcome, Record, RecordKey, State, StoreResult, Token, Unavailable},
+    store::{ClaimOutcome, ClaimRequest, Finished, NotKept, Outcome, Record, RecordKey, State, StoreResult, Token},
     token::Nonce,
 };
 
@@ -44,8 +44,8 @@ pub(super) fn columns_of(outcome: &Outcome) -> (&'static str, Option<&[u8]>, Opt
     match outcome {
         Outcome::Ok(bytes) => (OK, Some(bytes), None),
         Outcome::Err(bytes) => (ERR, Some(bytes), None),
-        Outcome::Unavailable(Unavailable::TooLarge) => (UNAVAILABLE, None, Some(TOO_LARGE)),
-        Outcome::Unavailable(Unavailable::NotSerializable) => (UNAVAILABLE, None, Some(NOT_SERIALIZABLE)),
+        Outcome::NotKept(NotKept::TooLarge) => (UNAVAILABLE, None, Some(TOO_LARGE)),
+        Outcome::NotKept(NotKept::NotSerializable) => (UNAVAILABLE, None, Some(NOT_SERIALIZABLE)),
     }
 }
 
@@ -89,10 +89,8 @@ fn parse(row: &SqliteRow) -> sqlx::Result<Option<Stored>> {
         (ABANDONED, None, None, None) => Phase::Abandoned,
         (OK, None, Some(bytes), None) => Phase::Done(Outcome::Ok(Bytes::from(bytes))),
         (ERR, None, Some(bytes), None) => Phase::Done(Outcome::Err(Bytes::from(bytes))),
-        (UNAVAILABLE, None, None, Some(TOO_LARGE)) => Phase::Done(Outcome::Unavailable(Unavailable::TooLarge)),
-        (UNAVAILABLE, None, None, Some(NOT_SERIALIZABLE)) => {
-            Phase::Done(Outcome::Unavailable(Unavailable::NotSerializable))
-        }
+        (UNAVAILABLE, None, None, Some(TOO_LARGE)) => Phase::Done(Outcome::NotKept(NotKept::TooLarge)),
+        (UNAVAILABLE, None, None, Some(NOT_SERIALIZABLE)) => Phase::Done(Outcome::NotKept(NotKept::NotSerializable)),
         _ => return Ok(None),
     };
     let (Some(key), Ok(fingerprint), Ok(nonce), Ok(fence), Ok(attempt @ 1..)) = (

@@ -8,7 +8,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use super::subject::{OTHER_PRINT, PRINT, Subject, claim, inspect};
 use crate::{
     Fingerprint, Store,
-    store::{ClaimOutcome, ClaimRequest, Finished, Nonce, Outcome, RecordKey, State, Token, Transition, Unavailable},
+    store::{ClaimOutcome, ClaimRequest, Finished, Nonce, NotKept, Outcome, RecordKey, State, Token, Transition},
 };
 
 /// As many ticks as no sequence lasts.
@@ -334,7 +334,7 @@ fn outcome(random: &mut StdRng) -> Outcome {
     match random.random_range(0..8) {
         0..=4 => Outcome::Ok(bytes),
         5 | 6 => Outcome::Err(bytes),
-        _ => Outcome::Unavailable(Unavailable::NotSerializable),
+        _ => Outcome::NotKept(NotKept::NotSerializable),
     }
 }
 

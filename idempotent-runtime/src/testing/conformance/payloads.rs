@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::subject::{LONG, OTHER_PRINT, Subject, applied, claim, ok, request};
-use crate::store::{ClaimOutcome, ClaimRequest, Outcome, RecordKey, State, Unavailable};
+use crate::store::{ClaimOutcome, ClaimRequest, NotKept, Outcome, RecordKey, State};
 
 pub(super) async fn results_come_back_byte_for_byte(subject: &Subject) {
     let every_byte: Bytes = (0..=255).collect();
@@ -12,7 +12,7 @@ pub(super) async fn results_come_back_byte_for_byte(subject: &Subject) {
     let bytes = texts.map(Bytes::from_static).into_iter().chain([every_byte, backwards]);
     let outcomes = bytes
         .flat_map(|bytes| [Outcome::Ok(bytes.clone()), Outcome::Err(bytes)])
-        .chain([Unavailable::TooLarge, Unavailable::NotSerializable].map(Outcome::Unavailable));
+        .chain([NotKept::TooLarge, NotKept::NotSerializable].map(Outcome::NotKept));
     for (number, outcome) in outcomes.enumerate() {
         comes_back(subject, &subject.key(number), &outcome).await;
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::Fixture;
 use crate::{
     Fingerprint, Store,
-    store::{ClaimOutcome, ClaimRequest, Nonce, Outcome, Record, RecordKey, State, Token, Transition, Unavailable},
+    store::{ClaimOutcome, ClaimRequest, Nonce, NotKept, Outcome, Record, RecordKey, State, Token, Transition},
 };
 
 /// Longer than any test.
@@ -51,7 +51,7 @@ impl Stage {
         match self {
             Self::DoneOk => Some(ok(b"the result")),
             Self::DoneErr => Some(Outcome::Err(Bytes::from_static(b"the error"))),
-            Self::DoneUnavailable => Some(Outcome::Unavailable(Unavailable::TooLarge)),
+            Self::DoneUnavailable => Some(Outcome::NotKept(NotKept::TooLarge)),
             _ => None,
         }
     }

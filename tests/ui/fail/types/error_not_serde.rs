@@ -1,4 +1,4 @@
-//! `errors = store` with an error that cannot be stored.
+//! `errors = keep` with an error that cannot be stored.
 
 use idempotent_runtime::{Error, idempotent};
 
@@ -12,7 +12,7 @@ impl From<Error> for PaymentError {
     }
 }
 
-#[idempotent(errors = store)]
+#[idempotent(errors = keep)]
 async fn charge(order_id: u64) -> Result<u64, PaymentError> {
     if order_id == 0 { Err(PaymentError::Idempotency(Error::ClaimLost)) } else { Ok(order_id) }
 }

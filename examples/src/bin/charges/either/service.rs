@@ -11,7 +11,7 @@ use axum::{
     },
     response::{IntoResponse, Response},
 };
-use idempotent_runtime::{current, idempotent, tower::IdempotencyKey};
+use idempotent_runtime::{Execution, idempotent, tower::IdempotencyKey};
 use sqlx::{Pool, Transaction, query_as};
 
 use super::Db;
@@ -63,7 +63,7 @@ pub(crate) async fn create(
     // Without a key, a request is a charge of its own.
     let key = key.map_or_else(|| format!("{:032x}", rand::random::<u128>()), |key| key.as_str().to_owned());
     // Whoever is outside of our database gets a key as well, the same in every attempt.
-    let authorize = current().map_or_else(|| key.clone(), |run| run.child_key("authorize"));
+    let authorize = Execution::current().map_or_else(|| key.clone(), |run| run.child_key("authorize"));
     let authorization_code = card_network::authorize(&authorize, &new).await?;
     let mut tx = pool.begin().await?;
     let charge = enter(&mut tx, account, &key, &new, &authorization_code).await?;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use idempotent_runtime::{Disposition, idempotent, observe};
+use idempotent_runtime::{Disposition, idempotent, with_disposition};
 use sqlx::{Pool, Transaction, query_scalar};
 use tokio::time::{Instant, sleep};
 
@@ -58,7 +58,7 @@ async fn attempt(pool: &Pool<Db>, request: &Transfer) -> (Result<Receipt, Transf
         Ok(tx) => tx,
         Err(error) => return (Err(error.into()), Disposition::NotCalled),
     };
-    let (answer, disposition) = observe(transfer(&mut tx, request)).await;
+    let (answer, disposition) = with_disposition(transfer(&mut tx, request)).await;
     // A refusal has a record, to be committed as well.
     if answer.as_ref().is_err_and(|error| !error.is_final()) {
         return (answer, disposition);

@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse as _, Response},
 };
-use idempotent_runtime::observe;
+use idempotent_runtime::with_disposition;
 use serde_json::value::RawValue;
 
 use super::{inbox, server::App, service};
@@ -27,7 +27,7 @@ pub(crate) async fn stripe(State(app): State<App>, headers: HeaderMap, body: Byt
     app.verifiers.stripe.verify(&headers, &body)?;
     let event: StripeEvent = serde_json::from_slice(&body)?;
     let mut tx = app.pool.begin().await?;
-    let (outcome, disposition) = observe(service::stripe(&mut tx, STRIPE, &event)).await;
+    let (outcome, disposition) = with_disposition(service::stripe(&mut tx, STRIPE, &event)).await;
     let outcome = outcome?;
     app.commit(tx).await?;
     Ok(answer(outcome, disposition))
@@ -41,7 +41,7 @@ pub(crate) async fn github(State(app): State<App>, headers: HeaderMap, body: Byt
     }
     let push = serde_json::from_slice(&body)?;
     let mut tx = app.pool.begin().await?;
-    let (outcome, disposition) = observe(service::github(&mut tx, GITHUB, delivery.id(), &push)).await;
+    let (outcome, disposition) = with_disposition(service::github(&mut tx, GITHUB, delivery.id(), &push)).await;
     let outcome = outcome?;
     app.commit(tx).await?;
     Ok(answer(outcome, disposition))
@@ -51,7 +51,7 @@ pub(crate) async fn standard(State(app): State<App>, headers: HeaderMap, body: B
     let delivery = app.verifiers.standard.verify(&headers, &body)?;
     let event = serde_json::from_slice(&body)?;
     let mut tx = app.pool.begin().await?;
-    let (outcome, disposition) = observe(service::standard(&mut tx, STANDARD, delivery.id(), &event)).await;
+    let (outcome, disposition) = with_disposition(service::standard(&mut tx, STANDARD, delivery.id(), &event)).await;
     let outcome = outcome?;
     app.commit(tx).await?;
     Ok(answer(outcome, disposition))
@@ -62,7 +62,7 @@ pub(crate) async fn queued(State(app): State<App>, headers: HeaderMap, body: Byt
     let delivery = app.verifiers.standard.verify(&headers, &body)?;
     let event: &RawValue = serde_json::from_slice(&body)?;
     let mut tx = app.pool.begin().await?;
-    let (accepted, disposition) = observe(inbox::accept(&mut tx, QUEUED, delivery.id(), event)).await;
+    let (accepted, disposition) = with_disposition(inbox::accept(&mut tx, QUEUED, delivery.id(), event)).await;
     accepted?;
     app.commit(tx).await?;
     app.wake.notify_one();
