@@ -2,8 +2,6 @@
 //!
 //! Each mutant is the memory store with one promise broken, and has to fail the rule that is meant for it.
 
-mod mutants;
-
 use idempotent_runtime::{
     store::memory::MemoryStore,
     testing::{
@@ -12,7 +10,7 @@ use idempotent_runtime::{
     },
 };
 
-use self::mutants::{Bug, Mutant};
+use idempotent_tests::mutants::{Bug, Mutant};
 
 async fn objects(rule: &'static Rule, bug: Option<Bug>) -> bool {
     let clock = ManualClock::new();

@@ -10,17 +10,18 @@
 //!
 //! What is generic over the function's types is in this file and small; the rest works on bytes.
 
-mod asked;
+mod admission;
 mod background;
+mod call;
 mod claim;
 mod context;
 #[cfg(feature = "tower")]
-mod encoded;
-mod enter;
-mod flight;
-mod lease;
+mod detached;
+pub(crate) mod events;
+mod heartbeat;
 mod run;
-mod surroundings;
+mod scope;
+mod single_flight;
 mod transaction;
 
 use std::{
@@ -38,27 +39,24 @@ use tokio::runtime::Handle;
 use tracing::Instrument;
 
 #[cfg(feature = "tower")]
-pub(crate) use self::encoded::ToAsk;
-pub(crate) use self::{asked::Encoded, flight::Flights, lease::Claim, surroundings::Surroundings, transaction::Begun};
+pub(crate) use self::detached::ToAsk;
+pub(crate) use self::{
+    call::Encoded, heartbeat::Claim, scope::Surroundings, single_flight::Flights, transaction::Begun,
+};
 use self::{
-    asked::{Asked, AskedFor},
+    call::{Asked, AskedFor},
     context::Context,
-    flight::Flight,
+    single_flight::Flight,
 };
 use crate::{
-    arguments::Request,
     codec,
+    disposition::{Disposition, with_disposition},
     error::{ArgumentsError, ConfigError, Error, KeyError},
-    events,
     execution::Scope,
-    fingerprint::Fingerprint,
     idempotency::Idempotency,
-    key::{self, KeyWriter},
-    observe::{Disposition, with_disposition},
     operation::{ErrorPolicy, OnAbandoned, Operation},
-    record::{NotKept, Outcome, RecordKey},
-    store::ClaimRequest,
-    token::Nonce,
+    request::{arguments::Request, fingerprint::Fingerprint, key, key::KeyWriter},
+    store::{ClaimRequest, Nonce, NotKept, Outcome, RecordKey},
 };
 
 /// A call that is ready to be answered.

@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
-use crate::{record::NotKept, store_error::StoreError};
+use crate::store::{NotKept, StoreError};
 
 /// Why a call did not return a result of its body.
 ///

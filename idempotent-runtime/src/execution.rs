@@ -5,9 +5,9 @@ use std::{fmt, future::Future, sync::Arc};
 use sha2::{Digest, Sha256};
 
 use crate::{
+    disposition::{Disposition, Observed},
     engine::Claim,
     error::Error,
-    observe::{Disposition, Observed},
 };
 
 tokio::task_local! {

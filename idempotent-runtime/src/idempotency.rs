@@ -12,14 +12,11 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    arguments::{self, Request},
     engine::{Call, Flights},
     error::Error,
-    fingerprint::Fingerprint,
-    key,
     operation::{ErrorPolicy, Operation},
-    record::{Record, RecordKey},
-    store::{BoxFuture, Cursor, Page, Store, transactional::OpenTransaction},
+    request::{arguments, arguments::Request, fingerprint::Fingerprint, key},
+    store::{BoxFuture, Cursor, Page, Record, RecordKey, Store, transactional::OpenTransaction},
 };
 
 /// A store and the limits that calls through it keep.
@@ -353,7 +350,7 @@ impl IdempotencyBuilder {
 
     /// How long a result is shown from the [local cache](Self::local_cache) at most: 60 seconds.
     #[cfg(feature = "local-cache")]
-    pub const LOCAL_CACHE_MAX_AGE: Duration = crate::store::cached::MAX_AGE;
+    pub const LOCAL_CACHE_MAX_AGE: Duration = crate::store::local_cache::MAX_AGE;
 
     /// Keeps finished results in this process too, in about so many bytes, so that their repeats are answered without
     /// asking the store. Off unless said otherwise; for stores that are shared, since the embedded one has nothing to gain.
@@ -437,7 +434,7 @@ impl IdempotencyBuilder {
         let store: Arc<dyn Store> = Arc::new(store);
         #[cfg(feature = "local-cache")]
         let store = match self.local_cache {
-            Some(max_bytes) => Arc::new(crate::store::cached::Cached::new(store, max_bytes)),
+            Some(max_bytes) => Arc::new(crate::store::local_cache::Cached::new(store, max_bytes)),
             None => store,
         };
         Idempotency {

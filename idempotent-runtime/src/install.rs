@@ -35,7 +35,7 @@ pub fn install(idempotency: Idempotency) -> Result<(), Error> {
 pub fn installed() -> Result<&'static Idempotency, Error> {
     #[cfg(feature = "memory")]
     return Ok(INSTALLED.get_or_init(|| {
-        crate::events::embedded();
+        crate::engine::events::embedded();
         Idempotency::memory()
     }));
     #[cfg(not(feature = "memory"))]

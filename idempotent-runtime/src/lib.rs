@@ -70,45 +70,32 @@
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
-mod arguments;
-#[cfg(feature = "memory")]
-mod clock;
 mod codec;
+mod disposition;
 mod engine;
 mod error;
-mod events;
 mod execution;
-mod fingerprint;
 mod idempotency;
 mod install;
-pub mod key;
-mod notify;
-mod observe;
 mod operation;
-mod record;
+mod request;
 pub mod store;
-mod store_error;
 mod sweeper;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-mod token;
 #[cfg(feature = "tower")]
 pub mod tower;
 #[cfg(feature = "webhooks")]
 pub mod webhooks;
-#[cfg(feature = "redis")]
-mod wire;
 
+pub use disposition::{Disposition, with_disposition};
 pub use error::{ArgumentsError, ConfigError, Error, KeyError, Undecodable};
 pub use execution::Execution;
-pub use fingerprint::Fingerprint;
 pub use idempotency::{Idempotency, IdempotencyBuilder, OnStoreFailure};
 #[cfg(feature = "macros")]
 pub use idempotent_macros::idempotent;
 pub use install::{install, installed};
-pub use observe::{Disposition, with_disposition};
 pub use operation::{ErrorPolicy, KeepErrors, KeepErrorsIf, OnAbandoned, Operation, ReleaseErrors};
-pub use record::{NotKept, Outcome, Record, RecordKey, State};
-pub use store::Store;
-pub use store_error::{StoreError, StoreErrorKind};
+pub use request::{fingerprint::Fingerprint, key};
+pub use store::{NotKept, Outcome, Record, RecordKey, State, Store, StoreError, StoreErrorKind};
 pub use sweeper::Sweeper;

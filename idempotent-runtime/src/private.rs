@@ -7,14 +7,16 @@ use std::{future::Future, ops::ControlFlow, pin::Pin};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Idempotency,
-    arguments::{Recorder, Request},
-    engine,
+    Idempotency, engine,
     error::{Error, KeyError},
-    fingerprint::{self, Fingerprint},
     install,
-    key::KeyWriter,
     operation::{ErrorPolicy, KeepErrorsIf, Operation},
+    request::{
+        arguments::{Recorder, Request},
+        fingerprint,
+        fingerprint::Fingerprint,
+        key::KeyWriter,
+    },
     store::transactional::{Connection, OpenTransaction},
 };
 

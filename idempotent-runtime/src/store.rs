@@ -37,31 +37,35 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::{
-    error::{ConfigError, Error},
-    fingerprint::Fingerprint,
-    record::Hidden,
-};
-pub use crate::{
-    notify::{Hub, Subscription},
+pub use self::{
+    error::{StoreError, StoreErrorKind},
     record::{Finished, NotKept, Outcome, Record, RecordKey, State},
-    store_error::{StoreError, StoreErrorKind},
+    subscriptions::{Hub, Subscription},
     token::{Nonce, Token},
 };
+use crate::{
+    error::{ConfigError, Error},
+    request::fingerprint::Fingerprint,
+    store::record::Hidden,
+};
 
-#[cfg(feature = "local-cache")]
-pub(crate) mod cached;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-mod connections;
+mod error;
 pub mod immediate;
+#[cfg(feature = "local-cache")]
+pub(crate) mod local_cache;
 #[cfg(feature = "memory")]
 pub mod memory;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+mod record;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod sql;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+mod subscriptions;
+mod token;
 pub mod transactional;
 
 use immediate::Immediate;

@@ -54,7 +54,7 @@ async fn sweep(store: Arc<dyn Store>, interval: Duration) {
                 Ok(BATCH_LEN..) => {}
                 Ok(_) => break,
                 Err(error) => {
-                    crate::events::not_swept(&error);
+                    crate::engine::events::not_swept(&error);
                     break;
                 }
             }

@@ -25,7 +25,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::mutants::{Bug, Mutant};
+use idempotent_tests::mutants::{Bug, Mutant};
 
 const KEYS: u32 = 3;
 const MANY_KEYS: u32 = 20;

@@ -248,7 +248,7 @@ async fn a_fence_rises_when_the_server_clock_went_back() {
 /// The record can change between the two requests of a contended claim: its script decides on what is there by then.
 #[tokio::test]
 async fn a_contended_claim_decides_on_what_is_there_by_then() {
-    const CONTEND: &str = include_str!("../../idempotent-runtime/src/store/redis/contend.lua");
+    const CONTEND: &str = include_str!("../../idempotent-runtime/src/store/redis/claim_held.lua");
     let fixture = Fixture::start().await;
     let mut client = fixture.server.client().await;
     // A fresh record by another claim of the same request.

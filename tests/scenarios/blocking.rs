@@ -5,9 +5,9 @@ use std::time::Duration;
 use idempotent_runtime::{Disposition, Error, Operation, testing::Method, with_disposition};
 
 use crate::{
-    probe::{Stop, refusal},
     scenarios,
     support::{Backend, Effects, Failure},
+    test_bodies::{Stop, refusal},
 };
 
 scenarios!(blocked_thread_does_not_lose_its_claim, blocked_thread_that_lost_its_claim_is_refused);

@@ -10,9 +10,9 @@ use idempotent_runtime::{
 use tokio::task::yield_now;
 
 use crate::{
-    probe::{PLACES, Stop, assert_no_waiter_is_counted, ended, polled, refusal, settled, soon, state},
     scenarios,
     support::{Backend, Caller, Effects, Failure, record_key},
+    test_bodies::{PLACES, Stop, assert_no_waiter_is_counted, ended, polled, refusal, settled, soon, state},
 };
 
 scenarios!(

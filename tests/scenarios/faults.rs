@@ -10,10 +10,9 @@ use idempotent_runtime::{
 use idempotent_tests::redis_server::wait_for;
 
 use crate::{
-    probe::{Stop, record, refusal, settled, soon, state},
-    scenarios,
+    captured_log, scenarios,
     support::{Backend, Caller, Effects, Failure, record_key},
-    trace,
+    test_bodies::{Stop, record, refusal, settled, soon, state},
 };
 
 scenarios!(
@@ -53,7 +52,7 @@ async fn s31_completion_that_fails_for_a_while_is_retried(backend: Backend) {
 }
 
 async fn s31_completion_that_fails_for_good_is_told(backend: Backend) {
-    trace::listen();
+    captured_log::listen();
     let (caller, observer, effects) = (backend.caller().await, backend.store().await, Effects::new());
     // The last tenth of it is what the duplicate has to hear of the value.
     let lease = Duration::from_secs(3);
@@ -68,7 +67,7 @@ async fn s31_completion_that_fails_for_good_is_told(backend: Backend) {
     assert_eq!((first.0.expect("the body's own value"), first.1), (1, Disposition::Executed));
     assert_eq!((second.0.expect("the body's own value"), second.1), (1, Disposition::Waited));
     assert!(caller.store.calls(Method::Complete) > 1);
-    let told = trace::events("faults.for_good", "could not be recorded");
+    let told = captured_log::events("faults.for_good", "could not be recorded");
     assert!(!told.is_empty() && told.iter().all(|line| line.contains("ERROR")), "{told:?}");
 
     backend.advance(lease + backend.tick()).await;
@@ -215,7 +214,7 @@ async fn renewal_that_fails_and_heals_keeps_the_claim(backend: Backend) {
 }
 
 async fn renewal_that_fails_for_a_lease_is_told_once(backend: Backend) {
-    trace::listen();
+    captured_log::listen();
     let (ours, theirs) = (backend.caller().await, backend.caller().await);
     let operation = match &backend {
         Backend::Memory { .. } => "faults.lapse.memory",
@@ -238,26 +237,27 @@ async fn renewal_that_fails_for_a_lease_is_told_once(backend: Backend) {
     ours.store.always(Method::Renew, LOST);
     let others = async {
         stop.reached().await;
-        wait_for("the lease to lapse", async || !trace::events(operation, "could not be renewed").is_empty()).await;
+        wait_for("the lease to lapse", async || !captured_log::events(operation, "could not be renewed").is_empty())
+            .await;
         let told = ours.store.calls(Method::Renew);
         ours.store.called(Method::Renew, told + 3).await;
-        assert_eq!(trace::events(operation, "could not be renewed").len(), 1);
+        assert_eq!(captured_log::events(operation, "could not be renewed").len(), 1);
 
         backend.advance(lease + backend.tick()).await;
         let (answer, disposition) = run(&theirs, Duration::from_secs(30)).await;
         assert_eq!((answer.expect("a result"), disposition), (2, Disposition::TookOver));
         // The renewal that gets through learns that the claim is lost, and is the last.
         ours.store.heal();
-        wait_for("the loss", async || !trace::events(operation, "was lost to another run").is_empty()).await;
+        wait_for("the loss", async || !captured_log::events(operation, "was lost to another run").is_empty()).await;
         stop.go();
     };
     let ((answer, disposition), ()) = soon("the runs", async { tokio::join!(run(&ours, lease), others) }).await;
     assert_eq!((answer.expect("the newer result"), disposition), (2, Disposition::Waited));
-    assert_eq!(trace::events(operation, "was lost to another run").len(), 1);
+    assert_eq!(captured_log::events(operation, "was lost to another run").len(), 1);
 }
 
 async fn claim_lost_while_the_body_runs_and_nobody_has_it(backend: Backend) {
-    trace::listen();
+    captured_log::listen();
     let (caller, effects) = (backend.caller().await, Effects::new());
     let operation = "faults.vanished";
     let body = async {
@@ -267,7 +267,7 @@ async fn claim_lost_while_the_body_runs_and_nobody_has_it(backend: Backend) {
         Ok::<_, Failure>(run)
     };
     assert_eq!(caller.idempotency.call(operation, "k", &(), body).await.expect("the body's own value"), 1);
-    assert!(!trace::events(operation, "could not be recorded").is_empty());
+    assert!(!captured_log::events(operation, "could not be recorded").is_empty());
     let again = caller.idempotency.call(operation, "k", &(), async { Ok::<_, Failure>(effects.happen()) });
     assert_eq!(again.await.expect("a result"), 2);
 }
@@ -310,7 +310,7 @@ async fn store_out_of_reach_fails_closed(backend: Backend) {
 }
 
 async fn store_out_of_reach_runs_unprotected_where_wanted(backend: Backend) {
-    trace::listen();
+    captured_log::listen();
     let builder = || Idempotency::builder().on_store_failure(OnStoreFailure::RunUnprotected);
     let (caller, observer) = (backend.caller_with(builder()).await, backend.store().await);
     let (effects, stop) = (Effects::new(), Stop::new());
@@ -341,7 +341,7 @@ async fn store_out_of_reach_runs_unprotected_where_wanted(backend: Backend) {
     for method in [Method::Complete, Method::Renew, Method::Abandon] {
         assert_eq!(caller.store.calls(method), 0, "{method:?}");
     }
-    assert!(!trace::events(operation, "runs without protection").is_empty());
+    assert!(!captured_log::events(operation, "runs without protection").is_empty());
     assert_eq!(record(&*observer, &record_key(operation, "k")).await, None);
 
     // What is not an outage is an answer: the body does not run.

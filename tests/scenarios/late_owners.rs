@@ -9,10 +9,9 @@ use idempotent_runtime::{
 };
 
 use crate::{
-    probe::{Stop, record, refusal, soon, state},
-    scenarios,
+    captured_log, scenarios,
     support::{Backend, Caller, Effects, Failure, record_key},
-    trace,
+    test_bodies::{Stop, record, refusal, soon, state},
 };
 
 const LEASE: Duration = Duration::from_secs(30);
@@ -89,13 +88,13 @@ async fn s20_late_success_gets_the_newer_owners_result(backend: Backend) {
 }
 
 async fn s21_late_failure_leaves_the_newer_owners_record(backend: Backend) {
-    trace::listen();
+    captured_log::listen();
     let mut lapsed = Lapsed::new(&backend, true).await;
     lapsed.take_over().await;
     lapsed.first.go();
     let (answer, _) = (&mut lapsed.late).await.expect("an answer");
     assert!(matches!(answer, Err(Failure::Unreachable)), "{answer:?}");
-    let told = trace::events("late.owner", "was lost to another run");
+    let told = captured_log::events("late.owner", "was lost to another run");
     assert!(!told.is_empty() && told.iter().all(|line| line.contains("ERROR")), "{told:?}");
     lapsed.assert_second_result_stands().await;
 }
@@ -265,7 +264,7 @@ async fn s26_refused_calls_leave_the_record_as_it_is(backend: Backend) {
 
     owner.abort();
     assert!(owner.await.expect_err("aborted").is_cancelled());
-    let abandoned = crate::probe::settled(&*observer, &key).await.expect("a record");
+    let abandoned = crate::test_bodies::settled(&*observer, &key).await.expect("a record");
     assert_eq!(abandoned.state, State::Abandoned);
     let before = header().await;
     assert!(matches!(run(&theirs, 2).await, Error::Mismatch { .. }));

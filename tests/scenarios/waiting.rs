@@ -10,9 +10,9 @@ use idempotent_runtime::{
 use tokio::time::Instant;
 
 use crate::{
-    probe::{Frozen, PLACES, Stop, assert_no_waiter_is_counted, refusal, soon},
     scenarios, scenarios_on_one_thread,
     support::{Backend, Caller, Effects, Failure},
+    test_bodies::{Frozen, PLACES, Stop, assert_no_waiter_is_counted, refusal, soon},
 };
 
 scenarios_on_one_thread!(

@@ -1,6 +1,7 @@
 //! Harness of the test suite: servers, proxies, counters, processes, chaos.
 
 pub mod chaos;
+pub mod mutants;
 pub mod postgres_database;
 pub mod postgres_server;
 pub mod proxy;

@@ -8,12 +8,7 @@ use super::{
     background::{Backoff, Settled},
     context::Context,
 };
-use crate::{
-    record::State,
-    store::{BoxFuture, ClaimOutcome, ClaimRequest},
-    store_error::{StoreError, StoreErrorKind},
-    token::{Nonce, Token},
-};
+use crate::store::{BoxFuture, ClaimOutcome, ClaimRequest, Nonce, State, StoreError, StoreErrorKind, Token};
 
 /// How often the store is asked at least before its failure is the caller's: a lost reply must not be one.
 const LEAST_TRIES: u32 = 2;

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use super::flight::Flight;
+use super::single_flight::Flight;
 use crate::{
     idempotency::Idempotency,
-    record::RecordKey,
-    store::{ClaimRequest, Store},
+    store::{ClaimRequest, RecordKey, Store},
 };
 
 /// A call on its way through the engine.

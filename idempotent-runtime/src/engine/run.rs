@@ -17,17 +17,14 @@ use tokio::time::Instant;
 use super::{
     background::{Backoff, Settled, finish_later},
     claim::{abandon_until, end_unstarted, release_until},
-    flight::{End, Joined, Lead},
-    lease::{Claim, Heart},
+    heartbeat::{Claim, Heart},
+    single_flight::{End, Joined, Lead},
 };
 use crate::{
+    disposition::Disposition,
+    engine::events,
     error::Error,
-    events,
-    observe::Disposition,
-    record::{Finished, Outcome, State},
-    store::Transition,
-    store_error::{StoreError, StoreErrorKind},
-    token::Token,
+    store::{Finished, Outcome, State, StoreError, StoreErrorKind, Token, Transition},
 };
 
 /// A claim whose body may run. Dropped before [`finish`](Self::finish), it is abandoned.

@@ -17,26 +17,25 @@ use std::{ops::ControlFlow, sync::Arc};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    Call, Context, LONGEST, Stage, answer,
-    asked::{Encoded, within_limits},
+    Call, Context, LONGEST, Stage,
+    admission::mismatch,
+    answer,
+    call::{Encoded, within_limits},
     encode_output,
-    enter::mismatch,
-    lease::Claim,
+    heartbeat::Claim,
     refuse, replay,
-    surroundings::Surroundings,
+    scope::Surroundings,
 };
 use crate::{
+    disposition::Disposition,
+    engine::events,
     error::{ConfigError, Error},
-    events,
     execution::Scope,
-    observe::Disposition,
     operation::ErrorPolicy,
-    record::{Finished, Outcome},
     store::{
-        ClaimOutcome, StoreResult,
+        ClaimOutcome, Finished, Outcome, StoreResult, Token,
         transactional::{Connection, Transactional},
     },
-    token::Token,
 };
 
 /// A body that may run in the transaction. Dropped before [`finish`](Self::finish), the transaction cannot be committed.

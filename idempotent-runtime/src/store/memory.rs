@@ -17,24 +17,25 @@
 //! second run. A claimed run can always complete, since its effect has happened, so the bytes can exceed their limit
 //! by the results of the runs that were under way, and by arguments that only a takeover recorded.
 
+pub(crate) mod clock;
 mod deadlines;
 mod entry;
-mod packed;
+mod inline_bytes;
 mod shard;
-mod shared;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod transitions;
 mod usage;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use self::{shared::Shared, usage::Usage};
+use self::{transitions::Shared, usage::Usage};
 use super::{
     BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Record, RecordKey, Store, StoreResult,
     Subscription, Token, Transition, immediate::Immediate,
 };
-use crate::clock::Clock;
+use crate::store::memory::clock::Clock;
 
 /// The embedded store. Cloning is cheap and shares the records.
 ///

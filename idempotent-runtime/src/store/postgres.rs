@@ -84,19 +84,19 @@ use super::{
 use crate::error::Error;
 
 mod builder;
+mod executor;
 mod fault;
-mod listen;
+mod listener;
 mod migrate;
 mod row;
-mod session;
 mod statements;
 mod transaction;
 
 pub use builder::PostgresStoreBuilder;
+use executor::{Bound, Session};
 use fault::undecodable;
-use listen::{Ear, payload};
+use listener::{Ear, payload};
 use row::Stage;
-use session::{Bound, Session};
 use statements::{Statements, Table};
 
 /// How often a step is asked anew when the record changes between its two statements.

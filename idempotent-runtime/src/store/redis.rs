@@ -72,10 +72,7 @@ use super::{
     BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Hub, Outcome, Page, Record, RecordKey, State, Store, StoreError,
     StoreErrorKind, StoreResult, Subscription, Token, Transition,
 };
-use crate::{
-    error::Error,
-    wire::{self, ClaimRecord, Phase, Stored, millis},
-};
+use crate::error::Error;
 
 mod address;
 mod builder;
@@ -83,13 +80,15 @@ mod check;
 mod connection;
 mod fault;
 mod list;
-mod listen;
+mod listener;
+mod record;
 mod script;
 
 pub use builder::RedisStoreBuilder;
 use connection::Connector;
 use fault::unexpected_reply;
-use listen::Inbox;
+use listener::Inbox;
+use record::{ClaimRecord, Phase, Stored, millis};
 use script::Script;
 
 /// A store in Redis or Valkey. See the [module](self) for what it promises.
@@ -190,7 +189,7 @@ impl Shared {
         set.arg("SET").arg(self.full_key(key)).arg(&record).arg("NX").arg("GET").arg("PX").arg(keep_ms);
         match self.commands.call(&set).await? {
             Value::Nil => Ok(ClaimOutcome::Claimed { token: Token { nonce: request.nonce, fence: None }, attempt: 1 }),
-            Value::BulkString(bytes) => match settle(wire::decode(&Bytes::from(bytes))?, request) {
+            Value::BulkString(bytes) => match settle(record::decode(&Bytes::from(bytes))?, request) {
                 Ok(outcome) => Ok(outcome),
                 // Boxed, so that a hit does not carry its state.
                 Err(_) => Box::pin(self.contend(key, request, &record, keep_ms)).await,
@@ -213,7 +212,7 @@ impl Shared {
         });
         match answer.await? {
             Value::BulkString(bytes) => {
-                settle(wire::decode(&Bytes::from(bytes))?, request).map_err(|_| unexpected_reply())
+                settle(record::decode(&Bytes::from(bytes))?, request).map_err(|_| unexpected_reply())
             }
             Value::Int(left_ms @ 1..) => Ok(in_flight(left_ms.unsigned_abs())),
             Value::Int(attempt @ ..=-1) => {
@@ -232,7 +231,7 @@ impl Shared {
         full: StoreError,
     ) -> StoreResult<ClaimOutcome> {
         let Some((record, pttl_ms)) = self.read(key).await? else { return Err(full) };
-        match settle(wire::decode(&record)?, request) {
+        match settle(record::decode(&record)?, request) {
             Ok(outcome) => Ok(outcome),
             Err(stored) => match stored.lease_left_ms(pttl_ms) {
                 Some(left_ms) => Ok(in_flight(left_ms)),
@@ -269,7 +268,7 @@ impl Shared {
 
     async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {
         let Some((record, pttl_ms)) = self.read(key).await? else { return Ok(None) };
-        let stored = wire::decode(&record)?;
+        let stored = record::decode(&record)?;
         let lease_left = stored.lease_left_ms(pttl_ms).map(Duration::from_millis);
         let Stored { fingerprint, attempt, phase, .. } = stored;
         let state = match (phase, lease_left) {
@@ -278,7 +277,7 @@ impl Shared {
             (_, None) => State::Abandoned,
         };
         let expires_in = Duration::from_millis(u64::try_from(pttl_ms).unwrap_or_default());
-        Ok(Some(Record::new(key.clone(), fingerprint, attempt, state, expires_in, wire::arguments(&record))))
+        Ok(Some(Record::new(key.clone(), fingerprint, attempt, state, expires_in, record::arguments(&record))))
     }
 
     async fn subscribe(&self, key: &RecordKey) -> Subscription {
@@ -355,7 +354,7 @@ impl Store for RedisStore {
         ttl: Duration,
     ) -> BoxFuture<'a, StoreResult<Transition>> {
         Box::pin(self.shared.transition(&script::COMPLETE, move |command| {
-            let (start, payload) = wire::encode_outcome(outcome);
+            let (start, payload) = record::encode_outcome(outcome);
             let nonce = token.nonce.as_bytes().as_slice();
             command.arg(self.shared.full_key(key)).arg(nonce).arg(start).arg(payload).arg(millis(ttl));
         }))

@@ -70,16 +70,16 @@ mod builder;
 mod database;
 mod fault;
 mod file;
+mod listener;
 mod row;
 mod statements;
 mod transaction;
-mod watch;
 
 pub use builder::SqliteStoreBuilder;
 use database::{Bound, Database};
+use listener::Watch;
 use row::{Phase, Stored};
 use statements::Statements;
-use watch::Watch;
 
 /// How often a claim looks again at a record that changes as it looks.
 const CLAIM_TRIES: usize = 8;

@@ -14,9 +14,9 @@ use http::{
 use super::{
     IdempotencyLayer,
     config::{Config, Scope},
-    dialect::Dialect,
     fingerprint::RequestFingerprint,
     key::KeyFormat,
+    replies::Dialect,
 };
 use crate::{ConfigError, Idempotency, OnAbandoned};
 

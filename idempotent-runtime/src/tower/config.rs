@@ -11,7 +11,7 @@ use http::{
     request::Parts,
 };
 
-use super::{dialect::Dialect, fingerprint::RequestFingerprint, key::KeyFormat};
+use super::{fingerprint::RequestFingerprint, key::KeyFormat, replies::Dialect};
 use crate::{Idempotency, Operation};
 
 pub(super) struct Config {

@@ -14,7 +14,7 @@ use http::{
 };
 use serde_json::json;
 
-use super::{IdempotencyKey, NotBegun, config::Config, dialect::Refusal};
+use super::{IdempotencyKey, NotBegun, config::Config, replies::Refusal};
 use crate::Error;
 
 /// In the extensions of a request that passed without a key, since it is optional: the layer.

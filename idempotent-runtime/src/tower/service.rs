@@ -20,15 +20,16 @@ use super::{
     IdempotencyKey,
     body::{BoxError, Gathered, RequestBody, ResponseBody},
     config::{Config, Scope},
-    dialect::{Dialect, Refusal},
+    handler_run::{self, Head, Run},
     key::{self, NoKey},
     layer::{Running, Shared},
-    run::{self, Head, Run},
-    stored::Stored,
+    replies::{Dialect, Refusal},
+    stored_response::Stored,
 };
 use crate::{
-    Error, arguments,
+    Error,
     engine::{self, ToAsk},
+    request::arguments,
     store::BoxFuture,
 };
 
@@ -190,7 +191,7 @@ where
     let run = Run { config: Arc::clone(&config), head, running: Running::new(shared) };
     let run = run.run(inner, Request::from_parts(parts, body));
     Box::pin(async move {
-        match first(pin!(call.run(run, run::recorded)), &mut from_handler).await {
+        match first(pin!(call.run(run, handler_run::recorded)), &mut from_handler).await {
             (None | Some(Ok(None)), Some(response)) => Ok(response),
             (None | Some(Ok(None)), None) => Err(Refusal::HandlerFailed),
             (Some(Ok(Some(stored))), _) => Ok(replayed(&config, stored)),

@@ -1,6 +1,6 @@
 //! Serves a small part of Stripe's API, `POST /v1/charges`, and charges once, however often a client tries.
 
-#![expect(clippy::duplicate_mod, reason = "the file in `either` is compiled once for each database")]
+#![expect(clippy::duplicate_mod, reason = "the file in `on_each_database` is compiled once for each database")]
 
 mod accounts;
 mod card_network;

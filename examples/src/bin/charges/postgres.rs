@@ -11,7 +11,7 @@ use sqlx::{
 
 use crate::Failure;
 
-#[path = "either/service.rs"]
+#[path = "on_each_database/service.rs"]
 mod service;
 
 type Db = Postgres;

@@ -1,6 +1,6 @@
 //! Moves money between accounts in a SQL database, and proves from the books that each transfer was made once.
 
-#![expect(clippy::duplicate_mod, reason = "the files in `either` are compiled once for each database")]
+#![expect(clippy::duplicate_mod, reason = "the files in `on_each_database` are compiled once for each database")]
 
 mod audit;
 mod crash;

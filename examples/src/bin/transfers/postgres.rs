@@ -10,11 +10,11 @@ use sqlx::{
 
 use crate::Failure;
 
-#[path = "either/books.rs"]
+#[path = "on_each_database/books.rs"]
 mod books;
-#[path = "either/service.rs"]
+#[path = "on_each_database/service.rs"]
 mod service;
-#[path = "either/work.rs"]
+#[path = "on_each_database/work.rs"]
 mod work;
 
 pub(crate) use self::work::run;

@@ -1,6 +1,6 @@
 //! Takes webhooks of GitHub, Stripe and Standard Webhooks senders, and works each event off once.
 
-#![expect(clippy::duplicate_mod, reason = "the files in `either` are compiled once for each database")]
+#![expect(clippy::duplicate_mod, reason = "the files in `on_each_database` are compiled once for each database")]
 
 mod answer;
 mod events;

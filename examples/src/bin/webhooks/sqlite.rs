@@ -10,15 +10,15 @@ use sqlx::{
 
 use crate::Failure;
 
-#[path = "either/books.rs"]
+#[path = "on_each_database/books.rs"]
 mod books;
-#[path = "either/handlers.rs"]
+#[path = "on_each_database/handlers.rs"]
 mod handlers;
-#[path = "either/inbox.rs"]
+#[path = "on_each_database/inbox.rs"]
 mod inbox;
-#[path = "either/server.rs"]
+#[path = "on_each_database/server.rs"]
 mod server;
-#[path = "either/service.rs"]
+#[path = "on_each_database/service.rs"]
 mod service;
 
 pub(crate) use self::server::run;

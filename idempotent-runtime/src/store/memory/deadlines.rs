@@ -1,6 +1,6 @@
 //! Which record expires next: a heap whose members can be moved and removed.
 
-use crate::clock::Moment;
+use crate::store::memory::clock::Moment;
 
 /// The children of a node lie together in memory, so that a wide node costs a cache miss, and a deep heap costs many.
 const CHILDREN: usize = 8;

@@ -4,13 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::packed::Packed;
+use super::inline_bytes::Packed;
 use crate::{
-    clock::Moment,
-    fingerprint::Fingerprint,
-    record::{Finished, NotKept, Outcome, Record, RecordKey, State},
-    store::ClaimRequest,
-    token::{Nonce, Token},
+    request::fingerprint::Fingerprint,
+    store::{ClaimRequest, Finished, Nonce, NotKept, Outcome, Record, RecordKey, State, Token, memory::clock::Moment},
 };
 
 /// What a record is: 352 bytes, with its place in the table.

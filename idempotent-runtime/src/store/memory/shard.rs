@@ -1,7 +1,7 @@
 //! One part of the store: the records whose keys hash to it, found by key and by deadline.
 
 use super::{deadlines::Deadlines, entry::Entry, slots::Slots};
-use crate::clock::Moment;
+use crate::store::memory::clock::Moment;
 
 /// The end of a chain. No slot has this number.
 const NONE: u32 = u32::MAX;
@@ -149,9 +149,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        fingerprint::Fingerprint,
-        store::{ClaimRequest, RecordKey},
-        token::Nonce,
+        request::fingerprint::Fingerprint,
+        store::{ClaimRequest, Nonce, RecordKey},
     };
 
     fn moment(nanos: u64) -> Moment {

@@ -225,7 +225,7 @@ fn extreme_durations_are_durations() {
 fn fences_rise_across_stores() {
     let mut last = 0;
     for _ in 0..5 {
-        while crate::clock::unix_micros() <= last {
+        while clock::unix_micros() <= last {
             std::thread::yield_now();
         }
         let fence = take(&MemoryStore::new(), &key(0)).fence.unwrap();

@@ -6,13 +6,13 @@ use sqlx::{ConnectOptions, PgConnection, PgPool, Postgres, postgres::PgConnectOp
 
 use super::{
     PostgresStore, Shared,
-    listen::Ear,
-    session::Session,
+    executor::Session,
+    listener::Ear,
     statements::{Statements, Table},
 };
 use crate::{
     error::{ConfigError, Error},
-    store::connections::{Aging, Connections},
+    store::sql::connections::{Aging, Connections},
 };
 
 const AGING: Aging = Aging { trusted_idle: Duration::from_secs(1), lifetime: Duration::from_secs(30 * 60) };

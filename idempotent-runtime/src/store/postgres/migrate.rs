@@ -10,10 +10,7 @@ use super::{
     fault::{is_lock_timeout, is_undefined_table, store_error, timed_out},
     row,
 };
-use crate::{
-    store::StoreResult,
-    store_error::{StoreError, StoreErrorKind},
-};
+use crate::store::{StoreError, StoreErrorKind, StoreResult};
 
 /// What leads from each version to the next; an empty database is at version 0. Never changed, only added to.
 const STEPS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];

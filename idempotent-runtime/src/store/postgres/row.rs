@@ -7,10 +7,8 @@ use sqlx::{Row, postgres::PgRow};
 
 use super::fault::{store_error, undecodable};
 use crate::{
-    fingerprint::Fingerprint,
-    record::{Finished, NotKept, Outcome, Record, RecordKey, State},
-    store::{ClaimOutcome, ClaimRequest, StoreResult},
-    token::Token,
+    request::fingerprint::Fingerprint,
+    store::{ClaimOutcome, ClaimRequest, Finished, NotKept, Outcome, Record, RecordKey, State, StoreResult, Token},
 };
 
 /// What the column `state` holds.

@@ -7,9 +7,9 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     Shared, TRIES, claim, contended, end,
+    executor::Bound,
     fault::{is_lock_timeout, store_error, timed_out, undecodable},
     row,
-    session::Bound,
 };
 use crate::store::{
     BoxFuture, ClaimOutcome, ClaimRequest, Outcome, Record, RecordKey, StoreError, StoreErrorKind, StoreResult, Token,

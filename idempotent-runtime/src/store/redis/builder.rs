@@ -7,11 +7,11 @@ use super::{
     address::{self, Address},
     check::check_server,
     connection::{Connector, Target, Timeouts},
-    listen::Inbox,
+    listener::Inbox,
 };
 use crate::{
     error::{ConfigError, Error},
-    notify::Hub,
+    store::Hub,
 };
 
 /// The longest prefix, in bytes.

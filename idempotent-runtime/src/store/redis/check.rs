@@ -3,10 +3,7 @@
 use redis::{Cmd, FromRedisValue, InfoDict, Value};
 
 use super::{connection::Connector, fault::unexpected_reply};
-use crate::{
-    store::StoreResult,
-    store_error::{StoreError, StoreErrorKind},
-};
+use crate::store::{StoreError, StoreErrorKind, StoreResult};
 
 /// `SET … NX GET` came with this release.
 const OLDEST_MAJOR: u32 = 7;

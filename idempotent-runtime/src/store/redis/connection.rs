@@ -19,13 +19,10 @@ use tokio::time::Instant;
 use super::{
     address::Sentinel,
     fault::{spoils_connection, store_error},
-    listen::Inbox,
+    listener::Inbox,
     script::Script,
 };
-use crate::{
-    store::StoreResult,
-    store_error::{StoreError, StoreErrorKind},
-};
+use crate::store::{StoreError, StoreErrorKind, StoreResult};
 
 /// After a failed attempt to connect, callers get its error for this long instead of trying themselves.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -323,7 +320,7 @@ fn at(template: &ConnectionInfo, host: String, port: u16) -> ConnectionInfo {
 #[cfg(all(test, feature = "redis-tls"))]
 mod tests {
     use super::super::RedisStore;
-    use crate::{error::Error, store_error::StoreErrorKind};
+    use crate::{error::Error, store::StoreErrorKind};
 
     #[tokio::test]
     async fn tls_to_a_server_without_it_is_an_error() {

@@ -9,10 +9,7 @@ use redis::{
 use tokio::task::JoinSet;
 
 use super::{RedisStore, Shared, fault::unexpected_reply};
-use crate::{
-    store::{Cursor, Page, RecordKey, StoreResult},
-    store_error::{StoreError, StoreErrorKind},
-};
+use crate::store::{Cursor, Page, RecordKey, StoreError, StoreErrorKind, StoreResult};
 
 /// The most keys that one step of a listing looks at.
 const MAX_PAGE_LEN: usize = 1000;

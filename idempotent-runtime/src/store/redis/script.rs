@@ -40,7 +40,7 @@ scripts! {
     ABANDON = "abandon.lua";
     AWAIT = "await.lua";
     COMPLETE = "complete.lua";
-    CONTEND = "contend.lua";
+    CONTEND = "claim_held.lua";
     FENCE = "fence.lua";
     FORGET = "forget.lua";
     INSPECT = "inspect.lua";

@@ -7,10 +7,10 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous},
 };
 
-use super::{SqliteStore, database::Database, statements::TableName, watch::Watch};
+use super::{SqliteStore, database::Database, listener::Watch, statements::TableName};
 use crate::{
     error::{ConfigError, Error},
-    store::{BoxFuture, connections::Connections},
+    store::{BoxFuture, sql::connections::Connections},
 };
 
 /// Besides the one that writes. Each has a thread of its own.

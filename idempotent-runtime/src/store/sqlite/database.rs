@@ -19,12 +19,11 @@ use super::{
     file::OpenedFile,
     statements::{STEPS, Statements, TableName},
 };
-use crate::{
-    store::{StoreResult, connections::Connections},
-    store_error::{
-        StoreError,
-        StoreErrorKind::{Refused, Unavailable},
-    },
+use crate::store::{
+    StoreError,
+    StoreErrorKind::{Refused, Unavailable},
+    StoreResult,
+    sql::connections::Connections,
 };
 
 /// SQLite's number for `synchronous=FULL`; `EXTRA` is above.

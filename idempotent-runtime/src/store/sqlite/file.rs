@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::store_error::{StoreError, StoreErrorKind};
+use crate::store::{StoreError, StoreErrorKind};
 
 /// The file that was opened, so that it is noticed when the path names another one.
 ///

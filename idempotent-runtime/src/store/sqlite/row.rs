@@ -7,9 +7,10 @@ use sqlx::{Row as _, sqlite::SqliteRow};
 
 use super::fault::corrupt;
 use crate::{
-    fingerprint::Fingerprint,
-    store::{ClaimOutcome, ClaimRequest, Finished, NotKept, Outcome, Record, RecordKey, State, StoreResult, Token},
-    token::Nonce,
+    request::fingerprint::Fingerprint,
+    store::{
+        ClaimOutcome, ClaimRequest, Finished, Nonce, NotKept, Outcome, Record, RecordKey, State, StoreResult, Token,
+    },
 };
 
 const RUNNING: &str = "running";

@@ -1,0 +1,173 @@
+//! What is told to operators: a `tracing` event for every disposition and every fault, a counter with it (feature
+//! `metrics`). Never a key, an argument, a result. The crate's documentation lists them.
+
+use tracing::{Span, debug, error, info, warn};
+
+use crate::{disposition::Disposition, engine::Claim, error::Error, store::StoreError};
+
+#[cfg(feature = "metrics")]
+macro_rules! count {
+    ($name:literal, $operation:expr $(, $label:literal => $value:expr)*) => {
+        metrics::counter!($name, "operation" => $operation.to_owned() $(, $label => $value)*).increment(1)
+    };
+}
+#[cfg(not(feature = "metrics"))]
+macro_rules! count {
+    ($($ignored:tt)*) => {};
+}
+
+/// The span around a body.
+pub(crate) fn run_span(claim: &Claim) -> Span {
+    tracing::debug_span!("idempotent_run", operation = claim.context().key().operation(), attempt = claim.attempt())
+}
+
+/// A call has its answer.
+pub(crate) fn answered(operation: &str, disposition: Disposition) {
+    count!("idempotent_calls_total", operation, "disposition" => disposition.as_str());
+    if disposition == Disposition::TookOver {
+        info!(operation, %disposition, "idempotent call answered");
+    } else {
+        debug!(operation, %disposition, "idempotent call answered");
+    }
+}
+
+/// A call is refused.
+pub(crate) fn refused(operation: &str, reason: &Error) {
+    count!("idempotent_calls_total", operation, "disposition" => Disposition::Refused.as_str(), "reason" => reason.code());
+    let code = reason.code();
+    match reason {
+        Error::InFlight { .. } | Error::ClaimLost => debug!(operation, code, "idempotent call refused"),
+        Error::Store(_) | Error::Undecodable(_) | Error::ResultNotKept(_) => {
+            error!(operation, code, "idempotent call refused");
+        }
+        _ => warn!(operation, code, "idempotent call refused"),
+    }
+}
+
+/// The store says that the claim of a running body is another's.
+pub(crate) fn claim_lost(operation: &str, attempt: u32) {
+    count!("idempotent_claims_lost_total", operation);
+    error!(operation, attempt, "the claim of a running body was lost to another run");
+}
+
+/// The lease of a running body could not be renewed in time: another may take the key over.
+pub(crate) fn lease_lapsed(operation: &str, attempt: u32, reason: &StoreError) {
+    count!("idempotent_claims_lost_total", operation);
+    error!(operation, attempt, kind = ?reason.kind(), "the lease of a running body could not be renewed in time");
+}
+
+/// A body ended by a panic or with its future.
+pub(crate) fn abandoned(operation: &str, attempt: u32) {
+    count!("idempotent_runs_abandoned_total", operation);
+    warn!(operation, attempt, "a run ended without an outcome: it panicked or was dropped");
+}
+
+/// A body ran, and its outcome is not on record.
+pub(crate) fn not_recorded(operation: &str, attempt: u32, reason: &StoreError) {
+    count!("idempotent_outcomes_not_recorded_total", operation);
+    error!(operation, attempt, kind = ?reason.kind(), "a body ran and its outcome could not be recorded");
+}
+
+/// A body ran and what it returned is not kept.
+pub(crate) fn not_kept(operation: &str, attempt: u32, reason: crate::store::NotKept) {
+    warn!(operation, attempt, %reason, "a result is not kept: repeats of this call will be refused");
+}
+
+/// A body runs without a claim.
+pub(crate) fn unprotected(operation: &str, reason: &StoreError) {
+    warn!(operation, kind = ?reason.kind(), "the store is out of reach: the body runs without protection");
+}
+
+/// A sweeper's round failed.
+pub(crate) fn not_swept(reason: &StoreError) {
+    warn!(kind = ?reason.kind(), "expired records could not be removed");
+}
+
+/// Calls use the embedded store without having been told to.
+#[cfg(feature = "memory")]
+pub(crate) fn embedded() {
+    warn!(
+        "no idempotency store is installed: the embedded one is used, which is neither shared between processes \
+         nor durable; call `idempotent_runtime::install` at start-up"
+    );
+}
+
+#[cfg(all(test, feature = "metrics", feature = "memory"))]
+#[expect(clippy::unwrap_used, reason = "a test fails so")]
+mod tests {
+    use std::{collections::BTreeMap, future::pending};
+
+    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+
+    use crate::{
+        Error, Idempotency, StoreErrorKind,
+        store::memory::MemoryStore,
+        testing::{Fault, FaultyStore, Method},
+    };
+
+    /// One call for each counter, and what they add up to.
+    async fn calls() {
+        let store = FaultyStore::new(MemoryStore::new());
+        let handle = &Idempotency::new(store.clone());
+        let call =
+            async |key: &str, amount: u32| handle.call("charge", key, &amount, async { Ok::<_, Error>(amount) }).await;
+        call("secret", 1).await.unwrap();
+        call("secret", 1).await.unwrap();
+        call("secret", 2).await.unwrap_err();
+
+        tokio::select! {
+            biased;
+            _ = handle.call("charge", "dropped", &1_u32, pending::<Result<u32, Error>>()) => unreachable!(),
+            () = std::future::ready(()) => {}
+        }
+        call("dropped", 1).await.unwrap();
+
+        store.next(Method::Complete, [Fault::FailBefore(StoreErrorKind::Refused)]);
+        call("not recorded", 1).await.unwrap();
+
+        // Another has the key when the body ends, and is running.
+        let loses = async {
+            handle.forget("charge", "lost").await?;
+            tokio::spawn({
+                let other = Idempotency::new(store.clone());
+                async move { other.call("charge", "lost", &1_u32, pending::<Result<u32, Error>>()).await }
+            });
+            tokio::task::yield_now().await;
+            Ok(1)
+        };
+        assert!(matches!(handle.call("charge", "lost", &1_u32, loses).await, Err(Error::ClaimLost)));
+    }
+
+    #[test]
+    fn every_answer_and_every_loss_is_counted() {
+        let recorder = DebuggingRecorder::new();
+        let snapshotter = recorder.snapshotter();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        metrics::with_local_recorder(&recorder, || runtime.block_on(calls()));
+
+        let counted: BTreeMap<String, u64> = snapshotter
+            .snapshot()
+            .into_vec()
+            .into_iter()
+            .map(|(key, _, _, value)| {
+                let key = key.key();
+                let mut labels: Vec<_> =
+                    key.labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
+                labels.sort();
+                let DebugValue::Counter(count) = value else { panic!("not a counter") };
+                (format!("{} {}", key.name(), labels.join(" ")), count)
+            })
+            .collect();
+        let expected = [
+            ("idempotent_calls_total disposition=executed operation=charge", 2),
+            ("idempotent_calls_total disposition=refused operation=charge reason=claim-lost", 1),
+            ("idempotent_calls_total disposition=refused operation=charge reason=mismatch", 1),
+            ("idempotent_calls_total disposition=replayed operation=charge", 1),
+            ("idempotent_calls_total disposition=took-over operation=charge", 1),
+            ("idempotent_claims_lost_total operation=charge", 1),
+            ("idempotent_outcomes_not_recorded_total operation=charge", 1),
+            ("idempotent_runs_abandoned_total operation=charge", 1),
+        ];
+        assert_eq!(counted, expected.map(|(key, count)| (key.to_owned(), count)).into());
+    }
+}

@@ -1,0 +1,272 @@
+//! Finished records kept in this process, in front of a store: a repeat is answered without a round trip.
+//!
+//! An entry is what the store itself said, and is shown for a limited time, counted from before the store was asked: nine
+//! tenths of what was left of the record, and [`MAX_AGE`] at most. So it is gone before the record expires on the store's
+//! clock, and what others do to the record (`forget`) is seen within `MAX_AGE`, whatever was under way meanwhile.
+//!
+//! A completion does not tell which request it is of, and its repeat not when it was first applied. So a claim that is
+//! granted leaves an entry, which the first completion takes. A result that another process has completed is looked up by
+//! its first repeat here, since the answer to a claim does not tell how long the record will be kept.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use foldhash::fast::RandomState;
+use quick_cache::{
+    OptionsBuilder, Weighter,
+    sync::{Cache, DefaultLifecycle},
+};
+use tokio::time::Instant;
+
+use super::{
+    BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Finished, Nonce, Outcome, Page, Record, RecordKey, State, Store,
+    StoreResult, Subscription, Token, Transactional, Transition,
+};
+use crate::request::fingerprint::Fingerprint;
+
+/// How long an entry is shown at most.
+pub(crate) const MAX_AGE: Duration = Duration::from_secs(60);
+
+/// What an entry takes besides its key and its result, in bytes, as measured.
+const ENTRY_LEN: usize = 300;
+
+/// The least that a shard holds, if all of them do: what takes more than half of it is not kept.
+const SHARD_LEN: usize = 4 << 20;
+const MAX_SHARDS: usize = 64;
+
+/// A store with a cache in front.
+pub(crate) struct Cached {
+    store: Arc<dyn Store>,
+    entries: Cache<RecordKey, Entry, Weight, RandomState>,
+    /// Rises with each `forget` through this handle, so that no answer that one has overtaken is kept.
+    forgets: AtomicU64,
+}
+
+#[derive(Clone)]
+enum Entry {
+    /// Claimed here, and not completed yet.
+    Running {
+        nonce: Nonce,
+        fingerprint: Fingerprint,
+        attempt: u32,
+    },
+    Done {
+        finished: Finished,
+        until: Instant,
+    },
+}
+
+/// When the store was asked.
+#[derive(Clone, Copy)]
+struct Asked {
+    at: Instant,
+    forgets: u64,
+}
+
+impl Cached {
+    #[expect(clippy::expect_used, reason = "it fails for a capacity that was forgotten")]
+    pub(crate) fn new(store: Arc<dyn Store>, max_bytes: usize) -> Self {
+        let options = OptionsBuilder::new()
+            .weight_capacity(max_bytes as u64)
+            .estimated_items_capacity(max_bytes / ENTRY_LEN)
+            .shards((max_bytes / SHARD_LEN).clamp(1, MAX_SHARDS))
+            // Half for what was asked for again: repeats come soon after the first call, and entries do not live long.
+            .hot_allocation(0.5)
+            // What is remembered of the keys that were dropped would not be counted.
+            .ghost_allocation(0.0)
+            .build()
+            .expect("both capacities are set");
+        let entries = Cache::with_options(options, Weight, RandomState::default(), DefaultLifecycle::default());
+        Self { store, entries, forgets: AtomicU64::new(0) }
+    }
+
+    fn asked(&self) -> Asked {
+        Asked { at: Instant::now(), forgets: self.forgets.load(SeqCst) }
+    }
+
+    /// Keeps a finished record of which so much was left when the store was asked, or later.
+    fn keep(&self, key: &RecordKey, finished: Finished, left: Duration, asked: Asked) {
+        // A tenth less, for clocks that run at different rates.
+        let until = asked.at + MAX_AGE.min(left.saturating_sub(left / 10));
+        self.entries.insert(key.clone(), Entry::Done { finished, until });
+        if self.forgets.load(SeqCst) != asked.forgets {
+            self.entries.remove(key);
+        }
+    }
+
+    /// The record as it stands, kept if it is finished.
+    async fn look(&self, key: &RecordKey) -> StoreResult<Option<Record>> {
+        let asked = self.asked();
+        let record = self.store.inspect(key).await?;
+        match &record {
+            Some(Record { fingerprint, attempt, state: State::Done(outcome), expires_in, .. }) => {
+                let finished = Finished { fingerprint: *fingerprint, attempt: *attempt, outcome: compact(outcome) };
+                self.keep(key, finished, *expires_in, asked);
+            }
+            _ => drop(self.entries.remove(key)),
+        }
+        Ok(record)
+    }
+
+    async fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
+        let answer = self.store.claim(key, request).await;
+        match &answer {
+            Ok(ClaimOutcome::Claimed { token, attempt }) => {
+                let (nonce, fingerprint) = (token.nonce, request.fingerprint);
+                self.entries.insert(key.clone(), Entry::Running { nonce, fingerprint, attempt: *attempt });
+            }
+            // Without an answer to this one nothing is kept; the claim has its own.
+            Ok(ClaimOutcome::Done(_)) => drop(self.look(key).await),
+            _ => {}
+        }
+        answer
+    }
+
+    async fn complete(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        outcome: &Outcome,
+        ttl: Duration,
+    ) -> StoreResult<Transition> {
+        let run = self.entries.remove(key).map(|(_, entry)| entry);
+        let asked = self.asked();
+        let answer = self.store.complete(key, token, outcome, ttl).await;
+        if let (Some(Entry::Running { nonce, fingerprint, attempt }), Ok(Transition::Applied)) = (run, &answer)
+            && nonce == token.nonce
+        {
+            self.keep(key, Finished { fingerprint, attempt, outcome: compact(outcome) }, ttl, asked);
+        }
+        answer
+    }
+
+    async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {
+        let answer = self.store.forget(key).await;
+        // Also where it failed: the record may be gone.
+        self.forgets.fetch_add(1, SeqCst);
+        self.entries.remove(key);
+        answer
+    }
+}
+
+/// A copy of its own length: what a store or a serializer made may be a part of more.
+fn compact(outcome: &Outcome) -> Outcome {
+    match outcome {
+        Outcome::Ok(bytes) => Outcome::Ok(Bytes::copy_from_slice(bytes)),
+        Outcome::Err(bytes) => Outcome::Err(Bytes::copy_from_slice(bytes)),
+        Outcome::NotKept(why) => Outcome::NotKept(*why),
+    }
+}
+
+#[derive(Clone)]
+struct Weight;
+
+impl Weighter<RecordKey, Entry> for Weight {
+    fn weight(&self, key: &RecordKey, entry: &Entry) -> u64 {
+        let result = match entry {
+            Entry::Running { .. } => 0,
+            Entry::Done { finished, .. } => finished.outcome.len(),
+        };
+        (ENTRY_LEN + key.as_str().len() + result) as u64
+    }
+}
+
+/// The cache's own would show keys.
+impl fmt::Debug for Cached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cached")
+            .field("store", &self.store)
+            .field("entries", &self.entries.len())
+            .field("bytes", &self.entries.weight())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store for Cached {
+    fn claim<'a>(&'a self, key: &'a RecordKey, request: &'a ClaimRequest) -> BoxFuture<'a, StoreResult<ClaimOutcome>> {
+        Box::pin(self.claim(key, request))
+    }
+
+    fn renew<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        token: &'a Token,
+        lease: Duration,
+        ttl: Duration,
+    ) -> BoxFuture<'a, StoreResult<Transition>> {
+        self.store.renew(key, token, lease, ttl)
+    }
+
+    fn complete<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        token: &'a Token,
+        outcome: &'a Outcome,
+        ttl: Duration,
+    ) -> BoxFuture<'a, StoreResult<Transition>> {
+        Box::pin(self.complete(key, token, outcome, ttl))
+    }
+
+    fn release<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Transition>> {
+        self.store.release(key, token)
+    }
+
+    fn abandon<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        token: &'a Token,
+        ttl: Duration,
+    ) -> BoxFuture<'a, StoreResult<Transition>> {
+        self.store.abandon(key, token, ttl)
+    }
+
+    fn fence<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Option<u64>>> {
+        self.store.fence(key, token)
+    }
+
+    fn forget<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<bool>> {
+        Box::pin(self.forget(key))
+    }
+
+    fn inspect<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Option<Record>>> {
+        Box::pin(self.look(key))
+    }
+
+    fn list<'a>(
+        &'a self,
+        operation: Option<&'a str>,
+        after: Option<&'a Cursor>,
+        limit: usize,
+    ) -> BoxFuture<'a, StoreResult<Page>> {
+        self.store.list(operation, after, limit)
+    }
+
+    fn purge_expired(&self, limit: usize) -> BoxFuture<'_, StoreResult<usize>> {
+        self.store.purge_expired(limit)
+    }
+
+    fn subscribe<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Subscription>> {
+        self.store.subscribe(key)
+    }
+
+    fn transactional(&self) -> Option<&dyn Transactional> {
+        self.store.transactional()
+    }
+
+    fn peek(&self, key: &RecordKey) -> Option<Finished> {
+        match self.entries.get(key) {
+            Some(Entry::Done { finished, until }) if Instant::now() < until => Some(finished),
+            _ => self.store.peek(key),
+        }
+    }
+}
+
+#[cfg(all(test, feature = "memory"))]
+mod tests;

@@ -1,0 +1,331 @@
+//! The transitions, each under the lock of the key's shard.
+
+use std::{
+    array,
+    hash::{BuildHasher as _, Hasher as _},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use foldhash::fast::RandomState;
+
+use super::{
+    entry::{Entry, Kept, Phase},
+    shard::Shard,
+    usage::Usage,
+};
+use crate::store::{
+    ClaimOutcome, ClaimRequest, Cursor, Finished, Hub, Outcome, Page, Record, RecordKey, StoreError, StoreErrorKind,
+    StoreResult, Token, Transition,
+    immediate::Immediate,
+    memory::{
+        clock,
+        clock::{Clock, Moment},
+    },
+};
+
+/// So many that two threads seldom meet, and that the growth of one stalls its caller for a fraction of a millisecond.
+const SHARDS: usize = 512;
+
+/// More than the one record that a claim adds, so that what has expired shrinks while claims arrive.
+const EXPIRED_PER_CLAIM: usize = 2;
+
+/// How many records a page of a listing looks at, whether or not they belong to it.
+const LISTED_PER_PAGE: usize = 10_000;
+
+/// What the handles of a store share.
+pub(super) struct Shared {
+    shards: Box<[Padded]>,
+    hasher: RandomState,
+    clock: Clock,
+    /// The last fence that was given. One count for all keys rises for each of them, whatever became of its record.
+    fence: AtomicU64,
+    pub(super) usage: Usage,
+    /// Where the next search for expired records starts.
+    sweep: AtomicUsize,
+    pub(super) hub: Hub,
+}
+
+/// Neighbours on one cache line would slow each other down.
+#[derive(Default)]
+#[repr(align(128))]
+struct Padded(Mutex<Shard>);
+
+/// A record that has not expired, under its shard's lock.
+struct Live<'a> {
+    shard: MutexGuard<'a, Shard>,
+    slot: u32,
+    now: Moment,
+}
+
+impl Live<'_> {
+    fn entry(&self) -> Option<&Entry> {
+        self.shard.get(self.slot)
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Entry, Moment)) {
+        let now = self.now;
+        self.shard.change(self.slot, |entry| change(entry, now));
+    }
+}
+
+impl Shared {
+    pub(super) fn new(usage: Usage, clock: Clock) -> Self {
+        Self {
+            shards: array::from_fn::<_, SHARDS, _>(|_| Padded::default()).into(),
+            hasher: RandomState::default(),
+            clock,
+            fence: AtomicU64::new(clock::unix_micros()),
+            usage,
+            sweep: AtomicUsize::new(0),
+            hub: Hub::new(),
+        }
+    }
+
+    pub(super) fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
+        loop {
+            if let Some(outcome) = self.try_claim(key, request) {
+                return Ok(outcome);
+            }
+            // What has expired elsewhere has to make room: it is vacant to everybody else.
+            if self.purge(1) == 0 {
+                return Err(StoreError::new(StoreErrorKind::Full, "the memory store is full of live records"));
+            }
+        }
+    }
+
+    /// One attempt; `None` if there is no room.
+    fn try_claim(&self, key: &RecordKey, request: &ClaimRequest) -> Option<ClaimOutcome> {
+        let (number, hash) = self.hash(key);
+        let mut shard = self.lock(number);
+        let now = self.clock.now();
+        if let Some(slot) = shard.find(hash, key.as_str()) {
+            if shard.get(slot).is_some_and(|entry| entry.expires() > now) {
+                return self.claim_live(Live { shard, slot, now }, request);
+            }
+            self.remove(&mut shard, slot);
+        }
+        self.remove_due(&mut shard, now, EXPIRED_PER_CLAIM);
+
+        let bytes = key.as_str().len() + request.arguments.as_ref().map_or(0, Bytes::len);
+        if !self.usage.admit(bytes) {
+            return None;
+        }
+        let entry = Entry::new(key, request, now, self.next_fence());
+        let token = entry.as_ref().map(Entry::token);
+        if !entry.is_some_and(|entry| shard.insert(hash, entry)) {
+            self.usage.dismiss(bytes);
+            return None;
+        }
+        token.map(|token| ClaimOutcome::Claimed { token, attempt: 1 })
+    }
+
+    /// What a record that exists says to a claim.
+    fn claim_live(&self, mut live: Live<'_>, request: &ClaimRequest) -> Option<ClaimOutcome> {
+        let entry = live.entry()?;
+        if *entry.fingerprint() != request.fingerprint {
+            return Some(ClaimOutcome::Mismatch);
+        }
+        let attempt = entry.attempt();
+        match entry.phase() {
+            Phase::Done(_) => return entry.finished().map(ClaimOutcome::Done),
+            // The lease is not moved: the claimer counts it from the first time of asking.
+            Phase::Running { .. } if entry.token().nonce == request.nonce => {
+                return Some(ClaimOutcome::Claimed { token: entry.token(), attempt });
+            }
+            Phase::Running { lease_end } if live.now < lease_end => {
+                return Some(ClaimOutcome::InFlight { retry_after: live.now.until(lease_end) });
+            }
+            Phase::Running { .. } | Phase::Abandoned if !request.take_over => {
+                return Some(ClaimOutcome::Abandoned { attempt });
+            }
+            Phase::Running { .. } | Phase::Abandoned => {}
+        }
+        let (fence, bytes) = (self.next_fence(), entry.bytes());
+        live.change(|entry, now| entry.take_over(request, now, fence));
+        let entry = live.entry()?;
+        self.usage.change(bytes, entry.bytes());
+        Some(ClaimOutcome::Claimed { token: entry.token(), attempt: entry.attempt() })
+    }
+
+    pub(super) fn renew(&self, key: &RecordKey, token: &Token, lease: Duration, ttl: Duration) -> Transition {
+        let Some((mut live, Phase::Running { .. })) = self.owned(key, token) else { return Transition::Lost };
+        live.change(|entry, now| entry.run_for(lease, ttl, now));
+        Transition::Applied
+    }
+
+    pub(super) fn complete(&self, key: &RecordKey, token: &Token, outcome: &Outcome, ttl: Duration) -> Transition {
+        // What is large is copied before the lock is taken: it must not hold up its shard.
+        let kept = Kept::new(key, outcome);
+        match self.owned(key, token) {
+            Some((mut live, Phase::Running { .. })) => {
+                self.usage.grow(outcome.len());
+                live.change(|entry, now| entry.finish(kept, now.plus(ttl)));
+                self.ended(live, key);
+                Transition::Applied
+            }
+            Some((_, Phase::Done(_))) => Transition::Applied,
+            _ => Transition::Lost,
+        }
+    }
+
+    pub(super) fn abandon(&self, key: &RecordKey, token: &Token, ttl: Duration) -> Transition {
+        match self.owned(key, token) {
+            Some((mut live, Phase::Running { .. })) => {
+                live.change(|entry, now| entry.abandon(now.plus(ttl)));
+                self.ended(live, key);
+                Transition::Applied
+            }
+            Some((_, Phase::Abandoned)) => Transition::Applied,
+            _ => Transition::Lost,
+        }
+    }
+
+    pub(super) fn release(&self, key: &RecordKey, token: &Token) -> Transition {
+        let Some(mut live) = self.live(key) else { return Transition::Applied };
+        if !live.entry().is_some_and(|entry| entry.is_owned_by(token) && entry.is_running()) {
+            return Transition::Lost;
+        }
+        self.remove(&mut live.shard, live.slot);
+        self.ended(live, key);
+        Transition::Applied
+    }
+
+    pub(super) fn fence(&self, key: &RecordKey, token: &Token) -> Option<u64> {
+        let (live, Phase::Running { .. }) = self.owned(key, token)? else { return None };
+        live.entry()?.token().fence
+    }
+
+    pub(super) fn forget(&self, key: &RecordKey) -> bool {
+        let Some(mut live) = self.live(key) else { return false };
+        self.remove(&mut live.shard, live.slot);
+        self.ended(live, key);
+        true
+    }
+
+    pub(super) fn inspect(&self, key: &RecordKey) -> Option<Record> {
+        let live = self.live(key)?;
+        live.entry()?.record(live.now)
+    }
+
+    pub(super) fn finished(&self, key: &RecordKey) -> Option<Finished> {
+        self.live(key)?.entry()?.finished()
+    }
+
+    /// Removes up to `limit` expired records, wherever they are.
+    pub(super) fn purge(&self, limit: usize) -> usize {
+        let mut removed = 0;
+        for _ in 0..SHARDS {
+            if removed >= limit {
+                break;
+            }
+            let mut shard = self.lock(self.sweep.fetch_add(1, Relaxed));
+            removed += self.remove_due(&mut shard, self.clock.now(), limit - removed);
+        }
+        removed
+    }
+
+    pub(super) fn list(&self, operation: Option<&str>, after: Option<&Cursor>, limit: usize) -> StoreResult<Page> {
+        let (first, mut slot) = match after {
+            Some(cursor) => position(cursor)
+                .ok_or_else(|| StoreError::new(StoreErrorKind::Refused, "the cursor is not the memory store's"))?,
+            None => (0, 0),
+        };
+        let mut page = Page::default();
+        let mut seen = 0;
+        for number in first..SHARDS {
+            let shard = self.lock(number);
+            let now = self.clock.now();
+            for (next, entry) in shard.entries_from(slot) {
+                seen += 1;
+                let record = Some(entry).filter(|entry| entry.expires() > now).and_then(|entry| entry.record(now));
+                page.records.extend(record.filter(|found| operation.is_none_or(|name| name == found.key.operation())));
+                if page.records.len() >= limit.max(1) || seen >= LISTED_PER_PAGE {
+                    page.next = Some(cursor(number, next));
+                    return Ok(page);
+                }
+            }
+            slot = 0;
+        }
+        Ok(page)
+    }
+
+    /// The half of the hash that chooses the shard, and the half that the shard uses.
+    fn hash(&self, key: &RecordKey) -> (usize, u32) {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(key.as_str().as_bytes());
+        let hash = hasher.finish();
+        #[expect(clippy::cast_possible_truncation, reason = "each half is wanted")]
+        let halves = ((hash >> 32) as usize, hash as u32);
+        halves
+    }
+
+    /// The shard with this number, counted round and round.
+    fn lock(&self, number: usize) -> MutexGuard<'_, Shard> {
+        #[expect(clippy::indexing_slicing, reason = "there are so many")]
+        let Padded(shard) = &self.shards[number % SHARDS];
+        // No section under the lock can panic half-way, short of a lack of memory, which aborts.
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The key's record, unless it has expired. Time is read under the lock: steps on a key and their times agree.
+    fn live(&self, key: &RecordKey) -> Option<Live<'_>> {
+        let (number, hash) = self.hash(key);
+        let shard = self.lock(number);
+        let slot = shard.find(hash, key.as_str())?;
+        let now = self.clock.now();
+        let live = shard.get(slot)?.expires() > now;
+        live.then_some(Live { shard, slot, now })
+    }
+
+    /// The key's record and its phase, if it is the token's.
+    fn owned(&self, key: &RecordKey, token: &Token) -> Option<(Live<'_>, Phase)> {
+        let live = self.live(key)?;
+        let phase = live.entry().filter(|entry| entry.is_owned_by(token))?.phase();
+        Some((live, phase))
+    }
+
+    /// Unlocks and then wakes those who wait for the key.
+    fn ended(&self, live: Live<'_>, key: &RecordKey) {
+        drop(live);
+        self.hub.notify(key.as_str());
+    }
+
+    fn next_fence(&self) -> u64 {
+        self.fence.fetch_add(1, Relaxed) + 1
+    }
+
+    fn remove(&self, shard: &mut Shard, slot: u32) {
+        if let Some(entry) = shard.remove(slot) {
+            self.usage.dismiss(entry.bytes());
+        }
+    }
+
+    fn remove_due(&self, shard: &mut Shard, now: Moment, limit: usize) -> usize {
+        let due = (0..limit).map_while(|_| shard.remove_due(now));
+        due.map(|entry| self.usage.dismiss(entry.bytes())).count()
+    }
+}
+
+impl Immediate for Shared {
+    fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
+        self.claim(key, request)
+    }
+
+    fn complete(&self, key: &RecordKey, token: &Token, outcome: &Outcome, ttl: Duration) -> StoreResult<Transition> {
+        Ok(self.complete(key, token, outcome, ttl))
+    }
+}
+
+fn cursor(shard: usize, slot: usize) -> Cursor {
+    Cursor(format!("{shard}.{slot}"))
+}
+
+fn position(Cursor(text): &Cursor) -> Option<(usize, usize)> {
+    let (shard, slot) = text.split_once('.')?;
+    Some((shard.parse().ok()?, slot.parse().ok()?))
+}

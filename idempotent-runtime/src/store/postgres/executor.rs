@@ -1,0 +1,77 @@
+//! One statement on one connection, within its time.
+
+use std::time::Duration;
+
+use sqlx::{
+    Executor as _, PgConnection, Postgres, SqlStr,
+    postgres::{PgArguments, PgRow},
+    query::Query,
+};
+use tokio::time::timeout;
+
+use super::fault::{is_conflict, leaves_session, store_error, timed_out};
+use crate::store::{BoxFuture, StoreResult, sql::connections::Connections};
+
+/// How often a statement is tried that loses against conflicting ones. Under READ COMMITTED none does.
+const CONFLICT_TRIES: u32 = 6;
+
+/// Connections, and how long a statement may take on one.
+pub(super) struct Session {
+    pub(super) connections: Connections<Postgres>,
+    pub(super) timeout: Duration,
+}
+
+/// A statement with its parameters.
+pub(super) type Bound<'q> = Query<'q, Postgres, PgArguments>;
+
+/// Asks a statement, and reads its answer to the end.
+type Fetch<T> = for<'c> fn(&'c mut PgConnection, Bound<'c>) -> BoxFuture<'c, Result<T, sqlx::Error>>;
+
+impl Session {
+    /// The rows of a statement.
+    pub(super) async fn rows<'q>(
+        &self,
+        statement: &SqlStr,
+        bind: impl Fn(Bound<'q>) -> Bound<'q>,
+    ) -> StoreResult<Vec<PgRow>> {
+        self.answer(statement, bind, |connection, query| connection.fetch_all(query)).await
+    }
+
+    /// The row of a statement that has one or none.
+    pub(super) async fn row<'q>(
+        &self,
+        statement: &SqlStr,
+        bind: impl Fn(Bound<'q>) -> Bound<'q>,
+    ) -> StoreResult<Option<PgRow>> {
+        // Reads on to the end, and so past the commit.
+        self.answer(statement, bind, |connection, query| connection.fetch_optional(query)).await
+    }
+
+    /// A conflict is tried again: nothing of it was applied. Any other error is the caller's, who asks again with the
+    /// same nonce.
+    async fn answer<'q, T>(
+        &self,
+        statement: &SqlStr,
+        bind: impl Fn(Bound<'q>) -> Bound<'q>,
+        fetch: Fetch<T>,
+    ) -> StoreResult<T> {
+        let mut pause = Duration::from_millis(1);
+        for _ in 1..CONFLICT_TRIES {
+            match self.run(bind(sqlx::query(statement.clone())), fetch).await? {
+                Err(error) if is_conflict(&error) => tokio::time::sleep(pause).await,
+                answer => return answer.map_err(store_error),
+            }
+            pause *= 2;
+        }
+        self.run(bind(sqlx::query(statement.clone())), fetch).await?.map_err(store_error)
+    }
+
+    async fn run<T>(&self, query: Bound<'_>, fetch: Fetch<T>) -> StoreResult<Result<T, sqlx::Error>> {
+        let mut lent = self.connections.take().await.map_err(store_error)?;
+        let answer = timeout(self.timeout, fetch(&mut lent, query)).await.map_err(|_| timed_out())?;
+        if answer.as_ref().err().is_none_or(leaves_session) {
+            lent.give_back();
+        }
+        Ok(answer)
+    }
+}

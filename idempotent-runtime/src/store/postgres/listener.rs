@@ -1,0 +1,165 @@
+//! Wake-ups through LISTEN/NOTIFY: one connection and one task, from the first waiter on.
+
+use std::{
+    fmt::Write,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use sha2::{Digest, Sha256};
+use sqlx::{
+    Executor,
+    postgres::{PgConnectOptions, PgListener, PgPoolOptions},
+};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+
+use crate::store::{Hub, RecordKey, Subscription};
+
+/// How long after a failure the connection is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// How often a silent connection is asked whether it is alive.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// Hears of the ends of runs, for those who wait for them.
+pub(super) struct Ear {
+    hub: Hub,
+    options: Arc<PgConnectOptions>,
+    channel: Box<str>,
+    timeout: Duration,
+    task: Mutex<Option<Listening>>,
+}
+
+struct Listening {
+    task: JoinHandle<()>,
+    state: watch::Receiver<State>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Connecting,
+    Connected,
+    Failed,
+}
+
+impl Ear {
+    pub(super) fn new(options: Arc<PgConnectOptions>, channel: &str, timeout: Duration) -> Self {
+        Self { hub: Hub::new(), options, channel: channel.into(), timeout, task: Mutex::new(None) }
+    }
+
+    /// A subscription, once notifications of the key come in; a silent one while the server does not let us listen,
+    /// whose owner polls.
+    pub(super) async fn subscribe(&self, key: &RecordKey) -> Subscription {
+        // Under the key's hash: what the notification carries.
+        let name = RecordKey::parse(&format!("sha256{}{}", RecordKey::SEPARATOR, payload(key)));
+        let Some(name) = name else { return Subscription::never() };
+        let (subscription, _) = self.hub.subscribe(&name);
+        let mut state = self.state();
+        let settled = state.wait_for(|state| *state != State::Connecting);
+        // Either way the caller goes on: at worst it polls until the connection is there.
+        let _ = timeout(self.timeout, settled).await;
+        subscription
+    }
+
+    /// The task's state; starts it on first use, and again when its runtime has ended.
+    fn state(&self) -> watch::Receiver<State> {
+        let mut listening = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*listening {
+            Some(listening) if !listening.task.is_finished() => listening.state.clone(),
+            _ => {
+                let (sender, state) = watch::channel(State::Connecting);
+                let listener = Listener {
+                    hub: self.hub.clone(),
+                    options: Arc::clone(&self.options),
+                    channel: self.channel.clone(),
+                    timeout: self.timeout,
+                    state: sender,
+                };
+                *listening = Some(Listening { task: tokio::spawn(listener.run()), state: state.clone() });
+                state
+            }
+        }
+    }
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        let listening = self.task.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(listening) = listening {
+            listening.task.abort();
+        }
+    }
+}
+
+/// What a notification about a key carries: a hash, since anybody who may connect to the database may listen.
+pub(super) fn payload(key: &RecordKey) -> String {
+    let digest = Sha256::digest(key.as_str());
+    digest.iter().take(16).fold(String::with_capacity(32), |mut hex, byte| {
+        // Writing to memory does not fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+struct Listener {
+    hub: Hub,
+    options: Arc<PgConnectOptions>,
+    channel: Box<str>,
+    timeout: Duration,
+    state: watch::Sender<State>,
+}
+
+impl Listener {
+    async fn run(self) {
+        loop {
+            if let Some(connection) = self.connect().await {
+                self.state.send_replace(State::Connected);
+                // What ended while nobody listened was not heard of.
+                self.hub.notify_all();
+                self.listen(connection).await;
+            }
+            self.state.send_replace(State::Failed);
+            sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    /// A connection of its own: one of the pool's would be missing there for good.
+    async fn connect(&self) -> Option<PgListener> {
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(self.timeout)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_lazy_with((*self.options).clone());
+        let connected = timeout(self.timeout, async {
+            let mut listener = PgListener::connect_with(&pool).await?;
+            listener.eager_reconnect(false);
+            listener.listen(&self.channel).await?;
+            Ok::<_, sqlx::Error>(listener)
+        });
+        connected.await.ok()?.ok()
+    }
+
+    /// Passes notifications on until the connection fails.
+    async fn listen(&self, mut connection: PgListener) {
+        loop {
+            match timeout(HEARTBEAT, connection.try_recv()).await {
+                Ok(Ok(Some(notification))) => {
+                    self.hub.notify(&format!("sha256{}{}", RecordKey::SEPARATOR, notification.payload()));
+                }
+                // Gone: replaced as a whole, so that nothing is missed unnoticed.
+                Ok(Ok(None) | Err(_)) => return,
+                Err(_) => {
+                    let alive = timeout(self.timeout, connection.execute("SELECT 1")).await;
+                    if !alive.is_ok_and(|answer| answer.is_ok()) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}

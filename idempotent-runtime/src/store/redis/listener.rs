@@ -1,0 +1,210 @@
+//! Wake-ups through publish/subscribe: one task makes what the server sends agree with what is waited for.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::connection::{Connector, Link};
+use crate::store::{Hub, StoreError, StoreErrorKind, StoreResult};
+
+/// How long after a failure the subscriptions are tried again, while somebody waits.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// Requests that one round of commands covers.
+const BATCH_LEN: usize = 256;
+
+/// Where connections and waiters leave word for the task.
+pub(super) struct Inbox {
+    hub: Hub,
+    prefix: Box<str>,
+    /// The task's, once there is one. It ends when this goes.
+    requests: Mutex<Option<mpsc::UnboundedSender<Request>>>,
+}
+
+enum Request {
+    /// Somebody waits for this key, and wants to know when the server has confirmed.
+    Listen(Box<str>, oneshot::Sender<StoreResult<()>>),
+    /// The last waiter of this key left.
+    Leave(Box<str>),
+    /// A link went.
+    LinkClosed,
+}
+
+impl Inbox {
+    pub(super) fn new(hub: Hub, prefix: Box<str>) -> Self {
+        Self { hub, prefix, requests: Mutex::new(None) }
+    }
+
+    /// A message came: wakes the waiters of its channel's key.
+    pub(super) fn published(&self, channel: &[u8]) {
+        let key = std::str::from_utf8(channel).ok().and_then(|channel| channel.strip_prefix(&*self.prefix));
+        if let Some(key) = key {
+            self.hub.notify(key);
+        }
+    }
+
+    /// A link went: messages may be missed until the subscriptions are made again.
+    pub(super) fn link_closed(&self) {
+        self.tell(Request::LinkClosed);
+    }
+
+    /// The last waiter of a key left.
+    pub(super) fn left(&self, key: &str) {
+        self.tell(Request::Leave(key.into()));
+    }
+
+    /// Resolves when the server has confirmed that messages for the key come in.
+    pub(super) async fn listen(&self, connector: &Arc<Connector>, key: &str) -> StoreResult<()> {
+        let (confirm, confirmed) = oneshot::channel();
+        // The task takes requests until its runtime ends; a refused request means just that.
+        if self.task(connector).send(Request::Listen(key.into(), confirm)).is_err() {
+            return Err(stopped());
+        }
+        confirmed.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    fn tell(&self, request: Request) {
+        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(requests) = &*requests {
+            // Without a task nothing is subscribed, and there is nothing to do.
+            let _ = requests.send(request);
+        }
+    }
+
+    /// The running task's sender; starts it on first use, and again when its runtime has ended.
+    fn task(&self, connector: &Arc<Connector>) -> mpsc::UnboundedSender<Request> {
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*requests {
+            Some(sender) if !sender.is_closed() => sender.clone(),
+            _ => {
+                let (sender, receiver) = mpsc::unbounded_channel();
+                let subscriptions = Subscriptions {
+                    connector: Arc::clone(connector),
+                    hub: self.hub.clone(),
+                    prefix: self.prefix.clone(),
+                    link: Weak::new(),
+                    confirmed: HashSet::new(),
+                    missed: false,
+                    retry: false,
+                };
+                tokio::spawn(subscriptions.run(receiver));
+                *requests = Some(sender.clone());
+                sender
+            }
+        }
+    }
+}
+
+fn stopped() -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, "the Redis subscriptions stopped with their runtime")
+}
+
+/// What the server has confirmed, and on which link.
+///
+/// All changes are made here, one round after the other, so that a waiter who comes while an unsubscribe is under way
+/// gets a subscribe after it.
+struct Subscriptions {
+    connector: Arc<Connector>,
+    hub: Hub,
+    prefix: Box<str>,
+    link: Weak<Link>,
+    confirmed: HashSet<Box<str>>,
+    /// Whether messages may have been missed since waiters were last told to look for themselves.
+    missed: bool,
+    /// Whether the last round failed in a way that may pass.
+    retry: bool,
+}
+
+impl Subscriptions {
+    async fn run(mut self, mut requests: mpsc::UnboundedReceiver<Request>) {
+        let mut batch = Vec::new();
+        loop {
+            let received = requests.recv_many(&mut batch, BATCH_LEN);
+            let received =
+                if self.retry { tokio::time::timeout(RETRY_PAUSE, received).await.ok() } else { Some(received.await) };
+            if received == Some(0) {
+                return;
+            }
+            self.round(std::mem::take(&mut batch)).await;
+        }
+    }
+
+    /// Brings the server up to date and answers those who asked.
+    async fn round(&mut self, batch: Vec<Request>) {
+        let link = self.link.upgrade().filter(|link| self.is_live(link));
+        let outcome = match link {
+            Some(link) => self.update(&link, &batch).await,
+            None => self.start_over().await,
+        };
+        if outcome.is_err() {
+            self.link = Weak::new();
+            self.missed = true;
+        }
+        self.retry = matches!(&outcome, Err(error) if error.is_retryable());
+        for request in batch {
+            if let Request::Listen(_, confirm) = request {
+                // Who asked may have gone.
+                let _ = confirm.send(outcome.clone());
+            }
+        }
+    }
+
+    fn is_live(&self, link: &Arc<Link>) -> bool {
+        self.connector.live().is_some_and(|live| Arc::ptr_eq(&live, link))
+    }
+
+    /// On a new link: subscribes to all that is waited for.
+    async fn start_over(&mut self) -> StoreResult<()> {
+        if !self.confirmed.is_empty() {
+            self.confirmed.clear();
+            self.missed = true;
+            self.hub.notify_all();
+        }
+        let wanted: HashSet<_> = self.hub.keys().into_iter().collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let link = self.connector.link().await?;
+        self.connector.subscribe(&link, &self.channels(&wanted)).await?;
+        self.link = Arc::downgrade(&link);
+        self.confirmed = wanted;
+        if std::mem::take(&mut self.missed) {
+            self.hub.notify_all();
+        }
+        Ok(())
+    }
+
+    /// On the same link: subscribes to what is new, unsubscribes from what nobody waits for any more.
+    async fn update(&mut self, link: &Arc<Link>, batch: &[Request]) -> StoreResult<()> {
+        let (mut added, mut dropped) = (HashSet::new(), HashSet::new());
+        // Waiters join the hub before they ask: who asked in this batch is seen here, who comes later asks again.
+        for request in batch {
+            match request {
+                Request::Listen(key, _) if !self.confirmed.contains(key) && self.hub.contains(key) => {
+                    added.insert(key.clone());
+                }
+                Request::Leave(key) if self.confirmed.contains(key) && !self.hub.contains(key) => {
+                    dropped.insert(key.clone());
+                }
+                _ => {}
+            }
+        }
+        if !dropped.is_empty() {
+            self.connector.unsubscribe(link, &self.channels(&dropped)).await?;
+            self.confirmed.retain(|key| !dropped.contains(key));
+        }
+        if !added.is_empty() {
+            self.connector.subscribe(link, &self.channels(&added)).await?;
+            self.confirmed.extend(added);
+        }
+        Ok(())
+    }
+
+    fn channels(&self, keys: &HashSet<Box<str>>) -> Vec<String> {
+        keys.iter().map(|key| format!("{}{key}", self.prefix)).collect()
+    }
+}

@@ -1,0 +1,366 @@
+//! The byte format of a record, for stores that keep it as one value. No I/O here.
+//!
+//! ```text
+//!  0  magic "IDM1"        4
+//!  4  state               1   R running, A abandoned, O ok, E err, U done without a result
+//!  5  flags               1   '0', plus 1 where somebody listens for the end of the run, plus 2 with arguments
+//!  6  nonce              16   of the owner; of the last owner once the run has ended
+//! 22  fence               8   big endian, 0 where it was not made yet
+//! 30  attempt             4   big endian
+//! 34  time to live, ms    8   big endian: what is kept beyond the end of the lease
+//! 42  fingerprint        32
+//! 74  length              4   big endian, of the arguments; absent without them, as they are
+//! 78  arguments
+//!     payload                 O, E: the result as the codec wrote it; U: one byte, why; else nothing
+//! ```
+//!
+//! Offsets are fixed, so that scripts in a store can read the header without parsing. A change of the format is a new
+//! magic; the golden tests keep today's readable.
+
+use std::{io, time::Duration};
+
+use bytes::Bytes;
+
+use crate::{
+    request::fingerprint::Fingerprint,
+    store::{ClaimRequest, Finished, Nonce, NotKept, Outcome, StoreError, StoreErrorKind, StoreResult},
+};
+
+/// Length of the header, and of a record without payload.
+pub(crate) const HEADER_LEN: usize = 74;
+
+const MAGIC: [u8; 4] = *b"IDM1";
+
+/// Where the flags are.
+const FLAGS: usize = 5;
+
+/// Fences are computed by scripts whose numbers are doubles: exact below this.
+const FENCE_LIMIT: u64 = 1 << 53;
+
+/// Durations in milliseconds stay within a hundred years, far from any store's overflow.
+const MAX_MILLIS: u64 = 100 * 366 * 24 * 60 * 60 * 1000;
+
+/// A decoded record.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) nonce: Nonce,
+    pub(crate) fence: Option<u64>,
+    pub(crate) attempt: u32,
+    pub(crate) ttl_ms: u64,
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) phase: Phase,
+}
+
+/// The state byte with what belongs to it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Running,
+    Abandoned,
+    Done(Outcome),
+}
+
+/// A duration in whole milliseconds: rounded up, never zero, capped at a hundred years.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    let rounded = duration.as_nanos().div_ceil(1_000_000).clamp(1, u128::from(MAX_MILLIS));
+    u64::try_from(rounded).unwrap_or(MAX_MILLIS)
+}
+
+/// The record of a first claim, in parts: its header and, where there are any, its arguments.
+pub(crate) struct ClaimRecord<'a> {
+    header: [u8; HEADER_LEN],
+    arguments: Option<&'a Bytes>,
+}
+
+impl<'a> ClaimRecord<'a> {
+    pub(crate) fn new(request: &'a ClaimRequest) -> Self {
+        Self { header: claim_header(request), arguments: request.arguments.as_ref() }
+    }
+
+    pub(crate) fn write_to(&self, out: &mut impl io::Write) -> io::Result<()> {
+        out.write_all(&self.header)?;
+        if let Some(arguments) = self.arguments {
+            // What is longer than that, no store of the format takes.
+            let len = u32::try_from(arguments.len()).unwrap_or(u32::MAX);
+            out.write_all(&len.to_be_bytes())?;
+            out.write_all(arguments)?;
+        }
+        Ok(())
+    }
+}
+
+fn claim_header(request: &ClaimRequest) -> [u8; HEADER_LEN] {
+    let mut record = [0; HEADER_LEN];
+    let parts: [&[u8]; 7] = [
+        &MAGIC,
+        if request.arguments.is_some() { b"R2" } else { b"R0" },
+        request.nonce.as_bytes(),
+        &[0; 8],
+        &1_u32.to_be_bytes(),
+        &millis(request.ttl).to_be_bytes(),
+        request.fingerprint.as_bytes(),
+    ];
+    let mut rest = record.as_mut_slice();
+    for part in parts {
+        let (here, after) = rest.split_at_mut(part.len());
+        here.copy_from_slice(part);
+        rest = after;
+    }
+    record
+}
+
+/// What comes before the nonce, and the payload, of a finished run.
+pub(crate) fn encode_outcome(outcome: &Outcome) -> (&'static [u8], &[u8]) {
+    match outcome {
+        Outcome::Ok(bytes) => (b"IDM1O0", bytes),
+        Outcome::Err(bytes) => (b"IDM1E0", bytes),
+        Outcome::NotKept(NotKept::TooLarge) => (b"IDM1U0", b"L"),
+        Outcome::NotKept(NotKept::NotSerializable) => (b"IDM1U0", b"S"),
+    }
+}
+
+/// Reads a record; the result is a slice of `bytes`, not a copy.
+///
+/// # Errors
+///
+/// [`StoreErrorKind::Corrupt`] for anything that this module would not have written.
+pub(crate) fn decode(bytes: &Bytes) -> StoreResult<Stored> {
+    parse(bytes).ok_or_else(corrupt)
+}
+
+/// The error for a value that is not a record.
+pub(crate) fn corrupt() -> StoreError {
+    StoreError::new(StoreErrorKind::Corrupt, "what is stored under the key is not a record of this library")
+}
+
+fn parse(bytes: &Bytes) -> Option<Stored> {
+    let rest: &[u8] = bytes;
+    let (magic, rest) = rest.split_first_chunk::<4>()?;
+    let (&[state, flags], rest) = rest.split_first_chunk::<2>()?;
+    let (nonce, rest) = rest.split_first_chunk::<{ Nonce::LEN }>()?;
+    let (fence, rest) = rest.split_first_chunk::<8>()?;
+    let (attempt, rest) = rest.split_first_chunk::<4>()?;
+    let (ttl, rest) = rest.split_first_chunk::<8>()?;
+    let (fingerprint, rest) = rest.split_first_chunk::<{ Fingerprint::LEN }>()?;
+    let (_, payload) = split_arguments(flags, rest)?;
+
+    let fence = u64::from_be_bytes(*fence);
+    let attempt = u32::from_be_bytes(*attempt);
+    let ttl_ms = u64::from_be_bytes(*ttl);
+    let plausible = *magic == MAGIC
+        && matches!(flags, b'0'..=b'3')
+        && fence < FENCE_LIMIT
+        && attempt > 0
+        && (1..=MAX_MILLIS).contains(&ttl_ms);
+    let phase = match (state, payload) {
+        (b'R', []) => Phase::Running,
+        (b'A', []) => Phase::Abandoned,
+        (b'O', _) => Phase::Done(Outcome::Ok(bytes.slice_ref(payload))),
+        (b'E', _) => Phase::Done(Outcome::Err(bytes.slice_ref(payload))),
+        (b'U', b"L") => Phase::Done(Outcome::NotKept(NotKept::TooLarge)),
+        (b'U', b"S") => Phase::Done(Outcome::NotKept(NotKept::NotSerializable)),
+        _ => return None,
+    };
+    plausible.then_some(Stored {
+        nonce: Nonce::from_bytes(*nonce),
+        fence: (fence != 0).then_some(fence),
+        attempt,
+        ttl_ms,
+        fingerprint: Fingerprint::from_bytes(*fingerprint),
+        phase,
+    })
+}
+
+/// The arguments, where they are, and the payload.
+fn split_arguments(flags: u8, rest: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
+    if !matches!(flags, b'2' | b'3') {
+        return Some((None, rest));
+    }
+    let (len, rest) = rest.split_first_chunk::<4>()?;
+    let (arguments, payload) = rest.split_at_checked(u32::from_be_bytes(*len) as usize)?;
+    Some((Some(arguments), payload))
+}
+
+/// The arguments of a record; a slice of `bytes`, not a copy. Of their own, since a hit does not need them.
+pub(crate) fn arguments(bytes: &Bytes) -> Option<Bytes> {
+    let (arguments, _) = split_arguments(*bytes.get(FLAGS)?, bytes.get(HEADER_LEN..)?)?;
+    arguments.map(|arguments| bytes.slice_ref(arguments))
+}
+
+impl Stored {
+    /// The finished run, or the record back.
+    pub(crate) fn into_finished(self) -> Result<Finished, Self> {
+        match self {
+            Self { phase: Phase::Done(outcome), fingerprint, attempt, .. } => {
+                Ok(Finished { fingerprint, attempt, outcome })
+            }
+            unfinished => Err(unfinished),
+        }
+    }
+
+    /// What is left of the lease, given what is left of the record; `None` where there is no lease or it has lapsed.
+    pub(crate) fn lease_left_ms(&self, record_left_ms: i64) -> Option<u64> {
+        let left_ms = u64::try_from(record_left_ms).ok()?.checked_sub(self.ttl_ms)?;
+        (self.phase == Phase::Running && left_ms > 0).then_some(left_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn request() -> ClaimRequest {
+        ClaimRequest {
+            fingerprint: Fingerprint::from_bytes([0xF0; 32]),
+            nonce: Nonce::from_bytes([0xA1; 16]),
+            lease: Duration::from_secs(30),
+            ttl: Duration::from_secs(86_400),
+            take_over: true,
+            arguments: None,
+        }
+    }
+
+    /// The bytes of release 0.1: later releases read them, whatever they write.
+    fn golden(state: [u8; 2], fence: u64, attempt: u32, payload: &[u8]) -> Bytes {
+        let mut bytes = b"IDM1".to_vec();
+        bytes.extend_from_slice(&state);
+        bytes.extend_from_slice(&[0xA1; 16]);
+        bytes.extend_from_slice(&fence.to_be_bytes());
+        bytes.extend_from_slice(&attempt.to_be_bytes());
+        bytes.extend_from_slice(&[0, 0, 0, 0, 0x05, 0x26, 0x5C, 0x00]);
+        bytes.extend_from_slice(&[0xF0; 32]);
+        bytes.extend_from_slice(payload);
+        Bytes::from(bytes)
+    }
+
+    #[test]
+    fn a_claim_is_written_as_the_golden_bytes() {
+        let arguments = |arguments| ClaimRequest { arguments: Some(Bytes::from_static(arguments)), ..request() };
+        for (request, expected) in [
+            (request(), golden(*b"R0", 0, 1, b"")),
+            (arguments(b"{\"a\":1}"), golden(*b"R2", 0, 1, b"\0\0\0\x07{\"a\":1}")),
+            (arguments(b""), golden(*b"R2", 0, 1, b"\0\0\0\0")),
+        ] {
+            let mut written = Vec::new();
+            ClaimRecord::new(&request).write_to(&mut written).expect("memory");
+            assert_eq!(written, expected);
+            let stored = decode(&expected).expect("a record");
+            assert_eq!((super::arguments(&expected), stored.phase), (request.arguments, Phase::Running));
+        }
+    }
+
+    #[test]
+    fn golden_records_are_read() {
+        let cases = [
+            (*b"R0", 0, 1, "", Phase::Running),
+            (*b"R1", 1_700_000_000_000_000, 7, "", Phase::Running),
+            (*b"A0", 5, 2, "", Phase::Abandoned),
+            (*b"O0", 0, 1, "{\"a\":1}", Phase::Done(Outcome::Ok(Bytes::from_static(b"{\"a\":1}")))),
+            (*b"E0", 0, 1, "", Phase::Done(Outcome::Err(Bytes::new()))),
+            (*b"U0", 0, 1, "L", Phase::Done(Outcome::NotKept(NotKept::TooLarge))),
+            (*b"U0", 0, 1, "S", Phase::Done(Outcome::NotKept(NotKept::NotSerializable))),
+        ];
+        for (state, fence, attempt, payload, phase) in cases {
+            let record = golden(state, fence, attempt, payload.as_bytes());
+            let stored = decode(&record).expect("a record");
+            assert_eq!(stored.nonce.as_bytes(), &[0xA1; 16]);
+            assert_eq!(stored.fence, (fence != 0).then_some(fence));
+            assert_eq!(stored.attempt, attempt);
+            assert_eq!(stored.ttl_ms, 86_400_000);
+            assert_eq!(stored.fingerprint.as_bytes(), &[0xF0; 32]);
+            assert_eq!(arguments(&record), None);
+            assert_eq!(stored.phase, phase);
+        }
+    }
+
+    #[test]
+    fn golden_records_with_arguments_are_read() {
+        let done = Phase::Done(Outcome::Ok(Bytes::from_static(b"{\"a\":1}")));
+        let cases = [
+            (*b"R2", "", Phase::Running),
+            (*b"R3", "", Phase::Running),
+            (*b"A2", "", Phase::Abandoned),
+            (*b"O2", "{\"a\":1}", done),
+            (*b"E3", "", Phase::Done(Outcome::Err(Bytes::new()))),
+            (*b"U2", "L", Phase::Done(Outcome::NotKept(NotKept::TooLarge))),
+        ];
+        for (state, payload, phase) in cases {
+            let payload = [b"\0\0\0\x05[1,2]", payload.as_bytes()].concat();
+            let record = golden(state, 0, 1, &payload);
+            assert_eq!(arguments(&record).as_deref(), Some(&b"[1,2]"[..]));
+            assert_eq!(decode(&record).expect("a record").phase, phase);
+        }
+    }
+
+    #[test]
+    fn outcomes_are_written_as_they_are_read() {
+        let outcomes = [
+            Outcome::Ok(Bytes::from_static(b"0")),
+            Outcome::Err(Bytes::new()),
+            Outcome::NotKept(NotKept::TooLarge),
+            Outcome::NotKept(NotKept::NotSerializable),
+        ];
+        for outcome in outcomes {
+            let (start, payload) = encode_outcome(&outcome);
+            let record = golden([start[4], start[5]], 9, 3, payload);
+            assert!(record.starts_with(start));
+            let finished = decode(&record).expect("a record").into_finished().expect("finished");
+            assert_eq!(finished.outcome, outcome);
+            assert_eq!(finished.attempt, 3);
+        }
+    }
+
+    #[test]
+    fn the_result_is_not_copied() {
+        let record = golden(*b"O0", 0, 1, b"result");
+        let Phase::Done(Outcome::Ok(result)) = decode(&record).expect("a record").phase else {
+            panic!("not a result");
+        };
+        assert_eq!(result.as_ptr(), record[HEADER_LEN..].as_ptr());
+    }
+
+    #[test]
+    fn what_was_never_written_is_corrupt() {
+        let damaged = [
+            Bytes::new(),
+            Bytes::from_static(b"a string of somebody else"),
+            golden(*b"R0", 0, 1, b"x"),
+            golden(*b"A0", 0, 1, b"x"),
+            golden(*b"U0", 0, 1, b""),
+            golden(*b"U0", 0, 1, b"?"),
+            golden(*b"X0", 0, 1, b""),
+            golden(*b"R2", 0, 1, b""),
+            golden(*b"R2", 0, 1, b"\0\0\0\x02x"),
+            golden(*b"R2", 0, 1, b"\0\0\0\x01xx"),
+            golden(*b"O2", 0, 1, b"\0\0\x01\0x"),
+            golden(*b"O2", 0, 1, b"\0\0\0"),
+            golden(*b"U2", 0, 1, b"\0\0\0\x01L"),
+            golden(*b"R4", 0, 1, b""),
+            golden(*b"R0", 0, 0, b""),
+            golden(*b"R0", FENCE_LIMIT, 1, b""),
+            golden(*b"R0", 0, 1, b"").slice(..HEADER_LEN - 1),
+        ];
+        for bytes in damaged {
+            let error = decode(&bytes).expect_err("corrupt");
+            assert_eq!(error.kind(), StoreErrorKind::Corrupt);
+        }
+    }
+
+    #[test]
+    fn durations_are_rounded_up_and_capped() {
+        assert_eq!(millis(Duration::ZERO), 1);
+        assert_eq!(millis(Duration::from_nanos(1)), 1);
+        assert_eq!(millis(Duration::from_micros(1_001)), 2);
+        assert_eq!(millis(Duration::from_secs(30)), 30_000);
+        assert_eq!(millis(Duration::MAX), MAX_MILLIS);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let bytes = Bytes::from(bytes);
+            let (_, _) = (decode(&bytes), arguments(&bytes));
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Parts that the PostgreSQL and the SQLite store share.
+
+pub(crate) mod connections;

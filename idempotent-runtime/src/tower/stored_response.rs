@@ -1,0 +1,232 @@
+//! A response as it is kept: JSON that can be read with the store's own tools.
+
+use std::{borrow::Cow, sync::Arc};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use serde::{Deserialize, Serialize, de};
+use serde_json::value::RawValue;
+
+use super::body::ResponseBody;
+use crate::{
+    error::{Error, Undecodable},
+    store::{NotKept, Outcome},
+};
+
+/// What is kept of a response.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Stored {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+    pub(super) trailers: Option<HeaderMap>,
+    /// The id that the request had, where requests have one.
+    pub(super) request_id: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Written<'a> {
+    status: u16,
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    headers: Vec<(Text<'a>, Text<'a>)>,
+    body: Content<'a>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trailers: Option<Vec<(Text<'a>, Text<'a>)>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    request_id: Option<Text<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Content<'a> {
+    /// As it came, to the byte.
+    #[serde(borrow)]
+    Json(&'a RawValue),
+    Text(Text<'a>),
+    Base64(Text<'a>),
+}
+
+/// Read without a copy, unless it has escapes.
+#[derive(Serialize, Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Stored {
+    pub(super) fn encode(&self) -> Result<Outcome, NotKept> {
+        let written = Written {
+            status: self.status.as_u16(),
+            headers: write(&self.headers),
+            body: content(&self.body),
+            trailers: self.trailers.as_ref().map(write),
+            request_id: self.request_id.as_deref().map(|id| Text(id.into())),
+        };
+        let mut bytes = Vec::with_capacity(self.body.len() + 256);
+        match serde_json::to_writer(&mut bytes, &written) {
+            // Into a box: what is kept has no room to spare.
+            Ok(()) => Ok(Outcome::Ok(bytes.into_boxed_slice().into())),
+            Err(_) => Err(NotKept::NotSerializable),
+        }
+    }
+
+    pub(super) fn decode(bytes: &Bytes) -> Result<Self, Error> {
+        let Written { status, headers, body, trailers, request_id } =
+            serde_json::from_slice(bytes).map_err(undecodable)?;
+        Ok(Self {
+            status: StatusCode::from_u16(status).map_err(|_| no_response())?,
+            headers: read(bytes, headers)?,
+            body: match body {
+                Content::Json(json) => bytes.slice_ref(json.get().as_bytes()),
+                Content::Text(text) => text.in_bytes_of(bytes),
+                Content::Base64(text) => BASE64_STANDARD.decode(&*text.0).map_err(|_| no_response())?.into(),
+            },
+            trailers: trailers.map(|trailers| read(bytes, trailers)).transpose()?,
+            request_id: request_id.map(|id| id.0.into_owned()),
+        })
+    }
+
+    pub(super) fn into_response<B>(self) -> Response<ResponseBody<B>> {
+        let mut response = Response::new(ResponseBody::whole(self.body, self.trailers));
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers;
+        response
+    }
+}
+
+impl Text<'_> {
+    /// Its bytes, if it was read from these without a copy of its own.
+    fn in_bytes_of(self, record: &Bytes) -> Bytes {
+        match self.0 {
+            Cow::Borrowed(text) => record.slice_ref(text.as_bytes()),
+            Cow::Owned(text) => text.into(),
+        }
+    }
+}
+
+fn content(body: &[u8]) -> Content<'_> {
+    match serde_json::from_slice::<&RawValue>(body) {
+        // White space around it would be lost.
+        Ok(json) if json.get().len() == body.len() => Content::Json(json),
+        _ => match std::str::from_utf8(body) {
+            Ok(text) => Content::Text(Text(text.into())),
+            Err(_) => Content::Base64(Text(BASE64_STANDARD.encode(body).into())),
+        },
+    }
+}
+
+/// A value may have any bytes: each is the character with its number.
+fn write(headers: &HeaderMap) -> Vec<(Text<'_>, Text<'_>)> {
+    let text = |value| match std::str::from_utf8(value) {
+        Ok(text) if text.is_ascii() => text.into(),
+        _ => value.iter().map(|byte| char::from(*byte)).collect::<String>().into(),
+    };
+    headers.iter().map(|(name, value)| (Text(name.as_str().into()), Text(text(value.as_bytes())))).collect()
+}
+
+fn read(record: &Bytes, written: Vec<(Text<'_>, Text<'_>)>) -> Result<HeaderMap, Error> {
+    // The layer adds two as a rule.
+    let mut headers = HeaderMap::with_capacity(written.len() + 2);
+    for (name, value) in written {
+        let value = if value.0.is_ascii() {
+            HeaderValue::from_maybe_shared(value.in_bytes_of(record)).ok()
+        } else {
+            let bytes: Result<Vec<u8>, _> = value.0.chars().map(u8::try_from).collect();
+            bytes.ok().and_then(|bytes| HeaderValue::from_bytes(&bytes).ok())
+        };
+        let name = HeaderName::from_bytes(name.0.as_bytes()).map_err(|_| no_response())?;
+        headers.append(name, value.ok_or_else(no_response)?);
+    }
+    Ok(headers)
+}
+
+fn no_response() -> Error {
+    undecodable(de::Error::custom("the record is not of a response"))
+}
+
+fn undecodable(error: serde_json::Error) -> Error {
+    Undecodable::Result(Arc::new(error)).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn round_trip(stored: &Stored) -> Stored {
+        let Ok(Outcome::Ok(bytes)) = stored.encode() else { panic!("it is kept") };
+        Stored::decode(&bytes).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_kept_comes_back(
+            status in 100_u16..1000,
+            values in proptest::collection::vec(proptest::collection::vec(0x20_u8..=0xff, 0..20), 0..4),
+            body in proptest::collection::vec(any::<u8>(), 0..100),
+            trailers: bool,
+        ) {
+            let values = values.iter().filter_map(|value| HeaderValue::from_bytes(value).ok());
+            let headers: HeaderMap = values.map(|value| (http::header::ETAG, value)).collect();
+            let stored = Stored {
+                status: StatusCode::from_u16(status).unwrap(),
+                trailers: trailers.then(|| headers.clone()),
+                headers,
+                body: body.into(),
+                request_id: None,
+            };
+            prop_assert_eq!(round_trip(&stored), stored);
+        }
+
+        /// JSON is kept as it stands, what only looks like it as text.
+        #[test]
+        fn a_body_comes_back_to_the_byte(body in "[ \\n]?[\\[{\"]?[0-9a-z\"\\\\/:,.\u{1}\u{e9}-]{0,12}[\\]}\"]?[ \\n]?") {
+            let stored = Stored {
+                status: StatusCode::OK,
+                headers: HeaderMap::new(),
+                body: body.into(),
+                trailers: None,
+                request_id: Some("req_1".to_owned()),
+            };
+            prop_assert_eq!(round_trip(&stored), stored);
+        }
+
+        #[test]
+        fn any_record_is_read_or_refused(text in ".{0,80}") {
+            let _ = Stored::decode(&Bytes::from(text));
+        }
+    }
+
+    #[test]
+    fn the_form_is_readable_and_stays() {
+        let stored = Stored {
+            status: StatusCode::CREATED,
+            headers: HeaderMap::from_iter([(http::header::LOCATION, HeaderValue::from_static("/c/1"))]),
+            body: Bytes::from_static(b"{\"id\":1}"),
+            trailers: None,
+            request_id: None,
+        };
+        let Ok(Outcome::Ok(bytes)) = stored.encode() else { panic!("it is kept") };
+        assert_eq!(bytes, r#"{"status":201,"headers":[["location","/c/1"]],"body":{"json":{"id":1}}}"#);
+        let text = Stored { body: Bytes::from_static(b" {}\r\n"), headers: HeaderMap::new(), ..stored };
+        let Ok(Outcome::Ok(bytes)) = text.encode() else { panic!("it is kept") };
+        assert_eq!(bytes, r#"{"status":201,"body":{"text":" {}\r\n"}}"#);
+        let binary = Stored { body: Bytes::from_static(&[0xff, 0]), ..text };
+        let Ok(Outcome::Ok(bytes)) = binary.encode() else { panic!("it is kept") };
+        assert_eq!(bytes, r#"{"status":201,"body":{"base64":"/wA="}}"#);
+    }
+
+    #[test]
+    fn what_is_no_response_is_undecodable() {
+        for text in [
+            "{}",
+            r#"{"status":1,"body":{"text":""}}"#,
+            r#"{"status":200,"body":{"base64":"!"}}"#,
+            r#"{"status":200,"headers":[["a b","x"]],"body":{"text":""}}"#,
+            r#"{"status":200,"headers":[["a","\n"]],"body":{"text":""}}"#,
+            r#"{"status":200,"headers":[["a","Ā"]],"body":{"text":""}}"#,
+        ] {
+            let error = Stored::decode(&Bytes::from_static(text.as_bytes())).unwrap_err();
+            assert!(matches!(error, Error::Undecodable(_)), "{text}");
+        }
+    }
+}

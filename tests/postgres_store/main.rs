@@ -1,0 +1,16 @@
+//! The PostgreSQL store on real servers: schema, plans, privileges, settings, and what can happen to connections and
+//! server.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests fail the test")]
+
+use idempotent_tests::{
+    postgres_server::PostgresServer,
+    proxy::{Fault, Proxy},
+    redis_server::wait_for,
+};
+
+mod faults;
+mod plans;
+mod schema;
+mod support;
+mod wakes;

@@ -1,0 +1,13 @@
+//! The Redis store against real servers: every state and transition, and every fault between client and server.
+
+#![expect(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
+use idempotent_tests::redis_server;
+
+mod cost;
+mod faults;
+mod notifications;
+mod server;
+mod support;
+mod topology;
+mod transitions;

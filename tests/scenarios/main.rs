@@ -1,0 +1,27 @@
+//! What a caller sees, scenario by scenario, on every store. The numbers are those of the list of scenarios.
+
+mod process;
+mod support;
+
+mod arguments;
+mod basics;
+mod endings;
+mod identity;
+mod mismatch;
+mod nesting;
+mod races;
+mod racing_changes;
+mod releases;
+mod times;
+mod values;
+
+mod captured_log;
+mod test_bodies;
+
+mod abnormal_ends;
+mod blocking;
+mod cancellation;
+mod faults;
+mod late_owners;
+mod redaction;
+mod waiting;

@@ -1,0 +1,11 @@
+//! The SQLite store on real files: settings, locks, processes, and what can happen to the file.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests fail the test")]
+
+use idempotent_tests::{redis_server::wait_for, sqlite_file};
+
+mod durability;
+mod faults;
+mod processes;
+mod schema;
+mod support;

@@ -1,0 +1,498 @@
+//! The memory store with one promise broken.
+#![expect(clippy::expect_used, reason = "a test fails so")]
+
+mod at_once;
+mod bug;
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use idempotent_runtime::{
+    Fingerprint,
+    store::{
+        BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Finished, Hub, Nonce, NotKept, Outcome, Page, Record, RecordKey,
+        State, Store, StoreResult, Subscription, Token, Transition, immediate::Immediate, memory::MemoryStore,
+    },
+};
+
+use self::at_once::AtOnce;
+pub use self::bug::Bug;
+
+/// What the mutants have seen, so that they can do the wrong thing.
+#[derive(Default)]
+struct Seen {
+    owners: HashMap<RecordKey, Token>,
+    claims: HashSet<(RecordKey, Nonce)>,
+    attempts: HashMap<RecordKey, u32>,
+    completions: HashSet<Nonce>,
+    abandonments: HashSet<Nonce>,
+    results: HashMap<RecordKey, Finished>,
+    /// What the fences of a key are counted from.
+    fence_base: HashMap<RecordKey, u64>,
+    fences_made: u64,
+    renewed: HashSet<RecordKey>,
+    /// What a key's claims have recorded.
+    arguments: HashMap<RecordKey, Bytes>,
+}
+
+#[derive(Clone)]
+pub struct Mutant {
+    store: MemoryStore,
+    at_once: AtOnce,
+    bug: Option<Bug>,
+    hub: Hub,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl fmt::Debug for Mutant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mutant").field("bug", &self.bug).finish_non_exhaustive()
+    }
+}
+
+const TICK: Duration = Duration::from_nanos(1);
+
+impl Mutant {
+    pub fn new(store: MemoryStore, bug: Option<Bug>) -> Self {
+        let at_once = AtOnce { store: store.clone(), bug };
+        Self { store, at_once, bug, hub: Hub::new(), seen: Arc::default() }
+    }
+
+    pub fn other_handle(&self, apart: MemoryStore) -> Self {
+        let mut other = self.clone();
+        if self.is(Bug::OtherHandleIsDeaf) {
+            other.hub = Hub::new();
+        }
+        if self.is(Bug::HandlesAreApart) {
+            other.store = apart;
+        }
+        other
+    }
+
+    fn is(&self, bug: Bug) -> bool {
+        self.bug == Some(bug)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().expect("no panic while it is held")
+    }
+
+    /// Where a key's record is.
+    fn place(&self, key: &RecordKey) -> RecordKey {
+        let text = key.as_str();
+        let moved = match self.bug {
+            Some(Bug::KeysFoldCase) => text.to_lowercase(),
+            Some(Bug::KeysAreCut) => text[..text.len().min(250)].to_owned(),
+            Some(Bug::KeysRunTogether) => format!("all|{}{}", key.operation(), key.key()),
+            _ => return key.clone(),
+        };
+        RecordKey::parse(&moved).expect("still a record key")
+    }
+
+    async fn record(&self, key: &RecordKey) -> StoreResult<Option<Record>> {
+        self.store.inspect(key).await
+    }
+
+    async fn is_abandoned(&self, key: &RecordKey) -> StoreResult<bool> {
+        Ok(self.record(key).await?.is_some_and(|record| record.state == State::Abandoned))
+    }
+
+    /// A fingerprint that a forgetful store takes for the record's.
+    async fn forgiven(&self, key: &RecordKey, fingerprint: Fingerprint) -> StoreResult<Fingerprint> {
+        let Some(record) = self.record(key).await? else { return Ok(fingerprint) };
+        let forgives = match (self.bug, &record.state) {
+            (Some(Bug::MismatchUncheckedWhenRunning), State::Running { .. })
+            | (Some(Bug::MismatchUncheckedWhenLapsed), State::Abandoned)
+            | (Some(Bug::MismatchUncheckedWhenDone), State::Done(_)) => true,
+            (Some(Bug::MismatchByTheFirstBytes), _) => {
+                record.fingerprint.as_bytes()[..8] == fingerprint.as_bytes()[..8]
+            }
+            _ => false,
+        };
+        Ok(if forgives { record.fingerprint } else { fingerprint })
+    }
+
+    async fn mutant_claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
+        let key = &self.place(key);
+        let mut request = request.clone();
+        request.fingerprint = self.forgiven(key, request.fingerprint).await?;
+        let repeated = !self.seen().claims.insert((key.clone(), request.nonce));
+        match self.bug {
+            Some(Bug::RepeatedClaimIsAStranger) if repeated => request.nonce = Nonce::random(),
+            Some(Bug::TakesOverAnyway) => request.take_over = true,
+            Some(Bug::NeverTakesOver) => request.take_over = false,
+            Some(Bug::LeaseEndsEarly) => request.lease -= TICK,
+            Some(Bug::LeaseEndsLate) => request.lease += TICK,
+            Some(Bug::RunningRecordHasNoTtl) => request.ttl = Duration::ZERO,
+            Some(Bug::TakeoverKeepsArguments) => {
+                request.arguments = self.record(key).await?.map_or(request.arguments, |record| record.arguments);
+            }
+            Some(Bug::ArgumentsAreMadeUp) => request.arguments = request.arguments.or(Some(Bytes::new())),
+            Some(Bug::ArgumentsAreCut) => {
+                request.arguments = request.arguments.map(|bytes| bytes.slice(..bytes.len().min(65_535)));
+            }
+            Some(Bug::ArgumentsOutliveTheirRecord | Bug::MismatchChangesArguments) => {
+                self.seen().arguments.extend(request.arguments.clone().map(|bytes| (key.clone(), bytes)));
+            }
+            Some(Bug::ChecksThenActs) if self.record(key).await?.is_none() => {
+                tokio::task::yield_now().await;
+                self.store.forget(key).await?;
+            }
+            _ => {}
+        }
+        let answer = self.store.claim(key, &request).await?;
+        Ok(match answer {
+            ClaimOutcome::InFlight { .. } if self.is(Bug::RetryAfterZero) => {
+                ClaimOutcome::InFlight { retry_after: Duration::ZERO }
+            }
+            ClaimOutcome::Claimed { token, attempt } => self.granted(key, token, attempt, repeated),
+            other => other,
+        })
+    }
+
+    fn granted(&self, key: &RecordKey, mut token: Token, mut attempt: u32, repeated: bool) -> ClaimOutcome {
+        let mut seen = self.seen();
+        seen.owners.insert(key.clone(), token);
+        match self.bug {
+            Some(Bug::RepeatedClaimIsANewAttempt) if repeated => attempt += 1,
+            Some(Bug::AttemptsUncounted) => attempt = 1,
+            Some(Bug::AttemptsNeverReset) if !repeated => {
+                let attempts = seen.attempts.entry(key.clone()).or_default();
+                *attempts += 1;
+                attempt = *attempts;
+            }
+            // These answer when they are asked.
+            Some(Bug::FenceIsConstant | Bug::FenceRestartsWhenForgotten | Bug::FenceIsMadeAnew) => token.fence = None,
+            _ => {}
+        }
+        ClaimOutcome::Claimed { token, attempt }
+    }
+
+    async fn mutant_renew(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        mut lease: Duration,
+        mut ttl: Duration,
+    ) -> StoreResult<Transition> {
+        let key = &self.place(key);
+        match self.bug {
+            Some(Bug::RenewDoesNothing) => {
+                let owned = self.store.fence(key, token).await?.is_some();
+                return Ok(if owned { Transition::Applied } else { Transition::Lost });
+            }
+            Some(Bug::RenewOfLapsedIsLost) if self.is_abandoned(key).await? => return Ok(Transition::Lost),
+            Some(Bug::RenewHasNoTtl) => ttl = Duration::ZERO,
+            Some(Bug::RenewOnlyProlongs) => {
+                if let Some(State::Running { lease_left }) = self.record(key).await?.map(|record| record.state) {
+                    lease = lease.max(lease_left);
+                }
+            }
+            _ => {}
+        }
+        let answer = self.store.renew(key, token, lease, ttl).await?;
+        self.seen().renewed.insert(key.clone());
+        match self.owner(key).filter(|_| self.is(Bug::RenewIgnoresOwner)) {
+            Some(owner) if answer == Transition::Lost => self.store.renew(key, &owner, lease, ttl).await,
+            _ => Ok(answer),
+        }
+    }
+
+    fn owner(&self, key: &RecordKey) -> Option<Token> {
+        self.seen().owners.get(key).copied()
+    }
+
+    fn mutated(&self, outcome: &Outcome) -> Outcome {
+        match (self.bug, outcome) {
+            (Some(Bug::ErrBecomesOk), Outcome::Err(bytes)) => Outcome::Ok(bytes.clone()),
+            (Some(Bug::EmptyIsUnavailable), Outcome::Ok(bytes)) if bytes.is_empty() => {
+                Outcome::NotKept(NotKept::NotSerializable)
+            }
+            (Some(Bug::LossyText), Outcome::Ok(bytes)) => {
+                Outcome::Ok(String::from_utf8_lossy(bytes).into_owned().into())
+            }
+            (Some(Bug::LongResultsAreCut), Outcome::Ok(bytes)) => Outcome::Ok(bytes.slice(..bytes.len().min(65_535))),
+            (Some(Bug::ReasonIsLost), Outcome::NotKept(_)) => Outcome::NotKept(NotKept::TooLarge),
+            _ => outcome.clone(),
+        }
+    }
+
+    async fn mutant_complete(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        outcome: &Outcome,
+        mut ttl: Duration,
+    ) -> StoreResult<Transition> {
+        let key = &self.place(key);
+        let outcome = &self.mutated(outcome);
+        let repeated = !self.seen().completions.insert(token.nonce);
+        match self.bug {
+            Some(Bug::CompleteRepeatIsLost) if repeated => return Ok(Transition::Lost),
+            Some(Bug::CompleteOfLapsedIsLost) if self.is_abandoned(key).await? => return Ok(Transition::Lost),
+            Some(Bug::DoneKeptTooShort) => ttl -= TICK,
+            Some(Bug::DoneKeptTooLong) => ttl += TICK,
+            _ => {}
+        }
+        let answer = self.store.complete(key, token, outcome, ttl).await?;
+        let record = self.record(key).await?;
+        let Some((record, owner)) = record.zip(self.owner(key)) else { return Ok(answer) };
+        match self.bug {
+            Some(Bug::CompleteIgnoresOwner) if answer == Transition::Lost => {
+                return self.store.complete(key, &owner, outcome, ttl).await;
+            }
+            Some(Bug::CompleteRevivesAbandoned)
+                if record.state == State::Abandoned && owner.nonce == token.nonce && answer == Transition::Lost =>
+            {
+                return self.overwrite(key, token, record, outcome, ttl).await;
+            }
+            Some(Bug::CompleteRepeatOverwrites) if repeated && answer == Transition::Applied => {
+                self.store.forget(key).await?;
+                return self.overwrite(key, token, record, outcome, ttl).await;
+            }
+            _ => {}
+        }
+        let finished = self.store.peek(key);
+        self.seen().results.extend(finished.map(|finished| (key.clone(), finished)));
+        Ok(answer)
+    }
+
+    async fn overwrite(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        record: Record,
+        outcome: &Outcome,
+        ttl: Duration,
+    ) -> StoreResult<Transition> {
+        let (fingerprint, nonce) = (record.fingerprint, token.nonce);
+        let again = ClaimRequest { fingerprint, nonce, lease: ttl, ttl, take_over: true, arguments: record.arguments };
+        self.store.claim(key, &again).await?;
+        self.store.complete(key, &Token { nonce, fence: None }, outcome, ttl).await
+    }
+
+    async fn mutant_release(&self, key: &RecordKey, token: &Token) -> StoreResult<Transition> {
+        let key = &self.place(key);
+        match self.bug {
+            Some(Bug::ReleaseOfVacantIsLost) if self.record(key).await?.is_none() => Ok(Transition::Lost),
+            Some(Bug::ReleaseAbandons) => self.store.abandon(key, token, Duration::from_secs(60)).await,
+            Some(Bug::ReleaseIgnoresOwner) => {
+                self.store.forget(key).await?;
+                Ok(Transition::Applied)
+            }
+            _ => self.store.release(key, token).await,
+        }
+    }
+
+    async fn mutant_abandon(&self, key: &RecordKey, token: &Token, mut ttl: Duration) -> StoreResult<Transition> {
+        let key = &self.place(key);
+        let repeated = !self.seen().abandonments.insert(token.nonce);
+        match self.bug {
+            Some(Bug::AbandonRepeatIsLost) if repeated => return Ok(Transition::Lost),
+            Some(Bug::AbandonReleases) => return self.store.release(key, token).await,
+            Some(Bug::AbandonedKeptTooLong) => ttl += TICK,
+            _ => {}
+        }
+        let answer = self.store.abandon(key, token, ttl).await?;
+        match self.owner(key).filter(|_| self.is(Bug::AbandonIgnoresOwner)) {
+            Some(owner) if answer == Transition::Lost => self.store.abandon(key, &owner, ttl).await,
+            _ => Ok(answer),
+        }
+    }
+
+    async fn mutant_fence(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<u64>> {
+        let key = &self.place(key);
+        let answer = self.store.fence(key, token).await?;
+        match (self.bug, answer) {
+            (Some(Bug::FenceIsConstant), Some(_)) => Ok(Some(7)),
+            (Some(Bug::FenceIsMadeAnew), Some(fence)) => {
+                let mut seen = self.seen();
+                seen.fences_made += 1;
+                Ok(Some(fence + seen.fences_made))
+            }
+            (Some(Bug::FenceRestartsWhenForgotten), Some(fence)) => {
+                Ok(Some(fence - self.seen().fence_base.get(key).copied().unwrap_or_default()))
+            }
+            (Some(Bug::FenceIgnoresOwner), None) => match self.owner(key) {
+                Some(owner) => self.store.fence(key, &owner).await,
+                None => Ok(None),
+            },
+            (_, answer) => Ok(answer),
+        }
+    }
+
+    async fn mutant_forget(&self, key: &RecordKey) -> StoreResult<bool> {
+        let key = &self.place(key);
+        if self.is(Bug::ForgetNeverFrees) {
+            return Ok(self.record(key).await?.is_some());
+        }
+        if self.is(Bug::FenceRestartsWhenForgotten) {
+            let mut seen = self.seen();
+            let last = seen.owners.get(key).and_then(|token| token.fence).unwrap_or_default();
+            seen.fence_base.insert(key.clone(), last);
+        }
+        Ok(self.store.forget(key).await? && !self.is(Bug::ForgetIsDenied))
+    }
+
+    async fn mutant_inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {
+        let mut record = self.record(&self.place(key)).await?;
+        if let Some(record) = &mut record {
+            record.key = key.clone();
+            self.disarrange(record);
+            if self.is(Bug::LapsedIsShownRunning) && record.state == State::Abandoned {
+                record.state = State::Running { lease_left: TICK };
+            }
+        }
+        Ok(record)
+    }
+
+    /// Shows other arguments than were recorded.
+    fn disarrange(&self, record: &mut Record) {
+        let seen = self.seen();
+        match (self.bug, &record.state) {
+            (Some(Bug::CompleteDropsArguments), State::Done(_))
+            | (Some(Bug::AbandonDropsArguments), State::Abandoned) => record.arguments = None,
+            (Some(Bug::RenewDropsArguments), _) if seen.renewed.contains(&record.key) => record.arguments = None,
+            (Some(Bug::ArgumentsOutliveTheirRecord), _) if record.arguments.is_none() => {
+                record.arguments = seen.arguments.get(&record.key).cloned();
+            }
+            (Some(Bug::MismatchChangesArguments), _) if record.arguments.is_some() => {
+                record.arguments = seen.arguments.get(&record.key).cloned();
+            }
+            _ => {}
+        }
+    }
+
+    async fn mutant_list(&self, operation: Option<&str>, after: Option<&Cursor>, limit: usize) -> StoreResult<Page> {
+        let operation = operation.filter(|_| !self.is(Bug::ListIgnoresOperation));
+        let mut page = self.store.list(operation, after, limit).await?;
+        if self.is(Bug::ListsOnePage) {
+            page.next = None;
+        }
+        if self.is(Bug::ListSkipsAbandoned) {
+            page.records.retain(|record| record.state != State::Abandoned);
+        }
+        Ok(page)
+    }
+
+    async fn mutant_purge(&self, limit: usize) -> StoreResult<usize> {
+        match self.bug {
+            Some(Bug::PurgeIgnoresLimit) => self.store.purge_expired(usize::MAX).await,
+            Some(Bug::PurgesTheLapsed) => {
+                for record in self.store.list(None, None, usize::MAX).await?.records {
+                    if record.state == State::Abandoned {
+                        self.store.forget(&record.key).await?;
+                    }
+                }
+                self.store.purge_expired(limit).await
+            }
+            _ => self.store.purge_expired(limit).await,
+        }
+    }
+
+    /// Wakes the subscribers after an applied step.
+    fn wake<T: PartialEq>(&self, key: &RecordKey, answer: StoreResult<T>, applied: &T, silent: Bug) -> StoreResult<T> {
+        if answer.as_ref().is_ok_and(|answer| answer == applied) && !self.is(silent) {
+            self.hub.notify(key.as_str());
+        }
+        answer
+    }
+}
+
+impl Store for Mutant {
+    fn claim<'a>(&'a self, key: &'a RecordKey, request: &'a ClaimRequest) -> BoxFuture<'a, StoreResult<ClaimOutcome>> {
+        Box::pin(self.mutant_claim(key, request))
+    }
+
+    fn renew<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        token: &'a Token,
+        lease: Duration,
+        ttl: Duration,
+    ) -> BoxFuture<'a, StoreResult<Transition>> {
+        Box::pin(self.mutant_renew(key, token, lease, ttl))
+    }
+
+    fn complete<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        token: &'a Token,
+        outcome: &'a Outcome,
+        ttl: Duration,
+    ) -> BoxFuture<'a, StoreResult<Transition>> {
+        Box::pin(async move {
+            let answer = self.mutant_complete(key, token, outcome, ttl).await;
+            self.wake(key, answer, &Transition::Applied, Bug::CompleteIsSilent)
+        })
+    }
+
+    fn release<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Transition>> {
+        Box::pin(async move {
+            let answer = self.mutant_release(key, token).await;
+            self.wake(key, answer, &Transition::Applied, Bug::ReleaseIsSilent)
+        })
+    }
+
+    fn abandon<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        token: &'a Token,
+        ttl: Duration,
+    ) -> BoxFuture<'a, StoreResult<Transition>> {
+        Box::pin(async move {
+            let answer = self.mutant_abandon(key, token, ttl).await;
+            self.wake(key, answer, &Transition::Applied, Bug::AbandonIsSilent)
+        })
+    }
+
+    fn fence<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Option<u64>>> {
+        Box::pin(self.mutant_fence(key, token))
+    }
+
+    fn forget<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<bool>> {
+        Box::pin(async move {
+            let answer = self.mutant_forget(key).await;
+            self.wake(key, answer, &true, Bug::ForgetIsSilent)
+        })
+    }
+
+    fn inspect<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Option<Record>>> {
+        Box::pin(self.mutant_inspect(key))
+    }
+
+    fn list<'a>(
+        &'a self,
+        operation: Option<&'a str>,
+        after: Option<&'a Cursor>,
+        limit: usize,
+    ) -> BoxFuture<'a, StoreResult<Page>> {
+        Box::pin(self.mutant_list(operation, after, limit))
+    }
+
+    fn purge_expired(&self, limit: usize) -> BoxFuture<'_, StoreResult<usize>> {
+        Box::pin(self.mutant_purge(limit))
+    }
+
+    fn subscribe<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Subscription>> {
+        Box::pin(async move { Ok(self.hub.subscribe(key).0) })
+    }
+
+    fn immediate(&self) -> Option<&dyn Immediate> {
+        // Others break their promise in the usual steps.
+        let breaks = self.is(Bug::ClaimsAtOnceAreMadeUp) || self.is(Bug::CompletionsAtOnceAreMadeUp);
+        breaks.then_some(&self.at_once)
+    }
+
+    fn peek(&self, key: &RecordKey) -> Option<Finished> {
+        if self.is(Bug::PeekIsStale) {
+            return self.seen().results.get(key).cloned();
+        }
+        self.store.peek(&self.place(key))
+    }
+}
