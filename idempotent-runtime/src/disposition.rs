@@ -88,7 +88,7 @@ impl Observed {
 /// # use idempotent_runtime::{Disposition, Error, Idempotency, with_disposition};
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
 /// let idempotency = Idempotency::memory();
-/// let call = || with_disposition(idempotency.call("greet", "k", &"Ada", async { Ok::<_, Error>("Hello, Ada".to_owned()) }));
+/// let call = || with_disposition(idempotency.call("greet").key("k").arguments(&"Ada").run(async { Ok::<_, Error>("Hello, Ada".to_owned()) }));
 /// assert_eq!(call().await.1, Disposition::Executed);
 /// assert_eq!(call().await.1, Disposition::Replayed);
 /// # Ok(()) }

@@ -21,6 +21,7 @@ pub(crate) mod events;
 mod heartbeat;
 mod run;
 mod scope;
+pub(crate) mod shared;
 mod single_flight;
 mod transaction;
 
@@ -40,27 +41,26 @@ use tracing::Instrument;
 
 #[cfg(feature = "tower")]
 pub(crate) use self::detached::ToAsk;
-pub(crate) use self::{
-    call::Encoded, heartbeat::Claim, scope::Surroundings, single_flight::Flights, transaction::Begun,
-};
+pub use self::transaction::Begun;
+pub(crate) use self::{call::Encoded, heartbeat::Claim};
 use self::{
     call::{Asked, AskedFor},
     context::Context,
+    shared::Shared,
     single_flight::Flight,
 };
 use crate::{
     codec,
     disposition::{Disposition, with_disposition},
-    error::{ArgumentsError, ConfigError, Error, KeyError},
+    error::{ConfigError, Error},
     execution::Scope,
-    idempotency::Idempotency,
     operation::{ErrorPolicy, OnAbandoned, Operation},
-    request::{arguments::Request, fingerprint::Fingerprint, key, key::KeyWriter},
+    request::arguments::Request,
     store::{ClaimRequest, Nonce, NotKept, Outcome, RecordKey},
 };
 
 /// A call that is ready to be answered.
-pub(crate) struct Call<P> {
+pub struct Call<P> {
     stage: Stage,
     errors: P,
 }
@@ -74,23 +74,25 @@ enum Stage {
     Refused(Error),
 }
 
+/// A call that is identified: its key, and what it asks for.
+pub(crate) struct Prepared<'h> {
+    pub(crate) shared: &'h Arc<Shared>,
+    pub(crate) key: RecordKey,
+    pub(crate) request: Request,
+}
+
 impl<P> Call<P> {
-    /// Hashes and encodes, and looks at what is at hand. Nothing is claimed yet, nothing is waited for.
-    pub(crate) fn new(
-        handle: Result<&Idempotency, Error>,
-        operation: Operation<P>,
-        request: Result<Request, ArgumentsError>,
-        key: impl FnOnce(&mut KeyWriter, &Fingerprint) -> Result<(), KeyError>,
-    ) -> Self {
+    /// Looks at what is at hand. Nothing is claimed yet, nothing is waited for.
+    pub(crate) fn new(operation: Operation<P>, prepared: Result<Prepared<'_>, Error>) -> Self {
         let Operation { name, ttl, lease, wait, abandoned, errors } = operation;
         let take_over = match abandoned {
             OnAbandoned::Rerun => true,
             OnAbandoned::Refuse => false,
         };
-        let stage = prepare(handle, &name, request, key).and_then(|(handle, key, request)| {
+        let stage = prepared.and_then(|Prepared { shared, key, request }| {
             check_durations(lease, ttl)?;
             let Request { fingerprint, arguments } = request;
-            match handle.inner.store.peek(&key) {
+            match shared.store.peek(&key) {
                 Some(finished) if finished.fingerprint == fingerprint => {
                     Ok(Stage::Replay(finished.outcome, name.clone()))
                 }
@@ -99,8 +101,8 @@ impl<P> Call<P> {
                 _ => {
                     let request =
                         ClaimRequest { fingerprint, nonce: Nonce::random(), lease, ttl, take_over, arguments };
-                    let handle = handle.clone();
-                    Ok(Stage::Ask(Arc::new(Context { handle, key, request, wait, flight: Flight::new() })))
+                    let shared = Arc::clone(shared);
+                    Ok(Stage::Ask(Arc::new(Context { shared, key, request, wait, flight: Flight::new() })))
                 }
             }
         });
@@ -169,18 +171,6 @@ impl<P> Call<P> {
             }
         }
     }
-}
-
-fn prepare<'h>(
-    handle: Result<&'h Idempotency, Error>,
-    operation: &str,
-    request: Result<Request, ArgumentsError>,
-    key: impl FnOnce(&mut KeyWriter, &Fingerprint) -> Result<(), KeyError>,
-) -> Result<(&'h Idempotency, RecordKey, Request), Error> {
-    let (handle, request) = (handle?, request?);
-    let max = handle.inner.limits.max_key_len;
-    let key = key::record_key(operation, max, |writer| key(writer, &request.fingerprint))?;
-    Ok((handle, key, request))
 }
 
 /// A hundred years: more is a mistake, and would overflow some store's clock.

@@ -2,21 +2,15 @@
 
 #[cfg(feature = "local-cache")]
 use std::time::Duration;
-use std::{
-    fmt,
-    future::Future,
-    ops::ControlFlow,
-    sync::{Arc, atomic::AtomicUsize},
-};
+use std::{fmt, sync::Arc};
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 
 use crate::{
-    engine::{Call, Flights},
-    error::Error,
-    operation::{ErrorPolicy, Operation},
-    request::{arguments, arguments::Request, fingerprint::Fingerprint, key},
-    store::{BoxFuture, Cursor, Page, Record, RecordKey, Store, transactional::OpenTransaction},
+    engine::shared::{Limits, OnStoreFailure, Shared},
+    error::{Error, KeyError},
+    request::key,
+    store::{Cursor, Page, Record, RecordKey, Store},
 };
 
 /// A store and the limits that calls through it keep.
@@ -29,7 +23,7 @@ use crate::{
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
 /// let idempotency = Idempotency::memory();
 /// let charge = async |amount: u64| {
-///     idempotency.call("charge", "order-17", &amount, async { Ok::<_, Error>(format!("charged {amount}")) }).await
+///     idempotency.call("charge").key("order-17").arguments(&amount).run(async { Ok::<_, Error>(format!("charged {amount}")) }).await
 /// };
 /// assert_eq!(charge(100).await?, "charged 100");
 /// assert_eq!(charge(100).await?, "charged 100"); // not run again
@@ -38,32 +32,7 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct Idempotency {
-    pub(crate) inner: Arc<Inner>,
-}
-
-pub(crate) struct Inner {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) limits: Limits,
-    pub(crate) flights: Flights,
-    pub(crate) waiters: AtomicUsize,
-}
-
-/// What a handle was built with.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) max_key_len: usize,
-    pub(crate) max_result_len: usize,
-    pub(crate) max_waiters: usize,
-    pub(crate) on_store_failure: OnStoreFailure,
-    record_arguments: bool,
-    max_arguments_len: usize,
-}
-
-impl Limits {
-    /// How many bytes of arguments are recorded, where they are.
-    pub(crate) fn recorded_len(&self) -> Option<usize> {
-        self.record_arguments.then_some(self.max_arguments_len)
-    }
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl Idempotency {
@@ -104,129 +73,6 @@ impl Idempotency {
         IdempotencyBuilder::default()
     }
 
-    /// Runs the body once per key, or answers with the stored result: what the attribute does, without it.
-    ///
-    /// The arguments are hashed, so that the key with other arguments is refused. `operation` is a name, or an
-    /// [`Operation`] with policies.
-    ///
-    /// # Errors
-    ///
-    /// The body's own, and [`Error`] converted into them.
-    ///
-    /// # Panics
-    ///
-    /// If the body does, or the `Serialize` of its arguments or key.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped while the body runs, the run is abandoned and the operation's policy decides ([`Operation::abandoned`]).
-    /// Dropped before, nothing has happened; dropped after the body returned, its result is recorded all the same.
-    pub async fn call<P, K, A, T, E, B>(
-        &self,
-        operation: impl Into<Operation<P>>,
-        key: &K,
-        arguments: &A,
-        body: B,
-    ) -> Result<T, E>
-    where
-        K: Serialize + ?Sized,
-        A: Serialize + ?Sized,
-        T: Serialize + DeserializeOwned,
-        E: From<Error>,
-        P: ErrorPolicy<E>,
-        B: Future<Output = Result<T, E>>,
-    {
-        self.prepare(operation.into(), key, arguments).run(std::pin::pin!(Some(body))).await
-    }
-
-    /// The same with the body on a task of its own: dropping the caller's future does not stop it half-way.
-    ///
-    /// # Errors
-    ///
-    /// As [`call`](Self::call).
-    ///
-    /// # Panics
-    ///
-    /// As [`call`](Self::call), and outside a tokio runtime.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped while the body runs, it runs on and its result is recorded.
-    pub async fn call_detached<P, K, A, T, E, B>(
-        &self,
-        operation: impl Into<Operation<P>>,
-        key: &K,
-        arguments: &A,
-        body: B,
-    ) -> Result<T, E>
-    where
-        K: Serialize + ?Sized,
-        A: Serialize + ?Sized,
-        T: Serialize + DeserializeOwned + Send + 'static,
-        E: From<Error> + Send + 'static,
-        P: ErrorPolicy<E>,
-        B: Future<Output = Result<T, E>> + Send + 'static,
-    {
-        self.prepare(operation.into(), key, arguments).run_detached(body).await
-    }
-
-    /// The same in a transaction that the caller has open: the record and what the body writes are committed together,
-    /// when the caller commits, or not at all. What `transaction = …` of the attribute does.
-    ///
-    /// The store has to be in the same database. A duplicate waits there until the other transaction has ended, up to
-    /// the operation's `wait`. An `Err` of the body takes back what the body wrote, however the caller goes on.
-    ///
-    /// # Errors
-    ///
-    /// As [`call`](Self::call). After [`Error::Store`] the transaction has nothing of this call; if that error is
-    /// retryable, begin a new transaction for the retry.
-    ///
-    /// # Panics
-    ///
-    /// As [`call`](Self::call).
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped or panicking half-way, it leaves a transaction that the database refuses to commit, so that there is
-    /// neither a record nor half of an effect.
-    pub async fn call_in_transaction<X, P, K, A, T, E>(
-        &self,
-        transaction: &mut X,
-        operation: impl Into<Operation<P>>,
-        key: &K,
-        arguments: &A,
-        body: impl for<'a> FnOnce(&'a mut X) -> BoxFuture<'a, Result<T, E>>,
-    ) -> Result<T, E>
-    where
-        X: OpenTransaction,
-        K: Serialize + ?Sized,
-        A: Serialize + ?Sized,
-        T: Serialize + DeserializeOwned,
-        E: From<Error>,
-        P: ErrorPolicy<E>,
-    {
-        match self.prepare(operation.into(), key, arguments).begin(transaction, X::connection).await {
-            ControlFlow::Break(answer) => answer,
-            ControlFlow::Continue(mut begun) => {
-                let (around, transaction) = begun.body();
-                let output = around.run(std::pin::pin!(Some(body(transaction)))).await;
-                begun.finish(output).await
-            }
-        }
-    }
-
-    fn prepare<P, K, A>(&self, operation: Operation<P>, key: &K, arguments: &A) -> Call<P>
-    where
-        K: Serialize + ?Sized,
-        A: Serialize + ?Sized,
-    {
-        let request = Fingerprint::of(arguments).and_then(|fingerprint| {
-            let recorded = self.inner.limits.recorded_len().map(|max_len| arguments::json(arguments, max_len));
-            Ok(Request { fingerprint, arguments: recorded.transpose()? })
-        });
-        Call::new(Ok(self), operation, request, |writer, _| writer.value(key))
-    }
-
     /// Removes the record of a key, whatever its state, and says whether there was one. For operators: this is how an
     /// abandoned key is resolved. The next call runs the body; a body that is running now cannot record its result.
     ///
@@ -234,7 +80,7 @@ impl Idempotency {
     ///
     /// [`Error::Key`], [`Error::Store`].
     pub async fn forget<K: Serialize + ?Sized>(&self, operation: &str, key: &K) -> Result<bool, Error> {
-        Ok(self.inner.store.forget(&self.record_key(operation, key)?).await?)
+        Ok(self.shared.store.forget(&self.encode_key(operation, key)?).await?)
     }
 
     /// The record of a key, `None` if there is none. For operators.
@@ -243,7 +89,7 @@ impl Idempotency {
     ///
     /// [`Error::Key`], [`Error::Store`], [`Error::Undecodable`].
     pub async fn inspect<K: Serialize + ?Sized>(&self, operation: &str, key: &K) -> Result<Option<Record>, Error> {
-        Ok(self.inner.store.inspect(&self.record_key(operation, key)?).await?)
+        Ok(self.shared.store.inspect(&self.encode_key(operation, key)?).await?)
     }
 
     /// The records of one operation or of all, about `limit` at a time; a record can be listed twice. For operators.
@@ -252,7 +98,7 @@ impl Idempotency {
     ///
     /// [`Error::Store`].
     pub async fn list(&self, operation: Option<&str>, after: Option<&Cursor>, limit: usize) -> Result<Page, Error> {
-        Ok(self.inner.store.list(operation, after, limit).await?)
+        Ok(self.shared.store.list(operation, after, limit).await?)
     }
 
     /// Removes up to `limit` expired records and says how many. For stores that do not expire records by themselves.
@@ -261,64 +107,37 @@ impl Idempotency {
     ///
     /// [`Error::Store`].
     pub async fn purge_expired(&self, limit: usize) -> Result<usize, Error> {
-        Ok(self.inner.store.purge_expired(limit).await?)
+        Ok(self.shared.store.purge_expired(limit).await?)
     }
 
     /// The store.
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
-        &self.inner.store
+        &self.shared.store
     }
 
-    fn record_key<K: Serialize + ?Sized>(&self, operation: &str, key: &K) -> Result<RecordKey, Error> {
-        Ok(key::record_key(operation, self.inner.limits.max_key_len, |writer| writer.value(key))?)
+    /// Encodes a key as [`CallBuilder::key`](crate::CallBuilder::key) does.
+    pub(crate) fn encode_key<K: Serialize + ?Sized>(&self, operation: &str, key: &K) -> Result<RecordKey, KeyError> {
+        key::record_key(operation, self.shared.limits.max_key_len, |writer| writer.value(key))
     }
 }
 
 impl fmt::Debug for Idempotency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Idempotency")
-            .field("store", &self.inner.store)
-            .field("limits", &self.inner.limits)
+            .field("store", &self.shared.store)
+            .field("limits", &self.shared.limits)
             .finish_non_exhaustive()
     }
 }
 
-/// What a call does when the store is out of reach at its claim.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum OnStoreFailure {
-    /// Answers [`Error::Store`]; the body does not run.
-    #[default]
-    Fail,
-    /// Runs the body without protection, and says so: duplicates can run, and nothing is stored.
-    RunUnprotected,
-}
-
 /// Builds a handle with other limits than the default ones.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct IdempotencyBuilder {
     limits: Limits,
     #[cfg(feature = "local-cache")]
     local_cache: Option<usize>,
-}
-
-impl Default for IdempotencyBuilder {
-    fn default() -> Self {
-        Self {
-            limits: Limits {
-                max_key_len: 1024,
-                max_result_len: 1024 * 1024,
-                max_waiters: 10_000,
-                on_store_failure: OnStoreFailure::Fail,
-                record_arguments: false,
-                max_arguments_len: 64 * 1024,
-            },
-            #[cfg(feature = "local-cache")]
-            local_cache: None,
-        }
-    }
 }
 
 impl IdempotencyBuilder {
@@ -404,7 +223,7 @@ impl IdempotencyBuilder {
     /// let audited = Idempotency::builder().record_arguments(true).build(MemoryStore::new());
     /// let charge = async |amount_cents| {
     ///     let arguments = Charge { amount_cents, currency: "EUR" };
-    ///     audited.call("charge", "order-17", &arguments, async { Ok::<_, Error>(()) }).await
+    ///     audited.call("charge").key("order-17").arguments(&arguments).run(async { Ok::<_, Error>(()) }).await
     /// };
     /// charge(4_200).await?;
     /// let record = audited.inspect("charge", "order-17").await?.expect("a record");
@@ -437,14 +256,7 @@ impl IdempotencyBuilder {
             Some(max_bytes) => Arc::new(crate::store::local_cache::Cached::new(store, max_bytes)),
             None => store,
         };
-        Idempotency {
-            inner: Arc::new(Inner {
-                store,
-                limits: self.limits,
-                flights: Flights::new(),
-                waiters: AtomicUsize::new(0),
-            }),
-        }
+        Idempotency { shared: Arc::new(Shared::new(store, self.limits)) }
     }
 
     /// A handle on the store that the URL names. See [`Idempotency::connect`].

@@ -70,6 +70,7 @@
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
+mod call;
 mod codec;
 mod disposition;
 mod engine;
@@ -88,10 +89,12 @@ pub mod tower;
 #[cfg(feature = "webhooks")]
 pub mod webhooks;
 
+pub use call::{Call, CallBuilder, DetachedCall, TransactionCall};
 pub use disposition::{Disposition, with_disposition};
+pub use engine::shared::OnStoreFailure;
 pub use error::{ArgumentsError, ConfigError, Error, KeyError, Undecodable};
 pub use execution::Execution;
-pub use idempotency::{Idempotency, IdempotencyBuilder, OnStoreFailure};
+pub use idempotency::{Idempotency, IdempotencyBuilder};
 #[cfg(feature = "macros")]
 pub use idempotent_macros::idempotent;
 pub use install::{install, installed};

@@ -14,12 +14,12 @@ use super::{
     context::Context,
     heartbeat::{Claim, trusted},
     run::Run,
+    shared::OnStoreFailure,
     single_flight::{End, Joined, Lead, Phase},
 };
 use crate::{
     disposition::Disposition,
     error::Error,
-    idempotency::OnStoreFailure,
     request::arguments::differing,
     store::{ClaimOutcome, Finished, Nonce, Record, StoreError, StoreErrorKind, StoreResult, Subscription},
 };
@@ -44,7 +44,7 @@ pub(crate) enum Entry {
 /// The call leads nobody yet: whoever asks the store in the meantime is told that it runs.
 pub(super) fn enter_at_once(context: &Arc<Context>) -> Option<Entry> {
     let store = context.store().immediate()?;
-    if context.handle.inner.flights.has_leader(context) {
+    if context.shared.flights.has_leader(context) {
         return None;
     }
     let sent = Instant::now();
@@ -68,7 +68,7 @@ pub(super) async fn enter(context: &Arc<Context>) -> Result<Entry, Error> {
     let mut now = Instant::now();
     let mut waiting = Waiting::new(context, now);
     loop {
-        match context.handle.inner.flights.join(context) {
+        match context.shared.flights.join(context) {
             Joined::Lead(leadership) => return lead(context, leadership, &mut waiting, now).await,
             Joined::Apart => return lead(context, Lead::apart(), &mut waiting, now).await,
             Joined::Follow(leader) => {
@@ -202,7 +202,7 @@ fn unavailable(context: &Arc<Context>, lead: Lead, reply: Reply, error: StoreErr
     let sent = reply.sent;
     finish_later(give_back(reply), None);
     let run = error.kind() == StoreErrorKind::Unavailable
-        && context.handle.inner.limits.on_store_failure == OnStoreFailure::RunUnprotected;
+        && context.shared.limits.on_store_failure == OnStoreFailure::RunUnprotected;
     if !run {
         return Err(fail(lead, error.into()));
     }
@@ -253,7 +253,7 @@ impl<'a> Waiting<'a> {
         if self.counted {
             return Ok(());
         }
-        let inner = &self.context.handle.inner;
+        let inner = &self.context.shared;
         self.counted = true;
         if inner.waiters.fetch_add(1, Ordering::Relaxed) < inner.limits.max_waiters {
             Ok(())
@@ -282,7 +282,7 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if self.counted {
-            self.context.handle.inner.waiters.fetch_sub(1, Ordering::Relaxed);
+            self.context.shared.waiters.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }

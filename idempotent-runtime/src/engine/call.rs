@@ -216,7 +216,7 @@ fn ending(context: &Context, attempt: u32, encoded: Encoded) -> Ending {
 
 /// The outcome that is kept: of what is too large, or cannot be encoded, only the fact.
 pub(super) fn within_limits(context: &Context, attempt: u32, outcome: Result<Outcome, NotKept>) -> Outcome {
-    let max = context.handle.inner.limits.max_result_len;
+    let max = context.shared.limits.max_result_len;
     let outcome = outcome.and_then(|outcome| if outcome.len() <= max { Ok(outcome) } else { Err(NotKept::TooLarge) });
     outcome.unwrap_or_else(|why| {
         events::not_kept(context.key.operation(), attempt, why);

@@ -138,12 +138,12 @@ mod tests {
             let idempotency = idempotency.clone();
             async move {
                 let body = async { Ok::<_, Error>(Execution::current().unwrap().attempt()) };
-                idempotency.call("charge", "key", &(), body).await
+                idempotency.call("charge").key("key").run(body).await
             }
         };
         tokio::select! {
             biased;
-            _ = idempotency.call("charge", "key", &(), pending::<Result<u32, Error>>()) => unreachable!(),
+            _ = idempotency.call("charge").key("key").run(pending::<Result<u32, Error>>()) => unreachable!(),
             () = ready(()) => {}
         }
 
@@ -166,12 +166,12 @@ mod tests {
             let idempotency = Idempotency::new(store.clone());
             let attempt = || {
                 let body = async { Ok::<_, Error>(Execution::current().unwrap().attempt()) };
-                idempotency.call("charge", "key", &(), body)
+                idempotency.call("charge").key("key").run(body)
             };
             if vanished {
                 tokio::select! {
                     biased;
-                    _ = idempotency.call("charge", "key", &(), pending::<Result<u32, Error>>()) => unreachable!(),
+                    _ = idempotency.call("charge").key("key").run(pending::<Result<u32, Error>>()) => unreachable!(),
                     () = ready(()) => {}
                 }
             }
@@ -190,7 +190,7 @@ mod tests {
             let store = FaultyStore::new(failing.clone());
             store.always(Method::Claim, Fault::Delay(each));
             let idempotency = Idempotency::new(store);
-            let answer = idempotency.call("charge", "key", &(), ready(Ok::<_, Error>(())));
+            let answer = idempotency.call("charge").key("key").run(ready(Ok::<_, Error>(())));
             assert!(matches!(answer.await, Err(Error::Store(_))));
             assert_eq!(failing.calls(Method::Claim), tries as usize, "{each:?}");
         }
@@ -205,11 +205,11 @@ mod tests {
             if vanished {
                 tokio::select! {
                     biased;
-                    _ = idempotency.call("charge", "key", &(), pending::<Result<u32, Error>>()) => unreachable!(),
+                    _ = idempotency.call("charge").key("key").run(pending::<Result<u32, Error>>()) => unreachable!(),
                     () = ready(()) => {}
                 }
             }
-            let mut late = Box::pin(idempotency.call_detached("charge", "key", &(), async {
+            let mut late = Box::pin(idempotency.call("charge").key("key").detached().run(async {
                 unreachable!("the body started");
                 #[expect(unreachable_code, reason = "the type of the body's result")]
                 Ok::<u32, Error>(0)
@@ -217,7 +217,7 @@ mod tests {
             assert!(late.as_mut().poll(&mut task::Context::from_waker(Waker::noop())).is_pending());
             tokio::time::advance(Operation::DEFAULT_LEASE).await;
             assert!(matches!(late.await, Err(Error::Store(_))));
-            assert_eq!(idempotency.call("charge", "key", &(), attempt()).await.unwrap(), expected);
+            assert_eq!(idempotency.call("charge").key("key").run(attempt()).await.unwrap(), expected);
         }
     }
 }

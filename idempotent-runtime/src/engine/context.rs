@@ -1,16 +1,13 @@
 //! What one call is about: shared by everything that happens on its behalf.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::single_flight::Flight;
-use crate::{
-    idempotency::Idempotency,
-    store::{ClaimRequest, RecordKey, Store},
-};
+use super::{shared::Shared, single_flight::Flight};
+use crate::store::{ClaimRequest, RecordKey, Store};
 
 /// A call on its way through the engine.
 pub(crate) struct Context {
-    pub(super) handle: Idempotency,
+    pub(super) shared: Arc<Shared>,
     pub(super) key: RecordKey,
     /// What the call claims with first; a later claim that must not be mistaken for it has a nonce of its own.
     pub(super) request: ClaimRequest,
@@ -21,7 +18,7 @@ pub(crate) struct Context {
 
 impl Context {
     pub(crate) fn store(&self) -> &dyn Store {
-        &*self.handle.inner.store
+        &*self.shared.store
     }
 
     pub(crate) fn key(&self) -> &RecordKey {

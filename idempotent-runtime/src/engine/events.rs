@@ -109,15 +109,16 @@ mod tests {
     async fn calls() {
         let store = FaultyStore::new(MemoryStore::new());
         let handle = &Idempotency::new(store.clone());
-        let call =
-            async |key: &str, amount: u32| handle.call("charge", key, &amount, async { Ok::<_, Error>(amount) }).await;
+        let call = async |key: &str, amount: u32| {
+            handle.call("charge").key(key).arguments(&amount).run(async { Ok::<_, Error>(amount) }).await
+        };
         call("secret", 1).await.unwrap();
         call("secret", 1).await.unwrap();
         call("secret", 2).await.unwrap_err();
 
         tokio::select! {
             biased;
-            _ = handle.call("charge", "dropped", &1_u32, pending::<Result<u32, Error>>()) => unreachable!(),
+            _ = handle.call("charge").key("dropped").arguments(&1_u32).run(pending::<Result<u32, Error>>()) => unreachable!(),
             () = std::future::ready(()) => {}
         }
         call("dropped", 1).await.unwrap();
@@ -130,12 +131,12 @@ mod tests {
             handle.forget("charge", "lost").await?;
             tokio::spawn({
                 let other = Idempotency::new(store.clone());
-                async move { other.call("charge", "lost", &1_u32, pending::<Result<u32, Error>>()).await }
+                async move { other.call("charge").key("lost").arguments(&1_u32).run(pending::<Result<u32, Error>>()).await }
             });
             tokio::task::yield_now().await;
             Ok(1)
         };
-        assert!(matches!(handle.call("charge", "lost", &1_u32, loses).await, Err(Error::ClaimLost)));
+        assert!(matches!(handle.call("charge").key("lost").arguments(&1_u32).run(loses).await, Err(Error::ClaimLost)));
     }
 
     #[test]

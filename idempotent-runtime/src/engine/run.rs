@@ -98,7 +98,7 @@ impl Run {
     /// Leads the duplicates in this process, unless it does or another call does.
     fn lead(&mut self) {
         if let Some(lead) = self.lead.as_mut().filter(|lead| lead.is_apart())
-            && let Joined::Lead(joined) = self.claim.context.handle.inner.flights.join(&self.claim.context)
+            && let Joined::Lead(joined) = self.claim.context.shared.flights.join(&self.claim.context)
         {
             joined.running(self.claim.lease_end());
             *lead = joined;
@@ -330,11 +330,11 @@ mod tests {
                     finished.await.unwrap();
                     Ok::<_, Error>("late".to_owned())
                 };
-                handle.call(operation(), "key", &(), body).await
+                handle.call(operation()).key("key").run(body).await
             });
             store.called(Method::Claim, 1).await;
             let duplicate = tokio::spawn(async move {
-                here.call(operation(), "key", &(), async { Ok::<_, Error>("duplicate".to_owned()) }).await
+                here.call(operation()).key("key").run(async { Ok::<_, Error>("duplicate".to_owned()) }).await
             });
             tokio::task::yield_now().await;
 
@@ -342,7 +342,7 @@ mod tests {
             store.always(Method::Renew, Fault::LOST_REQUEST);
             clock.advance(LEASE);
             let body = async { Ok::<_, Error>("recorded".to_owned()) };
-            assert_eq!(elsewhere.call(operation(), "key", &(), body).await.unwrap(), "recorded");
+            assert_eq!(elsewhere.call(operation()).key("key").run(body).await.unwrap(), "recorded");
             tokio::time::sleep(LEASE).await;
             store.always(Method::Complete, Fault::LOST_REQUEST);
             Self { store, finish, owner, duplicate }
@@ -385,12 +385,12 @@ mod tests {
                 started.send(()).unwrap();
                 Ok::<String, Error>(finished.recv().unwrap())
             };
-            runtime.block_on(handle.call("charge", "key", &(), body))
+            runtime.block_on(handle.call("charge").key("key").run(body))
         });
         has_started.await.unwrap();
 
         let body = async { Ok::<_, Error>("duplicate".to_owned()) };
-        let mut duplicate = pin!(with_disposition(idempotency.call("charge", "key", &(), body)));
+        let mut duplicate = pin!(with_disposition(idempotency.call("charge").key("key").run(body)));
         assert!(poll_fn(|cx| Poll::Ready(duplicate.as_mut().poll(cx).is_pending())).await);
         finish.send("owner".to_owned()).unwrap();
         let (answer, disposition) = duplicate.await;

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A span, and the execution that `current` answers.
-pub(crate) struct Surroundings {
+pub struct Surroundings {
     span: Span,
     scope: Scope,
 }
@@ -31,7 +31,7 @@ impl Surroundings {
     }
 
     /// Runs a body that is not polled by the engine. It is gone, its destructors have run, when this ends.
-    pub(crate) async fn run<F: Future>(self, body: Pin<&mut Option<F>>) -> F::Output {
+    pub async fn run<F: Future>(self, body: Pin<&mut Option<F>>) -> F::Output {
         let mut within = Within { around: self, body };
         poll_fn(|cx| within.poll(cx)).await
     }

@@ -201,7 +201,7 @@ impl Lead {
     fn leave(&mut self, end: End) {
         let Some((context, hash)) = self.of.take() else { return };
         // First out of the map, so that a follower that is woken does not join the same flight again.
-        let flights = &context.handle.inner.flights;
+        let flights = &context.shared.flights;
         flights.shard(hash).remove(&hash);
         flights.count.fetch_sub(1, Ordering::Relaxed);
         *context.flight.lock() = Phase::Over(end);

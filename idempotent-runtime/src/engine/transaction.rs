@@ -39,7 +39,7 @@ use crate::{
 };
 
 /// A body that may run in the transaction. Dropped before [`finish`](Self::finish), the transaction cannot be committed.
-pub(crate) struct Begun<'t, X: ?Sized, T, E, P> {
+pub struct Begun<'t, X: ?Sized, T, E, P> {
     transaction: &'t mut X,
     run: Run,
     errors: P,
@@ -50,7 +50,7 @@ pub(crate) struct Begun<'t, X: ?Sized, T, E, P> {
 }
 
 /// Answers at once, or lets the body run.
-pub(crate) type Beginning<'t, X, T, E, P> = ControlFlow<Result<T, E>, Begun<'t, X, T, E, P>>;
+pub(super) type Beginning<'t, X, T, E, P> = ControlFlow<Result<T, E>, Begun<'t, X, T, E, P>>;
 
 impl<P> Call<P> {
     /// Claims the key in the transaction.
@@ -96,7 +96,7 @@ impl<P> Call<P> {
 
 impl<X: ?Sized, T, E, P> Begun<'_, X, T, E, P> {
     /// What the body runs in, and the transaction for it.
-    pub(crate) fn body(&mut self) -> (Surroundings, &mut X) {
+    pub fn body(&mut self) -> (Surroundings, &mut X) {
         (Surroundings::of(&self.run.claim), self.transaction)
     }
 
@@ -105,7 +105,7 @@ impl<X: ?Sized, T, E, P> Begun<'_, X, T, E, P> {
     /// # Cancel safety
     ///
     /// Dropped, the transaction has all of it or cannot be committed.
-    pub(crate) async fn finish(self, output: Result<T, E>) -> Result<T, E> {
+    pub async fn finish(self, output: Result<T, E>) -> Result<T, E> {
         let Self { transaction, mut run, errors, connection, encode, error: from_error } = self;
         let encoded = encode(&errors, &output);
         match run.end(connection(transaction), encoded, output.is_err()).await {

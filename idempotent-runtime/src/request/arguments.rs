@@ -6,7 +6,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 
-use crate::{error::ArgumentsError, request::fingerprint::Fingerprint};
+use super::fingerprint::{self, Fingerprint};
+use crate::error::ArgumentsError;
 
 const NO_JSON: &str = "what is to be recorded cannot be written as JSON";
 const TOO_LONG: &str = "what is to be recorded is longer than `max_arguments_len`";
@@ -21,22 +22,65 @@ pub(crate) struct Request {
     pub(crate) arguments: Option<Bytes>,
 }
 
+impl Request {
+    /// The request of one value of arguments, recorded in up to so many bytes where there is a limit.
+    pub(crate) fn of<A: Serialize + ?Sized>(
+        arguments: &A,
+        recorded_len: Option<usize>,
+    ) -> Result<Self, ArgumentsError> {
+        let fingerprint = Fingerprint::of(arguments)?;
+        let arguments = recorded_len.map(|max_len| json(arguments, max_len)).transpose()?;
+        Ok(Self { fingerprint, arguments })
+    }
+}
+
+/// The named arguments of one call, hashed and, where they are recorded, written as JSON.
+pub(crate) struct Arguments {
+    hashed: fingerprint::Arguments,
+    recorded: Option<Recorder>,
+}
+
+impl Arguments {
+    /// Starts a list of `count` arguments, recorded in up to so many bytes where there is a limit.
+    pub(crate) fn new(count: usize, recorded_len: Option<usize>) -> Self {
+        Self { hashed: fingerprint::Arguments::new(count), recorded: recorded_len.map(Recorder::new) }
+    }
+
+    /// Adds one. Names come in ascending order, each once.
+    pub(crate) fn argument<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) {
+        self.hashed.argument(name, value);
+        if let Some(recorded) = &mut self.recorded {
+            recorded.argument(name, value);
+        }
+    }
+
+    /// Their fingerprint, and their JSON where they are recorded.
+    ///
+    /// # Errors
+    ///
+    /// The first argument that cannot be hashed, or not be recorded.
+    pub(crate) fn finish(self) -> Result<Request, ArgumentsError> {
+        let fingerprint = self.hashed.finish()?;
+        Ok(Request { fingerprint, arguments: self.recorded.map(Recorder::finish).transpose()? })
+    }
+}
+
 /// Named arguments on their way into one JSON object.
-pub(crate) struct Recorder {
+struct Recorder {
     json: Limited,
     error: Option<ArgumentsError>,
 }
 
 impl Recorder {
     /// Starts an object of at most `max_len` bytes.
-    pub(crate) const fn new(max_len: usize) -> Self {
+    const fn new(max_len: usize) -> Self {
         Self { json: Limited { bytes: Vec::new(), max_len }, error: None }
     }
 
     /// Adds an argument.
     // What is generic here is there once per type, and rarely needed.
     #[cold]
-    pub(crate) fn argument<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) {
+    fn argument<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) {
         if self.error.is_some() {
             return;
         }
@@ -56,7 +100,7 @@ impl Recorder {
     ///
     /// The first argument that has no JSON, or with which they became too long.
     #[cold]
-    pub(crate) fn finish(mut self) -> Result<Bytes, ArgumentsError> {
+    fn finish(mut self) -> Result<Bytes, ArgumentsError> {
         if let Some(error) = self.error {
             return Err(error);
         }
@@ -67,7 +111,7 @@ impl Recorder {
 }
 
 /// One value as at most `max_len` bytes of JSON.
-pub(crate) fn json<T: Serialize + ?Sized>(value: &T, max_len: usize) -> Result<Bytes, ArgumentsError> {
+fn json<T: Serialize + ?Sized>(value: &T, max_len: usize) -> Result<Bytes, ArgumentsError> {
     let mut json = Limited { bytes: Vec::new(), max_len };
     json.value(value).map_err(|reason| ArgumentsError { argument: "", reason })?;
     Ok(json.into_bytes())

@@ -21,15 +21,15 @@ use super::{
     body::{BoxError, Gathered, RequestBody, ResponseBody},
     config::{Config, Scope},
     handler_run::{self, Head, Run},
-    key::{self, NoKey},
+    key::{self as header_key, NoKey},
     layer::{Running, Shared},
     replies::{Dialect, Refusal},
     stored_response::Stored,
 };
 use crate::{
     Error,
-    engine::{self, ToAsk},
-    request::arguments,
+    engine::{self, Prepared, ToAsk},
+    request::{arguments::Request as CallRequest, key},
     store::BoxFuture,
 };
 
@@ -94,7 +94,7 @@ fn keyed(config: &Config, parts: &Parts) -> Result<Option<Keyed>, Refusal> {
     if !config.methods.contains(&parts.method) {
         return Ok(None);
     }
-    let key = match key::key(&parts.headers, &config.header, config.format) {
+    let key = match header_key::key(&parts.headers, &config.header, config.format) {
         Ok(key) => key,
         Err(NoKey::Missing) if config.required => return Err(Refusal::KeyMissing),
         Err(NoKey::Missing) => return Ok(None),
@@ -157,12 +157,15 @@ fn at_hand<R>(
     parts: &Parts,
     data: &Bytes,
 ) -> ControlFlow<Result<Response<ResponseBody<R>>, Refusal>, ToAsk<Stored>> {
-    let request =
-        config.fingerprint.of(parts, data).map(|fingerprint| arguments::Request { fingerprint, arguments: None });
-    let call = engine::Call::new(Ok(&config.idempotency), config.operation.clone(), request, |writer, _| match scope {
-        Some(scope) => writer.value(&(scope, key)),
-        None => writer.value(key),
+    let shared = &config.idempotency.shared;
+    let prepared = config.fingerprint.of(parts, data).map_err(Error::from).and_then(|fingerprint| {
+        let key = key::record_key(&config.operation.name, shared.limits.max_key_len, |writer| match scope {
+            Some(scope) => writer.value(&(scope, key)),
+            None => writer.value(key),
+        })?;
+        Ok(Prepared { shared, key, request: CallRequest { fingerprint, arguments: None } })
     });
+    let call = engine::Call::new(config.operation.clone(), prepared);
     call.at_hand(Stored::decode)
         .map_break(|answer| answer.map(|stored| replayed(config, stored)).map_err(Refusal::Engine))
 }
