@@ -29,8 +29,8 @@ use super::{
     stored_response::Stored,
 };
 use crate::{
-    engine::Encoded,
-    store::{BoxFuture, NotKept},
+    engine::RunEnd,
+    store::{BoxFuture, NotKept, Outcome},
 };
 
 /// The response as the client gets it.
@@ -125,7 +125,7 @@ where
         self,
         handler: S,
         request: Request<RequestBody<B>>,
-    ) -> BoxFuture<'static, (Encoded, UntilRecorded<R>)>
+    ) -> BoxFuture<'static, (RunEnd, UntilRecorded<R>)>
     where
         S: Service<Request<RequestBody<B>>, Response = Response<R>> + Send + 'static,
         S::Future: Send,
@@ -142,7 +142,7 @@ where
                     let mut handler = handler;
                     limit.within(poll_fn(|cx| head.poll_closed(cx)), pin!(handler.call(request))).await
                 };
-                let Some(Ok(response)) = called else { return (Encoded::Abandon, None) };
+                let Some(Ok(response)) = called else { return (RunEnd::Abandon, None) };
                 let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
                 match answered(&config, head, limit, response, &waker, &mut kept) {
                     ControlFlow::Break(encoded) => (encoded, None),
@@ -152,7 +152,8 @@ where
             .await;
             let (encoded, ending) = ended.unwrap_or_else(|_| {
                 // A handler that has answered is not run again because its body panics.
-                let encoded = if kept { Encoded::Keep(Err(NotKept::NotSerializable)) } else { Encoded::Abandon };
+                let encoded =
+                    if kept { RunEnd::Keep(Outcome::NotKept(NotKept::NotSerializable)) } else { RunEnd::Abandon };
                 (encoded, None)
             });
             (encoded, (ending, running))
@@ -161,7 +162,7 @@ where
 }
 
 /// What is still to be copied.
-type Streamed<R> = BoxFuture<'static, (Encoded, Option<Ending<R>>)>;
+type Streamed<R> = BoxFuture<'static, (RunEnd, Option<Ending<R>>)>;
 
 /// Hands a handler's response on, and says what is kept of it. What of its body is there at once, as a rule all of it,
 /// the client gets when it is on record; what takes longer, it gets as it comes. `kept` tells, before anything is asked of
@@ -174,7 +175,7 @@ fn answered<R>(
     mut response: Response<R>,
     waker: &Waker,
     kept: &mut bool,
-) -> ControlFlow<Encoded, Streamed<R>>
+) -> ControlFlow<RunEnd, Streamed<R>>
 where
     R: Body<Data = Bytes> + Send + 'static,
     R::Error: Into<BoxError>,
@@ -188,14 +189,15 @@ where
     let request_id = config.dialect.name(response.headers_mut(), *kept, status);
     if !*kept {
         hand_on(response.map(ResponseBody::own), false);
-        return ControlFlow::Break(Encoded::Release);
+        return ControlFlow::Break(RunEnd::Release);
     }
     let headers = config.kept_headers(response.headers());
     let encode = move |copied: Copied| {
-        Encoded::Keep(copied.and_then(|copied| {
+        let outcome = copied.and_then(|copied| {
             let (body, trailers) = copied.into_parts();
             Stored { status, headers, body, trailers, request_id }.encode()
-        }))
+        });
+        RunEnd::Keep(outcome.unwrap_or_else(Outcome::NotKept))
     };
     let (parts, body) = response.into_parts();
     let mut body = Box::pin(body);

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     Error,
-    engine::{self, Prepared, ToAsk},
+    engine::{self, Prepared, Unanswered},
     request::{arguments::Request as CallRequest, key},
     store::BoxFuture,
 };
@@ -156,7 +156,7 @@ fn at_hand<R>(
     scope: Option<&str>,
     parts: &Parts,
     data: &Bytes,
-) -> ControlFlow<Result<Response<ResponseBody<R>>, Refusal>, ToAsk<Stored>> {
+) -> ControlFlow<Result<Response<ResponseBody<R>>, Refusal>, Unanswered<Stored>> {
     let shared = &config.idempotency.shared;
     let prepared = config.fingerprint.of(parts, data).map_err(Error::from).and_then(|fingerprint| {
         let key = key::record_key(&config.operation.name, shared.limits.max_key_len, |writer| match scope {
@@ -173,7 +173,7 @@ fn at_hand<R>(
 /// Claims the key, has the handler run, and answers with what there is first.
 // Boxed: a replay does without.
 fn ask<S, B, R>(
-    call: ToAsk<Stored>,
+    call: Unanswered<Stored>,
     shared: &Arc<Shared>,
     inner: S,
     key: IdempotencyKey,
