@@ -186,8 +186,8 @@ impl<X: OpenTransaction, P> TransactionCall<'_, '_, X, P> {
         match call.prepare().begin(transaction, X::connection).await {
             ControlFlow::Break(answer) => answer,
             ControlFlow::Continue(mut begun) => {
-                let (around, transaction) = begun.body();
-                let output = around.run(pin!(Some(body(transaction)))).await;
+                let (scope, transaction) = begun.body();
+                let output = scope.run(pin!(Some(body(transaction)))).await;
                 begun.finish(output).await
             }
         }

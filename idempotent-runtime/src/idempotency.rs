@@ -1,4 +1,4 @@
-//! The handle: a store, limits, and what calls in this process share.
+//! The public handle: a store, and the limits of calls through it.
 
 #[cfg(feature = "local-cache")]
 use std::time::Duration;
@@ -36,20 +36,20 @@ pub struct Idempotency {
 }
 
 impl Idempotency {
-    /// A handle on this store, with the default limits.
+    /// Makes a handle on this store, with the default limits.
     #[must_use]
     pub fn new(store: impl Store) -> Self {
         Self::builder().build(store)
     }
 
-    /// A handle on a new embedded store: one process, lost on exit.
+    /// Makes a handle on a new embedded store: one process, lost on exit.
     #[cfg(feature = "memory")]
     #[must_use]
     pub fn memory() -> Self {
         Self::new(crate::store::memory::MemoryStore::new())
     }
 
-    /// A handle on the store that the URL names, with the default limits.
+    /// Makes a handle on the store that the URL names, with the default limits.
     ///
     /// | URL | store | feature |
     /// |---|---|---|
@@ -68,31 +68,76 @@ impl Idempotency {
         Self::builder().connect(url).await
     }
 
-    /// Other limits than the default ones.
+    /// Builds a handle with other limits than the default ones.
     pub fn builder() -> IdempotencyBuilder {
         IdempotencyBuilder::default()
     }
 
-    /// Removes the record of a key, whatever its state, and says whether there was one. For operators: this is how an
-    /// abandoned key is resolved. The next call runs the body; a body that is running now cannot record its result.
+    /// Gives the record of a key, `None` if there is none. For operators.
     ///
-    /// # Errors
-    ///
-    /// [`Error::Key`], [`Error::Store`].
-    pub async fn forget<K: Serialize + ?Sized>(&self, operation: &str, key: &K) -> Result<bool, Error> {
-        Ok(self.shared.store.forget(&self.encode_key(operation, key)?).await?)
-    }
-
-    /// The record of a key, `None` if there is none. For operators.
+    /// `key` is a value, as [`CallBuilder::key`](crate::CallBuilder::key) takes it. A key that a template or the hash of
+    /// the arguments made is no value: see [`inspect_record`](Self::inspect_record).
     ///
     /// # Errors
     ///
     /// [`Error::Key`], [`Error::Store`], [`Error::Undecodable`].
     pub async fn inspect<K: Serialize + ?Sized>(&self, operation: &str, key: &K) -> Result<Option<Record>, Error> {
-        Ok(self.shared.store.inspect(&self.encode_key(operation, key)?).await?)
+        self.inspect_record(&self.encode_key(operation, key)?).await
     }
 
-    /// The records of one operation or of all, about `limit` at a time; a record can be listed twice. For operators.
+    /// Gives the record with this key, `None` if there is none. For operators.
+    ///
+    /// The key comes from a [`Record`] that [`list`](Self::list) gave, or is parsed from its text, whoever made it: a
+    /// value, a template, or the hash of the arguments.
+    ///
+    /// ```
+    /// # use idempotent_runtime::{Idempotency, RecordKey, idempotent};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let idempotency = Idempotency::memory();
+    /// #[idempotent(name = "payments.charge", key = "order:{order_id}", store = idempotency, skip(idempotency))]
+    /// async fn charge(idempotency: &Idempotency, order_id: u32) -> Result<(), idempotent_runtime::Error> {
+    ///     Ok(())
+    /// }
+    ///
+    /// charge(&idempotency, 17).await?;
+    /// let listed = idempotency.list(Some("payments.charge"), None, 10).await?;
+    /// let key = &listed.records[0].key;
+    /// assert_eq!(key.as_str(), "payments.charge|order:(~17)");
+    /// assert!(idempotency.inspect_record(key).await?.is_some());
+    /// assert!(idempotency.forget_record(&"payments.charge|order:(~17)".parse()?).await?);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`], [`Error::Undecodable`].
+    pub async fn inspect_record(&self, key: &RecordKey) -> Result<Option<Record>, Error> {
+        Ok(self.shared.store.inspect(key).await?)
+    }
+
+    /// Removes the record of a key, whatever its state, and says whether there was one. For operators: this is how an
+    /// abandoned key is resolved. The next call runs the body; a body that is running now cannot record its result.
+    ///
+    /// `key` is a value, as [`inspect`](Self::inspect) takes it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Key`], [`Error::Store`].
+    pub async fn forget<K: Serialize + ?Sized>(&self, operation: &str, key: &K) -> Result<bool, Error> {
+        self.forget_record(&self.encode_key(operation, key)?).await
+    }
+
+    /// Removes the record with this key, as [`forget`](Self::forget) does. The key comes from [`list`](Self::list), or is
+    /// parsed from its text, as [`inspect_record`](Self::inspect_record) takes it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
+    pub async fn forget_record(&self, key: &RecordKey) -> Result<bool, Error> {
+        Ok(self.shared.store.forget(key).await?)
+    }
+
+    /// Lists the records of one operation or of all, about `limit` at a time; a record can be listed twice. For operators.
     ///
     /// # Errors
     ///
@@ -110,7 +155,7 @@ impl Idempotency {
         Ok(self.shared.store.purge_expired(limit).await?)
     }
 
-    /// The store.
+    /// The store that this handle is on.
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.shared.store
@@ -141,50 +186,50 @@ pub struct IdempotencyBuilder {
 }
 
 impl IdempotencyBuilder {
-    /// The longest key, in bytes of its encoded form. 1,024 unless said otherwise; longer ones are [`Error::Key`].
+    /// Sets the longest key, in bytes of its encoded form. 1,024 unless said otherwise; longer ones are [`Error::Key`].
     pub const fn max_key_len(mut self, bytes: usize) -> Self {
         self.limits.max_key_len = bytes;
         self
     }
 
-    /// The largest result that is kept, in bytes of its serialized form. 1 MiB unless said otherwise; of larger ones
+    /// Sets the largest result that is kept, in bytes of its serialized form. 1 MiB unless said otherwise; of larger ones
     /// only the fact is kept, and repeats get [`Error::ResultNotKept`].
     pub const fn max_result_len(mut self, bytes: usize) -> Self {
         self.limits.max_result_len = bytes;
         self
     }
 
-    /// How many calls may wait for running duplicates at a time, in this process. 10,000 unless said otherwise;
+    /// Sets how many calls may wait for running duplicates at a time, in this process. 10,000 unless said otherwise;
     /// further ones get [`Error::TooManyWaiters`].
     pub const fn max_waiters(mut self, calls: usize) -> Self {
         self.limits.max_waiters = calls;
         self
     }
 
-    /// What a call does when the store is out of reach. Fails unless said otherwise.
+    /// Sets the answer to a call whose claim finds the store out of reach. It fails unless said otherwise.
     pub const fn on_store_failure(mut self, what: OnStoreFailure) -> Self {
         self.limits.on_store_failure = what;
         self
     }
 
-    /// How long a result is shown from the [local cache](Self::local_cache) at most: 60 seconds.
+    /// The longest time that the [local cache](Self::local_cache) shows a result: 60 seconds.
     #[cfg(feature = "local-cache")]
     pub const LOCAL_CACHE_MAX_AGE: Duration = crate::store::local_cache::MAX_AGE;
 
     /// Keeps finished results in this process too, in about so many bytes, so that their repeats are answered without
-    /// asking the store. Off unless said otherwise; for stores that are shared, since the embedded one has nothing to gain.
+    /// asking the store. Off unless said otherwise. For shared stores: the embedded one has nothing to gain.
     ///
-    /// - The key with another request is refused from here as from the store.
-    /// - No result is shown past its expiry on the store's clock. Only where that clock is set ahead, or loses its records,
-    ///   a result can be shown for [`LOCAL_CACHE_MAX_AGE`](Self::LOCAL_CACHE_MAX_AGE) after that.
-    /// - [`forget`](Idempotency::forget) through this handle or a clone counts at once. Elsewhere, in another process or on
-    ///   another handle, it counts here within `LOCAL_CACHE_MAX_AGE`.
+    /// - The cache refuses a key with another request, as the store does.
+    /// - It shows no result past its expiry on the store's clock. Only if that clock is set ahead, or the store loses its
+    ///   records, can it show a result for [`LOCAL_CACHE_MAX_AGE`](Self::LOCAL_CACHE_MAX_AGE) after that.
+    /// - [`forget`](Idempotency::forget) through this handle or a clone takes effect at once. Through another handle or
+    ///   process, it takes effect here within `LOCAL_CACHE_MAX_AGE`.
     ///
-    /// What was run through this handle is kept as it completes. Of what others ran, the first repeat here asks the
-    /// store twice; it does so again for what is still asked for after `LOCAL_CACHE_MAX_AGE`.
+    /// A result of a body that ran through this handle is cached as it completes. For a result of another process, the
+    /// first repeat here asks the store twice, and again each time `LOCAL_CACHE_MAX_AGE` has passed.
     ///
-    /// Counted are keys, results, and 300 bytes for each of them. When it is full, what is seldom asked for is dropped.
-    /// A result that takes more than half of the bytes, or 2 MiB, is not kept.
+    /// Each entry counts its key, its result and 300 bytes of overhead. When the cache is full, rarely used entries are
+    /// evicted. A result that takes more than half of the bytes, or 2 MiB, is not cached.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), idempotent_runtime::Error> {
@@ -200,16 +245,16 @@ impl IdempotencyBuilder {
         self
     }
 
-    /// Keeps the arguments of each call in its record, as JSON, for audits: [`Record::arguments`] shows them. And where
-    /// both calls did so, [`Error::Mismatch`] names the arguments that differ. Off unless said otherwise.
+    /// Keeps the arguments of each call in its record, as JSON, for audits: [`Record::arguments`] shows them. Where both
+    /// calls recorded theirs, [`Error::Mismatch`] names the arguments that differ. Off unless said otherwise.
     ///
-    /// Of an annotated function it is one object of the arguments that are hashed. Those in `skip(…)` are not in it: leave
-    /// out what must not be stored. Arguments may be personal data, which then is in the store, and in its backups,
+    /// The record of an annotated function has one object of the arguments that are hashed. Arguments in `skip(…)` are not
+    /// in it: skip what must not be stored. Arguments may be personal data, which is then in the store and in its backups
     /// for as long as the record.
     ///
-    /// Every call serializes its arguments once more then, and sends them along with its claim. What has no JSON, such as
-    /// a map whose keys are no text, is [`Error::Arguments`] before anything is claimed; what JSON has only `null` for
-    /// (infinity, `Some(None)`) is `null`.
+    /// Every call then serializes its arguments once more, and sends them with its claim. Arguments that JSON cannot hold,
+    /// such as a map whose keys are no text, are [`Error::Arguments`] before anything is claimed. Infinity and `Some(None)`
+    /// are written as `null`.
     ///
     /// ```
     /// # use idempotent_runtime::{Error, Idempotency, store::memory::MemoryStore};
@@ -240,14 +285,14 @@ impl IdempotencyBuilder {
         self
     }
 
-    /// The most of a call's arguments that is [recorded](Self::record_arguments), in bytes of JSON. 64 KiB unless said
+    /// Sets the limit for the [recorded](Self::record_arguments) arguments of a call, in bytes of JSON. 64 KiB unless said
     /// otherwise; calls with more are [`Error::Arguments`].
     pub const fn max_arguments_len(mut self, bytes: usize) -> Self {
         self.limits.max_arguments_len = bytes;
         self
     }
 
-    /// A handle on this store.
+    /// Makes a handle on this store.
     #[must_use]
     pub fn build(self, store: impl Store) -> Idempotency {
         let store: Arc<dyn Store> = Arc::new(store);
@@ -259,7 +304,7 @@ impl IdempotencyBuilder {
         Idempotency { shared: Arc::new(Shared::new(store, self.limits)) }
     }
 
-    /// A handle on the store that the URL names. See [`Idempotency::connect`].
+    /// Makes a handle on the store that the URL names. See [`Idempotency::connect`].
     ///
     /// # Errors
     ///

@@ -90,8 +90,8 @@ pub mod tower;
 pub mod webhooks;
 
 pub use call::{Call, CallBuilder, DetachedCall, TransactionCall};
-pub use disposition::{Disposition, with_disposition};
-pub use engine::shared::OnStoreFailure;
+pub use disposition::with_disposition;
+pub use engine::{disposition::Disposition, shared::OnStoreFailure};
 pub use error::{ArgumentsError, ConfigError, Error, KeyError, Undecodable};
 pub use execution::Execution;
 pub use idempotency::{Idempotency, IdempotencyBuilder};

@@ -1,6 +1,6 @@
-//! What the attribute's code calls: for the macro of the same version, and for nothing else.
+//! The functions that generated code calls: for the macro of the same version, and for nothing else.
 //!
-//! What depends on one type is not inlined: it is there once per type, not once per annotated function.
+//! `#[inline(never)]` keeps one copy per type instead of one per call site.
 
 use std::{future::Future, ops::ControlFlow, pin::Pin, sync::Arc};
 
@@ -27,10 +27,10 @@ pub use crate::{
 
 /// An operation with this name and the default policies.
 pub const fn operation(name: &'static str) -> Operation {
-    Operation::with_name(std::borrow::Cow::Borrowed(name))
+    Operation::from_static(name)
 }
 
-/// `errors = PATH`, for a function whose result is `R`.
+/// Keeps the errors that `errors = PATH` chooses, for a function whose result is `R`.
 pub fn keep_errors_if<R: AnyResult>(
     operation: Operation,
     keep: fn(&R::Error) -> bool,
@@ -38,7 +38,7 @@ pub fn keep_errors_if<R: AnyResult>(
     operation.keep_errors_if(keep)
 }
 
-/// `store = EXPR`: a place for references to coerce.
+/// Takes the handle of `store = EXPR`, so that references coerce.
 #[must_use]
 pub const fn handle(handle: &Idempotency) -> Option<&Idempotency> {
     Some(handle)
@@ -115,7 +115,7 @@ pub fn hole<K: Key + ?Sized>(writer: &mut KeyWriter, value: &K) -> Result<(), Ke
     writer.hole(value)
 }
 
-/// Runs the body, or answers for it.
+/// Answers a call. Its body is polled only if it is this call's to run.
 pub fn run<T, E, P, F>(call: Call<P>, body: Pin<&mut Option<F>>) -> impl Future<Output = F::Output>
 where
     F: Body<T, E>,
@@ -126,7 +126,7 @@ where
     call.run(body)
 }
 
-/// The same on a task of its own.
+/// Answers a call. Its body runs on a task of its own.
 pub fn run_detached<T, E, P, F>(call: Call<P>, body: F) -> impl Future<Output = F::Output>
 where
     F: Body<T, E> + Send + 'static,
@@ -143,13 +143,13 @@ pub struct Transaction<'t, X: ?Sized> {
     connection: fn(&mut X) -> Connection<'_>,
 }
 
-/// Its type is checked here, where the argument is underlined.
+/// Takes the argument, so that its type is checked where the argument is underlined.
 #[inline(never)]
 pub fn transaction<X: OpenTransaction + ?Sized>(transaction: &mut X) -> Transaction<'_, X> {
     Transaction { transaction, connection: X::connection }
 }
 
-/// Claims the key in the caller's transaction: the answer, or what the body runs in.
+/// Claims the key in the caller's transaction: `Break` with the answer, `Continue` if the body may run.
 pub async fn begin<X, T, E, P>(
     call: Call<P>,
     transaction: Transaction<'_, X>,

@@ -3,7 +3,11 @@
 
 use tracing::{Span, debug, error, info, warn};
 
-use crate::{disposition::Disposition, engine::Claim, error::Error, store::StoreError};
+use super::disposition::Disposition;
+use crate::{
+    error::Error,
+    store::{NotKept, StoreError},
+};
 
 #[cfg(feature = "metrics")]
 macro_rules! count {
@@ -17,8 +21,8 @@ macro_rules! count {
 }
 
 /// The span around a body.
-pub(crate) fn run_span(claim: &Claim) -> Span {
-    tracing::debug_span!("idempotent_run", operation = claim.context().key().operation(), attempt = claim.attempt())
+pub(crate) fn run_span(operation: &str, attempt: u32) -> Span {
+    tracing::debug_span!("idempotent_run", operation, attempt)
 }
 
 /// A call has its answer.
@@ -69,7 +73,7 @@ pub(crate) fn not_recorded(operation: &str, attempt: u32, reason: &StoreError) {
 }
 
 /// A body ran and what it returned is not kept.
-pub(crate) fn not_kept(operation: &str, attempt: u32, reason: crate::store::NotKept) {
+pub(crate) fn not_kept(operation: &str, attempt: u32, reason: NotKept) {
     warn!(operation, attempt, %reason, "a result is not kept: repeats of this call will be refused");
 }
 
@@ -83,8 +87,8 @@ pub(crate) fn not_swept(reason: &StoreError) {
     warn!(kind = ?reason.kind(), "expired records could not be removed");
 }
 
-/// Calls use the embedded store without having been told to.
-#[cfg(feature = "memory")]
+/// Calls use the embedded store, since nothing is installed and no shared store is compiled in.
+#[cfg(all(feature = "memory", not(any(feature = "redis", feature = "postgres", feature = "sqlite"))))]
 pub(crate) fn embedded() {
     warn!(
         "no idempotency store is installed: the embedded one is used, which is neither shared between processes \

@@ -5,21 +5,21 @@ use std::{
     sync::{Arc, atomic::AtomicUsize},
 };
 
-use super::single_flight::Flights;
+use super::single_flight::SingleFlight;
 use crate::store::Store;
 
 /// The store of a handle, its limits, and the calls under way through it.
 pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) limits: Limits,
-    pub(super) flights: Flights,
+    pub(super) single_flight: SingleFlight,
     /// How many calls wait for a running duplicate.
     pub(super) waiters: AtomicUsize,
 }
 
 impl Shared {
     pub(crate) fn new(store: Arc<dyn Store>, limits: Limits) -> Self {
-        Self { store, limits, flights: Flights::new(), waiters: AtomicUsize::new(0) }
+        Self { store, limits, single_flight: SingleFlight::new(), waiters: AtomicUsize::new(0) }
     }
 }
 

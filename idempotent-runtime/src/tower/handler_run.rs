@@ -30,8 +30,8 @@ use super::{
     stored_response::StoredResponse,
 };
 use crate::{
-    engine::Encoded,
-    store::{BoxFuture, NotKept},
+    engine::RunEnd,
+    store::{BoxFuture, NotKept, Outcome},
 };
 
 /// The response as the client gets it.
@@ -112,7 +112,7 @@ where
         self,
         handler: S,
         request: Request<RequestBody<B>>,
-    ) -> BoxFuture<'static, (Encoded, UntilRecorded<R>)>
+    ) -> BoxFuture<'static, (RunEnd, UntilRecorded<R>)>
     where
         S: Service<Request<RequestBody<B>>, Response = Response<R>> + Send + 'static,
         S::Future: Send,
@@ -129,27 +129,28 @@ where
                     let mut handler = handler;
                     limit.within(poll_fn(|cx| head.poll_closed(cx)), pin!(handler.call(request))).await
                 };
-                let Some(Ok(response)) = called else { return (Encoded::Abandon, None) };
+                let Some(Ok(response)) = called else { return (RunEnd::Abandon, None) };
                 let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
                 match pass_on(&config, head, limit, response, &waker, &mut kept) {
-                    ControlFlow::Break(encoded) => (encoded, None),
+                    ControlFlow::Break(run_end) => (run_end, None),
                     ControlFlow::Continue(rest) => rest.await,
                 }
             }))
             .await;
-            let (encoded, end) = ended.unwrap_or_else(|_| {
+            let (run_end, withheld) = ended.unwrap_or_else(|_| {
                 // Once the handler has returned a response that is to be kept, a panic comes from the response's body (its
                 // length, its frames, its destructor). The handler has done its work and must not run again.
-                let encoded = if kept { Encoded::Keep(Err(NotKept::NotSerializable)) } else { Encoded::Abandon };
-                (encoded, None)
+                let run_end =
+                    if kept { RunEnd::Keep(Outcome::NotKept(NotKept::NotSerializable)) } else { RunEnd::Abandon };
+                (run_end, None)
             });
-            (encoded, (end, guard))
+            (run_end, (withheld, guard))
         })
     }
 }
 
 /// Copies the rest of a body that takes its time.
-type RestOfBody<R> = BoxFuture<'static, (Encoded, Option<WithheldEnd<R>>)>;
+type RestOfBody<R> = BoxFuture<'static, (RunEnd, Option<WithheldEnd<R>>)>;
 
 /// Passes a response on to the client, and returns how the run ends.
 ///
@@ -165,7 +166,7 @@ fn pass_on<R>(
     mut response: Response<R>,
     waker: &Waker,
     kept: &mut bool,
-) -> ControlFlow<Encoded, RestOfBody<R>>
+) -> ControlFlow<RunEnd, RestOfBody<R>>
 where
     R: Body<Data = Bytes> + Send + 'static,
     R::Error: Into<BoxError>,
@@ -179,14 +180,15 @@ where
     let request_id = config.dialect.name(response.headers_mut(), *kept, status);
     if !*kept {
         send(response.map(ResponseBody::own), false);
-        return ControlFlow::Break(Encoded::Release);
+        return ControlFlow::Break(RunEnd::Release);
     }
     let headers = config.kept_headers(response.headers());
-    let encode = move |copied: CopyResult| {
-        Encoded::Keep(copied.and_then(|copied| {
+    let run_end = move |copied: CopyResult| {
+        let outcome = copied.and_then(|copied| {
             let (body, trailers) = copied.into_parts();
             StoredResponse { status, headers, body, trailers, request_id }.encode()
-        }))
+        });
+        RunEnd::Keep(outcome.unwrap_or_else(Outcome::NotKept))
     };
     let (parts, body) = response.into_parts();
     let mut body = Box::pin(body);
@@ -202,8 +204,8 @@ where
                 let then = Then::Copied(CopiedBody { messages, left: body.size_hint() });
                 send(Response::from_parts(parts, ResponseBody::new(at_hand, then)), true);
                 return ControlFlow::Continue(Box::pin(async move {
-                    let (copied, end) = copy_rest(body, copy, client, limit).await;
-                    (encode(copied), end)
+                    let (copied, withheld) = copy_rest(body, copy, client, limit).await;
+                    (run_end(copied), withheld)
                 }));
             }
             Poll::Ready(None) => break (Then::End, Ok(copy)),
@@ -218,7 +220,7 @@ where
         }
     };
     send(Response::from_parts(parts, ResponseBody::new(at_hand, then)), false);
-    ControlFlow::Break(encode(copied))
+    ControlFlow::Break(run_end(copied))
 }
 
 type CopyResult = Result<Gathered, NotKept>;

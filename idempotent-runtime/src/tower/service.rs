@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     Error,
-    engine::{self, Prepared, ToAsk},
+    engine::{self, Prepared, Unanswered},
     request::{arguments::Request as CallRequest, key},
     store::BoxFuture,
 };
@@ -157,7 +157,7 @@ fn at_hand<R>(
     scope: Option<&str>,
     parts: &Parts,
     data: &Bytes,
-) -> ControlFlow<Result<Response<ResponseBody<R>>, Refusal>, ToAsk<StoredResponse>> {
+) -> ControlFlow<Result<Response<ResponseBody<R>>, Refusal>, Unanswered<StoredResponse>> {
     let shared = &config.idempotency.shared;
     let prepared = config.fingerprint.of(parts, data).map_err(Error::from).and_then(|fingerprint| {
         let key = key::record_key(&config.operation.name, shared.limits.max_key_len, |writer| match scope {
@@ -174,7 +174,7 @@ fn at_hand<R>(
 /// Claims the key, runs the handler, and answers with the handler's response or with the recorded one.
 // The future is boxed here, so that a replay, which does not come here, allocates nothing for it.
 fn ask<S, B, R>(
-    call: ToAsk<StoredResponse>,
+    call: Unanswered<StoredResponse>,
     state: &Arc<LayerState>,
     inner: S,
     key: IdempotencyKey,
