@@ -16,6 +16,7 @@ mod admit;
 mod background;
 mod call;
 pub(crate) mod claim;
+mod context;
 mod detached;
 pub(crate) mod disposition;
 pub(crate) mod events;

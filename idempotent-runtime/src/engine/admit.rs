@@ -10,9 +10,10 @@ use tokio::time::Instant;
 use super::{
     background::finish_later,
     claim::{Claim, ClaimReply, claim, trusted},
+    context::CallContext,
     disposition::Disposition,
     events,
-    prepare::{CallContext, LONGEST},
+    prepare::LONGEST,
     retry::Backoff,
     run::Run,
     shared::OnStoreFailure,

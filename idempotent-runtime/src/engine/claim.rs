@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{background::FinishInBackground, prepare::CallContext, retry::Backoff};
+use super::{background::FinishInBackground, context::CallContext, retry::Backoff};
 use crate::store::{BoxFuture, ClaimOutcome, ClaimRequest, Nonce, State, StoreError, StoreErrorKind, Token};
 
 /// How long a lease is trusted, counted from when it was asked for: a tenth less than the lease, since clocks run at

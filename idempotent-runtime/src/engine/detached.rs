@@ -73,7 +73,7 @@ mod encoded {
         engine::{
             Call, Stage,
             call::{CallMachine, CallWithBody},
-            prepare::CallContext,
+            context::CallContext,
             record::RunEnd,
             reply::{Answer, Reply, decode},
         },

@@ -2,12 +2,12 @@
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use super::{disposition::Disposition, reply::Answer, shared::Shared, single_flight::Flight};
+use super::{context::CallContext, disposition::Disposition, reply::Answer, shared::Shared, single_flight::Flight};
 use crate::{
     error::{ConfigError, Error},
     operation::{OnAbandoned, Operation},
     request::arguments::Request,
-    store::{ClaimRequest, Nonce, RecordKey, Store},
+    store::{ClaimRequest, Nonce, RecordKey},
 };
 
 /// A hundred years. A longer time is a mistake, and would overflow the clock of some store.
@@ -60,32 +60,6 @@ impl<P> Call<P> {
             }
         });
         Self { stage: stage.unwrap_or_else(|error| Stage::AtHand(Err(error), name)), errors }
-    }
-}
-
-/// The question of one call, shared by everything that happens on its behalf.
-pub(crate) struct CallContext {
-    pub(super) shared: Arc<Shared>,
-    pub(super) key: RecordKey,
-    /// The call's first claim. A later claim that must not be mistaken for it has a nonce of its own.
-    pub(super) request: ClaimRequest,
-    pub(super) wait: Duration,
-    /// The duplicates in this process meet here, if this call leads them.
-    pub(super) flight: Flight,
-}
-
-impl CallContext {
-    pub(crate) fn store(&self) -> &dyn Store {
-        &*self.shared.store
-    }
-
-    pub(crate) fn key(&self) -> &RecordKey {
-        &self.key
-    }
-
-    /// Tells two calls with one answer: the same key, and the same request.
-    pub(super) fn is_duplicate_of(&self, other: &Self) -> bool {
-        self.key == other.key && self.request.fingerprint == other.request.fingerprint
     }
 }
 

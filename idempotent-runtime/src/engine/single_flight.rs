@@ -19,7 +19,7 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-use super::prepare::CallContext;
+use super::context::CallContext;
 use crate::{error::Error, store::Outcome};
 
 /// How far the leader has come, for its followers.

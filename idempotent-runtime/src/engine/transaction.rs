@@ -20,10 +20,11 @@ use super::{
     Call, RunEnd, Stage,
     admit::mismatch,
     claim::Claim,
+    context::CallContext,
     decode_result,
     disposition::Disposition,
     encode_output, events,
-    prepare::{CallContext, LONGEST},
+    prepare::LONGEST,
     reply::{Answer, Reply},
     scope::{BodyScope, Scope},
 };
