@@ -10,9 +10,10 @@ use tokio::time::Instant;
 use super::{
     background::finish_later,
     claim::{Claim, ClaimReply, claim, trusted},
+    context::CallContext,
     disposition::Disposition,
     events,
-    prepare::{CallContext, LONGEST},
+    prepare::LONGEST,
     retry::Backoff,
     run::Run,
     shared::OnStoreFailure,
@@ -24,11 +25,11 @@ use crate::{
     store::{ClaimOutcome, Finished, Nonce, Outcome, Record, StoreError, StoreErrorKind, StoreResult, Subscription},
 };
 
-/// How often a claim that was answered too late is made anew.
+/// The number of claims that may be answered too late before the call fails.
 const LATE_CLAIMS: u32 = 3;
 const TOO_LATE: &str = "the store answered claims later than their lease allows";
 
-/// How long a duplicate waits at least for a leader that asks the store, whatever its own `wait`.
+/// The least time that a duplicate waits for a leader that asks the store, whatever its own `wait`.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 
 /// The result of admission.
@@ -253,7 +254,7 @@ fn in_flight(until: Instant) -> Error {
     Error::InFlight { retry_after: left.max(Duration::from_millis(1)) }
 }
 
-/// How long a call waits for a running duplicate, and how it is woken.
+/// The patience of one call: its deadline, its place among the waiters, and its wake-ups.
 struct Patience<'a> {
     deadline: Instant,
     context: &'a CallContext,

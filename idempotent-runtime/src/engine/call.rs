@@ -14,7 +14,7 @@ use std::{
 use super::{
     admit::{Admission, admit, admit_at_once},
     background::FinishInBackground,
-    prepare::CallContext,
+    context::CallContext,
     record::RunEnd,
     reply::Answer,
     run::Run,

@@ -10,11 +10,11 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{background::FinishInBackground, prepare::CallContext, retry::Backoff};
+use super::{background::FinishInBackground, context::CallContext, retry::Backoff};
 use crate::store::{BoxFuture, ClaimOutcome, ClaimRequest, Nonce, State, StoreError, StoreErrorKind, Token};
 
-/// How long a lease is trusted, counted from when it was asked for: a tenth less than the lease, since clocks run at
-/// different rates and schedulers are late.
+/// The time that a lease is trusted, counted from when it was asked for: a tenth less than the lease, since clocks run
+/// at different rates and schedulers are late.
 pub(super) fn trusted(lease: Duration) -> Duration {
     lease.saturating_sub(lease / 10)
 }
@@ -101,9 +101,9 @@ impl Claim {
     }
 }
 
-/// How often the store is asked at least before its failure is the caller's: a lost reply must not be one.
+/// The least number of tries before the store's failure is the caller's: one lost reply must not be.
 const LEAST_TRIES: u32 = 2;
-/// How often it is asked at most, and for how long at most: long enough for a connection to be made anew.
+/// The most tries, and the time after which no further try begins: long enough for a connection to be made anew.
 const MOST_TRIES: u32 = 5;
 const TRY_FOR: Duration = Duration::from_secs(1);
 

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-/// How a call came to its answer.
+/// The way in which a call came to its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[repr(u8)]
@@ -54,7 +54,7 @@ impl Disposition {
         }
     }
 
-    /// Whether this call ran the body.
+    /// True if this call ran the body.
     #[must_use]
     pub const fn ran(self) -> bool {
         matches!(self, Self::Executed | Self::TookOver | Self::Unprotected)

@@ -1,5 +1,5 @@
-//! What is told to operators: a `tracing` event for every disposition and every fault, a counter with it (feature
-//! `metrics`). Never a key, an argument, a result. The crate's documentation lists them.
+//! Events for operators: a `tracing` event for every disposition and every fault, and a counter with it (feature
+//! `metrics`). Never a key, an argument or a result. The crate's documentation lists them.
 
 use tracing::{Span, debug, error, info, warn};
 
@@ -25,7 +25,7 @@ pub(crate) fn run_span(operation: &str, attempt: u32) -> Span {
     tracing::debug_span!("idempotent_run", operation, attempt)
 }
 
-/// A call has its answer.
+/// A call was answered.
 pub(crate) fn answered(operation: &str, disposition: Disposition) {
     count!("idempotent_calls_total", operation, "disposition" => disposition.as_str());
     if disposition == Disposition::TookOver {
@@ -35,7 +35,7 @@ pub(crate) fn answered(operation: &str, disposition: Disposition) {
     }
 }
 
-/// A call is refused.
+/// A call was refused.
 pub(crate) fn refused(operation: &str, reason: &Error) {
     count!("idempotent_calls_total", operation, "disposition" => Disposition::Refused.as_str(), "reason" => reason.code());
     let code = reason.code();
@@ -60,7 +60,7 @@ pub(crate) fn lease_lapsed(operation: &str, attempt: u32, reason: &StoreError) {
     error!(operation, attempt, kind = ?reason.kind(), "the lease of a running body could not be renewed in time");
 }
 
-/// A body ended by a panic or with its future.
+/// A run ended by a panic, or its future was dropped.
 pub(crate) fn abandoned(operation: &str, attempt: u32) {
     count!("idempotent_runs_abandoned_total", operation);
     warn!(operation, attempt, "a run ended without an outcome: it panicked or was dropped");
@@ -72,7 +72,7 @@ pub(crate) fn not_recorded(operation: &str, attempt: u32, reason: &StoreError) {
     error!(operation, attempt, kind = ?reason.kind(), "a body ran and its outcome could not be recorded");
 }
 
-/// A body ran and what it returned is not kept.
+/// A body ran, and its result is not kept.
 pub(crate) fn not_kept(operation: &str, attempt: u32, reason: NotKept) {
     warn!(operation, attempt, %reason, "a result is not kept: repeats of this call will be refused");
 }

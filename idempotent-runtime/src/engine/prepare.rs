@@ -2,12 +2,12 @@
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use super::{disposition::Disposition, reply::Answer, shared::Shared, single_flight::Flight};
+use super::{context::CallContext, disposition::Disposition, reply::Answer, shared::Shared, single_flight::Flight};
 use crate::{
     error::{ConfigError, Error},
     operation::{OnAbandoned, Operation},
     request::arguments::Request,
-    store::{ClaimRequest, Nonce, RecordKey, Store},
+    store::{ClaimRequest, Nonce, RecordKey},
 };
 
 /// A hundred years. A longer time is a mistake, and would overflow the clock of some store.
@@ -22,11 +22,12 @@ pub(crate) struct Prepared<'h> {
 
 /// A call that is ready to be answered.
 pub struct Call<P> {
-    pub(super) stage: Stage,
+    pub(super) preparation: Preparation,
     pub(super) errors: P,
 }
 
-pub(super) enum Stage {
+/// The result of preparation.
+pub(super) enum Preparation {
     /// Answered without asking the store, on behalf of the operation of this name.
     AtHand(Result<Answer, Error>, Cow<'static, str>),
     /// The store is to be asked.
@@ -41,13 +42,13 @@ impl<P> Call<P> {
             OnAbandoned::Rerun => true,
             OnAbandoned::Refuse => false,
         };
-        let stage = prepared.and_then(|Prepared { shared, key, request }| {
+        let preparation = prepared.and_then(|Prepared { shared, key, request }| {
             check_durations(lease, ttl)?;
             let Request { fingerprint, arguments } = request;
             match shared.store.peek(&key) {
                 Some(finished) if finished.fingerprint == fingerprint => {
                     let answer = Answer::Other(finished.outcome, Disposition::Replayed);
-                    Ok(Stage::AtHand(Ok(answer), name.clone()))
+                    Ok(Preparation::AtHand(Ok(answer), name.clone()))
                 }
                 // Which arguments differ is in the store's record, and asking for it may wait: the claim does so.
                 Some(_) if arguments.is_none() => Err(Error::Mismatch { arguments: Arc::default() }),
@@ -55,37 +56,12 @@ impl<P> Call<P> {
                     let request =
                         ClaimRequest { fingerprint, nonce: Nonce::random(), lease, ttl, take_over, arguments };
                     let shared = Arc::clone(shared);
-                    Ok(Stage::Ask(Arc::new(CallContext { shared, key, request, wait, flight: Flight::new() })))
+                    Ok(Preparation::Ask(Arc::new(CallContext { shared, key, request, wait, flight: Flight::new() })))
                 }
             }
         });
-        Self { stage: stage.unwrap_or_else(|error| Stage::AtHand(Err(error), name)), errors }
-    }
-}
-
-/// The question of one call, shared by everything that happens on its behalf.
-pub(crate) struct CallContext {
-    pub(super) shared: Arc<Shared>,
-    pub(super) key: RecordKey,
-    /// The call's first claim. A later claim that must not be mistaken for it has a nonce of its own.
-    pub(super) request: ClaimRequest,
-    pub(super) wait: Duration,
-    /// The duplicates in this process meet here, if this call leads them.
-    pub(super) flight: Flight,
-}
-
-impl CallContext {
-    pub(crate) fn store(&self) -> &dyn Store {
-        &*self.shared.store
-    }
-
-    pub(crate) fn key(&self) -> &RecordKey {
-        &self.key
-    }
-
-    /// Tells two calls with one answer: the same key, and the same request.
-    pub(super) fn is_duplicate_of(&self, other: &Self) -> bool {
-        self.key == other.key && self.request.fingerprint == other.request.fingerprint
+        let preparation = preparation.unwrap_or_else(|error| Preparation::AtHand(Err(error), name));
+        Self { preparation, errors }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     store::{NotKept, Outcome, State, StoreError, StoreErrorKind, Token, Transition},
 };
 
-/// How a run ended, for its record.
+/// The end of a run, for its record.
 pub(crate) enum RunEnd {
     /// Done, with this outcome.
     Keep(Outcome),

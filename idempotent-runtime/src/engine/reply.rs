@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{disposition::Disposition, events, scope::Scope};
 use crate::{error::Error, store::Outcome};
 
-/// How a call is answered.
+/// The answer of a call.
 pub(super) enum Answer {
     /// By the output of its own body.
     Own(Disposition),

@@ -24,7 +24,7 @@ tokio::task_local! {
 pub(crate) struct Scope {
     claim: Option<Arc<Claim>>,
     disposition: Option<DispositionCell>,
-    /// How many bodies the caller is in.
+    /// The number of bodies that the caller is in.
     depth: u32,
 }
 
@@ -53,7 +53,7 @@ impl Scope {
         SCOPE.try_with(|scope| scope.claim.clone()).ok().flatten()
     }
 
-    /// How many bodies the caller is in.
+    /// The number of bodies that the caller is in.
     pub(super) fn depth() -> u32 {
         SCOPE.try_with(|scope| scope.depth).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! What the calls through one handle share.
+//! The state that all calls through one handle share.
 
 use std::{
     fmt,
@@ -13,7 +13,7 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) limits: Limits,
     pub(super) single_flight: SingleFlight,
-    /// How many calls wait for a running duplicate.
+    /// The number of calls that wait for a running duplicate.
     pub(super) waiters: AtomicUsize,
 }
 

@@ -19,10 +19,10 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-use super::prepare::CallContext;
+use super::context::CallContext;
 use crate::{error::Error, store::Outcome};
 
-/// How far the leader has come, for its followers.
+/// The leader's progress, for its followers.
 #[derive(Clone, Debug)]
 pub(crate) enum Progress {
     /// The store was asked and has not answered yet.
@@ -33,7 +33,7 @@ pub(crate) enum Progress {
     Over(FlightEnd),
 }
 
-/// How a flight ended: what the leader tells its followers.
+/// The end of a flight: the leader's last word to its followers.
 #[derive(Clone, Debug)]
 pub(crate) enum FlightEnd {
     /// An outcome. `has_waited` if a run was waited for.
@@ -58,7 +58,7 @@ impl FlightEnd {
     }
 }
 
-/// The meeting point itself. Lives in the leader's [`CallContext`].
+/// The meeting point of a leader and its followers. It lives in the leader's [`CallContext`].
 pub(crate) struct Flight {
     progress: Mutex<Progress>,
     changed: Notify,
@@ -78,6 +78,7 @@ impl Flight {
         loop {
             let changed = self.changed.notified();
             let mut changed = std::pin::pin!(changed);
+            // Enabled before the look: a change between the look and the wait still wakes us.
             changed.as_mut().enable();
             {
                 let progress = self.lock();
@@ -100,20 +101,20 @@ impl Flight {
 /// The leaders of the calls under way in this process, by the hash of their record key.
 pub(crate) struct SingleFlight {
     shards: [Mutex<Leaders>; Self::SHARDS],
-    /// How many there are, for those who need not look if there is none.
+    /// The number of leaders, so that a call need not lock a shard where there is none.
     count: AtomicUsize,
     hasher: RandomState,
 }
 
 type Leaders = HashMap<u64, Arc<CallContext>, BuildHasherDefault<Hashed>>;
 
-/// How a call takes part.
+/// The part that a call takes among its duplicates.
 pub(crate) enum Join {
-    /// It is the first: it asks the store, for all.
+    /// The first call of the key asks the store, for all.
     Leader(Leadership),
-    /// Another with the same fingerprint leads.
+    /// A call with the same fingerprint leads: this one shares its answer.
     Follower(Arc<CallContext>),
-    /// Another with another fingerprint leads, or one whose key has the same hash: this one asks the store for itself.
+    /// A call with another fingerprint leads, or one whose key has the same hash: this one asks the store for itself.
     Alone,
 }
 
@@ -129,7 +130,7 @@ impl SingleFlight {
     }
 
     fn shard(&self, hash: u64) -> MutexGuard<'_, Leaders> {
-        // From the middle: a map looks at both ends of its hashes.
+        // Bits from the middle: a `HashMap` uses those at both ends of a hash.
         let index = (hash >> 32) as usize % Self::SHARDS;
         #[expect(clippy::indexing_slicing, reason = "the index was reduced to the number of shards")]
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
@@ -139,7 +140,7 @@ impl SingleFlight {
         self.hasher.hash_one(call.key.as_str())
     }
 
-    /// Whether another call of the key leads. One that begins to at this moment may be missed.
+    /// True if another call of the key leads. A call that begins to lead at this moment may be missed.
     pub(crate) fn has_leader(&self, call: &CallContext) -> bool {
         if self.count.load(Ordering::Relaxed) == 0 {
             return false;
@@ -163,7 +164,7 @@ impl SingleFlight {
     }
 }
 
-/// The hash of what is hashed already.
+/// A hasher for keys that are hashes already.
 #[derive(Default)]
 struct Hashed(u64);
 
@@ -193,7 +194,7 @@ impl Leadership {
         Self { of: None }
     }
 
-    /// Whether it leads nobody.
+    /// True if it leads nobody.
     pub(crate) const fn is_of_nobody(&self) -> bool {
         self.of.is_none()
     }
@@ -213,7 +214,7 @@ impl Leadership {
 
     fn leave(&mut self, end: FlightEnd) {
         let Some((context, hash)) = self.of.take() else { return };
-        // First out of the map, so that a follower that is woken does not join the same flight again.
+        // Out of the map first: a follower that is woken before would join the same flight again.
         let flights = &context.shared.single_flight;
         flights.shard(hash).remove(&hash);
         flights.count.fetch_sub(1, Ordering::Relaxed);

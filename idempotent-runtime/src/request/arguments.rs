@@ -15,10 +15,10 @@ const TOO_LONG: &str = "what is to be recorded is longer than `max_arguments_len
 /// The longest name that an error repeats.
 const MAX_NAME_LEN: usize = 64;
 
-/// What a call asks for.
+/// The request of a call.
 pub(crate) struct Request {
     pub(crate) fingerprint: Fingerprint,
-    /// The same in JSON, where it is recorded.
+    /// The arguments in JSON, where they are recorded.
     pub(crate) arguments: Option<Bytes>,
 }
 
@@ -78,7 +78,7 @@ impl Recorder {
     }
 
     /// Adds an argument.
-    // What is generic here is there once per type, and rarely needed.
+    // Instantiated once per argument type, and rarely needed: `cold` keeps it out of the way.
     #[cold]
     fn argument<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) {
         if self.error.is_some() {
@@ -117,14 +117,14 @@ fn json<T: Serialize + ?Sized>(value: &T, max_len: usize) -> Result<Bytes, Argum
     Ok(json.into_bytes())
 }
 
-/// Takes so many bytes and no more.
+/// A buffer that refuses to grow beyond `max_len` bytes.
 struct Limited {
     bytes: Vec<u8>,
     max_len: usize,
 }
 
 impl Limited {
-    /// Fails without what serde says, which can quote the value.
+    /// Writes a value. The error leaves serde's own text out, which can quote the value.
     fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), &'static str> {
         serde_json::to_writer(self, value).map_err(|error| if error.is_io() { TOO_LONG } else { NO_JSON })
     }
@@ -133,7 +133,7 @@ impl Limited {
         io::Write::write_all(self, text).map_err(|_| TOO_LONG)
     }
 
-    /// Without spare room: a store may keep them for long.
+    /// Gives the bytes without spare capacity: a store may keep them for long.
     fn into_bytes(self) -> Bytes {
         self.bytes.into_boxed_slice().into()
     }
@@ -155,7 +155,7 @@ impl io::Write for Limited {
 
 /// The names of arguments that a call gives in another way than a record of another request.
 ///
-/// Nothing of the record is in the answer, and nothing that is no plain name: the keys of a map can be anything.
+/// The answer has only plain names, and nothing of the record: the keys of a map can be any text.
 pub(crate) fn differing(ours: &[u8], recorded: &[u8]) -> Arc<[String]> {
     let (Some(ours), Some(recorded)) = (object(ours), object(recorded)) else { return Arc::default() };
     let differing = ours.into_iter().filter_map(|(name, ours)| {
@@ -167,7 +167,7 @@ pub(crate) fn differing(ours: &[u8], recorded: &[u8]) -> Arc<[String]> {
         })
     });
     let (surely, maybe): (Vec<_>, Vec<_>) = differing.partition(|(_, surely)| *surely);
-    // One of them does differ.
+    // The fingerprints differ, so at least one of these does.
     let chosen = if surely.is_empty() { maybe } else { surely };
     chosen.into_iter().map(|(name, _)| name).collect()
 }
@@ -180,15 +180,15 @@ fn is_plain(name: &str) -> bool {
     name.len() <= MAX_NAME_LEN && name.chars().all(|character| character.is_alphanumeric() || character == '_')
 }
 
-/// Whether texts that differ may be of equal values: JSON has sequences for sets, in whatever order they are iterated,
-/// and maps likewise; and large numbers, as they are read here, are rounded.
+/// True if texts that differ may be of equal values: JSON has sequences for sets and maps, in the order in which they
+/// were iterated, and large numbers are rounded as they are read here.
 fn may_be_equal(ours: &RawValue, theirs: &RawValue) -> bool {
     let sorted = |json: &RawValue| {
         let mut value: Value = serde_json::from_str(json.get()).ok()?;
         sort(&mut value);
         Some(value)
     };
-    // What cannot be read is not known to differ.
+    // A text that cannot be read is not known to differ.
     let (Some(ours), Some(theirs)) = (sorted(ours), sorted(theirs)) else { return true };
     ours == theirs
 }
