@@ -71,6 +71,8 @@
 //! | a body runs without protection | warn | |
 //! | expired records could not be removed | warn | |
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
