@@ -86,7 +86,7 @@ impl Options {
         options
     }
 
-    /// Whether an option was given, even with a wrong value.
+    /// True if an option was given, even with a wrong value.
     pub(crate) fn names(&self, option: &str) -> bool {
         self.place(option).is_some()
     }
@@ -100,7 +100,7 @@ impl Options {
         self.transaction.as_ref().is_some_and(|transaction| transaction.unraw() == argument.unraw())
     }
 
-    /// Whether an argument is left out of the hash.
+    /// True if an argument is left out of the hash.
     pub(crate) fn skips(&self, argument: &Ident) -> bool {
         self.skip.iter().chain(&self.transaction).any(|skipped| skipped.unraw() == argument.unraw())
     }

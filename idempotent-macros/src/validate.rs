@@ -422,7 +422,7 @@ fn fill<'a>(
     found.map(|(ident, _)| TemplatePiece::Hole(ident))
 }
 
-/// Whether an expression consists of literals only.
+/// True if an expression consists of literals only.
 fn is_constant(expr: &Expr) -> bool {
     match ungrouped(expr) {
         Expr::Lit(ExprLit { .. }) => true,

@@ -248,13 +248,13 @@ impl IdempotencyLayerBuilder {
     }
 }
 
-/// Whether the URI makes another URI with a code after it.
+/// True if the URI makes another URI with a code after it.
 fn is_base(base: &str) -> bool {
     let is_uri = base.starts_with("urn:") || base.split('#').next().is_some_and(|base| base.parse::<Uri>().is_ok());
     is_uri && base.ends_with(['/', '#', ':', '=']) && base.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'>')
 }
 
-/// Whether a header is hop by hop, or made anew for every response.
+/// True if a header is hop by hop, or made anew for every response.
 fn is_of_one_response(name: &HeaderName) -> bool {
     let known = [
         CONNECTION,

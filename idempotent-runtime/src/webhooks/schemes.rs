@@ -29,7 +29,7 @@ pub(super) struct Unverified<'h> {
 }
 
 impl Scheme {
-    /// Whether the time of the attempt is signed.
+    /// True if the time of the attempt is signed.
     pub(super) const fn has_timestamp(self) -> bool {
         matches!(self, Self::Standard | Self::Stripe)
     }

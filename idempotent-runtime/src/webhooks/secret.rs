@@ -31,7 +31,9 @@ pub(super) fn key(scheme: Scheme, secret: &str) -> Result<HmacKey, ConfigError> 
         Scheme::Standard => {
             let secret = BASE64.decode(secret.strip_prefix("whsec_").unwrap_or(secret));
             let secret = secret.ok().filter(|secret| !secret.is_empty());
-            new(&secret.ok_or(ConfigError::Setting("a secret for Standard Webhooks must be base64, with or without `whsec_` before it"))?)
+            new(&secret.ok_or(ConfigError::Setting(
+                "a secret for Standard Webhooks must be base64, with or without `whsec_` before it",
+            ))?)
         }
         // The whole text is the key, also its `whsec_`.
         Scheme::Stripe | Scheme::GitHub | Scheme::Shopify => new(secret.as_bytes()),
@@ -39,5 +41,6 @@ pub(super) fn key(scheme: Scheme, secret: &str) -> Result<HmacKey, ConfigError> 
 }
 
 fn new(secret: &[u8]) -> Result<HmacKey, ConfigError> {
-    HmacKey::new_from_slice(secret).map_err(|_| ConfigError::Setting("a secret for webhooks has a length that HMAC refuses"))
+    HmacKey::new_from_slice(secret)
+        .map_err(|_| ConfigError::Setting("a secret for webhooks has a length that HMAC refuses"))
 }

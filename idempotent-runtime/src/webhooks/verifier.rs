@@ -140,7 +140,7 @@ impl Verifier {
         Ok(Delivery { id, timestamp })
     }
 
-    /// Whether one of the signatures was made with one of the keys.
+    /// True if one of the signatures was made with one of the keys.
     fn is_signed(&self, unverified: &Unverified<'_>, body: &[u8]) -> bool {
         self.keys.iter().any(|key| {
             let right = key.clone().chain_update(&unverified.preamble).chain_update(body).finalize();

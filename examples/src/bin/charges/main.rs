@@ -1,6 +1,9 @@
 //! Serves a small part of Stripe's API, `POST /v1/charges`, and makes each charge once, however often a client tries.
 
-#![expect(clippy::duplicate_mod, reason = "generic code over sqlx's databases would need a page of bounds for each function")]
+#![expect(
+    clippy::duplicate_mod,
+    reason = "generic code over sqlx's databases would need a page of bounds for each function"
+)]
 
 mod accounts;
 mod card_network;

@@ -38,13 +38,13 @@ impl<'a> Account<'a> {
         Self { movements, ran_twice: by_key.into_values().any(ran_twice) }
     }
 
-    /// Whether the order was charged more than once, or a function ran without a reason and only the bank's own check kept it
+    /// True if the order was charged more than once, or a function ran without a reason and only the bank's own check kept it
     /// from charging again.
     pub(crate) fn charged_twice(&self) -> bool {
         self.ran_twice || self.movements.iter().filter(|row| row.kind == Kind::Charge).count() > 1
     }
 
-    /// Whether the account shows what the client was told.
+    /// True if the account shows what the client was told.
     pub(crate) fn shows(&self, accepted: &Accepted) -> bool {
         self.movements.iter().any(|row| {
             row.kind == accepted.kind
@@ -55,7 +55,7 @@ impl<'a> Account<'a> {
     }
 }
 
-/// Whether one of a key's runs has no reason.
+/// True if one of a key's runs has no reason.
 ///
 /// In the order of their fences, attempts rise from run to run, until a run frees the key, which here only an unavailable bank
 /// makes it do. So a second run with the same attempt is one too many.

@@ -55,7 +55,7 @@ impl Bank {
         Some(self.attempt.load(Ordering::Relaxed)).filter(|attempt| *attempt > 0)
     }
 
-    /// Whether the function ran, or still runs, for the delivery. Asked after the client has gone.
+    /// True if the function ran, or still runs, for the delivery. Asked after the client has gone.
     pub(crate) fn is_used(&self) -> bool {
         self.used_by().is_some() || Arc::strong_count(&self.attempt) > 1
     }

@@ -73,7 +73,7 @@ pub(crate) enum PaymentError {
 }
 
 impl PaymentError {
-    /// Whether a retry gets this error again, instead of another try.
+    /// True if a retry gets this error again, instead of another try.
     pub(crate) const fn is_final(&self) -> bool {
         matches!(self, Self::Declined)
     }

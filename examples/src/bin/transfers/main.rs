@@ -1,6 +1,9 @@
 //! Moves money between accounts in a SQL database, and proves from the books that each transfer was made once.
 
-#![expect(clippy::duplicate_mod, reason = "generic code over sqlx's databases would need a page of bounds for each function")]
+#![expect(
+    clippy::duplicate_mod,
+    reason = "generic code over sqlx's databases would need a page of bounds for each function"
+)]
 
 mod audit;
 mod crash;

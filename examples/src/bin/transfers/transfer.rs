@@ -53,12 +53,12 @@ pub(crate) enum TransferError {
 }
 
 impl TransferError {
-    /// Whether the error is the answer to the request, to be kept and replayed.
+    /// True if the error is the answer to the request, to be kept and replayed.
     pub(crate) const fn is_final(&self) -> bool {
         matches!(self, Self::InsufficientFunds | Self::NoSuchAccount)
     }
 
-    /// Whether to retry in a new transaction: after a deadlock, a lost connection, a restart of the server.
+    /// True if a retry in a new transaction may succeed: after a deadlock, a lost connection, a restart of the server.
     pub(crate) const fn is_retryable(&self) -> bool {
         match self {
             Self::InsufficientFunds | Self::NoSuchAccount => false,

@@ -1,6 +1,9 @@
 //! Takes webhooks of GitHub, Stripe and Standard Webhooks senders, and processes each event once.
 
-#![expect(clippy::duplicate_mod, reason = "generic code over sqlx's databases would need a page of bounds for each function")]
+#![expect(
+    clippy::duplicate_mod,
+    reason = "generic code over sqlx's databases would need a page of bounds for each function"
+)]
 
 mod answer;
 mod events;

@@ -30,7 +30,7 @@ pub(crate) async fn audit(pool: &Pool<Db>) -> sqlx::Result<Books> {
     query_as(AUDIT).bind(OPENING_CENTS).fetch_one(pool).await
 }
 
-/// Whether the books have the entry that the client was told of.
+/// True if the books have the entry that the client was told of.
 pub(crate) async fn shows(pool: &Pool<Db>, transfer: &Transfer, receipt: &Receipt) -> sqlx::Result<bool> {
     let entry = "SELECT count(*) FROM ledger WHERE id = $1 AND transfer_id = $2 AND account_id = $3 AND cents = $4";
     let entry = query_scalar(entry).bind(receipt.entry).bind(transfer.id.as_str()).bind(transfer.from);
