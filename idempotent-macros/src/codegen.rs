@@ -210,7 +210,7 @@ impl Generator<'_> {
         }
     }
 
-    /// `async move { let _ = &order_id; HINT BODY }`
+    /// `async move { let _ = &order_id; HINT BODY }`, where HINT is `if let Some(never) = None::<OUTPUT> { return never; }`.
     fn body(&self, body: &Group) -> TokenStream {
         let (output, held, body) = (&self.output, self.held(), inner_block(body));
         quote_mixed! {
