@@ -51,7 +51,7 @@ use self::{
 use crate::{
     codec,
     disposition::{Disposition, with_disposition},
-    error::{ArgumentsError, ConfigError, Error, KeyError},
+    error::{ArgumentsError, Error, KeyError, OperationError},
     execution::Scope,
     idempotency::Idempotency,
     operation::{ErrorPolicy, OnAbandoned, Operation},
@@ -97,8 +97,9 @@ impl<P> Call<P> {
                 Some(_) if arguments.is_none() => Err(Error::Mismatch { arguments: Arc::default() }),
                 // Also where the record's arguments are to be asked for: nothing is waited for here.
                 _ => {
-                    let request =
-                        ClaimRequest { fingerprint, nonce: Nonce::random(), lease, ttl, take_over, arguments };
+                    let request = ClaimRequest::new(fingerprint, Nonce::random(), lease, ttl)
+                        .with_take_over(take_over)
+                        .with_arguments(arguments);
                     let handle = handle.clone();
                     Ok(Stage::Ask(Arc::new(Context { handle, key, request, wait, flight: Flight::new() })))
                 }
@@ -186,15 +187,15 @@ fn prepare<'h>(
 /// A hundred years: more is a mistake, and would overflow some store's clock.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-pub(crate) const fn check_durations(lease: Duration, ttl: Duration) -> Result<(), ConfigError> {
+pub(crate) const fn check_durations(lease: Duration, ttl: Duration) -> Result<(), OperationError> {
     if lease.as_millis() < 10 {
-        return Err(ConfigError::Setting("`lease` is shorter than 10 ms"));
+        return Err(OperationError::LeaseTooShort);
     }
     if ttl.as_nanos() < lease.as_nanos() {
-        return Err(ConfigError::Setting("`ttl` is shorter than `lease`"));
+        return Err(OperationError::TtlBelowLease);
     }
     if ttl.as_nanos() > LONGEST.as_nanos() {
-        return Err(ConfigError::Setting("`ttl` is longer than 100 years"));
+        return Err(OperationError::TtlTooLong);
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     engine::{Call, Flights},
-    error::Error,
+    error::{Error, SetupError},
     operation::{ErrorPolicy, Operation},
     request::{arguments, arguments::Request, fingerprint::Fingerprint, key},
     store::{BoxFuture, Cursor, Page, Record, RecordKey, Store, transactional::OpenTransaction},
@@ -93,9 +93,9 @@ impl Idempotency {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] for a URL that is not understood, [`Error::Store`] for a store that cannot be reached or whose
-    /// settings do not allow the promises.
-    pub async fn connect(url: &str) -> Result<Self, Error> {
+    /// [`SetupError::Scheme`] and [`SetupError::Url`] for a URL that is not understood, [`SetupError::Store`] for a store
+    /// that cannot be reached or whose settings do not allow the promises.
+    pub async fn connect(url: &str) -> Result<Self, SetupError> {
         Self::builder().connect(url).await
     }
 
@@ -271,7 +271,7 @@ impl Idempotency {
     }
 
     fn record_key<K: Serialize + ?Sized>(&self, operation: &str, key: &K) -> Result<RecordKey, Error> {
-        Ok(key::record_key(operation, self.inner.limits.max_key_len, |writer| writer.value(key))?)
+        key::record_key(operation, self.inner.limits.max_key_len, |writer| writer.value(key))
     }
 }
 
@@ -368,7 +368,7 @@ impl IdempotencyBuilder {
     /// A result that takes more than half of the bytes, or 2 MiB, is not kept.
     ///
     /// ```no_run
-    /// # async fn example() -> Result<(), idempotent_runtime::Error> {
+    /// # async fn example() -> Result<(), idempotent_runtime::SetupError> {
     /// use idempotent_runtime::Idempotency;
     ///
     /// let idempotency = Idempotency::builder().local_cache(64 << 20).connect("redis://localhost").await?;
@@ -452,8 +452,8 @@ impl IdempotencyBuilder {
     /// # Errors
     ///
     /// As [`Idempotency::connect`].
-    pub async fn connect(self, url: &str) -> Result<Idempotency, Error> {
-        let store: Arc<dyn Store> = crate::store::connect(url).await?;
+    pub async fn connect(self, url: &str) -> Result<Idempotency, SetupError> {
+        let store: Arc<dyn Store> = crate::store::url::connect(url).await?;
         Ok(self.build(store))
     }
 }

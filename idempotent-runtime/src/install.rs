@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use crate::{
-    error::{ConfigError, Error},
+    error::{Error, SetupError},
     idempotency::Idempotency,
 };
 
@@ -13,18 +13,18 @@ static INSTALLED: OnceLock<Idempotency> = OnceLock::new();
 ///
 /// # Errors
 ///
-/// [`Error::Config`] if one is installed already, or a call has used the embedded store already: its results would
+/// [`SetupError::AlreadyInstalled`] if one is installed already, or a call has used the embedded store already: its results would
 /// not be found in the new one.
 ///
 /// ```
-/// # use idempotent_runtime::{Error, Idempotency, install};
-/// # fn main() -> Result<(), Error> {
+/// # use idempotent_runtime::{Idempotency, SetupError, install};
+/// # fn main() -> Result<(), SetupError> {
 /// install(Idempotency::memory())?;
 /// assert!(install(Idempotency::memory()).is_err());
 /// # Ok(()) }
 /// ```
-pub fn install(idempotency: Idempotency) -> Result<(), Error> {
-    INSTALLED.set(idempotency).map_err(|_| ConfigError::AlreadyInstalled.into())
+pub fn install(idempotency: Idempotency) -> Result<(), SetupError> {
+    INSTALLED.set(idempotency).map_err(|_| SetupError::AlreadyInstalled)
 }
 
 /// The installed handle; without one, the embedded store's.

@@ -89,7 +89,7 @@ pub mod tower;
 pub mod webhooks;
 
 pub use disposition::{Disposition, with_disposition};
-pub use error::{ArgumentsError, ConfigError, Error, KeyError, Undecodable};
+pub use error::{ArgumentsError, Error, KeyError, OperationError, SetupError, Undecodable};
 pub use execution::Execution;
 pub use idempotency::{Idempotency, IdempotencyBuilder, OnStoreFailure};
 #[cfg(feature = "macros")]

@@ -91,7 +91,7 @@ async fn s16_two_policies_on_one_handle_are_both_honoured(backend: Backend) {
     backend.advance(LEASE).await;
     let body = || async { Ok::<_, Error>(Execution::current().expect("an execution").attempt()) };
     let refused = caller.idempotency.call(refuses(), "order-16", "order-16", body()).await;
-    assert!(matches!(refused, Err(Error::Abandoned { attempt: 1 })), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Abandoned { attempt: 1, .. })), "{refused:?}");
     assert_eq!(caller.idempotency.call(reruns(), "order-16", "order-16", body()).await.expect("a result"), 2);
     runs.iter().for_each(tokio::task::JoinHandle::abort);
 }

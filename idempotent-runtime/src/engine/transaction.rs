@@ -29,7 +29,7 @@ use super::{
 use crate::{
     disposition::Disposition,
     engine::events,
-    error::{ConfigError, Error},
+    error::{Error, OperationError},
     execution::Scope,
     operation::ErrorPolicy,
     store::{
@@ -138,8 +138,7 @@ struct Run {
 }
 
 fn store_of(context: &Context) -> Result<&dyn Transactional, Error> {
-    const NO_DATABASE: &str = "a function with `transaction` needs a store in PostgreSQL or SQLite";
-    Ok(context.store().transactional().ok_or(ConfigError::Setting(NO_DATABASE))?)
+    Ok(context.store().transactional().ok_or(OperationError::NoTransactions)?)
 }
 
 async fn enter(context: &Arc<Context>, connection: Connection<'_>, may_keep_errors: bool) -> Result<Entry, Error> {

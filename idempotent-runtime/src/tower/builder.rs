@@ -18,7 +18,7 @@ use super::{
     key::KeyFormat,
     replies::Dialect,
 };
-use crate::{ConfigError, Idempotency, OnAbandoned};
+use crate::{Idempotency, OnAbandoned, SetupError};
 
 /// A preset whose scope is still to be chosen, with [`scope`](Self::scope) or [`unscoped`](Self::unscoped): whose keys are whose.
 ///
@@ -189,7 +189,7 @@ impl IdempotencyLayerBuilder {
     /// # Errors
     ///
     /// If a setting cannot work.
-    pub fn build(self) -> Result<IdempotencyLayer, ConfigError> {
+    pub fn build(self) -> Result<IdempotencyLayer, SetupError> {
         let Self { mut config, problem_base } = self;
         let is_base = problem_base.as_deref().is_none_or(is_base);
         let unused_base = problem_base.is_some() && config.dialect == Dialect::Stripe;
@@ -204,15 +204,16 @@ impl IdempotencyLayerBuilder {
             ),
             (config.headers.iter().any(is_of_one_response), "a header that is of one response cannot be kept"),
             (config.headers.contains(&SET_COOKIE), "a cookie is for one client and cannot be kept"),
-            (!(1..=255).contains(&config.operation.name.len()), "the name is empty or longer than 255 bytes"),
+            (!(1..=255).contains(&config.operation.name.len()), "the layer's name is empty or longer than 255 bytes"),
             (config.max_response_body == 0, "`max_response_body` is zero"),
             (unused_base, "Stripe's errors are no problem documents: `problem_base` has no use"),
             (!is_base, "`problem_base` is not a URI that ends with one of `/ # : =`"),
         ];
         if let Some((_, what)) = wrong.into_iter().find(|(is_wrong, _)| *is_wrong) {
-            return Err(ConfigError::Setting(what));
+            return Err(SetupError::Setting(what));
         }
-        crate::engine::check_durations(config.operation.lease, config.operation.ttl)?;
+        crate::engine::check_durations(config.operation.lease, config.operation.ttl)
+            .map_err(|error| SetupError::Setting(error.text()))?;
         Ok(IdempotencyLayer::new(config))
     }
 }
