@@ -275,7 +275,7 @@ impl IdempotencyBuilder {
     /// assert_eq!(record.arguments.as_deref(), Some(&br#"{"amount_cents":4200,"currency":"EUR"}"#[..]));
     ///
     /// let refused = charge(9_999).await.unwrap_err();
-    /// assert!(matches!(refused, Error::Mismatch { arguments } if *arguments == ["amount_cents"]));
+    /// assert!(matches!(refused, Error::Mismatch { arguments, .. } if *arguments == ["amount_cents"]));
     /// # Ok(()) }
     /// ```
     ///
