@@ -40,7 +40,9 @@ use std::{
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
-pub(crate) use self::prepare::{Prepared, check_durations};
+pub(crate) use self::prepare::Prepared;
+#[cfg(feature = "tower")]
+pub(crate) use self::prepare::check_durations;
 #[cfg(not(feature = "tower"))]
 use self::record::RunEnd;
 use self::{

@@ -98,7 +98,7 @@ pub mod webhooks;
 pub use call::{Call, CallBuilder, DetachedCall, TransactionCall};
 pub use disposition::with_disposition;
 pub use engine::{disposition::Disposition, shared::OnStoreFailure};
-pub use error::{ArgumentsError, ConfigError, Error, KeyError, Undecodable};
+pub use error::{ArgumentsError, Error, KeyError, OperationError, SetupError, Undecodable};
 pub use execution::Execution;
 pub use idempotency::{Idempotency, IdempotencyBuilder};
 #[cfg(feature = "macros")]

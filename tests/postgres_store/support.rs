@@ -4,7 +4,7 @@ use std::{error::Error as StdError, time::Duration};
 
 use bytes::Bytes;
 use idempotent_runtime::{
-    Error, Fingerprint, Outcome, RecordKey, Store, StoreErrorKind,
+    Fingerprint, Outcome, RecordKey, SetupError, Store, StoreErrorKind,
     store::{
         ClaimOutcome, ClaimRequest, Nonce, StoreResult, Token, Transition,
         postgres::{PostgresStore, PostgresStoreBuilder},
@@ -32,23 +32,16 @@ pub(crate) async fn pool(server: &PostgresServer) -> PgPool {
 }
 
 pub(crate) fn key(name: impl std::fmt::Display) -> RecordKey {
-    RecordKey::parse(&format!("tests.operation|{name}")).expect("a record key")
+    format!("tests.operation|{name}").parse::<RecordKey>().expect("a record key")
 }
 
 pub(crate) fn request() -> ClaimRequest {
-    ClaimRequest {
-        fingerprint: Fingerprint::from_bytes([7; 32]),
-        nonce: Nonce::random(),
-        lease: LEASE,
-        ttl: TTL,
-        take_over: true,
-        arguments: None,
-    }
+    ClaimRequest::new(Fingerprint::from_bytes([7; 32]), Nonce::random(), LEASE, TTL)
 }
 
 /// The same of a caller that records its arguments.
 pub(crate) fn recording() -> ClaimRequest {
-    ClaimRequest { arguments: Some(Bytes::from_static(b"{\"amount\":4200}")), ..request() }
+    request().with_arguments(Bytes::from_static(b"{\"amount\":4200}"))
 }
 
 pub(crate) fn outcome() -> Outcome {
@@ -89,10 +82,10 @@ pub(crate) async fn fault(store: &PostgresStore, key: &RecordKey) -> StoreErrorK
     error.kind()
 }
 
-/// The kind of the store error that an error is.
-pub(crate) fn kind(error: &Error) -> StoreErrorKind {
+/// The kind of the store's fault that kept it from being set up.
+pub(crate) fn kind(error: &SetupError) -> StoreErrorKind {
     match error {
-        Error::Store(error) => error.kind(),
+        SetupError::Store(error) => error.kind(),
         other => panic!("not the store's: {other:?}"),
     }
 }

@@ -4,7 +4,7 @@ use std::{error::Error as StdError, time::Duration};
 
 use bytes::Bytes;
 use idempotent_runtime::{
-    Error, Fingerprint, Store, StoreErrorKind,
+    Fingerprint, SetupError, Store, StoreErrorKind,
     store::{
         ClaimOutcome, ClaimRequest, Nonce, Outcome, RecordKey, StoreResult, Token, Transition,
         redis::{RedisStore, RedisStoreBuilder},
@@ -45,7 +45,7 @@ pub(crate) async fn connect(url: &str) -> RedisStore {
 }
 
 pub(crate) fn key(name: &str) -> RecordKey {
-    RecordKey::parse(&format!("tests.operation|{name}")).expect("a record key")
+    format!("tests.operation|{name}").parse::<RecordKey>().expect("a record key")
 }
 
 /// The record's key on the server.
@@ -54,18 +54,21 @@ pub(crate) fn raw(key: &RecordKey) -> String {
 }
 
 pub(crate) fn request() -> ClaimRequest {
-    ClaimRequest {
-        fingerprint: Fingerprint::from_bytes([7; 32]),
-        nonce: Nonce::random(),
-        lease: LEASE,
-        ttl: TTL,
-        take_over: true,
-        arguments: None,
-    }
+    ClaimRequest::new(Fingerprint::from_bytes([7; 32]), Nonce::random(), LEASE, TTL)
+}
+
+/// The claim of a token's owner, asked again.
+pub(crate) fn request_of(token: &Token) -> ClaimRequest {
+    ClaimRequest::new(Fingerprint::from_bytes([7; 32]), token.nonce, LEASE, TTL)
+}
+
+/// A request whose lease and time to live are both this long.
+pub(crate) fn request_for(time: Duration) -> ClaimRequest {
+    ClaimRequest::new(Fingerprint::from_bytes([7; 32]), Nonce::random(), time, time)
 }
 
 pub(crate) fn other_fingerprint() -> ClaimRequest {
-    ClaimRequest { fingerprint: Fingerprint::from_bytes([8; 32]), ..request() }
+    ClaimRequest::new(Fingerprint::from_bytes([8; 32]), Nonce::random(), LEASE, TTL)
 }
 
 pub(crate) fn outcome() -> Outcome {
@@ -88,7 +91,7 @@ pub(crate) async fn claim(store: &RedisStore, key: &RecordKey) -> Token {
 pub(crate) fn claim_name(answer: &StoreResult<ClaimOutcome>) -> String {
     match answer {
         Ok(ClaimOutcome::Claimed { attempt, .. }) => format!("claimed {attempt}"),
-        Ok(ClaimOutcome::InFlight { retry_after }) => {
+        Ok(ClaimOutcome::InFlight { retry_after, .. }) => {
             assert!(!retry_after.is_zero() && *retry_after <= LEASE, "{retry_after:?}");
             "in flight".to_owned()
         }
@@ -96,8 +99,9 @@ pub(crate) fn claim_name(answer: &StoreResult<ClaimOutcome>) -> String {
             assert_eq!(finished.outcome, outcome());
             format!("done {}", finished.attempt)
         }
-        Ok(ClaimOutcome::Abandoned { attempt }) => format!("abandoned {attempt}"),
+        Ok(ClaimOutcome::Abandoned { attempt, .. }) => format!("abandoned {attempt}"),
         Ok(ClaimOutcome::Mismatch) => "mismatch".to_owned(),
+        Ok(other) => format!("{other:?}"),
         Err(error) => format!("{:?}", error.kind()),
     }
 }
@@ -115,10 +119,10 @@ pub(crate) fn transition_name(answer: &StoreResult<Transition>) -> &'static str 
     }
 }
 
-/// The kind of the store error that an error is.
-pub(crate) fn kind(error: &Error) -> StoreErrorKind {
+/// The kind of the store's fault that kept it from being set up.
+pub(crate) fn kind(error: &SetupError) -> StoreErrorKind {
     match error {
-        Error::Store(error) => error.kind(),
+        SetupError::Store(error) => error.kind(),
         other => panic!("not the store's: {other:?}"),
     }
 }

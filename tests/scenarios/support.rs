@@ -216,7 +216,7 @@ pub(crate) fn redis_key(key: &RecordKey) -> String {
 
 /// The record of an operation and a key that are written as they are stored.
 pub(crate) fn record_key(operation: &str, key: &str) -> RecordKey {
-    RecordKey::parse(&format!("{operation}|{key}")).expect("a record key")
+    format!("{operation}|{key}").parse::<RecordKey>().expect("a record key")
 }
 
 /// A handle, and its own view of the store, which can be made to fail.

@@ -4,7 +4,7 @@ use std::{error::Error as StdError, time::Duration};
 
 use bytes::Bytes;
 use idempotent_runtime::{
-    Error, Fingerprint, Outcome, RecordKey, Store, StoreErrorKind,
+    Fingerprint, Outcome, RecordKey, SetupError, Store, StoreErrorKind,
     store::{ClaimOutcome, ClaimRequest, Nonce, StoreResult, Token, Transition, sqlite::SqliteStore},
 };
 
@@ -18,7 +18,7 @@ pub(crate) async fn connect(file: &SqliteFile) -> SqliteStore {
 }
 
 pub(crate) fn key(name: impl std::fmt::Display) -> RecordKey {
-    RecordKey::parse(&format!("tests.operation|canary-{name}")).expect("a record key")
+    format!("tests.operation|canary-{name}").parse::<RecordKey>().expect("a record key")
 }
 
 /// The schema of the release before, with records in it.
@@ -41,18 +41,11 @@ pub(crate) async fn version_1(file: &SqliteFile) {
 
 /// The request of a caller that records its arguments.
 pub(crate) fn recording() -> ClaimRequest {
-    ClaimRequest { arguments: Some(bytes::Bytes::from_static(b"{\"amount\":4200}")), ..request() }
+    request().with_arguments(bytes::Bytes::from_static(b"{\"amount\":4200}"))
 }
 
 pub(crate) fn request() -> ClaimRequest {
-    ClaimRequest {
-        fingerprint: Fingerprint::from_bytes([7; 32]),
-        nonce: Nonce::random(),
-        lease: LEASE,
-        ttl: TTL,
-        take_over: true,
-        arguments: None,
-    }
+    ClaimRequest::new(Fingerprint::from_bytes([7; 32]), Nonce::random(), LEASE, TTL)
 }
 
 pub(crate) fn outcome() -> Outcome {
@@ -85,10 +78,10 @@ pub(crate) async fn is_done(store: &SqliteStore, key: &RecordKey) -> bool {
     }
 }
 
-/// The kind of the store error that an error is.
-pub(crate) fn kind(error: &Error) -> StoreErrorKind {
+/// The kind of the store's fault that kept it from being set up.
+pub(crate) fn kind(error: &SetupError) -> StoreErrorKind {
     match error {
-        Error::Store(error) => error.kind(),
+        SetupError::Store(error) => error.kind(),
         other => panic!("not the store's: {other:?}"),
     }
 }

@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use super::{context::CallContext, disposition::Disposition, reply::Answer, shared::Shared, single_flight::Flight};
 use crate::{
-    error::{ConfigError, Error},
+    error::{Error, OperationError},
     operation::{OnAbandoned, Operation},
     request::arguments::Request,
     store::{ClaimRequest, Nonce, RecordKey},
@@ -53,8 +53,9 @@ impl<P> Call<P> {
                 // Which arguments differ is in the store's record, and asking for it may wait: the claim does so.
                 Some(_) if arguments.is_none() => Err(Error::Mismatch { arguments: Arc::default() }),
                 _ => {
-                    let request =
-                        ClaimRequest { fingerprint, nonce: Nonce::random(), lease, ttl, take_over, arguments };
+                    let request = ClaimRequest::new(fingerprint, Nonce::random(), lease, ttl)
+                        .with_take_over(take_over)
+                        .with_arguments(arguments);
                     let shared = Arc::clone(shared);
                     Ok(Preparation::Ask(Arc::new(CallContext { shared, key, request, wait, flight: Flight::new() })))
                 }
@@ -65,15 +66,15 @@ impl<P> Call<P> {
     }
 }
 
-pub(crate) const fn check_durations(lease: Duration, ttl: Duration) -> Result<(), ConfigError> {
+pub(crate) const fn check_durations(lease: Duration, ttl: Duration) -> Result<(), OperationError> {
     if lease.as_millis() < 10 {
-        return Err(ConfigError::Setting("`lease` is shorter than 10 ms"));
+        return Err(OperationError::LeaseTooShort);
     }
     if ttl.as_nanos() < lease.as_nanos() {
-        return Err(ConfigError::Setting("`ttl` is shorter than `lease`"));
+        return Err(OperationError::TtlBelowLease);
     }
     if ttl.as_nanos() > LONGEST.as_nanos() {
-        return Err(ConfigError::Setting("`ttl` is longer than 100 years"));
+        return Err(OperationError::TtlTooLong);
     }
     Ok(())
 }

@@ -29,7 +29,7 @@ use super::{
     scope::{BodyScope, Scope},
 };
 use crate::{
-    error::{ConfigError, Error},
+    error::{Error, OperationError},
     operation::ErrorPolicy,
     store::{
         ClaimOutcome, Outcome, StoreResult, Token,
@@ -124,8 +124,7 @@ struct TransactionRun {
 }
 
 fn store_of(context: &CallContext) -> Result<&dyn Transactional, Error> {
-    const NO_DATABASE: &str = "a function with `transaction` needs a store in PostgreSQL or SQLite";
-    Ok(context.store().transactional().ok_or(ConfigError::Setting(NO_DATABASE))?)
+    Ok(context.store().transactional().ok_or(OperationError::NoTransactions)?)
 }
 
 /// Claims the key in the transaction: `Break` with the call's answer, `Continue` if the body may run.

@@ -18,7 +18,7 @@ use super::{
     key::KeyFormat,
     replies::Dialect,
 };
-use crate::{ConfigError, Idempotency, OnAbandoned};
+use crate::{Idempotency, OnAbandoned, SetupError};
 
 impl IdempotencyLayer {
     /// Starts a layer after the draft "The Idempotency-Key HTTP Header Field": the key is required, errors are problem
@@ -214,7 +214,7 @@ impl IdempotencyLayerBuilder {
     /// # Errors
     ///
     /// If a setting cannot work. The text names the setting.
-    pub fn build(self) -> Result<IdempotencyLayer, ConfigError> {
+    pub fn build(self) -> Result<IdempotencyLayer, SetupError> {
         let Self { mut config, problem_base } = self;
         let is_base = problem_base.as_deref().is_none_or(is_base);
         let unused_base = problem_base.is_some() && config.dialect == Dialect::Stripe;
@@ -241,9 +241,10 @@ impl IdempotencyLayerBuilder {
             (!is_base, "`problem_base` must be a URI that ends with `/`, `#`, `:` or `=`"),
         ];
         if let Some((_, what)) = wrong.into_iter().find(|(is_wrong, _)| *is_wrong) {
-            return Err(ConfigError::Setting(what));
+            return Err(SetupError::Setting(what));
         }
-        crate::engine::check_durations(config.operation.lease, config.operation.ttl)?;
+        crate::engine::check_durations(config.operation.lease, config.operation.ttl)
+            .map_err(|error| SetupError::Setting(error.text()))?;
         Ok(IdempotencyLayer::new(config))
     }
 }

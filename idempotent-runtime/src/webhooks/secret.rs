@@ -8,7 +8,7 @@ use hmac::{Hmac, KeyInit as _};
 use sha2::Sha256;
 
 use super::schemes::Scheme;
-use crate::error::ConfigError;
+use crate::error::SetupError;
 
 /// HMAC-SHA-256 with its key, before any input.
 pub(super) type HmacKey = Hmac<Sha256>;
@@ -19,19 +19,19 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-pub(super) fn key(scheme: Scheme, secret: &str) -> Result<HmacKey, ConfigError> {
+pub(super) fn key(scheme: Scheme, secret: &str) -> Result<HmacKey, SetupError> {
     if secret.is_empty() {
-        return Err(ConfigError::Setting("a secret for webhooks is empty"));
+        return Err(SetupError::Setting("a secret for webhooks is empty"));
     }
     // Mostly the line break at the end of a file. With it, no delivery would ever be verified.
     if secret.trim().len() != secret.len() {
-        return Err(ConfigError::Setting("a secret for webhooks begins or ends with white space: remove it"));
+        return Err(SetupError::Setting("a secret for webhooks begins or ends with white space: remove it"));
     }
     match scheme {
         Scheme::Standard => {
             let secret = BASE64.decode(secret.strip_prefix("whsec_").unwrap_or(secret));
             let secret = secret.ok().filter(|secret| !secret.is_empty());
-            new(&secret.ok_or(ConfigError::Setting(
+            new(&secret.ok_or(SetupError::Setting(
                 "a secret for Standard Webhooks must be base64, with or without `whsec_` before it",
             ))?)
         }
@@ -40,7 +40,7 @@ pub(super) fn key(scheme: Scheme, secret: &str) -> Result<HmacKey, ConfigError> 
     }
 }
 
-fn new(secret: &[u8]) -> Result<HmacKey, ConfigError> {
+fn new(secret: &[u8]) -> Result<HmacKey, SetupError> {
     HmacKey::new_from_slice(secret)
-        .map_err(|_| ConfigError::Setting("a secret for webhooks has a length that HMAC refuses"))
+        .map_err(|_| SetupError::Setting("a secret for webhooks has a length that HMAC refuses"))
 }

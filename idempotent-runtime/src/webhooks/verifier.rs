@@ -17,7 +17,7 @@ use super::{
     schemes::{Scheme, Unverified},
     secret::{self, HmacKey},
 };
-use crate::error::ConfigError;
+use crate::error::SetupError;
 
 /// The tolerance of the senders' own libraries.
 const TOLERANCE: Duration = Duration::from_secs(300);
@@ -27,11 +27,11 @@ const TOLERANCE: Duration = Duration::from_secs(300);
 /// It takes all valid secrets: while one replaces another, a delivery may be signed with either.
 ///
 /// ```
-/// # use idempotent_runtime::ConfigError;
+/// # use idempotent_runtime::SetupError;
 /// use std::time::Duration;
 /// use idempotent_runtime::webhooks::Verifier;
 ///
-/// # fn main() -> Result<(), ConfigError> {
+/// # fn main() -> Result<(), SetupError> {
 /// let verifier = Verifier::standard(["whsec_bmV3IHNlY3JldA==", "whsec_b2xkIHNlY3JldA=="])?;
 /// let patient = verifier.tolerance(Duration::from_secs(600))?;
 /// assert!(Verifier::standard([""]).is_err());
@@ -52,7 +52,7 @@ impl Verifier {
     /// # Errors
     ///
     /// There is no secret, or one that is empty, has white space around it, or is not base64.
-    pub fn standard<S: AsRef<str>>(secrets: impl IntoIterator<Item = S>) -> Result<Self, ConfigError> {
+    pub fn standard<S: AsRef<str>>(secrets: impl IntoIterator<Item = S>) -> Result<Self, SetupError> {
         Self::new(Scheme::Standard, secrets)
     }
 
@@ -61,7 +61,7 @@ impl Verifier {
     /// # Errors
     ///
     /// There is no secret, or one that is empty or has white space around it.
-    pub fn stripe<S: AsRef<str>>(secrets: impl IntoIterator<Item = S>) -> Result<Self, ConfigError> {
+    pub fn stripe<S: AsRef<str>>(secrets: impl IntoIterator<Item = S>) -> Result<Self, SetupError> {
         Self::new(Scheme::Stripe, secrets)
     }
 
@@ -71,7 +71,7 @@ impl Verifier {
     /// # Errors
     ///
     /// There is no secret, or one that is empty or has white space around it.
-    pub fn github<S: AsRef<str>>(secrets: impl IntoIterator<Item = S>) -> Result<Self, ConfigError> {
+    pub fn github<S: AsRef<str>>(secrets: impl IntoIterator<Item = S>) -> Result<Self, SetupError> {
         Self::new(Scheme::GitHub, secrets)
     }
 
@@ -80,15 +80,15 @@ impl Verifier {
     /// # Errors
     ///
     /// There is no secret, or one that is empty or has white space around it.
-    pub fn shopify<S: AsRef<str>>(secrets: impl IntoIterator<Item = S>) -> Result<Self, ConfigError> {
+    pub fn shopify<S: AsRef<str>>(secrets: impl IntoIterator<Item = S>) -> Result<Self, SetupError> {
         Self::new(Scheme::Shopify, secrets)
     }
 
-    fn new<S: AsRef<str>>(scheme: Scheme, secrets: impl IntoIterator<Item = S>) -> Result<Self, ConfigError> {
+    fn new<S: AsRef<str>>(scheme: Scheme, secrets: impl IntoIterator<Item = S>) -> Result<Self, SetupError> {
         let keys: Vec<_> =
             secrets.into_iter().map(|secret| secret::key(scheme, secret.as_ref())).collect::<Result<_, _>>()?;
         if keys.is_empty() {
-            return Err(ConfigError::Setting("no secret was given to verify webhooks with"));
+            return Err(SetupError::Setting("no secret was given to verify webhooks with"));
         }
         Ok(Self { scheme, keys, tolerance: TOLERANCE })
     }
@@ -98,12 +98,12 @@ impl Verifier {
     /// # Errors
     ///
     /// If it is zero, or if the sender does not sign a timestamp (GitHub, Shopify).
-    pub fn tolerance(mut self, tolerance: Duration) -> Result<Self, ConfigError> {
+    pub fn tolerance(mut self, tolerance: Duration) -> Result<Self, SetupError> {
         if !self.scheme.has_timestamp() {
-            return Err(ConfigError::Setting("this sender does not sign a timestamp, so a tolerance cannot be set"));
+            return Err(SetupError::Setting("this sender does not sign a timestamp, so a tolerance cannot be set"));
         }
         if tolerance.is_zero() {
-            return Err(ConfigError::Setting("the tolerance for webhooks must not be zero"));
+            return Err(SetupError::Setting("the tolerance for webhooks must not be zero"));
         }
         self.tolerance = tolerance;
         Ok(self)

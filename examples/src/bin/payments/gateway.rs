@@ -74,7 +74,7 @@ async fn settle(kind: Kind, key: &str) {
     while let Ok(Some(record)) = idempotency.inspect(kind.operation(), key).await {
         match record.state {
             State::Running { .. } => tokio::time::sleep(Duration::from_millis(5)).await,
-            State::Abandoned | State::Done(_) => break,
+            _ => break,
         }
     }
 }

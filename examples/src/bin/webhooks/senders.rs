@@ -1,7 +1,7 @@
 //! The senders: their secrets and their verifiers.
 
 use clap::Args;
-use idempotent_runtime::{ConfigError, webhooks::Verifier};
+use idempotent_runtime::{SetupError, webhooks::Verifier};
 
 /// Secrets for trying it out. They are in this file, so everybody has them.
 const STRIPE: &str = "whsec_stripe-demo";
@@ -45,7 +45,7 @@ pub(crate) struct Verifiers {
 }
 
 impl Verifiers {
-    pub(crate) fn new(secrets: &Secrets) -> Result<Self, ConfigError> {
+    pub(crate) fn new(secrets: &Secrets) -> Result<Self, SetupError> {
         Ok(Self {
             stripe: Verifier::stripe(secrets.stripe.split(','))?,
             github: Verifier::github(secrets.github.split(','))?,
