@@ -10,10 +10,11 @@ use idempotent_tests::proxy::{Fault, Proxy};
 use tokio::time::Instant;
 
 use crate::{
-    redis_server::{RedisServer, wait_for},
+    redis_server::RedisServer,
     support::{
         LEASE, TTL, bytes_of, claim, claim_name, connect, granted, key, lapse, outcome, request, transition_name,
     },
+    wait_for,
 };
 
 /// A store behind a proxy, and one that is not.
@@ -92,7 +93,7 @@ async fn a_claim_cut_anywhere_is_recognised_when_repeated() {
             let expected = if lapsed { "claimed 2" } else { "claimed 1" };
             assert_eq!(claim_name(&Ok(answer.clone())), expected, "{fault:?}");
             // It is a claim like any other.
-            let token = granted(answer);
+            let token = granted(Ok(answer));
             assert_eq!(fixture.ours.complete(&key, &token, &outcome(), TTL).await.unwrap(), Transition::Applied);
         }
     }
@@ -120,7 +121,7 @@ async fn a_takeover_cut_anywhere_is_recognised_when_repeated() {
         let answer = fixture.again(async |store| store.claim(&key, &request).await).await;
         assert_eq!(claim_name(&Ok(answer.clone())), "claimed 2", "{fault:?}");
         let by_another_connection = fixture.direct.claim(&key, &request).await.unwrap();
-        assert_eq!(granted(answer), granted(by_another_connection), "the same claim, the same fence");
+        assert_eq!(granted(Ok(answer)), granted(Ok(by_another_connection)), "the same claim, the same fence");
     }
 }
 
@@ -278,7 +279,7 @@ async fn dropped_calls_leave_the_store_working() {
             Ok(answer) => answer.unwrap(),
             Err(_) => fixture.ours.claim(&key, &request).await.unwrap(),
         };
-        let token = granted(answer);
+        let token = granted(Ok(answer));
         let _ = tokio::time::timeout(Duration::from_micros(round), fixture.ours.release(&key, &token)).await;
         assert_eq!(fixture.ours.release(&key, &token).await.unwrap(), Transition::Applied);
     }
