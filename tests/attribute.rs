@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use idempotent_runtime::{Error, Idempotency, idempotent};
+use idempotent_runtime::{Error, Idempotency, OperationError, idempotent};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
@@ -197,7 +197,7 @@ async fn a_literal_that_cannot_work_is_refused_at_the_call_too() {
         Ok(world.run())
     }
     let world = World::new();
-    assert!(matches!(contradictory(&world, 1).await, Err(Error::Config(_))));
+    assert!(matches!(contradictory(&world, 1).await, Err(Error::Operation(OperationError::TtlBelowLease))));
     assert_eq!(world.runs(), 0);
 }
 

@@ -89,6 +89,8 @@ caught! {
     other_handle_is_deaf: OtherHandleIsDeaf by every_subscriber_is_woken
     peek_is_stale: PeekIsStale by done_record_is_kept_for_its_ttl
     lapsed_is_shown_running: LapsedIsShownRunning by inspect_in_every_state
+    lapsed_is_shown_abandoned: LapsedIsShownAbandoned by inspect_in_every_state
+    abandoned_is_shown_lapsed: AbandonedIsShownLapsed by inspect_in_every_state
     lists_one_page: ListsOnePage by list_shows_every_live_record
     list_ignores_operation: ListIgnoresOperation by list_shows_every_live_record
     list_skips_abandoned: ListSkipsAbandoned by list_shows_every_live_record

@@ -86,7 +86,7 @@ impl Options {
         options
     }
 
-    /// Whether an option was given, even with a wrong value.
+    /// True if an option was given, even with a wrong value.
     pub(crate) fn names(&self, option: &str) -> bool {
         self.place(option).is_some()
     }
@@ -100,7 +100,7 @@ impl Options {
         self.transaction.as_ref().is_some_and(|transaction| transaction.unraw() == argument.unraw())
     }
 
-    /// Whether an argument is left out of the hash.
+    /// True if an argument is left out of the hash.
     pub(crate) fn skips(&self, argument: &Ident) -> bool {
         self.skip.iter().chain(&self.transaction).any(|skipped| skipped.unraw() == argument.unraw())
     }
@@ -134,7 +134,7 @@ impl Options {
             "name" => self.name = Some(operation_name(input, &name)?),
             "skip" => self.skip = skip(input, &name)?,
             "store" => self.store = Some(value(input, &name, "self.idempotency")?),
-            "errors" => self.errors = on_error(value(input, &name, "keep")?)?,
+            "errors" => self.errors = on_error(&value(input, &name, "keep")?)?,
             "abandoned" => self.abandoned = Some(on_abandoned(input, &name)?),
             "detach" => self.detach = flag(input, &name)?,
             "transaction" => self.transaction = Some(transaction(input, &name)?),
@@ -274,8 +274,8 @@ fn skip_of(tokens: TokenStream) -> String {
     format!("`skip({})`", name.as_deref().unwrap_or("db"))
 }
 
-fn on_error(expr: Expr) -> syn::Result<OnError> {
-    match ungrouped(&expr) {
+fn on_error(expr: &Expr) -> syn::Result<OnError> {
+    match ungrouped(expr) {
         Expr::Path(path) if path.path.is_ident("release") => Ok(OnError::Release),
         Expr::Path(path) if path.path.is_ident("keep") => Ok(OnError::Keep),
         Expr::Path(path) if path.qself.is_none() => Ok(OnError::KeepIf(path.path.clone())),
@@ -285,7 +285,7 @@ fn on_error(expr: Expr) -> syn::Result<OnError> {
                 _ => "`errors = keep`",
             };
             Err(error_at(
-                &expr,
+                expr,
                 "`errors` must be `release`, `keep`, or the path of a function `fn(&E) -> bool` that returns `true` for \
                  errors to keep",
                 help,

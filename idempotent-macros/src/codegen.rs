@@ -210,7 +210,7 @@ impl Generator<'_> {
         }
     }
 
-    /// `async move { let _ = &order_id; HINT BODY }`
+    /// `async move { let _ = &order_id; HINT BODY }`, where HINT is `if let Some(never) = None::<OUTPUT> { return never; }`.
     fn body(&self, body: &Group) -> TokenStream {
         let (output, held, body) = (&self.output, self.held(), inner_block(body));
         quote_mixed! {
@@ -253,13 +253,13 @@ impl Generator<'_> {
         held
     }
 
-    /// Whether the call borrows the argument, and rebinding it causes no lint: `let x = x` would drop a `mut`, and would use
+    /// True if the call borrows the argument, and rebinding it causes no lint: `let x = x` would drop a `mut`, and would use
     /// a name with a leading underscore.
     fn is_rebound(&self, argument: &Ident) -> bool {
         self.call_borrows(argument) && !self.function.is_mutable(argument) && !starts_with_underscore(argument)
     }
 
-    /// Whether the hash or the key reads the argument.
+    /// True if the hash or the key reads the argument.
     fn call_borrows(&self, argument: &Ident) -> bool {
         let in_key = match &self.plan.key {
             KeyPlan::Hash => false,
@@ -278,7 +278,7 @@ impl Generator<'_> {
         quote_mixed!(#allow { __idempotent_call = #call; })
     }
 
-    /// Whether the hash or the template names an argument with a leading underscore.
+    /// True if the hash or the template names an argument with a leading underscore.
     fn call_names_underscore(&self) -> bool {
         let pieces = match &self.plan.key {
             KeyPlan::Template(_, pieces) => pieces.as_slice(),

@@ -105,7 +105,7 @@ impl Function {
         self.arguments.iter().find(named).map(|it| &it.ty)
     }
 
-    /// Whether an argument is declared `mut`.
+    /// True if an argument is declared `mut`.
     pub(crate) fn is_mutable(&self, argument: &Ident) -> bool {
         declares_mut(self.signature.inputs.to_token_stream(), argument)
             || self.boxed.as_ref().is_some_and(|boxed| declares_mut(boxed.inner.clone(), argument))
@@ -164,7 +164,7 @@ fn declares_mut(tokens: TokenStream, name: &Ident) -> bool {
     })
 }
 
-/// Whether the tokens contain a word, at any depth.
+/// True if the tokens contain a word, at any depth.
 pub(crate) fn mentions(tokens: TokenStream, word: &str) -> bool {
     tokens.into_iter().any(|token| match token {
         TokenTree::Group(group) => mentions(group.stream(), word),

@@ -176,18 +176,16 @@ fn fresh(kind: &str, last: &mut u32) -> Vec<String> {
 }
 
 fn record_key(key: &str) -> RecordKey {
-    RecordKey::parse(&format!("memory_calls::charge|{key}")).unwrap()
+    format!("memory_calls::charge|{key}").parse::<RecordKey>().unwrap()
 }
 
 fn claim_and_complete(memory: &MemoryStore, key: &RecordKey, json: &[u8]) {
-    let request = ClaimRequest {
-        fingerprint: Fingerprint::from_bytes([7; 32]),
-        nonce: Nonce::random(),
-        lease: Duration::from_secs(30),
-        ttl: Duration::from_secs(86_400),
-        take_over: true,
-        arguments: None,
-    };
+    let request = ClaimRequest::new(
+        Fingerprint::from_bytes([7; 32]),
+        Nonce::random(),
+        Duration::from_secs(30),
+        Duration::from_secs(86_400),
+    );
     let ClaimOutcome::Claimed { token, .. } = ready(memory.claim(key, &request)).unwrap() else { unreachable!() };
     let outcome = Outcome::Ok(json.to_vec().into());
     let _ = black_box(ready(memory.complete(key, &token, &outcome, request.ttl)).unwrap());

@@ -114,14 +114,8 @@ fn misses(store: &dyn Store, keys: &[RecordKey]) -> f64 {
 }
 
 fn miss(store: &dyn Store, key: &RecordKey, result: Vec<u8>) {
-    let request = ClaimRequest {
-        fingerprint: Fingerprint::from_bytes([7; 32]),
-        nonce: Nonce::from_bytes([9; 16]),
-        lease: Duration::from_secs(30),
-        ttl: TTL,
-        take_over: true,
-        arguments: None,
-    };
+    let request =
+        ClaimRequest::new(Fingerprint::from_bytes([7; 32]), Nonce::from_bytes([9; 16]), Duration::from_secs(30), TTL);
     let ClaimOutcome::Claimed { token, .. } = ready(store.claim(key, &request)).unwrap() else { panic!("not vacant") };
     let outcome = Outcome::Ok(Bytes::from(result));
     assert_eq!(ready(store.complete(key, &token, &outcome, TTL)).unwrap(), Transition::Applied);
@@ -178,7 +172,7 @@ impl std::fmt::Display for Stalls {
 }
 
 fn key(number: usize) -> RecordKey {
-    RecordKey::parse(&format!("payments.charge|order-{number:010}")).expect("a record key")
+    format!("payments.charge|order-{number:010}").parse::<RecordKey>().expect("a record key")
 }
 
 /// `count` keys out of `of`, far apart.

@@ -6,7 +6,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     engine::{self, Prepared},
-    error::{ArgumentsError, Error, KeyError},
+    error::{ArgumentsError, Error},
     idempotency::Idempotency,
     operation::{ErrorPolicy, Operation, ReleaseErrors},
     request::arguments::Request,
@@ -25,7 +25,7 @@ pub struct CallBuilder<'i, P = ReleaseErrors> {
 pub struct Call<'i, P = ReleaseErrors> {
     idempotency: &'i Idempotency,
     operation: Operation<P>,
-    key: Result<RecordKey, KeyError>,
+    key: Result<RecordKey, Error>,
     /// `None` where no arguments were given.
     request: Option<Result<Request, ArgumentsError>>,
 }
@@ -127,10 +127,8 @@ impl<'i, P> Call<'i, P> {
 
     fn prepare(mut self) -> engine::Call<P> {
         let request = self.request.take().unwrap_or_else(|| self.request_of(&()));
-        let prepared = self
-            .key
-            .map_err(Error::from)
-            .and_then(|key| Ok(Prepared { shared: &self.idempotency.shared, key, request: request? }));
+        let shared = &self.idempotency.shared;
+        let prepared = self.key.and_then(|key| Ok(Prepared { shared, key, request: request? }));
         engine::Call::new(self.operation, prepared)
     }
 }

@@ -40,12 +40,14 @@ use std::{
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
-pub(crate) use self::prepare::{Prepared, check_durations};
+pub(crate) use self::prepare::Prepared;
+#[cfg(feature = "tower")]
+pub(crate) use self::prepare::check_durations;
 #[cfg(not(feature = "tower"))]
 use self::record::RunEnd;
 use self::{
     call::{CallMachine, CallWithBody},
-    prepare::Stage,
+    prepare::Preparation,
     reply::{Reply, decode},
 };
 #[cfg(feature = "tower")]
@@ -68,14 +70,14 @@ impl<P> Call<P> {
         E: From<Error>,
         P: ErrorPolicy<E>,
     {
-        let Self { stage, errors } = self;
+        let Self { preparation, errors } = self;
         async move {
-            let reply = match stage {
-                Stage::AtHand(answer, operation) => {
+            let reply = match preparation {
+                Preparation::AtHand(answer, operation) => {
                     Reply::new(&operation, answer, None, |outcome| decode_result(&errors, outcome))
                 }
                 // Boxed: it is large, and would be part of the caller's future beside the body.
-                Stage::Ask(context) => Box::pin(drive(CallMachine::new(context), errors, body)).await,
+                Preparation::Ask(context) => Box::pin(drive(CallMachine::new(context), errors, body)).await,
             };
             reply.give().unwrap_or_else(|error| Err(error.into()))
         }

@@ -1,31 +1,33 @@
-//! What a call can answer instead of the body's own result.
+//! The errors of calls and of set-up.
 
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use crate::store::{NotKept, StoreError};
 
-/// Why a call did not return a result of its body.
+/// The answer of a call that does not return a result of its body.
 ///
 /// The variants are by meaning; [`is_retryable`](Self::is_retryable), [`http_status`](Self::http_status) and
 /// [`code`](Self::code) say what to do with them. No text contains keys, arguments or results. Cheap to clone: all
-/// duplicates of a call get the same error.
+/// duplicates of a call get the same error. The faults of start-up are [`SetupError`].
 ///
 /// ```
 /// use idempotent_runtime::Error;
-/// let refused = Error::Mismatch { arguments: ["amount_cents".to_owned()].into() };
+/// let refused = Error::mismatch(["amount_cents".to_owned()]);
 /// assert!(!refused.is_retryable());
-/// assert_eq!(refused.http_status(), 422);
+/// assert_eq!((refused.code(), refused.http_status()), ("mismatch", 422));
 /// assert!(refused.to_string().ends_with("; these differ: amount_cents"));
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// Another call with this key is running, and was not done within `wait`. The body did not run.
+    #[non_exhaustive]
     InFlight {
-        /// What was left of the running claim's lease: after that long the key is done, or can be taken over.
+        /// The rest of the running claim's lease: after that long the key is done, or can be taken over.
         retry_after: Duration,
     },
     /// The key was used before with other arguments. The body did not run and the record is unchanged.
+    #[non_exhaustive]
     Mismatch {
         /// The names of arguments that differ, as far as they are known, never their values. Empty unless both calls
         /// [recorded](crate::IdempotencyBuilder::record_arguments) theirs.
@@ -35,6 +37,7 @@ pub enum Error {
     /// not have happened. The body did not run again; an operator resolves it with [`Idempotency::forget`].
     ///
     /// [`Idempotency::forget`]: crate::Idempotency::forget
+    #[non_exhaustive]
     Abandoned {
         /// The attempt that was abandoned.
         attempt: u32,
@@ -57,12 +60,30 @@ pub enum Error {
     TooManyWaiters,
     /// No store is installed, and the function names none. The body did not run.
     NotInstalled,
-    /// A setting cannot work: a store URL that is not understood, a limit that contradicts another.
-    Config(ConfigError),
+    /// The operation's name or policies cannot work. Nothing was claimed.
+    Operation(OperationError),
 }
 
 impl Error {
-    /// Whether the same call, made again later, may succeed.
+    /// [`InFlight`](Self::InFlight), for doubles of annotated functions in tests.
+    #[must_use]
+    pub const fn in_flight(retry_after: Duration) -> Self {
+        Self::InFlight { retry_after }
+    }
+
+    /// [`Mismatch`](Self::Mismatch) in the arguments of these names, for doubles of annotated functions in tests.
+    #[must_use]
+    pub fn mismatch(arguments: impl IntoIterator<Item = String>) -> Self {
+        Self::Mismatch { arguments: arguments.into_iter().collect() }
+    }
+
+    /// [`Abandoned`](Self::Abandoned) by this attempt, for doubles of annotated functions in tests.
+    #[must_use]
+    pub const fn abandoned(attempt: u32) -> Self {
+        Self::Abandoned { attempt }
+    }
+
+    /// True if the same call, made again later, may succeed.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
@@ -80,47 +101,48 @@ impl Error {
             Self::Mismatch { .. } => 422,
             Self::Key(_) | Self::Arguments(_) => 400,
             Self::Store(_) | Self::TooManyWaiters => 503,
-            Self::ResultNotKept(_) | Self::Undecodable(_) | Self::NotInstalled | Self::Config(_) => 500,
+            Self::ResultNotKept(_) | Self::Undecodable(_) | Self::NotInstalled | Self::Operation(_) => 500,
         }
     }
+}
 
-    /// A stable, machine-readable name: the last part of a problem type URI, a metric's label.
-    #[must_use]
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::InFlight { .. } => "in-flight",
-            Self::Mismatch { .. } => "mismatch",
-            Self::Abandoned { .. } => "abandoned",
-            Self::ClaimLost => "claim-lost",
-            Self::ResultNotKept(_) => "result-not-kept",
-            Self::Undecodable(_) => "undecodable",
-            Self::Store(_) => "store",
-            Self::Key(_) => "key",
-            Self::Arguments(_) => "arguments",
-            Self::TooManyWaiters => "too-many-waiters",
-            Self::NotInstalled => "not-installed",
-            Self::Config(_) => "config",
-        }
-    }
+/// The names of the errors, and the problem types that end with them.
+macro_rules! codes {
+    ($($variant:pat => $code:literal,)*) => {
+        impl Error {
+            /// A stable, machine-readable name: the last part of a problem type URI, a metric's label.
+            #[must_use]
+            pub const fn code(&self) -> &'static str {
+                match self {
+                    $($variant => $code,)*
+                }
+            }
 
-    /// The problem type (RFC 9457) of this error, a URI that identifies its meaning.
-    #[must_use]
-    pub const fn problem_type(&self) -> &'static str {
-        match self {
-            Self::InFlight { .. } => "urn:idempotent:problem:in-flight",
-            Self::Mismatch { .. } => "urn:idempotent:problem:mismatch",
-            Self::Abandoned { .. } => "urn:idempotent:problem:abandoned",
-            Self::ClaimLost => "urn:idempotent:problem:claim-lost",
-            Self::ResultNotKept(_) => "urn:idempotent:problem:result-not-kept",
-            Self::Undecodable(_) => "urn:idempotent:problem:undecodable",
-            Self::Store(_) => "urn:idempotent:problem:store",
-            Self::Key(_) => "urn:idempotent:problem:key",
-            Self::Arguments(_) => "urn:idempotent:problem:arguments",
-            Self::TooManyWaiters => "urn:idempotent:problem:too-many-waiters",
-            Self::NotInstalled => "urn:idempotent:problem:not-installed",
-            Self::Config(_) => "urn:idempotent:problem:config",
+            /// The problem type (RFC 9457) of this error, a URI that identifies its meaning: `urn:idempotent:problem:`
+            /// and the [`code`](Self::code).
+            #[must_use]
+            pub const fn problem_type(&self) -> &'static str {
+                match self {
+                    $($variant => concat!("urn:idempotent:problem:", $code),)*
+                }
+            }
         }
-    }
+    };
+}
+
+codes! {
+    Self::InFlight { .. } => "in-flight",
+    Self::Mismatch { .. } => "mismatch",
+    Self::Abandoned { .. } => "abandoned",
+    Self::ClaimLost => "claim-lost",
+    Self::ResultNotKept(_) => "result-not-kept",
+    Self::Undecodable(_) => "undecodable",
+    Self::Store(_) => "store",
+    Self::Key(_) => "key",
+    Self::Arguments(_) => "arguments",
+    Self::TooManyWaiters => "too-many-waiters",
+    Self::NotInstalled => "not-installed",
+    Self::Operation(_) => "operation",
 }
 
 impl fmt::Display for Error {
@@ -128,7 +150,7 @@ impl fmt::Display for Error {
         match self {
             Self::InFlight { retry_after } => write!(
                 f,
-                "a call with this idempotency key is still running; ask again, at the latest in {} ms",
+                "another call with this idempotency key is still running; retry in at most {} ms",
                 retry_after.as_millis()
             ),
             Self::Mismatch { arguments } => {
@@ -136,24 +158,28 @@ impl fmt::Display for Error {
                 if arguments.is_empty() { Ok(()) } else { write!(f, "; these differ: {}", arguments.join(", ")) }
             }
             Self::Abandoned { attempt } => {
-                write!(f, "run {attempt} of this idempotency key ended without an outcome, and it may not be run again")
+                write!(
+                    f,
+                    "run {attempt} of this idempotency key ended without an outcome, and its operation allows no other \
+                     run; an operator must check its effects and remove its record"
+                )
             }
-            Self::ClaimLost => {
-                f.write_str("the claim on this idempotency key was lost to another run, whose result is not known yet")
-            }
+            Self::ClaimLost => f.write_str(
+                "the claim on this idempotency key was lost to another run, whose result is not known yet; retry later",
+            ),
             Self::ResultNotKept(why) => {
-                write!(f, "the call ran before and its result was not kept: {why}")
+                write!(f, "an earlier call with this idempotency key ran, and its result was not kept: {why}")
             }
             Self::Undecodable(_) => f.write_str("the record of this idempotency key cannot be decoded"),
             Self::Store(_) => f.write_str("the idempotency store failed"),
             Self::Key(error) => write!(f, "the idempotency key cannot be used: {error}"),
             Self::Arguments(error) => write!(f, "the arguments cannot be used: {error}"),
-            Self::TooManyWaiters => f.write_str("too many calls are waiting for running duplicates"),
+            Self::TooManyWaiters => f.write_str("too many calls are waiting for running duplicates; retry later"),
             Self::NotInstalled => f.write_str(
                 "no idempotency store is installed: at start-up, write \
                      `idempotent_runtime::install(Idempotency::connect(\"…\").await?)?`, or name one with `store = …`",
             ),
-            Self::Config(error) => write!(f, "wrong configuration: {error}"),
+            Self::Operation(error) => write!(f, "the operation cannot be called: {error}"),
         }
     }
 }
@@ -163,7 +189,7 @@ impl StdError for Error {
         match self {
             Self::Undecodable(error) => Some(error),
             Self::Store(error) => Some(error),
-            // What is wrong with a key, arguments or settings is in their own text.
+            // The text of the error itself repeats that of a key's, the arguments' or the operation's error.
             _ => None,
         }
     }
@@ -224,14 +250,13 @@ pub enum KeyError {
     /// The key, or a part of it, is `None`, `()` or null: calls without a key would all share one record.
     Missing,
     /// The encoded key is longer than the limit.
+    #[non_exhaustive]
     TooLong {
-        /// Its length in bytes, encoded, as far as it was: it may be longer.
+        /// Its encoded length in bytes when the limit was exceeded: the whole key may be longer.
         len: usize,
         /// The limit in bytes.
         max: usize,
     },
-    /// The operation's name is empty or too long.
-    Operation,
     /// A part of the key is of a kind that does not identify anything: a float, a map.
     Unsupported(&'static str),
     /// The `Serialize` implementation of a part failed.
@@ -242,9 +267,12 @@ impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing => f.write_str("it is missing (`None` or null)"),
-            Self::TooLong { len, max } => write!(f, "it has at least {len} bytes, the limit is {max}"),
-            Self::Operation => f.write_str("the operation's name is empty or longer than 255 bytes"),
-            Self::Unsupported(kind) => write!(f, "a {kind} does not identify anything"),
+            Self::TooLong { len, max } => {
+                write!(f, "it has at least {len} bytes, and the limit is {max} (`max_key_len`)")
+            }
+            Self::Unsupported(kind) => {
+                write!(f, "a {kind} cannot be part of a key, since it does not identify anything")
+            }
             Self::Failed => f.write_str("a part of it failed to serialize"),
         }
     }
@@ -279,43 +307,110 @@ impl fmt::Display for ArgumentsError {
 
 impl StdError for ArgumentsError {}
 
-/// A setting that cannot work.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An operation that cannot be called with this name, these policies or this store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum ConfigError {
-    /// The URL's scheme names no store that is compiled in.
-    Scheme {
-        /// The feature that would bring it, where there is one.
-        feature: Option<&'static str>,
-    },
-    /// The rest of the URL is not understood. Credentials are never repeated.
-    Url(&'static str),
-    /// A handle was installed before, or the embedded one is in use already.
-    AlreadyInstalled,
-    /// Two settings, or a setting and its range, contradict.
-    Setting(&'static str),
+pub enum OperationError {
+    /// Its name is empty or longer than 255 bytes.
+    Name,
+    /// Its `lease` is shorter than 10 ms.
+    LeaseTooShort,
+    /// Its `ttl` is shorter than its `lease`.
+    TtlBelowLease,
+    /// Its `ttl` is longer than 100 years.
+    TtlTooLong,
+    /// It names a transaction, and the store is neither PostgreSQL nor SQLite.
+    NoTransactions,
 }
 
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl OperationError {
+    pub(crate) const fn text(self) -> &'static str {
         match self {
-            Self::Scheme { feature: Some(feature) } => {
-                write!(f, "the URL's store needs the feature `{feature}` of idempotent-runtime")
-            }
-            Self::Scheme { feature: None } => f.write_str(
-                "the URL's scheme is none of memory:, redis://, rediss://, redis+cluster://, redis+sentinel://, \
-                 postgres://, sqlite://",
-            ),
-            Self::Url(what) => write!(f, "the store URL is not understood: {what}"),
-            Self::AlreadyInstalled => f.write_str(
-                "a store is installed already, or calls have used the embedded one: install at start-up, once",
-            ),
-            Self::Setting(what) => f.write_str(what),
+            Self::Name => "its name is empty or longer than 255 bytes",
+            Self::LeaseTooShort => "its `lease` is shorter than 10 ms",
+            Self::TtlBelowLease => "its `ttl` is shorter than its `lease`",
+            Self::TtlTooLong => "its `ttl` is longer than 100 years",
+            Self::NoTransactions => "its `transaction` needs a store in PostgreSQL or SQLite",
         }
     }
 }
 
-impl StdError for ConfigError {}
+impl fmt::Display for OperationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+impl StdError for OperationError {}
+
+/// A fault of start-up: of a builder, a store's connection or schema, or [`install`](crate::install).
+///
+/// No call answers it, and there is no conversion into [`Error`]: a program that has both returns `Box<dyn Error>`,
+/// or an error type with a variant for each.
+///
+/// ```
+/// use idempotent_runtime::{Idempotency, SetupError};
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+///
+/// let unknown = Idempotency::connect("http://localhost").await.unwrap_err();
+/// assert!(matches!(unknown, SetupError::Scheme { feature: None, .. }));
+/// # });
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// The URL's scheme names no store that is compiled in.
+    #[non_exhaustive]
+    Scheme {
+        /// The feature that brings the store, where there is one.
+        feature: Option<&'static str>,
+    },
+    /// The rest of the URL is not understood. The text never repeats credentials.
+    Url(&'static str),
+    /// A setting is out of its range, or contradicts another.
+    Setting(&'static str),
+    /// A handle is installed already, or a call has used the embedded store.
+    AlreadyInstalled,
+    /// The store cannot be reached, refuses us, or does not allow the promises.
+    Store(StoreError),
+}
+
+impl fmt::Display for SetupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scheme { feature: Some(feature) } => write!(
+                f,
+                "the store that the URL names is not compiled in: enable the feature `{feature}` of idempotent-runtime"
+            ),
+            Self::Scheme { feature: None } => f.write_str(
+                "the URL's scheme names no store: expected memory:, redis://, rediss://, redis+cluster://, \
+                 redis+sentinel://, postgres:// or sqlite://",
+            ),
+            Self::Url(what) => write!(f, "the store's URL is not understood: {what}"),
+            Self::Setting(what) => f.write_str(what),
+            Self::AlreadyInstalled => f.write_str(
+                "a handle is installed already, or a call has used the embedded store: call `install` once, at \
+                 start-up, before any other call",
+            ),
+            Self::Store(_) => f.write_str("the idempotency store cannot be set up"),
+        }
+    }
+}
+
+impl StdError for SetupError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Store(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<StoreError> for SetupError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
 
 macro_rules! from {
     ($($source:ty => $variant:ident),* $(,)?) => {$(
@@ -327,7 +422,7 @@ macro_rules! from {
     )*};
 }
 
-from!(KeyError => Key, ArgumentsError => Arguments, ConfigError => Config, Undecodable => Undecodable);
+from!(KeyError => Key, ArgumentsError => Arguments, OperationError => Operation, Undecodable => Undecodable);
 
 /// A corrupt record is undecodable; every other fault is the store's.
 impl From<StoreError> for Error {
@@ -344,9 +439,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_prints_an_error_with_its_causes_says_nothing_twice() {
+    fn an_error_printed_with_its_causes_says_nothing_twice() {
         let arguments = ArgumentsError { argument: "a", reason: "why" };
-        for error in [Error::from(KeyError::Missing), arguments.into(), ConfigError::Url("what").into()] {
+        let store = || StoreError::new(crate::StoreErrorKind::Refused, "refused");
+        let calls = [Error::from(KeyError::Missing), arguments.into(), OperationError::Name.into(), store().into()];
+        let calls = calls.into_iter().map(|error| Box::new(error) as Box<dyn StdError>);
+        let setup = [SetupError::Url("what"), SetupError::Setting("why"), SetupError::Store(store())];
+        for error in calls.chain(setup.map(|error| Box::new(error) as Box<dyn StdError>)) {
             let text = error.to_string();
             let cause = error.source().map(ToString::to_string);
             assert!(cause.is_none_or(|cause| !text.contains(&cause)), "{text}");

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::{
     engine::shared::{Limits, OnStoreFailure, Shared},
-    error::{Error, KeyError},
+    error::{Error, SetupError},
     request::key,
     store::{Cursor, Page, Record, RecordKey, Store},
 };
@@ -62,9 +62,9 @@ impl Idempotency {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] for a URL that is not understood, [`Error::Store`] for a store that cannot be reached or whose
-    /// settings do not allow the promises.
-    pub async fn connect(url: &str) -> Result<Self, Error> {
+    /// [`SetupError::Scheme`] and [`SetupError::Url`] for a URL that is not understood, [`SetupError::Store`] for a store
+    /// that cannot be reached or whose settings do not allow the promises.
+    pub async fn connect(url: &str) -> Result<Self, SetupError> {
         Self::builder().connect(url).await
     }
 
@@ -162,7 +162,7 @@ impl Idempotency {
     }
 
     /// Encodes a key as [`CallBuilder::key`](crate::CallBuilder::key) does.
-    pub(crate) fn encode_key<K: Serialize + ?Sized>(&self, operation: &str, key: &K) -> Result<RecordKey, KeyError> {
+    pub(crate) fn encode_key<K: Serialize + ?Sized>(&self, operation: &str, key: &K) -> Result<RecordKey, Error> {
         key::record_key(operation, self.shared.limits.max_key_len, |writer| writer.value(key))
     }
 }
@@ -232,7 +232,7 @@ impl IdempotencyBuilder {
     /// evicted. A result that takes more than half of the bytes, or 2 MiB, is not cached.
     ///
     /// ```no_run
-    /// # async fn example() -> Result<(), idempotent_runtime::Error> {
+    /// # async fn example() -> Result<(), idempotent_runtime::SetupError> {
     /// use idempotent_runtime::Idempotency;
     ///
     /// let idempotency = Idempotency::builder().local_cache(64 << 20).connect("redis://localhost").await?;
@@ -275,7 +275,7 @@ impl IdempotencyBuilder {
     /// assert_eq!(record.arguments.as_deref(), Some(&br#"{"amount_cents":4200,"currency":"EUR"}"#[..]));
     ///
     /// let refused = charge(9_999).await.unwrap_err();
-    /// assert!(matches!(refused, Error::Mismatch { arguments } if *arguments == ["amount_cents"]));
+    /// assert!(matches!(refused, Error::Mismatch { arguments, .. } if *arguments == ["amount_cents"]));
     /// # Ok(()) }
     /// ```
     ///
@@ -309,8 +309,8 @@ impl IdempotencyBuilder {
     /// # Errors
     ///
     /// As [`Idempotency::connect`].
-    pub async fn connect(self, url: &str) -> Result<Idempotency, Error> {
-        let store: Arc<dyn Store> = crate::store::connect(url).await?;
+    pub async fn connect(self, url: &str) -> Result<Idempotency, SetupError> {
+        let store: Arc<dyn Store> = crate::store::url::connect(url).await?;
         Ok(self.build(store))
     }
 }

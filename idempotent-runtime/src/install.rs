@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use crate::{
-    error::{ConfigError, Error},
+    error::{Error, SetupError},
     idempotency::Idempotency,
 };
 
@@ -13,7 +13,7 @@ static INSTALLED: OnceLock<Idempotency> = OnceLock::new();
 ///
 /// # Errors
 ///
-/// [`Error::Config`] if a handle is installed already, or a call has used the embedded store already: its results would
+/// [`SetupError::AlreadyInstalled`] if a handle is installed already, or a call has used the embedded store already: its results would
 /// not be found in the new one.
 ///
 /// ```
@@ -23,8 +23,8 @@ static INSTALLED: OnceLock<Idempotency> = OnceLock::new();
 /// assert!(install(Idempotency::memory()).is_err());
 /// # Ok(()) }
 /// ```
-pub fn install(idempotency: Idempotency) -> Result<(), Error> {
-    INSTALLED.set(idempotency).map_err(|_| ConfigError::AlreadyInstalled.into())
+pub fn install(idempotency: Idempotency) -> Result<(), SetupError> {
+    INSTALLED.set(idempotency).map_err(|_| SetupError::AlreadyInstalled)
 }
 
 /// Gives the installed handle. Where nothing is installed and no shared store is compiled in, it installs the embedded

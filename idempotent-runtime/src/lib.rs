@@ -71,6 +71,8 @@
 //! | a body runs without protection | warn | |
 //! | expired records could not be removed | warn | |
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
@@ -96,7 +98,7 @@ pub mod webhooks;
 pub use call::{Call, CallBuilder, DetachedCall, TransactionCall};
 pub use disposition::with_disposition;
 pub use engine::{disposition::Disposition, shared::OnStoreFailure};
-pub use error::{ArgumentsError, ConfigError, Error, KeyError, Undecodable};
+pub use error::{ArgumentsError, Error, KeyError, OperationError, SetupError, Undecodable};
 pub use execution::Execution;
 pub use idempotency::{Idempotency, IdempotencyBuilder};
 #[cfg(feature = "macros")]

@@ -31,25 +31,23 @@ use std::{
     fmt::{self, Debug},
     future::Future,
     pin::Pin,
-    sync::Arc,
     time::Duration,
 };
 
+use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use self::{
     error::{StoreError, StoreErrorKind},
-    record::{Finished, NotKept, Outcome, Record, RecordKey, State},
-    subscriptions::{Hub, Subscription},
+    record::{Finished, NotKept, Outcome, Record, RecordKey, RecordKeyError, State},
+    subscriptions::{Subscribers, Subscription},
     token::{Nonce, Token},
 };
-use crate::{
-    error::{ConfigError, Error},
-    request::fingerprint::Fingerprint,
-    store::record::Hidden,
-};
+use crate::{request::fingerprint::Fingerprint, store::record::Hidden};
 
 mod error;
+mod forward;
+#[doc(hidden)]
 pub mod immediate;
 #[cfg(feature = "local-cache")]
 pub(crate) mod local_cache;
@@ -67,20 +65,32 @@ pub mod sqlite;
 mod subscriptions;
 mod token;
 pub mod transactional;
+pub(crate) mod url;
 
 use immediate::Immediate;
 use transactional::Transactional;
 
-/// A boxed, sendable future: what keeps [`Store`] object-safe.
+/// A boxed, sendable future.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// The answer of a store, or why there is none.
+/// The answer of a store, or the fault that kept it from answering.
 pub type StoreResult<T> = Result<T, StoreError>;
 
-/// What a claim asks for.
+/// A request for a key, made by the engine and read by a store.
+///
+/// ```
+/// use std::time::Duration;
+/// use idempotent_runtime::{Fingerprint, store::{ClaimRequest, Nonce}};
+///
+/// let fingerprint = Fingerprint::from_bytes([7; Fingerprint::LEN]);
+/// let (lease, ttl) = (Duration::from_secs(30), Duration::from_secs(86_400));
+/// let request = ClaimRequest::new(fingerprint, Nonce::random(), lease, ttl).with_take_over(false);
+/// assert!(!request.take_over && request.arguments.is_none());
+/// ```
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct ClaimRequest {
-    /// What the caller's request hashes to; kept in the record from here on.
+    /// The hash of the caller's request; the record keeps it from here on.
     pub fingerprint: Fingerprint,
     /// 128 random bits that name this claim, and no other.
     pub nonce: Nonce,
@@ -88,10 +98,32 @@ pub struct ClaimRequest {
     pub lease: Duration,
     /// How long the record is kept after its lease has lapsed.
     pub ttl: Duration,
-    /// Whether an abandoned or lapsed claim may be taken over.
+    /// True if an abandoned or lapsed claim may be taken over.
     pub take_over: bool,
-    /// The request itself, where it is to be kept in the record beside its fingerprint.
+    /// The request itself, where the record keeps it beside its fingerprint.
     pub arguments: Option<Bytes>,
+}
+
+impl ClaimRequest {
+    /// A request that may take over an abandoned or lapsed claim, and records no arguments.
+    #[must_use]
+    pub const fn new(fingerprint: Fingerprint, nonce: Nonce, lease: Duration, ttl: Duration) -> Self {
+        Self { fingerprint, nonce, lease, ttl, take_over: true, arguments: None }
+    }
+
+    /// Allows or forbids to take over an abandoned or lapsed claim.
+    #[must_use]
+    pub const fn with_take_over(mut self, take_over: bool) -> Self {
+        self.take_over = take_over;
+        self
+    }
+
+    /// Records these arguments beside the fingerprint; `None` records none.
+    #[must_use]
+    pub fn with_arguments(mut self, arguments: impl Into<Option<Bytes>>) -> Self {
+        self.arguments = arguments.into();
+        self
+    }
 }
 
 /// Arguments are not for logs.
@@ -109,10 +141,12 @@ impl Debug for ClaimRequest {
     }
 }
 
-/// What the key's record said to a claim.
+/// The answer of the key's record to a claim.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum ClaimOutcome {
     /// The key is the caller's, from now for the length of the lease.
+    #[non_exhaustive]
     Claimed {
         /// Proof of ownership for the transitions that follow.
         token: Token,
@@ -120,6 +154,7 @@ pub enum ClaimOutcome {
         attempt: u32,
     },
     /// Another claim is alive.
+    #[non_exhaustive]
     InFlight {
         /// What is left of its lease. Never zero.
         retry_after: Duration,
@@ -127,6 +162,7 @@ pub enum ClaimOutcome {
     /// A run has ended and its result is kept.
     Done(Finished),
     /// The owner is gone without an outcome, and the request does not allow a takeover.
+    #[non_exhaustive]
     Abandoned {
         /// The attempt that was abandoned.
         attempt: u32,
@@ -135,7 +171,27 @@ pub enum ClaimOutcome {
     Mismatch,
 }
 
-/// What became of a transition by the owner of a claim.
+impl ClaimOutcome {
+    /// [`Claimed`](Self::Claimed) with this proof of ownership, as the key's run of this number.
+    #[must_use]
+    pub const fn claimed(token: Token, attempt: u32) -> Self {
+        Self::Claimed { token, attempt }
+    }
+
+    /// [`InFlight`](Self::InFlight) with this much of the other claim's lease left, which must not be zero.
+    #[must_use]
+    pub const fn in_flight(retry_after: Duration) -> Self {
+        Self::InFlight { retry_after }
+    }
+
+    /// [`Abandoned`](Self::Abandoned) by this attempt.
+    #[must_use]
+    pub const fn abandoned(attempt: u32) -> Self {
+        Self::Abandoned { attempt }
+    }
+}
+
+/// The answer of the key's record to a transition by the owner of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Transition {
@@ -147,106 +203,119 @@ pub enum Transition {
 
 /// A page of [`Store::list`].
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Page {
     /// The records, in no particular order.
     pub records: Vec<Record>,
-    /// Where to go on; `None` at the end.
+    /// The position at which the next page begins; `None` at the end.
     pub next: Option<Cursor>,
 }
 
-/// Where a listing goes on. Opaque; meaningful only to the store that made it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Cursor(pub String);
+impl Page {
+    /// A page of these records, with the position at which the next one begins.
+    #[must_use]
+    pub const fn new(records: Vec<Record>, next: Option<Cursor>) -> Self {
+        Self { records, next }
+    }
+}
 
-/// It may hold a key.
+/// A position in a listing. Opaque: only the store that made it can read it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Cursor(String);
+
+impl Cursor {
+    /// A position that the store has written as this text, or that a caller has kept as text between two pages.
+    #[must_use]
+    pub fn new(position: impl Into<String>) -> Self {
+        Self(position.into())
+    }
+
+    /// The text, for the store that made it. It may hold a key: keep it out of logs.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A cursor may hold a key.
 impl Debug for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Cursor(..)")
     }
 }
 
-/// Where records live.
+/// The place where records live.
 ///
 /// Implementations are shared behind `Arc<dyn Store>` and called concurrently. All methods are cancel safe in the sense
 /// that a dropped future leaves the record either before or after the transition, never between.
+///
+/// An implementation puts [`#[async_trait]`](https://docs.rs/async-trait) over its `impl Store for …` and writes the
+/// methods as `async fn`; the conformance suite (feature `testing`) tells whether it keeps the rules of this
+/// [module](self).
 ///
 /// # Errors
 ///
 /// A method answers [`StoreError`] for faults only (unreachable, timed out, full, a record that is not ours); the
 /// outcomes of races are values. After an error the transition may or may not have been applied: the caller asks
 /// again with the same nonce.
+#[async_trait]
 pub trait Store: Debug + Send + Sync + 'static {
-    /// Takes the key for one run, or says why not. See [`ClaimOutcome`].
-    fn claim<'a>(&'a self, key: &'a RecordKey, request: &'a ClaimRequest) -> BoxFuture<'a, StoreResult<ClaimOutcome>>;
+    /// Takes the key for one run, or tells why it cannot. See [`ClaimOutcome`].
+    async fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome>;
 
     /// Moves the end of the lease to `lease` from now, and keeps the record for `ttl` beyond it.
-    fn renew<'a>(
-        &'a self,
-        key: &'a RecordKey,
-        token: &'a Token,
-        lease: Duration,
-        ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<Transition>>;
+    async fn renew(&self, key: &RecordKey, token: &Token, lease: Duration, ttl: Duration) -> StoreResult<Transition>;
 
     /// Ends the run with an outcome, kept for `ttl` from now. Wakes subscribers.
-    fn complete<'a>(
-        &'a self,
-        key: &'a RecordKey,
-        token: &'a Token,
-        outcome: &'a Outcome,
+    async fn complete(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        outcome: &Outcome,
         ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<Transition>>;
+    ) -> StoreResult<Transition>;
 
     /// Ends the run as if it had never been: the key is vacant again. Wakes subscribers.
     ///
     /// A vacant key is as asked for: [`Transition::Applied`], so that a repeat succeeds. Only a record that shows
     /// another owner, or an end of this run other than its release, is [`Transition::Lost`].
-    fn release<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Transition>>;
+    async fn release(&self, key: &RecordKey, token: &Token) -> StoreResult<Transition>;
 
     /// Ends the run without an outcome, kept for `ttl` from now. Wakes subscribers.
-    fn abandon<'a>(
-        &'a self,
-        key: &'a RecordKey,
-        token: &'a Token,
-        ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<Transition>>;
+    async fn abandon(&self, key: &RecordKey, token: &Token, ttl: Duration) -> StoreResult<Transition>;
 
     /// The fence of a claim that is still the caller's; `None` when it is not.
     ///
     /// Stores that know the fence when they grant the claim put it into the [`Token`]; the others make it here, once.
-    fn fence<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Option<u64>>>;
+    async fn fence(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<u64>>;
 
     /// Removes the record whatever its state; says whether there was one. Wakes subscribers. For operators.
-    fn forget<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<bool>>;
+    async fn forget(&self, key: &RecordKey) -> StoreResult<bool>;
 
     /// The record as it stands, `None` where the key is vacant. For operators.
-    fn inspect<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Option<Record>>>;
+    async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>>;
 
     /// The records of one operation, or of all, about `limit` at a time. For operators.
     ///
     /// Records that exist from the first page to the last are listed at least once.
-    fn list<'a>(
-        &'a self,
-        operation: Option<&'a str>,
-        after: Option<&'a Cursor>,
-        limit: usize,
-    ) -> BoxFuture<'a, StoreResult<Page>>;
+    async fn list(&self, operation: Option<&str>, after: Option<&Cursor>, limit: usize) -> StoreResult<Page>;
 
     /// Removes up to `limit` expired records and says how many. Zero from stores that expire records by themselves.
-    fn purge_expired(&self, limit: usize) -> BoxFuture<'_, StoreResult<usize>>;
+    async fn purge_expired(&self, limit: usize) -> StoreResult<usize>;
 
     /// Starts listening for the end of the key's current run: from the moment this resolves, a complete, release,
     /// abandon or forget of the key, by any process, wakes the subscription.
     ///
     /// A notification is a hint; callers poll as well. A store without notifications answers [`Subscription::never`].
-    fn subscribe<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Subscription>>;
+    async fn subscribe(&self, key: &RecordKey) -> StoreResult<Subscription>;
 
-    /// What the store can do in a transaction that its caller has open; `None` from stores that are no SQL database.
+    /// The store's steps in a transaction that its caller has open; `None` from stores that are no SQL database.
     fn transactional(&self) -> Option<&dyn Transactional> {
         None
     }
 
     /// The store's steps without futures; `None` from stores that may have to wait.
+    #[doc(hidden)]
     fn immediate(&self) -> Option<&dyn Immediate> {
         None
     }
@@ -255,124 +324,5 @@ pub trait Store: Debug + Send + Sync + 'static {
     fn peek(&self, key: &RecordKey) -> Option<Finished> {
         let _ = key;
         None
-    }
-}
-
-macro_rules! forward_store {
-    ($($pointer:ty),*) => {$(
-        impl<S: Store + ?Sized> Store for $pointer {
-            fn claim<'a>(
-                &'a self,
-                key: &'a RecordKey,
-                request: &'a ClaimRequest,
-            ) -> BoxFuture<'a, StoreResult<ClaimOutcome>> {
-                (**self).claim(key, request)
-            }
-            fn renew<'a>(
-                &'a self,
-                key: &'a RecordKey,
-                token: &'a Token,
-                lease: Duration,
-                ttl: Duration,
-            ) -> BoxFuture<'a, StoreResult<Transition>> {
-                (**self).renew(key, token, lease, ttl)
-            }
-            fn complete<'a>(
-                &'a self,
-                key: &'a RecordKey,
-                token: &'a Token,
-                outcome: &'a Outcome,
-                ttl: Duration,
-            ) -> BoxFuture<'a, StoreResult<Transition>> {
-                (**self).complete(key, token, outcome, ttl)
-            }
-            fn release<'a>(
-                &'a self,
-                key: &'a RecordKey,
-                token: &'a Token,
-            ) -> BoxFuture<'a, StoreResult<Transition>> {
-                (**self).release(key, token)
-            }
-            fn abandon<'a>(
-                &'a self,
-                key: &'a RecordKey,
-                token: &'a Token,
-                ttl: Duration,
-            ) -> BoxFuture<'a, StoreResult<Transition>> {
-                (**self).abandon(key, token, ttl)
-            }
-            fn fence<'a>(
-                &'a self,
-                key: &'a RecordKey,
-                token: &'a Token,
-            ) -> BoxFuture<'a, StoreResult<Option<u64>>> {
-                (**self).fence(key, token)
-            }
-            fn forget<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<bool>> {
-                (**self).forget(key)
-            }
-            fn inspect<'a>(
-                &'a self,
-                key: &'a RecordKey,
-            ) -> BoxFuture<'a, StoreResult<Option<Record>>> {
-                (**self).inspect(key)
-            }
-            fn list<'a>(
-                &'a self,
-                operation: Option<&'a str>,
-                after: Option<&'a Cursor>,
-                limit: usize,
-            ) -> BoxFuture<'a, StoreResult<Page>> {
-                (**self).list(operation, after, limit)
-            }
-            fn purge_expired(&self, limit: usize) -> BoxFuture<'_, StoreResult<usize>> {
-                (**self).purge_expired(limit)
-            }
-            fn subscribe<'a>(
-                &'a self,
-                key: &'a RecordKey,
-            ) -> BoxFuture<'a, StoreResult<Subscription>> {
-                (**self).subscribe(key)
-            }
-            fn transactional(&self) -> Option<&dyn Transactional> {
-                (**self).transactional()
-            }
-            fn immediate(&self) -> Option<&dyn Immediate> {
-                (**self).immediate()
-            }
-            fn peek(&self, key: &RecordKey) -> Option<Finished> {
-                (**self).peek(key)
-            }
-        }
-    )*};
-}
-
-forward_store!(Arc<S>, Box<S>);
-
-/// The store that a URL names.
-#[cfg_attr(
-    not(any(feature = "postgres", feature = "redis", feature = "sqlite")),
-    expect(clippy::unused_async, reason = "the embedded store is not waited for")
-)]
-pub(crate) async fn connect(url: &str) -> Result<Arc<dyn Store>, Error> {
-    let scheme = url.split(':').next().unwrap_or_default();
-    match scheme {
-        #[cfg(feature = "memory")]
-        "memory" => Ok(Arc::new(memory::MemoryStore::new())),
-        #[cfg(not(feature = "memory"))]
-        "memory" => Err(ConfigError::Scheme { feature: Some("memory") }.into()),
-        #[cfg(feature = "redis")]
-        _ if scheme.starts_with("redis") || scheme == "unix" => Ok(Arc::new(redis::RedisStore::connect(url).await?)),
-        #[cfg(not(feature = "redis"))]
-        _ if scheme.starts_with("redis") => Err(ConfigError::Scheme { feature: Some("redis") }.into()),
-        #[cfg(feature = "postgres")]
-        "postgres" | "postgresql" => Ok(Arc::new(postgres::PostgresStore::connect(url).await?)),
-        #[cfg(not(feature = "postgres"))]
-        "postgres" | "postgresql" => Err(ConfigError::Scheme { feature: Some("postgres") }.into()),
-        #[cfg(feature = "sqlite")]
-        "sqlite" => Ok(Arc::new(sqlite::SqliteStore::connect(url).await?)),
-        #[cfg(not(feature = "sqlite"))]
-        "sqlite" => Err(ConfigError::Scheme { feature: Some("sqlite") }.into()),
-        _ => Err(ConfigError::Scheme { feature: None }.into()),
     }
 }

@@ -4,7 +4,7 @@
 //! use std::time::Duration;
 //! use idempotent_runtime::{Idempotency, tower::IdempotencyLayer};
 //!
-//! # fn main() -> Result<(), idempotent_runtime::ConfigError> {
+//! # fn main() -> Result<(), idempotent_runtime::SetupError> {
 //! #[derive(Clone)]
 //! struct Account(String); // as authentication leaves it in the request's extensions
 //!

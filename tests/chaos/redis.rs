@@ -98,7 +98,7 @@ impl Nemesis {
             6 => {
                 let kind = &KINDS[self.rng.random_range(0..KINDS.len())];
                 let key = format!("{}|~{}", kind.name, self.rng.random_range(0..KEYS));
-                let key = RecordKey::parse(&key).expect("a record key");
+                let key = key.parse::<RecordKey>().expect("a record key");
                 // Whether it came to pass is for the history to leave open.
                 let _ = self.operator.forget(&key).await;
             }

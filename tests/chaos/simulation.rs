@@ -102,7 +102,7 @@ async fn simulate(seed: u64, seconds: u64, bug: Option<Bug>) -> Verdict {
         } else {
             let kind = &KINDS[world.rng.random_range(0..KINDS.len())];
             let key = format!("{}|~{}", kind.name, world.rng.random_range(0..KEYS));
-            let key = RecordKey::parse(&key).expect("a record key");
+            let key = key.parse::<RecordKey>().expect("a record key");
             let operator = Recorder::new(Arc::clone(&world.store), world.log.of(0));
             operator.forget(&key).await.expect("removed, or not there");
         }

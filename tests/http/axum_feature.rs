@@ -148,8 +148,8 @@ async fn an_error_is_a_problem_and_never_kept(backend: Backend) {
     let runs = Runs::default();
     let layer = IdempotencyLayer::stripe_v1(Idempotency::new(backend.caller().await.store)).unscoped().build().unwrap();
     let handler = async |run: u64| match run {
-        1 => Err(Error::InFlight { retry_after: Duration::from_millis(1) }),
-        2 => Err(Error::Mismatch { arguments: [].into() }),
+        1 => Err(Error::in_flight(Duration::from_millis(1))),
+        2 => Err(Error::mismatch([])),
         3 => Err(Error::NotInstalled),
         run => Ok(created(run.to_string())),
     };

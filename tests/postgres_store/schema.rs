@@ -1,7 +1,7 @@
 //! Creating the schema, using it with as few privileges as possible, looking into it.
 
 use idempotent_runtime::{
-    Error, Idempotency, Store, StoreErrorKind,
+    Idempotency, SetupError, Store, StoreErrorKind,
     store::{Nonce, State, Token, Transition, postgres::PostgresStore},
 };
 use tokio::task::JoinSet;
@@ -85,7 +85,7 @@ async fn many_upgrade_an_older_schema_at_once() {
         let record = store.inspect(&key(name)).await.expect("inspect").expect("a record");
         assert_eq!((record.attempt, record.arguments), (attempt, recording().arguments), "{name}");
     }
-    let owner = Token { nonce: Nonce::from_bytes([1; 16]), fence: None };
+    let owner = Token::new(Nonce::from_bytes([1; 16]));
     assert_eq!(store.fence(&key("running"), &owner).await.expect("a fence"), Some(7));
     let applied = store.complete(&key("running"), &owner, &outcome(), TTL).await.expect("complete");
     assert_eq!(applied, Transition::Applied, "its owner is still its owner");
@@ -195,7 +195,7 @@ async fn a_missing_or_newer_schema_is_refused() {
 async fn urls_and_tables_that_are_wrong_are_refused() {
     for url in ["postgres://user:canary@host:port/db", "postgres://u:canary@h/d?sslmode=canary"] {
         let error = PostgresStore::connect(url).await.expect_err("a wrong URL");
-        assert!(matches!(error, Error::Config(_)), "{error:?}");
+        assert!(matches!(error, SetupError::Url(_)), "{error:?}");
         assert!(!full_text(&error).contains("canary"));
     }
     let database = PostgresDatabase::create().await;
@@ -204,7 +204,7 @@ async fn urls_and_tables_that_are_wrong_are_refused() {
     assert_eq!(kind(&error), StoreErrorKind::Refused);
     assert!(!full_text(&error).contains("canary"));
     let error = builder().table("x; DROP TABLE y").connect(&database.url()).await.expect_err("no name of a table");
-    assert!(matches!(error, Error::Config(_)), "{error:?}");
+    assert!(matches!(error, SetupError::Setting(_)), "{error:?}");
 }
 
 #[tokio::test]

@@ -119,7 +119,7 @@ async fn recorded_arguments_cost_bytes_and_not_commands() {
 
     charge(&second, "order-17", 1).await.unwrap_err();
     let mismatch = commands(&server, async || match charge(&second, "order-17", 9_999).await {
-        Err(Error::Mismatch { arguments }) => assert_eq!(*arguments, ["amount_cents"]),
+        Err(Error::Mismatch { arguments, .. }) => assert_eq!(*arguments, ["amount_cents"]),
         other => panic!("not a mismatch: {other:?}"),
     });
     assert_eq!(mismatch.await, counts([("set", 1), ("evalsha", 1), ("get", 1), ("pttl", 1)]));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use idempotent_runtime::{
     Store, StoreErrorKind,
-    store::{ClaimRequest, Outcome, RecordKey, StoreResult, Token, Transition, redis::RedisStore},
+    store::{Outcome, RecordKey, StoreResult, Token, Transition, redis::RedisStore},
 };
 use idempotent_tests::proxy::{Fault, Proxy};
 use tokio::time::Instant;
@@ -12,7 +12,8 @@ use tokio::time::Instant;
 use crate::{
     redis_server::RedisServer,
     support::{
-        LEASE, TTL, bytes_of, claim, claim_name, connect, granted, key, lapse, outcome, request, transition_name,
+        LEASE, TTL, bytes_of, claim, claim_name, connect, granted, key, lapse, outcome, request, request_of,
+        transition_name,
     },
     wait_for,
 };
@@ -256,7 +257,7 @@ async fn a_paused_server_times_out_and_goes_on() {
     assert_eq!(transition_name(&answers.0), "unavailable");
     assert_eq!(claim_name(&answers.1), "Unavailable");
     fixture.server.resume();
-    let again = ClaimRequest { nonce: token.nonce, ..request };
+    let again = request_of(&token);
     wait_for("the store to be back", async || fixture.direct.inspect(&key).await.is_ok()).await;
     // The completion may have been read after all; either way the repeat finds out.
     let answer = fixture.direct.complete(&key, &token, &result, TTL).await.unwrap();

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use idempotent_runtime::{
-    Error, Store, StoreErrorKind,
-    store::{ClaimRequest, State, Token, Transition, redis::RedisStore},
+    SetupError, Store, StoreErrorKind,
+    store::{State, Token, Transition, redis::RedisStore},
 };
 use idempotent_tests::proxy::Proxy;
 
@@ -12,7 +12,7 @@ use crate::{
     redis_server::RedisServer,
     support::{
         Fixture, LEASE, TTL, builder, bytes_of, claim, claim_name, connect, full_text, granted, key, kind, lapse,
-        outcome, raw, request, transition_name,
+        outcome, raw, request, request_of, transition_name,
     },
     wait_for,
 };
@@ -33,9 +33,9 @@ async fn settings_that_cannot_work_are_refused() {
     let server = RedisServer::start().await;
     for prefix in ["with space", "with{braces}", "ümlaut", &"x".repeat(65)] {
         let answer = builder().prefix(prefix).connect(&server.url()).await;
-        assert!(matches!(answer, Err(Error::Config(_))), "{prefix}");
+        assert!(matches!(answer, Err(SetupError::Setting(_))), "{prefix}");
     }
-    assert!(matches!(RedisStore::connect("http://localhost").await, Err(Error::Config(_))));
+    assert!(matches!(RedisStore::connect("http://localhost").await, Err(SetupError::Url(_))));
 }
 
 #[tokio::test]
@@ -82,9 +82,9 @@ async fn a_full_server_refuses_claims_and_accepts_endings() {
     // What is there is told.
     assert_eq!(claim_name(&theirs.claim(&done, &request()).await), "done 1");
     assert_eq!(claim_name(&theirs.claim(&keys[0], &request()).await), "in flight");
-    let refusing = ClaimRequest { take_over: false, ..request() };
+    let refusing = request().with_take_over(false);
     assert_eq!(claim_name(&theirs.claim(&lapsed, &refusing).await), "abandoned 1");
-    let again = ClaimRequest { nonce: tokens[0].nonce, ..request() };
+    let again = request_of(&tokens[0]);
     assert_eq!(claim_name(&theirs.claim(&keys[0], &again).await), "claimed 1");
     // What was granted can be fenced, kept and ended.
     assert!(ours.fence(&keys[0], &tokens[0]).await.unwrap().is_some());
@@ -136,7 +136,7 @@ async fn foreign_data_is_corrupt_and_stays() {
         let _: redis::Value = server.command(&words).await;
         assert_eq!(claim_name(&ours.claim(&key, &request()).await), "Corrupt", "{words:?}");
         assert_eq!(ours.inspect(&key).await.expect_err("corrupt").kind(), StoreErrorKind::Corrupt);
-        let token = Token { nonce: request().nonce, fence: None };
+        let token = Token::new(request().nonce);
         for answer in [ours.renew(&key, &token, LEASE, TTL).await, ours.complete(&key, &token, &outcome(), TTL).await] {
             assert!(matches!(transition_name(&answer), "lost" | "corrupt"));
         }
@@ -172,7 +172,7 @@ async fn a_record_with_any_byte_flipped_never_grants_a_live_claim() {
                     .exec_async(&mut client)
                     .await
                     .unwrap();
-                let refusing = ClaimRequest { take_over: false, ..request() };
+                let refusing = request().with_take_over(false);
                 let answer = match theirs.claim(&key, &refusing).await {
                     // A damaged time to live moves the end of the lease, and a damaged result is a result.
                     Ok(idempotent_runtime::store::ClaimOutcome::Done(_)) => "done".to_owned(),

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use idempotent_runtime::{
     Store,
-    store::{ClaimOutcome, ClaimRequest, Nonce, NotKept, Outcome, RecordKey, State, Token, Transition},
+    store::{ClaimOutcome, Nonce, NotKept, Outcome, RecordKey, State, Token, Transition},
 };
 
 use crate::{
     redis_server::RedisServer,
     support::{
         Fixture, LEASE, TTL, bytes_of, claim, claim_name, connect, granted, keep, key, lapse, left_of,
-        other_fingerprint, outcome, raw, request, transition_name,
+        other_fingerprint, outcome, raw, request, request_for, request_of, transition_name,
     },
     wait_for,
 };
@@ -31,11 +31,7 @@ impl Fixture {
     /// A key in this situation, and the token of whoever brought it there.
     async fn key_in(&self, situation: Situation, name: &str) -> (RecordKey, Token) {
         let key = key(name);
-        let token = if situation == Vacant {
-            Token { nonce: Nonce::random(), fence: None }
-        } else {
-            claim(&self.ours, &key).await
-        };
+        let token = if situation == Vacant { Token::new(Nonce::random()) } else { claim(&self.ours, &key).await };
         match situation {
             Vacant | Running => {}
             Lapsed => lapse(&self.server, &key).await,
@@ -61,9 +57,9 @@ async fn every_claim_in_every_state() {
         let requests = |token: Token| {
             [
                 (with_takeover, request()),
-                (without, ClaimRequest { take_over: false, ..request() }),
+                (without, request().with_take_over(false)),
                 (by_other_request, other_fingerprint()),
-                (again, ClaimRequest { nonce: token.nonce, ..request() }),
+                (again, request_of(&token)),
             ]
         };
         for case in 0..4 {
@@ -93,7 +89,7 @@ async fn every_transition_in_every_state() {
     for (situation, by_owner, fenced) in table {
         for (case, expected) in by_owner.into_iter().enumerate() {
             let (key, token) = fixture.key_in(situation, &format!("{situation:?}-{case}")).await;
-            let stranger = Token { nonce: Nonce::random(), fence: None };
+            let stranger = Token::new(Nonce::random());
             let before = bytes_of(&fixture.server, &key).await;
             let by_stranger = if (situation, case) == (Vacant, 2) { "applied" } else { "lost" };
             assert_eq!(transition(&fixture, case, &key, &stranger).await, by_stranger, "{situation:?}, case {case}");
@@ -128,12 +124,12 @@ async fn transition(fixture: &Fixture, case: usize, key: &RecordKey, token: &Tok
 async fn a_lease_ends_exactly_at_its_end() {
     let Fixture { server, ours, theirs } = Fixture::start().await;
     let key = key("edge");
-    let refusing = ClaimRequest { take_over: false, ..request() };
+    let refusing = request().with_take_over(false);
     claim(&ours, &key).await;
     // Twenty seconds before the end, on the server's clock.
     keep(&server, &key, TTL + Duration::from_secs(20)).await;
     match theirs.claim(&key, &refusing).await.unwrap() {
-        ClaimOutcome::InFlight { retry_after } => assert!(retry_after <= Duration::from_secs(20)),
+        ClaimOutcome::InFlight { retry_after, .. } => assert!(retry_after <= Duration::from_secs(20)),
         other => panic!("not in flight: {other:?}"),
     }
     // At the end: most of these claims come in the same millisecond.
@@ -160,7 +156,7 @@ async fn records_are_kept_as_long_as_asked() {
     let _ = ours.renew(&key, &token, lease, ttl).await.unwrap();
     assert!(about(left_of(&server, &key).await, lease + ttl));
     match theirs.claim(&key, &request()).await.unwrap() {
-        ClaimOutcome::InFlight { retry_after } => assert!(about(retry_after, lease), "the new lease counts"),
+        ClaimOutcome::InFlight { retry_after, .. } => assert!(about(retry_after, lease), "the new lease counts"),
         other => panic!("not in flight: {other:?}"),
     }
 
@@ -174,13 +170,13 @@ async fn records_are_kept_as_long_as_asked() {
 
     // The shortest lease and time to live are a millisecond each, never none.
     let key = self::key("short");
-    let short = ClaimRequest { lease: Duration::ZERO, ttl: Duration::ZERO, ..request() };
+    let short = request_for(Duration::ZERO);
     granted(ours.claim(&key, &short).await);
     redis_gone(&server, &key).await;
     assert_eq!(claim_name(&theirs.claim(&key, &other_fingerprint()).await), "claimed 1", "an expired key is vacant");
     // And the longest do not overflow.
     let key = self::key("long");
-    let long = ClaimRequest { lease: Duration::MAX, ttl: Duration::MAX, ..request() };
+    let long = request_for(Duration::MAX);
     let token = granted(ours.claim(&key, &long).await);
     assert_eq!(claim_name(&theirs.claim(&key, &other_fingerprint()).await), "mismatch");
     assert_eq!(ours.complete(&key, &token, &outcome(), Duration::MAX).await.unwrap(), Transition::Applied);
@@ -369,7 +365,7 @@ async fn records_are_inspected_listed_and_forgotten() {
     for index in 0..50 {
         claim(&ours, &key(&format!("listed-{index}"))).await;
     }
-    let other = RecordKey::parse("tests.operation2|listed").unwrap();
+    let other = "tests.operation2|listed".parse::<RecordKey>().unwrap();
     claim(&ours, &other).await;
     server.command::<()>(&["SET", "idempotent:tests.operation|foreign", "x"]).await;
     server.command::<()>(&["SET", "idempotent:not-a-record-key", "x"]).await;
@@ -382,7 +378,7 @@ async fn records_are_inspected_listed_and_forgotten() {
         loop {
             let page = theirs.list(operation, after.as_ref(), 10).await.unwrap();
             keys.extend(page.records.into_iter().map(|record| {
-                assert!(matches!(record.state, State::Running { lease_left } if lease_left <= LEASE));
+                assert!(matches!(record.state, State::Running { lease_left, .. } if lease_left <= LEASE));
                 record.key
             }));
             match page.next {

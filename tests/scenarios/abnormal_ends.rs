@@ -76,7 +76,7 @@ async fn s29_panic_reaches_the_caller_and_the_policy_decides(backend: Backend) {
     settled(&*observer, &record_key("panic.refuse", "~1")).await.expect("a record");
     for _ in 0..2 {
         let (answer, disposition) = with_disposition(panic_refuse(&caller, 1, &effects)).await;
-        assert!(matches!(refusal(answer), Error::Abandoned { attempt: 1 }));
+        assert!(matches!(refusal(answer), Error::Abandoned { attempt: 1, .. }));
         assert_eq!(disposition, Disposition::Refused);
     }
     assert_eq!(effects.count(), 1);
@@ -224,7 +224,7 @@ async fn s38_refuse_never_runs_again_until_an_operator_resolves_it(backend: Back
         }
         backend.advance(Operation::DEFAULT_LEASE + backend.tick()).await;
         for caller in [&caller, &other] {
-            assert!(matches!(refusal(run(caller).await), Error::Abandoned { attempt: 1 }));
+            assert!(matches!(refusal(run(caller).await), Error::Abandoned { attempt: 1, .. }));
         }
         assert_eq!(effects.count(), 0);
         if attempt == 1 {
@@ -375,7 +375,7 @@ async fn nested_calls_have_records_of_their_own(backend: Backend) {
 #[idempotent(name = "itself", key = key, skip(caller), store = caller.idempotency, wait = "50ms")]
 async fn itself(caller: &Caller, key: u8) -> Result<u8, Failure> {
     match Box::pin(itself(caller, key)).await {
-        Err(Failure::Idempotency(Error::InFlight { retry_after })) => {
+        Err(Failure::Idempotency(Error::InFlight { retry_after, .. })) => {
             assert!(retry_after > Duration::ZERO);
             Ok(key)
         }

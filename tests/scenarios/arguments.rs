@@ -152,7 +152,7 @@ async fn the_run_that_takes_over_records_its_own(backend: Backend) {
 fn differing<T: std::fmt::Debug>(answer: Result<T, Failure>) -> Vec<String> {
     match answer {
         Err(Failure::Idempotency(error @ Error::Mismatch { .. })) => {
-            let Error::Mismatch { arguments } = &error else { unreachable!() };
+            let Error::Mismatch { arguments, .. } = &error else { unreachable!() };
             assert_eq!(error.to_string().contains("these differ"), !arguments.is_empty(), "{error}");
             arguments.to_vec()
         }

@@ -93,7 +93,7 @@ async fn s03_running_is_in_flight_with_the_time_left(backend: Backend) {
         .arguments(&"order-3")
         .run(async { Ok::<_, Error>(effects.happen()) });
     let (answer, disposition) = with_disposition(call).await;
-    let Err(Error::InFlight { retry_after }) = answer else { panic!("not in flight: {answer:?}") };
+    let Err(Error::InFlight { retry_after, .. }) = answer else { panic!("not in flight: {answer:?}") };
     assert!(retry_after <= left && retry_after > left - Duration::from_secs(5), "{retry_after:?}");
     assert_eq!(disposition, Disposition::Refused);
     assert_eq!(other.store.calls(Method::Subscribe), 0);
@@ -114,7 +114,7 @@ async fn s03_a_duplicate_in_this_process_is_in_flight_too(backend: Backend) {
         .arguments(&"order-3")
         .run(async { panic!("a second run") });
     let answer: Result<u64, Error> = call.await;
-    let Err(Error::InFlight { retry_after }) = answer else { panic!("not in flight: {answer:?}") };
+    let Err(Error::InFlight { retry_after, .. }) = answer else { panic!("not in flight: {answer:?}") };
     assert!(retry_after <= LEASE && retry_after > LEASE - Duration::from_secs(2), "{retry_after:?}");
     assert_eq!(caller.store.calls(Method::Claim), 1);
     gate.open();

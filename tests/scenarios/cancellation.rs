@@ -113,7 +113,7 @@ async fn check(
     let (answer, disposition) = soon("the retry", with_disposition(call(caller, trail, key, retry))).await;
     match (started, ended, shape.refuse, shape.fails) {
         (1, 0, true, _) => {
-            assert!(matches!(refusal(answer), Error::Abandoned { attempt: 1 }), "{at}");
+            assert!(matches!(refusal(answer), Error::Abandoned { attempt: 1, .. }), "{at}");
             assert_eq!(trail.started.count(), 1, "{at}");
         }
         (1, 0, false, _) => {

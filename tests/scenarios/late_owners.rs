@@ -161,7 +161,7 @@ async fn s22_late_renewal_leaves_a_running_owner_alone(backend: Backend) {
     assert!(matches!(answer, Err(Error::ClaimLost)), "{answer:?}");
     match state(&*observer, &record_key("late.renewal", "k")).await {
         // A second would be left had the renewal been applied.
-        Some(State::Running { lease_left }) => assert!(lease_left > Duration::from_secs(5), "{lease_left:?}"),
+        Some(State::Running { lease_left, .. }) => assert!(lease_left > Duration::from_secs(5), "{lease_left:?}"),
         other => panic!("{other:?}"),
     }
     second.go();

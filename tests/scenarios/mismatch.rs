@@ -52,7 +52,9 @@ async fn refused_to_all(backend: &Backend, owner: &Caller) {
     assert_eq!(after.attempt, before.attempt);
     assert!(after.expires_in <= before.expires_in, "it is kept for longer");
     match (before.state, after.state) {
-        (State::Running { lease_left: before }, State::Running { lease_left: after }) => assert!(after <= before),
+        (State::Running { lease_left: before, .. }, State::Running { lease_left: after, .. }) => {
+            assert!(after <= before)
+        }
         (before, after) => assert_eq!(after, before),
     }
 }

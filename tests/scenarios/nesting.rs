@@ -89,7 +89,7 @@ async fn s16_two_policies_on_one_handle_are_both_honoured(backend: Backend) {
     backend.advance(LEASE).await;
     let body = || async { Ok::<_, Error>(Execution::current().expect("an execution").attempt()) };
     let refused = caller.idempotency.call(refuses()).key("order-16").arguments("order-16").run(body()).await;
-    assert!(matches!(refused, Err(Error::Abandoned { attempt: 1 })), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Abandoned { attempt: 1, .. })), "{refused:?}");
     assert_eq!(
         caller.idempotency.call(reruns()).key("order-16").arguments("order-16").run(body()).await.expect("a result"),
         2

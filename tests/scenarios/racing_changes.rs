@@ -112,14 +112,7 @@ async fn s06_a_record_that_never_holds_still_ends_in_a_right_answer(backend: Bac
     let key = record_key(OPERATION, ORDER);
     for result in 0.. {
         let fingerprint = Fingerprint::of(ORDER).expect("a fingerprint");
-        let request = ClaimRequest {
-            fingerprint,
-            nonce: Nonce::random(),
-            lease: LEASE,
-            ttl: TTL,
-            take_over: true,
-            arguments: None,
-        };
+        let request = ClaimRequest::new(fingerprint, Nonce::random(), LEASE, TTL);
         let claim = store.claim(&key, &request).await.expect("an answer");
         match (claim, random.random_range(0..4)) {
             (ClaimOutcome::Claimed { token, .. }, 0) => {

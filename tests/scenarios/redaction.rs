@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeMap, error::Error as StdError, fmt::Write as _, sync::Mutex, time::Duration};
 
+use async_trait::async_trait;
 use idempotent_runtime::{
     Error, Execution, Idempotency, Operation, Store, StoreErrorKind, idempotent,
-    store::{BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Finished, Nonce, Outcome, Page, Record, RecordKey},
-    store::{StoreResult, Subscription, Token, Transition},
+    store::{ClaimOutcome, ClaimRequest, Cursor, Finished, Nonce, Outcome, Page, Record, RecordKey},
+    store::{StoreResult, Subscription, Token, Transition, immediate::Immediate, transactional::Transactional},
     testing::{Fault, Method},
 };
 use serde::{Deserialize, Serialize};
@@ -188,7 +189,7 @@ async fn canaries_are_in_no_event_no_debug_and_no_error(backend: Backend) {
     assert!(!tokens.is_empty());
     for nonce in &tokens {
         said.debug(nonce);
-        said.debug(&Token { nonce: *nonce, fence: None });
+        said.debug(&Token::new(*nonce));
     }
 
     let said = said.0.into_inner().expect("a lock");
@@ -217,78 +218,71 @@ struct Spy {
     nonces: Arc<Mutex<Vec<Nonce>>>,
 }
 
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
 impl Store for Spy {
-    fn claim<'a>(&'a self, key: &'a RecordKey, request: &'a ClaimRequest) -> BoxFuture<'a, StoreResult<ClaimOutcome>> {
+    async fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
         tracing::trace!(?key, ?request, "claim");
         self.nonces.lock().expect("a lock").push(request.nonce);
-        Box::pin(async move {
-            let outcome = self.inner.claim(key, request).await;
-            tracing::trace!(?outcome, "claimed");
-            outcome
-        })
+
+        let outcome = self.inner.claim(key, request).await;
+        tracing::trace!(?outcome, "claimed");
+        outcome
     }
 
-    fn complete<'a>(
-        &'a self,
-        key: &'a RecordKey,
-        token: &'a Token,
-        outcome: &'a Outcome,
+    async fn complete(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        outcome: &Outcome,
         ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<Transition>> {
+    ) -> StoreResult<Transition> {
         tracing::trace!(?key, ?token, ?outcome, "complete");
-        self.inner.complete(key, token, outcome, ttl)
+        self.inner.complete(key, token, outcome, ttl).await
     }
 
-    fn renew<'a>(
-        &'a self,
-        key: &'a RecordKey,
-        token: &'a Token,
-        lease: Duration,
-        ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<Transition>> {
-        self.inner.renew(key, token, lease, ttl)
+    async fn renew(&self, key: &RecordKey, token: &Token, lease: Duration, ttl: Duration) -> StoreResult<Transition> {
+        self.inner.renew(key, token, lease, ttl).await
     }
 
-    fn release<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Transition>> {
-        self.inner.release(key, token)
+    async fn release(&self, key: &RecordKey, token: &Token) -> StoreResult<Transition> {
+        self.inner.release(key, token).await
     }
 
-    fn abandon<'a>(
-        &'a self,
-        key: &'a RecordKey,
-        token: &'a Token,
-        ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<Transition>> {
-        self.inner.abandon(key, token, ttl)
+    async fn abandon(&self, key: &RecordKey, token: &Token, ttl: Duration) -> StoreResult<Transition> {
+        self.inner.abandon(key, token, ttl).await
     }
 
-    fn fence<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Option<u64>>> {
-        self.inner.fence(key, token)
+    async fn fence(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<u64>> {
+        self.inner.fence(key, token).await
     }
 
-    fn forget<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<bool>> {
-        self.inner.forget(key)
+    async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {
+        self.inner.forget(key).await
     }
 
-    fn inspect<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Option<Record>>> {
-        self.inner.inspect(key)
+    async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {
+        self.inner.inspect(key).await
     }
 
-    fn list<'a>(
-        &'a self,
-        operation: Option<&'a str>,
-        after: Option<&'a Cursor>,
-        limit: usize,
-    ) -> BoxFuture<'a, StoreResult<Page>> {
-        self.inner.list(operation, after, limit)
+    async fn list(&self, operation: Option<&str>, after: Option<&Cursor>, limit: usize) -> StoreResult<Page> {
+        self.inner.list(operation, after, limit).await
     }
 
-    fn purge_expired(&self, limit: usize) -> BoxFuture<'_, StoreResult<usize>> {
-        self.inner.purge_expired(limit)
+    async fn purge_expired(&self, limit: usize) -> StoreResult<usize> {
+        self.inner.purge_expired(limit).await
     }
 
-    fn subscribe<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Subscription>> {
-        self.inner.subscribe(key)
+    async fn subscribe(&self, key: &RecordKey) -> StoreResult<Subscription> {
+        self.inner.subscribe(key).await
+    }
+
+    fn transactional(&self) -> Option<&dyn Transactional> {
+        None
+    }
+
+    fn immediate(&self) -> Option<&dyn Immediate> {
+        None
     }
 
     fn peek(&self, key: &RecordKey) -> Option<Finished> {

@@ -150,7 +150,7 @@ async fn s36_golden_unfinished_runs_are_still_read(backend: Backend) {
         }
         let refuses = operation().abandoned(OnAbandoned::Refuse);
         let call = caller.idempotency.call(refuses).key(ORDER).arguments(&REQUEST).run(async { Ok::<_, Error>(0) });
-        assert!(matches!(call.await, Err(Error::Abandoned { attempt: 7 })));
+        assert!(matches!(call.await, Err(Error::Abandoned { attempt: 7, .. })));
         let body = async {
             let execution = Execution::current().expect("an execution");
             Ok::<_, Error>((execution.attempt(), execution.fence().await?))
@@ -164,7 +164,7 @@ async fn s36_golden_unfinished_runs_are_still_read(backend: Backend) {
 
 async fn s36_golden_run_can_still_be_completed_by_its_owner(backend: Backend) {
     put(&backend, &golden(b"R0", 0, 1, ""), LEASE + TTL).await;
-    let token = Token { nonce: Nonce::from_bytes([0xA1; 16]), fence: None };
+    let token = Token::new(Nonce::from_bytes([0xA1; 16]));
     let outcome = Outcome::Ok(r#"{"cents":36}"#.into());
     let store = backend.store().await;
     let transition = store.complete(&record_key(OPERATION, ORDER), &token, &outcome, TTL).await;

@@ -20,7 +20,7 @@ pub(crate) const TTL: Duration = Duration::from_secs(3600);
 
 /// The record of an operation and a key that are written as they are stored.
 pub(crate) fn record_key(operation: &str, key: &str) -> RecordKey {
-    RecordKey::parse(&format!("{operation}|{key}")).expect("a record key")
+    format!("{operation}|{key}").parse::<RecordKey>().expect("a record key")
 }
 
 /// Starts a run whose body waits at the gate, and answers when it has come there. Its result is its attempt.

@@ -36,8 +36,7 @@ async fn call(caller: &Caller) -> Result<u32, Error> {
 /// A claim whose owner never says anything again.
 async fn orphan(backend: &Backend) -> ClaimRequest {
     let fingerprint = Fingerprint::of(ORDER).expect("a fingerprint");
-    let request =
-        ClaimRequest { fingerprint, nonce: Nonce::random(), lease: LEASE, ttl: TTL, take_over: true, arguments: None };
+    let request = ClaimRequest::new(fingerprint, Nonce::random(), LEASE, TTL);
     let _ = backend.store().await.claim(&record_key(OPERATION, ORDER), &request).await.expect("a claim");
     request
 }
@@ -48,7 +47,7 @@ async fn s19_lease_ends_when_it_says(backend: Backend) {
     orphan(&backend).await;
     backend.advance(LEASE - tick).await;
     match call(&caller).await {
-        Err(Error::InFlight { retry_after }) => {
+        Err(Error::InFlight { retry_after, .. }) => {
             assert!(!retry_after.is_zero() && retry_after <= tick, "{retry_after:?}")
         }
         other => panic!("not in flight: {other:?}"),
@@ -82,7 +81,7 @@ async fn s19_abandoned_run_ends_when_it_says(backend: Backend) {
     let (store, key) = (backend.store().await, record_key(OPERATION, ORDER));
     for (passes, attempt) in [(TTL - backend.tick(), 2), (TTL, 1)] {
         let request = orphan(&backend).await;
-        let token = idempotent_runtime::store::Token { nonce: request.nonce, fence: None };
+        let token = idempotent_runtime::store::Token::new(request.nonce);
         let transition = store.abandon(&key, &token, TTL).await.expect("an answer");
         assert_eq!(transition, Transition::Applied);
         backend.advance(passes).await;
@@ -134,7 +133,7 @@ async fn s35_a_caller_whose_clock_is_ahead_does_not_decide(backend: Backend) {
     tokio::time::advance(SKEW).await;
     tokio::time::resume();
     match call(&caller).await {
-        Err(Error::InFlight { retry_after }) => {
+        Err(Error::InFlight { retry_after, .. }) => {
             assert!(retry_after > LEASE - Duration::from_secs(5), "{retry_after:?}")
         }
         other => panic!("not in flight: {other:?}"),

@@ -164,7 +164,7 @@ async fn s34_waiter_of_a_refusing_operation_is_told_when_the_owner_dies(backend:
     };
     let ((), (here, there)) = soon("the waiters to be woken", async { tokio::join!(owner, waiters) }).await;
     for answer in [here, there] {
-        assert!(matches!(refusal(answer), Error::Abandoned { attempt: 1 }));
+        assert!(matches!(refusal(answer), Error::Abandoned { attempt: 1, .. }));
     }
     assert_eq!(effects.count(), 1);
 }
@@ -232,7 +232,7 @@ async fn s34_waiter_is_told_at_its_deadline(backend: Backend) {
             let answer = soon("the deadline", patient(caller)).await;
             let waited = began.elapsed();
             match refusal(answer) {
-                Error::InFlight { retry_after } => {
+                Error::InFlight { retry_after, .. } => {
                     assert!(!retry_after.is_zero() && retry_after <= Operation::DEFAULT_LEASE, "{retry_after:?}");
                 }
                 other => panic!("{other:?}"),

@@ -66,7 +66,7 @@ async fn many_upgrade_an_older_schema_at_once() {
         let record = store.inspect(&key(name)).await.expect("an answer").expect("a record");
         assert_eq!((record.state, record.arguments), (State::Abandoned, None), "{name}");
         match store.claim(&key(name), &recording()).await.expect("an answer") {
-            ClaimOutcome::Claimed { token, attempt } => {
+            ClaimOutcome::Claimed { token, attempt, .. } => {
                 assert_eq!(attempt, 2);
                 assert!(token.fence > Some(if name == "lapsed" { 1 << 60 } else { 6 }));
             }
@@ -75,7 +75,7 @@ async fn many_upgrade_an_older_schema_at_once() {
         let record = store.inspect(&key(name)).await.expect("an answer").expect("a record");
         assert_eq!(record.arguments, recording().arguments, "{name}");
     }
-    let owner = Token { nonce: Nonce::from_bytes([1; 16]), fence: None };
+    let owner = Token::new(Nonce::from_bytes([1; 16]));
     assert_eq!(store.fence(&key("running"), &owner).await.expect("an answer"), Some(7));
     assert_eq!(store.list(None, None, 100).await.expect("a page").records.len(), 20);
 }

@@ -11,12 +11,14 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use idempotent_runtime::{
     Fingerprint,
     store::{
-        BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Finished, Hub, Nonce, NotKept, Outcome, Page, Record, RecordKey,
-        State, Store, StoreResult, Subscription, Token, Transition, immediate::Immediate, memory::MemoryStore,
+        ClaimOutcome, ClaimRequest, Cursor, Finished, Nonce, NotKept, Outcome, Page, Record, RecordKey, State, Store,
+        StoreResult, Subscribers, Subscription, Token, Transition, immediate::Immediate, memory::MemoryStore,
+        transactional::Transactional,
     },
 };
 
@@ -45,7 +47,7 @@ pub struct Mutant {
     store: MemoryStore,
     at_once: AtOnce,
     bug: Option<Bug>,
-    hub: Hub,
+    subscribers: Subscribers,
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -60,13 +62,13 @@ const TICK: Duration = Duration::from_nanos(1);
 impl Mutant {
     pub fn new(store: MemoryStore, bug: Option<Bug>) -> Self {
         let at_once = AtOnce { store: store.clone(), bug };
-        Self { store, at_once, bug, hub: Hub::new(), seen: Arc::default() }
+        Self { store, at_once, bug, subscribers: Subscribers::new(), seen: Arc::default() }
     }
 
     pub fn other_handle(&self, apart: MemoryStore) -> Self {
         let mut other = self.clone();
         if self.is(Bug::OtherHandleIsDeaf) {
-            other.hub = Hub::new();
+            other.subscribers = Subscribers::new();
         }
         if self.is(Bug::HandlesAreApart) {
             other.store = apart;
@@ -91,15 +93,15 @@ impl Mutant {
             Some(Bug::KeysRunTogether) => format!("all|{}{}", key.operation(), key.key()),
             _ => return key.clone(),
         };
-        RecordKey::parse(&moved).expect("still a record key")
+        moved.parse::<RecordKey>().expect("still a record key")
     }
 
     async fn record(&self, key: &RecordKey) -> StoreResult<Option<Record>> {
         self.store.inspect(key).await
     }
 
-    async fn is_abandoned(&self, key: &RecordKey) -> StoreResult<bool> {
-        Ok(self.record(key).await?.is_some_and(|record| record.state == State::Abandoned))
+    async fn is_lapsed(&self, key: &RecordKey) -> StoreResult<bool> {
+        Ok(self.record(key).await?.is_some_and(|record| record.state == State::Lapsed))
     }
 
     /// A fingerprint that a forgetful store takes for the record's.
@@ -107,7 +109,7 @@ impl Mutant {
         let Some(record) = self.record(key).await? else { return Ok(fingerprint) };
         let forgives = match (self.bug, &record.state) {
             (Some(Bug::MismatchUncheckedWhenRunning), State::Running { .. })
-            | (Some(Bug::MismatchUncheckedWhenLapsed), State::Abandoned)
+            | (Some(Bug::MismatchUncheckedWhenLapsed), State::Lapsed)
             | (Some(Bug::MismatchUncheckedWhenDone), State::Done(_)) => true,
             (Some(Bug::MismatchByTheFirstBytes), _) => {
                 record.fingerprint.as_bytes()[..8] == fingerprint.as_bytes()[..8]
@@ -147,10 +149,8 @@ impl Mutant {
         }
         let answer = self.store.claim(key, &request).await?;
         Ok(match answer {
-            ClaimOutcome::InFlight { .. } if self.is(Bug::RetryAfterZero) => {
-                ClaimOutcome::InFlight { retry_after: Duration::ZERO }
-            }
-            ClaimOutcome::Claimed { token, attempt } => self.granted(key, token, attempt, repeated),
+            ClaimOutcome::InFlight { .. } if self.is(Bug::RetryAfterZero) => ClaimOutcome::in_flight(Duration::ZERO),
+            ClaimOutcome::Claimed { token, attempt, .. } => self.granted(key, token, attempt, repeated),
             other => other,
         })
     }
@@ -170,7 +170,7 @@ impl Mutant {
             Some(Bug::FenceIsConstant | Bug::FenceRestartsWhenForgotten | Bug::FenceIsMadeAnew) => token.fence = None,
             _ => {}
         }
-        ClaimOutcome::Claimed { token, attempt }
+        ClaimOutcome::claimed(token, attempt)
     }
 
     async fn mutant_renew(
@@ -186,10 +186,10 @@ impl Mutant {
                 let owned = self.store.fence(key, token).await?.is_some();
                 return Ok(if owned { Transition::Applied } else { Transition::Lost });
             }
-            Some(Bug::RenewOfLapsedIsLost) if self.is_abandoned(key).await? => return Ok(Transition::Lost),
+            Some(Bug::RenewOfLapsedIsLost) if self.is_lapsed(key).await? => return Ok(Transition::Lost),
             Some(Bug::RenewHasNoTtl) => ttl = Duration::ZERO,
             Some(Bug::RenewOnlyProlongs) => {
-                if let Some(State::Running { lease_left }) = self.record(key).await?.map(|record| record.state) {
+                if let Some(State::Running { lease_left, .. }) = self.record(key).await?.map(|record| record.state) {
                     lease = lease.max(lease_left);
                 }
             }
@@ -234,7 +234,7 @@ impl Mutant {
         let repeated = !self.seen().completions.insert(token.nonce);
         match self.bug {
             Some(Bug::CompleteRepeatIsLost) if repeated => return Ok(Transition::Lost),
-            Some(Bug::CompleteOfLapsedIsLost) if self.is_abandoned(key).await? => return Ok(Transition::Lost),
+            Some(Bug::CompleteOfLapsedIsLost) if self.is_lapsed(key).await? => return Ok(Transition::Lost),
             Some(Bug::DoneKeptTooShort) => ttl -= TICK,
             Some(Bug::DoneKeptTooLong) => ttl += TICK,
             _ => {}
@@ -271,9 +271,9 @@ impl Mutant {
         ttl: Duration,
     ) -> StoreResult<Transition> {
         let (fingerprint, nonce) = (record.fingerprint, token.nonce);
-        let again = ClaimRequest { fingerprint, nonce, lease: ttl, ttl, take_over: true, arguments: record.arguments };
+        let again = ClaimRequest::new(fingerprint, nonce, ttl, ttl).with_arguments(record.arguments);
         self.store.claim(key, &again).await?;
-        self.store.complete(key, &Token { nonce, fence: None }, outcome, ttl).await
+        self.store.complete(key, &Token::new(nonce), outcome, ttl).await
     }
 
     async fn mutant_release(&self, key: &RecordKey, token: &Token) -> StoreResult<Transition> {
@@ -344,8 +344,11 @@ impl Mutant {
         if let Some(record) = &mut record {
             record.key = key.clone();
             self.disarrange(record);
-            if self.is(Bug::LapsedIsShownRunning) && record.state == State::Abandoned {
-                record.state = State::Running { lease_left: TICK };
+            match (self.bug, &record.state) {
+                (Some(Bug::LapsedIsShownRunning), State::Lapsed) => record.state = State::running(TICK),
+                (Some(Bug::LapsedIsShownAbandoned), State::Lapsed) => record.state = State::Abandoned,
+                (Some(Bug::AbandonedIsShownLapsed), State::Abandoned) => record.state = State::Lapsed,
+                _ => {}
             }
         }
         Ok(record)
@@ -385,7 +388,7 @@ impl Mutant {
             Some(Bug::PurgeIgnoresLimit) => self.store.purge_expired(usize::MAX).await,
             Some(Bug::PurgesTheLapsed) => {
                 for record in self.store.list(None, None, usize::MAX).await?.records {
-                    if record.state == State::Abandoned {
+                    if record.state == State::Lapsed {
                         self.store.forget(&record.key).await?;
                     }
                 }
@@ -398,89 +401,71 @@ impl Mutant {
     /// Wakes the subscribers after an applied step.
     fn wake<T: PartialEq>(&self, key: &RecordKey, answer: StoreResult<T>, applied: &T, silent: Bug) -> StoreResult<T> {
         if answer.as_ref().is_ok_and(|answer| answer == applied) && !self.is(silent) {
-            self.hub.notify(key.as_str());
+            self.subscribers.notify(key.as_str());
         }
         answer
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
 impl Store for Mutant {
-    fn claim<'a>(&'a self, key: &'a RecordKey, request: &'a ClaimRequest) -> BoxFuture<'a, StoreResult<ClaimOutcome>> {
-        Box::pin(self.mutant_claim(key, request))
+    async fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
+        self.mutant_claim(key, request).await
     }
 
-    fn renew<'a>(
-        &'a self,
-        key: &'a RecordKey,
-        token: &'a Token,
-        lease: Duration,
+    async fn renew(&self, key: &RecordKey, token: &Token, lease: Duration, ttl: Duration) -> StoreResult<Transition> {
+        self.mutant_renew(key, token, lease, ttl).await
+    }
+
+    async fn complete(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        outcome: &Outcome,
         ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<Transition>> {
-        Box::pin(self.mutant_renew(key, token, lease, ttl))
+    ) -> StoreResult<Transition> {
+        let answer = self.mutant_complete(key, token, outcome, ttl).await;
+        self.wake(key, answer, &Transition::Applied, Bug::CompleteIsSilent)
     }
 
-    fn complete<'a>(
-        &'a self,
-        key: &'a RecordKey,
-        token: &'a Token,
-        outcome: &'a Outcome,
-        ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<Transition>> {
-        Box::pin(async move {
-            let answer = self.mutant_complete(key, token, outcome, ttl).await;
-            self.wake(key, answer, &Transition::Applied, Bug::CompleteIsSilent)
-        })
+    async fn release(&self, key: &RecordKey, token: &Token) -> StoreResult<Transition> {
+        let answer = self.mutant_release(key, token).await;
+        self.wake(key, answer, &Transition::Applied, Bug::ReleaseIsSilent)
     }
 
-    fn release<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Transition>> {
-        Box::pin(async move {
-            let answer = self.mutant_release(key, token).await;
-            self.wake(key, answer, &Transition::Applied, Bug::ReleaseIsSilent)
-        })
+    async fn abandon(&self, key: &RecordKey, token: &Token, ttl: Duration) -> StoreResult<Transition> {
+        let answer = self.mutant_abandon(key, token, ttl).await;
+        self.wake(key, answer, &Transition::Applied, Bug::AbandonIsSilent)
     }
 
-    fn abandon<'a>(
-        &'a self,
-        key: &'a RecordKey,
-        token: &'a Token,
-        ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<Transition>> {
-        Box::pin(async move {
-            let answer = self.mutant_abandon(key, token, ttl).await;
-            self.wake(key, answer, &Transition::Applied, Bug::AbandonIsSilent)
-        })
+    async fn fence(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<u64>> {
+        self.mutant_fence(key, token).await
     }
 
-    fn fence<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Option<u64>>> {
-        Box::pin(self.mutant_fence(key, token))
+    async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {
+        let answer = self.mutant_forget(key).await;
+        self.wake(key, answer, &true, Bug::ForgetIsSilent)
     }
 
-    fn forget<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<bool>> {
-        Box::pin(async move {
-            let answer = self.mutant_forget(key).await;
-            self.wake(key, answer, &true, Bug::ForgetIsSilent)
-        })
+    async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {
+        self.mutant_inspect(key).await
     }
 
-    fn inspect<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Option<Record>>> {
-        Box::pin(self.mutant_inspect(key))
+    async fn list(&self, operation: Option<&str>, after: Option<&Cursor>, limit: usize) -> StoreResult<Page> {
+        self.mutant_list(operation, after, limit).await
     }
 
-    fn list<'a>(
-        &'a self,
-        operation: Option<&'a str>,
-        after: Option<&'a Cursor>,
-        limit: usize,
-    ) -> BoxFuture<'a, StoreResult<Page>> {
-        Box::pin(self.mutant_list(operation, after, limit))
+    async fn purge_expired(&self, limit: usize) -> StoreResult<usize> {
+        self.mutant_purge(limit).await
     }
 
-    fn purge_expired(&self, limit: usize) -> BoxFuture<'_, StoreResult<usize>> {
-        Box::pin(self.mutant_purge(limit))
+    async fn subscribe(&self, key: &RecordKey) -> StoreResult<Subscription> {
+        Ok(self.subscribers.subscribe(key).0)
     }
 
-    fn subscribe<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Subscription>> {
-        Box::pin(async move { Ok(self.hub.subscribe(key).0) })
+    fn transactional(&self) -> Option<&dyn Transactional> {
+        None
     }
 
     fn immediate(&self) -> Option<&dyn Immediate> {

@@ -11,7 +11,7 @@ use std::{error::Error as StdError, fmt::Display, time::Duration};
 
 use bytes::Bytes;
 use idempotent_runtime::{
-    Error, Fingerprint, Outcome, RecordKey, Store, StoreErrorKind,
+    Fingerprint, Outcome, RecordKey, SetupError, Store, StoreErrorKind,
     store::{ClaimOutcome, ClaimRequest, Nonce, StoreResult, Token, Transition},
 };
 
@@ -27,32 +27,39 @@ pub const ARGUMENTS: &str = "{\"amount\":4200}";
 /// The key of a record of the operation `tests.operation`.
 #[must_use]
 pub fn key(name: impl Display) -> RecordKey {
-    RecordKey::parse(&format!("tests.operation|{name}")).expect("a record key")
+    format!("tests.operation|{name}").parse().expect("a record key")
 }
+
+const FINGERPRINT: [u8; 32] = [7; 32];
 
 /// A claim by a new owner. All of them have the same fingerprint.
 #[must_use]
 pub fn request() -> ClaimRequest {
-    ClaimRequest {
-        fingerprint: Fingerprint::from_bytes([7; 32]),
-        nonce: Nonce::random(),
-        lease: LEASE,
-        ttl: TTL,
-        take_over: true,
-        arguments: None,
-    }
+    ClaimRequest::new(Fingerprint::from_bytes(FINGERPRINT), Nonce::random(), LEASE, TTL)
+}
+
+/// The claim of a token's owner, asked again.
+#[must_use]
+pub fn request_of(token: &Token) -> ClaimRequest {
+    ClaimRequest::new(Fingerprint::from_bytes(FINGERPRINT), token.nonce, LEASE, TTL)
+}
+
+/// A claim whose lease and time to live are both this long.
+#[must_use]
+pub fn request_for(time: Duration) -> ClaimRequest {
+    ClaimRequest::new(Fingerprint::from_bytes(FINGERPRINT), Nonce::random(), time, time)
 }
 
 /// A claim with another fingerprint.
 #[must_use]
 pub fn other_fingerprint() -> ClaimRequest {
-    ClaimRequest { fingerprint: Fingerprint::from_bytes([8; 32]), ..request() }
+    ClaimRequest::new(Fingerprint::from_bytes([8; 32]), Nonce::random(), LEASE, TTL)
 }
 
 /// A claim by a caller that records its arguments.
 #[must_use]
 pub fn recording() -> ClaimRequest {
-    ClaimRequest { arguments: Some(Bytes::from_static(ARGUMENTS.as_bytes())), ..request() }
+    request().with_arguments(Bytes::from_static(ARGUMENTS.as_bytes()))
 }
 
 /// How finished runs ended.
@@ -97,11 +104,11 @@ pub async fn fault(store: &dyn Store, key: &RecordKey) -> StoreErrorKind {
     error.kind()
 }
 
-/// The kind of the store error that an error is.
+/// The kind of the store's fault that kept it from being set up.
 #[must_use]
-pub fn kind(error: &Error) -> StoreErrorKind {
+pub fn kind(error: &SetupError) -> StoreErrorKind {
     match error {
-        Error::Store(error) => error.kind(),
+        SetupError::Store(error) => error.kind(),
         other => panic!("not the store's: {other:?}"),
     }
 }

@@ -82,7 +82,7 @@ pub(super) fn rename_self(tokens: TokenStream, receiver: &Ident) -> TokenStream 
     renamed
 }
 
-/// Whether the token is the first `:` of a `::`.
+/// True if the token is the first `:` of a `::`.
 fn continues_path(next: Option<&TokenTree>) -> bool {
     matches!(next, Some(TokenTree::Punct(punct)) if punct.as_char() == ':' && punct.spacing() == Spacing::Joint)
 }

@@ -155,7 +155,7 @@ impl ClaimReply {
             }
             // No answer is not a no: the claim may have been granted.
             Err(error) if error.kind() == StoreErrorKind::Unavailable => Box::pin(async move {
-                let token = Token { nonce, fence: None };
+                let token = Token::new(nonce);
                 let took_over = context.request.take_over && may_have_taken_over(&context, deadline).await;
                 end_unstarted(&context, &token, took_over, deadline).await;
             }),
@@ -180,7 +180,9 @@ async fn may_have_taken_over(context: &CallContext, deadline: Instant) -> bool {
     loop {
         match context.store().inspect(&context.key).await {
             Ok(record) => {
-                return record.is_some_and(|record| record.attempt > 1 || record.state == State::Abandoned);
+                return record.is_some_and(|record| {
+                    record.attempt > 1 || matches!(record.state, State::Lapsed | State::Abandoned)
+                });
             }
             Err(_) if !backoff.sleep_before(deadline).await => return true,
             Err(_) => {}

@@ -6,7 +6,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Handle;
 use tracing::Instrument;
 
-use super::{Call, Stage, call::CallMachine, decode_result, drive, reply::Reply};
+use super::{Call, Preparation, call::CallMachine, decode_result, drive, reply::Reply};
 use crate::{error::Error, operation::ErrorPolicy};
 
 impl<P> Call<P> {
@@ -18,14 +18,14 @@ impl<P> Call<P> {
         E: From<Error> + Send + 'static,
         P: ErrorPolicy<E>,
     {
-        let Self { stage, errors } = self;
+        let Self { preparation, errors } = self;
         async move {
-            let context = match stage {
-                Stage::AtHand(answer, operation) => {
+            let context = match preparation {
+                Preparation::AtHand(answer, operation) => {
                     let reply = Reply::new(&operation, answer, None, |outcome| decode_result(&errors, outcome));
                     return reply.give().unwrap_or_else(|error| Err(error.into()));
                 }
-                Stage::Ask(context) => context,
+                Preparation::Ask(context) => context,
             };
             // Before anything is claimed: outside a runtime it panics.
             let runtime = Handle::current();
@@ -71,7 +71,7 @@ mod encoded {
     use super::on_own_task;
     use crate::{
         engine::{
-            Call, Stage,
+            Call, Preparation,
             call::{CallMachine, CallWithBody},
             context::CallContext,
             record::RunEnd,
@@ -94,12 +94,12 @@ mod encoded {
             self,
             decode: fn(&Bytes) -> Result<T, Error>,
         ) -> ControlFlow<Result<T, Error>, Unanswered<T>> {
-            match self.stage {
-                Stage::AtHand(answer, operation) => {
+            match self.preparation {
+                Preparation::AtHand(answer, operation) => {
                     let reply = Reply::new(&operation, answer, None, |outcome| decoded(outcome, decode));
                     ControlFlow::Break(reply.give())
                 }
-                Stage::Ask(context) => ControlFlow::Continue(Unanswered { context, decode }),
+                Preparation::Ask(context) => ControlFlow::Continue(Unanswered { context, decode }),
             }
         }
     }

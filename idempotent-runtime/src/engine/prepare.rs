@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use super::{context::CallContext, disposition::Disposition, reply::Answer, shared::Shared, single_flight::Flight};
 use crate::{
-    error::{ConfigError, Error},
+    error::{Error, OperationError},
     operation::{OnAbandoned, Operation},
     request::arguments::Request,
     store::{ClaimRequest, Nonce, RecordKey},
@@ -22,11 +22,12 @@ pub(crate) struct Prepared<'h> {
 
 /// A call that is ready to be answered.
 pub struct Call<P> {
-    pub(super) stage: Stage,
+    pub(super) preparation: Preparation,
     pub(super) errors: P,
 }
 
-pub(super) enum Stage {
+/// The result of preparation.
+pub(super) enum Preparation {
     /// Answered without asking the store, on behalf of the operation of this name.
     AtHand(Result<Answer, Error>, Cow<'static, str>),
     /// The store is to be asked.
@@ -41,37 +42,39 @@ impl<P> Call<P> {
             OnAbandoned::Rerun => true,
             OnAbandoned::Refuse => false,
         };
-        let stage = prepared.and_then(|Prepared { shared, key, request }| {
+        let preparation = prepared.and_then(|Prepared { shared, key, request }| {
             check_durations(lease, ttl)?;
             let Request { fingerprint, arguments } = request;
             match shared.store.peek(&key) {
                 Some(finished) if finished.fingerprint == fingerprint => {
                     let answer = Answer::Other(finished.outcome, Disposition::Replayed);
-                    Ok(Stage::AtHand(Ok(answer), name.clone()))
+                    Ok(Preparation::AtHand(Ok(answer), name.clone()))
                 }
                 // Which arguments differ is in the store's record, and asking for it may wait: the claim does so.
                 Some(_) if arguments.is_none() => Err(Error::Mismatch { arguments: Arc::default() }),
                 _ => {
-                    let request =
-                        ClaimRequest { fingerprint, nonce: Nonce::random(), lease, ttl, take_over, arguments };
+                    let request = ClaimRequest::new(fingerprint, Nonce::random(), lease, ttl)
+                        .with_take_over(take_over)
+                        .with_arguments(arguments);
                     let shared = Arc::clone(shared);
-                    Ok(Stage::Ask(Arc::new(CallContext { shared, key, request, wait, flight: Flight::new() })))
+                    Ok(Preparation::Ask(Arc::new(CallContext { shared, key, request, wait, flight: Flight::new() })))
                 }
             }
         });
-        Self { stage: stage.unwrap_or_else(|error| Stage::AtHand(Err(error), name)), errors }
+        let preparation = preparation.unwrap_or_else(|error| Preparation::AtHand(Err(error), name));
+        Self { preparation, errors }
     }
 }
 
-pub(crate) const fn check_durations(lease: Duration, ttl: Duration) -> Result<(), ConfigError> {
+pub(crate) const fn check_durations(lease: Duration, ttl: Duration) -> Result<(), OperationError> {
     if lease.as_millis() < 10 {
-        return Err(ConfigError::Setting("`lease` is shorter than 10 ms"));
+        return Err(OperationError::LeaseTooShort);
     }
     if ttl.as_nanos() < lease.as_nanos() {
-        return Err(ConfigError::Setting("`ttl` is shorter than `lease`"));
+        return Err(OperationError::TtlBelowLease);
     }
     if ttl.as_nanos() > LONGEST.as_nanos() {
-        return Err(ConfigError::Setting("`ttl` is longer than 100 years"));
+        return Err(OperationError::TtlTooLong);
     }
     Ok(())
 }

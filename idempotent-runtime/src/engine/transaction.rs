@@ -17,7 +17,7 @@ use std::{ops::ControlFlow, sync::Arc};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    Call, RunEnd, Stage,
+    Call, Preparation, RunEnd,
     admit::mismatch,
     claim::Claim,
     context::CallContext,
@@ -29,7 +29,7 @@ use super::{
     scope::{BodyScope, Scope},
 };
 use crate::{
-    error::{ConfigError, Error},
+    error::{Error, OperationError},
     operation::ErrorPolicy,
     store::{
         ClaimOutcome, Outcome, StoreResult, Token,
@@ -40,7 +40,7 @@ use crate::{
 /// A body that may run in the transaction. Dropped before [`finish`](Self::finish), the transaction cannot be committed.
 pub struct Begun<'t, X: ?Sized, T, E, P> {
     transaction: &'t mut X,
-    run: Run,
+    run: TransactionRun,
     errors: P,
     // Function pointers captured in `begin`, so that all trait bounds appear, and fail, only there.
     connection: fn(&mut X) -> Connection<'_>,
@@ -64,12 +64,12 @@ impl<P> Call<P> {
         E: From<Error>,
         P: ErrorPolicy<E>,
     {
-        let Self { stage, errors } = self;
-        let answer = match stage {
-            Stage::AtHand(answer, operation) => {
+        let Self { preparation, errors } = self;
+        let answer = match preparation {
+            Preparation::AtHand(answer, operation) => {
                 Reply::new(&operation, answer, None, |outcome| decode_result(&errors, outcome))
             }
-            Stage::Ask(context) => match admit(&context, connection(transaction), P::MAY_KEEP).await {
+            Preparation::Ask(context) => match admit(&context, connection(transaction), P::MAY_KEEP).await {
                 ControlFlow::Continue(run) => {
                     return ControlFlow::Continue(Begun {
                         transaction,
@@ -113,7 +113,7 @@ impl<X: ?Sized, T, E, P> Begun<'_, X, T, E, P> {
 }
 
 /// A claim in a transaction.
-struct Run {
+struct TransactionRun {
     claim: Arc<Claim>,
     token: Token,
     /// Before the claim.
@@ -124,8 +124,7 @@ struct Run {
 }
 
 fn store_of(context: &CallContext) -> Result<&dyn Transactional, Error> {
-    const NO_DATABASE: &str = "a function with `transaction` needs a store in PostgreSQL or SQLite";
-    Ok(context.store().transactional().ok_or(ConfigError::Setting(NO_DATABASE))?)
+    Ok(context.store().transactional().ok_or(OperationError::NoTransactions)?)
 }
 
 /// Claims the key in the transaction: `Break` with the call's answer, `Continue` if the body may run.
@@ -133,7 +132,7 @@ async fn admit(
     context: &Arc<CallContext>,
     connection: Connection<'_>,
     may_keep_errors: bool,
-) -> ControlFlow<Result<Answer, Error>, Run> {
+) -> ControlFlow<Result<Answer, Error>, TransactionRun> {
     match claim(context, connection, may_keep_errors).await {
         Ok(ControlFlow::Continue(run)) => ControlFlow::Continue(run),
         Ok(ControlFlow::Break(outcome)) => ControlFlow::Break(Ok(Answer::Other(outcome, Disposition::Replayed))),
@@ -145,7 +144,7 @@ async fn claim(
     context: &Arc<CallContext>,
     connection: Connection<'_>,
     may_keep_errors: bool,
-) -> Result<ControlFlow<Outcome, Run>, Error> {
+) -> Result<ControlFlow<Outcome, TransactionRun>, Error> {
     let store = store_of(context)?;
     let savepoint = format!("idempotent_{}", Scope::depth());
     store.savepoint(connection, &savepoint).await?;
@@ -154,7 +153,7 @@ async fn claim(
         Ok(ClaimOutcome::Claimed { token, attempt }) => {
             let claim = Arc::new(Claim::in_transaction(Arc::clone(context), token, attempt));
             let before_body = may_keep_errors.then(|| format!("{savepoint}_body"));
-            let mut run = Run { claim, token, savepoint, before_body, ended: false };
+            let mut run = TransactionRun { claim, token, savepoint, before_body, ended: false };
             return match run.mark(store, connection).await {
                 Ok(()) => Ok(ControlFlow::Continue(run)),
                 Err(error) => {
@@ -179,7 +178,7 @@ async fn claim(
     answer
 }
 
-impl Run {
+impl TransactionRun {
     fn operation(&self) -> &str {
         self.claim.context.key.operation()
     }
@@ -232,7 +231,7 @@ impl Run {
     }
 }
 
-impl Drop for Run {
+impl Drop for TransactionRun {
     fn drop(&mut self) {
         if !self.ended {
             events::abandoned(self.operation(), self.claim.attempt);

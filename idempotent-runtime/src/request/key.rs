@@ -27,10 +27,15 @@ use self::{
     serializer::{Failure, Writer},
     text::Text,
 };
-use crate::{error::KeyError, request::fingerprint::Fingerprint, store::RecordKey};
+use crate::{
+    error::{Error, KeyError, OperationError},
+    request::fingerprint::Fingerprint,
+    store::RecordKey,
+};
 
 /// Writes the parts of a key into its one text form: one [`value`](Self::value), or the literals and holes of one
 /// template, or one [`fingerprint`](Self::fingerprint).
+#[doc(hidden)]
 pub struct KeyWriter {
     text: Text,
 }
@@ -82,9 +87,9 @@ pub(crate) fn record_key(
     operation: &str,
     max_key_len: usize,
     write: impl FnOnce(&mut KeyWriter) -> Result<(), KeyError>,
-) -> Result<RecordKey, KeyError> {
+) -> Result<RecordKey, Error> {
     if !(1..=255).contains(&operation.len()) {
-        return Err(KeyError::Operation);
+        return Err(OperationError::Name.into());
     }
     let mut writer = KeyWriter { text: Text::after_operation(operation, max_key_len) };
     write(&mut writer)?;

@@ -1,12 +1,12 @@
-//! Steps that are taken at once. Whoever asks a store across a network has to see to what becomes of the question if its
-//! caller goes away; a store in this process's memory has answered by then.
+//! Steps without futures. A remote call may outlive its caller and must be followed up; an in-memory store answers
+//! immediately.
 
 use std::time::Duration;
 
 use super::{ClaimOutcome, ClaimRequest, Outcome, RecordKey, StoreResult, Token, Transition};
 
-/// The steps of a usual run, as a store takes them that never waits. Each is that of the same name of
-/// [`Store`](super::Store), without a future.
+/// The two steps of a usual run, for a store that never waits. Each does what the method of its name of
+/// [`Store`](super::Store) does.
 pub trait Immediate: Send + Sync {
     /// As [`Store::claim`](super::Store::claim).
     ///

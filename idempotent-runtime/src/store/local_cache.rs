@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use quick_cache::{
@@ -26,8 +27,8 @@ use quick_cache::{
 use tokio::time::Instant;
 
 use super::{
-    BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Finished, Nonce, Outcome, Page, Record, RecordKey, State, Store,
-    StoreResult, Subscription, Token, Transactional, Transition,
+    ClaimOutcome, ClaimRequest, Cursor, Finished, Nonce, Outcome, Page, Record, RecordKey, State, Store, StoreResult,
+    Subscription, Token, Transactional, Transition, immediate::Immediate,
 };
 use crate::request::fingerprint::Fingerprint;
 
@@ -114,46 +115,6 @@ impl Cached {
         }
         Ok(record)
     }
-
-    async fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
-        let answer = self.store.claim(key, request).await;
-        match &answer {
-            Ok(ClaimOutcome::Claimed { token, attempt }) => {
-                let (nonce, fingerprint) = (token.nonce, request.fingerprint);
-                self.entries.insert(key.clone(), Entry::Running { nonce, fingerprint, attempt: *attempt });
-            }
-            // Without an answer to this one nothing is kept; the claim has its own.
-            Ok(ClaimOutcome::Done(_)) => drop(self.look(key).await),
-            _ => {}
-        }
-        answer
-    }
-
-    async fn complete(
-        &self,
-        key: &RecordKey,
-        token: &Token,
-        outcome: &Outcome,
-        ttl: Duration,
-    ) -> StoreResult<Transition> {
-        let run = self.entries.remove(key).map(|(_, entry)| entry);
-        let asked = self.asked();
-        let answer = self.store.complete(key, token, outcome, ttl).await;
-        if let (Some(Entry::Running { nonce, fingerprint, attempt }), Ok(Transition::Applied)) = (run, &answer)
-            && nonce == token.nonce
-        {
-            self.keep(key, Finished { fingerprint, attempt, outcome: compact(outcome) }, ttl, asked);
-        }
-        answer
-    }
-
-    async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {
-        let answer = self.store.forget(key).await;
-        // Also where it failed: the record may be gone.
-        self.forgets.fetch_add(1, SeqCst);
-        self.entries.remove(key);
-        answer
-    }
 }
 
 /// A copy of its own length: what a store or a serializer made may be a part of more.
@@ -189,75 +150,88 @@ impl fmt::Debug for Cached {
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
 impl Store for Cached {
-    fn claim<'a>(&'a self, key: &'a RecordKey, request: &'a ClaimRequest) -> BoxFuture<'a, StoreResult<ClaimOutcome>> {
-        Box::pin(self.claim(key, request))
+    async fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
+        let answer = self.store.claim(key, request).await;
+        match &answer {
+            Ok(ClaimOutcome::Claimed { token, attempt }) => {
+                let (nonce, fingerprint) = (token.nonce, request.fingerprint);
+                self.entries.insert(key.clone(), Entry::Running { nonce, fingerprint, attempt: *attempt });
+            }
+            // Without an answer to this one nothing is kept; the claim has its own.
+            Ok(ClaimOutcome::Done(_)) => drop(self.look(key).await),
+            _ => {}
+        }
+        answer
     }
 
-    fn renew<'a>(
-        &'a self,
-        key: &'a RecordKey,
-        token: &'a Token,
-        lease: Duration,
+    async fn renew(&self, key: &RecordKey, token: &Token, lease: Duration, ttl: Duration) -> StoreResult<Transition> {
+        self.store.renew(key, token, lease, ttl).await
+    }
+
+    async fn complete(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        outcome: &Outcome,
         ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<Transition>> {
-        self.store.renew(key, token, lease, ttl)
+    ) -> StoreResult<Transition> {
+        let run = self.entries.remove(key).map(|(_, entry)| entry);
+        let asked = self.asked();
+        let answer = self.store.complete(key, token, outcome, ttl).await;
+        if let (Some(Entry::Running { nonce, fingerprint, attempt }), Ok(Transition::Applied)) = (run, &answer)
+            && nonce == token.nonce
+        {
+            self.keep(key, Finished { fingerprint, attempt, outcome: compact(outcome) }, ttl, asked);
+        }
+        answer
     }
 
-    fn complete<'a>(
-        &'a self,
-        key: &'a RecordKey,
-        token: &'a Token,
-        outcome: &'a Outcome,
-        ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<Transition>> {
-        Box::pin(self.complete(key, token, outcome, ttl))
+    async fn release(&self, key: &RecordKey, token: &Token) -> StoreResult<Transition> {
+        self.store.release(key, token).await
     }
 
-    fn release<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Transition>> {
-        self.store.release(key, token)
+    async fn abandon(&self, key: &RecordKey, token: &Token, ttl: Duration) -> StoreResult<Transition> {
+        self.store.abandon(key, token, ttl).await
     }
 
-    fn abandon<'a>(
-        &'a self,
-        key: &'a RecordKey,
-        token: &'a Token,
-        ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<Transition>> {
-        self.store.abandon(key, token, ttl)
+    async fn fence(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<u64>> {
+        self.store.fence(key, token).await
     }
 
-    fn fence<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Option<u64>>> {
-        self.store.fence(key, token)
+    async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {
+        let answer = self.store.forget(key).await;
+        // Also where it failed: the record may be gone.
+        self.forgets.fetch_add(1, SeqCst);
+        self.entries.remove(key);
+        answer
     }
 
-    fn forget<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<bool>> {
-        Box::pin(self.forget(key))
+    async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {
+        self.look(key).await
     }
 
-    fn inspect<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Option<Record>>> {
-        Box::pin(self.look(key))
+    async fn list(&self, operation: Option<&str>, after: Option<&Cursor>, limit: usize) -> StoreResult<Page> {
+        self.store.list(operation, after, limit).await
     }
 
-    fn list<'a>(
-        &'a self,
-        operation: Option<&'a str>,
-        after: Option<&'a Cursor>,
-        limit: usize,
-    ) -> BoxFuture<'a, StoreResult<Page>> {
-        self.store.list(operation, after, limit)
+    async fn purge_expired(&self, limit: usize) -> StoreResult<usize> {
+        self.store.purge_expired(limit).await
     }
 
-    fn purge_expired(&self, limit: usize) -> BoxFuture<'_, StoreResult<usize>> {
-        self.store.purge_expired(limit)
-    }
-
-    fn subscribe<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Subscription>> {
-        self.store.subscribe(key)
+    async fn subscribe(&self, key: &RecordKey) -> StoreResult<Subscription> {
+        self.store.subscribe(key).await
     }
 
     fn transactional(&self) -> Option<&dyn Transactional> {
         self.store.transactional()
+    }
+
+    /// None: a step that goes past the cache leaves no entry.
+    fn immediate(&self) -> Option<&dyn Immediate> {
+        None
     }
 
     fn peek(&self, key: &RecordKey) -> Option<Finished> {

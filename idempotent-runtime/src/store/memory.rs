@@ -30,10 +30,12 @@ mod usage;
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
+
 use self::{transitions::Shared, usage::Usage};
 use super::{
-    BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Record, RecordKey, Store, StoreResult,
-    Subscription, Token, Transition, immediate::Immediate,
+    ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Record, RecordKey, Store, StoreResult, Subscription,
+    Token, Transition, immediate::Immediate,
 };
 use crate::store::memory::clock::Clock;
 
@@ -126,71 +128,56 @@ impl fmt::Debug for MemoryStore {
 }
 
 /// All futures are ready when they are first polled, and do nothing before that.
+#[async_trait]
 impl Store for MemoryStore {
-    fn claim<'a>(&'a self, key: &'a RecordKey, request: &'a ClaimRequest) -> BoxFuture<'a, StoreResult<ClaimOutcome>> {
-        Box::pin(async move { self.shared.claim(key, request) })
+    async fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
+        self.shared.claim(key, request)
     }
 
-    fn renew<'a>(
-        &'a self,
-        key: &'a RecordKey,
-        token: &'a Token,
-        lease: Duration,
+    async fn renew(&self, key: &RecordKey, token: &Token, lease: Duration, ttl: Duration) -> StoreResult<Transition> {
+        Ok(self.shared.renew(key, token, lease, ttl))
+    }
+
+    async fn complete(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        outcome: &Outcome,
         ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<Transition>> {
-        Box::pin(async move { Ok(self.shared.renew(key, token, lease, ttl)) })
+    ) -> StoreResult<Transition> {
+        Ok(self.shared.complete(key, token, outcome, ttl))
     }
 
-    fn complete<'a>(
-        &'a self,
-        key: &'a RecordKey,
-        token: &'a Token,
-        outcome: &'a Outcome,
-        ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<Transition>> {
-        Box::pin(async move { Ok(self.shared.complete(key, token, outcome, ttl)) })
+    async fn release(&self, key: &RecordKey, token: &Token) -> StoreResult<Transition> {
+        Ok(self.shared.release(key, token))
     }
 
-    fn release<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Transition>> {
-        Box::pin(async move { Ok(self.shared.release(key, token)) })
+    async fn abandon(&self, key: &RecordKey, token: &Token, ttl: Duration) -> StoreResult<Transition> {
+        Ok(self.shared.abandon(key, token, ttl))
     }
 
-    fn abandon<'a>(
-        &'a self,
-        key: &'a RecordKey,
-        token: &'a Token,
-        ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<Transition>> {
-        Box::pin(async move { Ok(self.shared.abandon(key, token, ttl)) })
+    async fn fence(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<u64>> {
+        Ok(self.shared.fence(key, token))
     }
 
-    fn fence<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Option<u64>>> {
-        Box::pin(async move { Ok(self.shared.fence(key, token)) })
+    async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {
+        Ok(self.shared.forget(key))
     }
 
-    fn forget<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<bool>> {
-        Box::pin(async move { Ok(self.shared.forget(key)) })
+    async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {
+        Ok(self.shared.inspect(key))
     }
 
-    fn inspect<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Option<Record>>> {
-        Box::pin(async move { Ok(self.shared.inspect(key)) })
+    async fn list(&self, operation: Option<&str>, after: Option<&Cursor>, limit: usize) -> StoreResult<Page> {
+        self.shared.list(operation, after, limit)
     }
 
-    fn list<'a>(
-        &'a self,
-        operation: Option<&'a str>,
-        after: Option<&'a Cursor>,
-        limit: usize,
-    ) -> BoxFuture<'a, StoreResult<Page>> {
-        Box::pin(async move { self.shared.list(operation, after, limit) })
+    async fn purge_expired(&self, limit: usize) -> StoreResult<usize> {
+        Ok(self.shared.purge(limit))
     }
 
-    fn purge_expired(&self, limit: usize) -> BoxFuture<'_, StoreResult<usize>> {
-        Box::pin(async move { Ok(self.shared.purge(limit)) })
-    }
-
-    fn subscribe<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Subscription>> {
-        Box::pin(async move { Ok(self.shared.hub.subscribe(key).0) })
+    async fn subscribe(&self, key: &RecordKey) -> StoreResult<Subscription> {
+        Ok(self.shared.subscribers.subscribe(key).0)
     }
 
     fn immediate(&self) -> Option<&dyn Immediate> {

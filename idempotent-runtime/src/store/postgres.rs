@@ -53,7 +53,7 @@
 //!
 //! With `transaction = tx` ([`Call::in_transaction`](crate::Call::in_transaction)) claim and record are written in
 //! the caller's transaction, at any isolation level. Under READ COMMITTED a duplicate waits and gets the committed result.
-//! Under REPEATABLE READ and SERIALIZABLE it may be told that it lost (SQLSTATE 40001), as [`Error::Store`] that is
+//! Under REPEATABLE READ and SERIALIZABLE it may be told that it lost (SQLSTATE 40001), as [`Error::Store`](crate::Error::Store) that is
 //! retryable: begin a new transaction. The table has to be found through the transaction's `search_path`. A body must not
 //! run `SET CONSTRAINTS ALL IMMEDIATE`, which asks for the end of a call that has not ended; and what half of a call
 //! cannot be committed by is a foreign key, which `session_replication_role = replica` turns off.
@@ -61,7 +61,7 @@
 //! `wait` is the server's `lock_timeout`. Where the transactions ahead are rolled back one after the other, each begins the
 //! wait anew, until the store's [`timeout`](PostgresStoreBuilder::timeout) ends it as well. A call that is not in a
 //! transaction of its caller's, and an operator's `forget`, wait for one that has the key up to that timeout only, and are
-//! told [`Error::Store`] (retryable). A `READ ONLY` transaction cannot claim, and so gets no result either.
+//! told [`Error::Store`](crate::Error::Store) (retryable). A `READ ONLY` transaction cannot claim, and so gets no result either.
 //!
 //! # Connections
 //!
@@ -75,13 +75,14 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use sqlx::{PgPool, SqlStr};
 
 use super::{
-    BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Outcome, Page, Record, RecordKey, Store, StoreError, StoreErrorKind,
+    ClaimOutcome, ClaimRequest, Cursor, Outcome, Page, Record, RecordKey, Store, StoreError, StoreErrorKind,
     StoreResult, Subscription, Token, Transactional, Transition,
 };
-use crate::error::Error;
+use crate::error::SetupError;
 
 mod builder;
 mod executor;
@@ -111,7 +112,7 @@ const MAX_MICROS: u64 = 100 * 366 * 24 * 60 * 60 * 1_000_000;
 /// A store in PostgreSQL. See the [module](self) for what it promises.
 ///
 /// ```no_run
-/// # async fn example() -> Result<(), idempotent_runtime::Error> {
+/// # async fn example() -> Result<(), idempotent_runtime::SetupError> {
 /// use idempotent_runtime::store::postgres::PostgresStore;
 ///
 /// let store = PostgresStore::connect("postgres://app@localhost/shop").await?;
@@ -141,7 +142,7 @@ impl PostgresStore {
     /// # Cancel safety
     ///
     /// Cancel safe: the schema is at one version or the next.
-    pub async fn connect(url: &str) -> Result<Self, Error> {
+    pub async fn connect(url: &str) -> Result<Self, SetupError> {
         Self::builder().connect(url).await
     }
 
@@ -151,14 +152,14 @@ impl PostgresStore {
     /// # Errors
     ///
     /// As [`PostgresStoreBuilder::build`].
-    pub fn new(pool: PgPool) -> Result<Self, Error> {
+    pub fn new(pool: PgPool) -> Result<Self, SetupError> {
         Self::builder().build(pool)
     }
 
     /// Starts with the default settings.
     ///
     /// ```no_run
-    /// # async fn example() -> Result<(), idempotent_runtime::Error> {
+    /// # async fn example() -> Result<(), idempotent_runtime::SetupError> {
     /// use idempotent_runtime::store::postgres::PostgresStore;
     ///
     /// let store = PostgresStore::builder().table("billing_records").connect("postgres://localhost/shop").await?;
@@ -173,14 +174,14 @@ impl PostgresStore {
     ///
     /// # Errors
     ///
-    /// [`Error::Store`] where the server cannot be reached, is older than PostgreSQL 14, a standby, or one that
+    /// [`SetupError::Store`] where the server cannot be reached, is older than PostgreSQL 14, a standby, or one that
     /// [may lose records](PostgresStoreBuilder::allow_data_loss), the role may not change the schema, or the schema is
     /// newer than this library.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: the schema is at one version or the next.
-    pub async fn migrate(&self) -> Result<(), Error> {
+    pub async fn migrate(&self) -> Result<(), SetupError> {
         Ok(self.shared.migrate().await?)
     }
 }
@@ -356,9 +357,9 @@ impl Shared {
         let last = operation.unwrap_or("\x7f");
         let (first, key) = match after {
             None => (operation.unwrap_or_default().to_owned(), String::new()),
-            Some(Cursor(text)) => {
-                let done = RecordKey::parse(text)
-                    .ok_or(StoreError::new(StoreErrorKind::Refused, "the cursor was not made by this store"))?;
+            Some(cursor) => {
+                let foreign = StoreError::new(StoreErrorKind::Refused, "the cursor was not made by this store");
+                let done: RecordKey = cursor.as_str().parse().map_err(|_| foreign)?;
                 (done.operation().to_owned(), format!("{} ", done.key()))
             }
         };
@@ -372,7 +373,7 @@ impl Shared {
             && let Some(row) = rows.last()
         {
             let (operation, key): (&str, &str) = (row::get(row, 0)?, row::get(row, 1)?);
-            page.next = Some(Cursor(format!("{operation}{}{key}", RecordKey::SEPARATOR)));
+            page.next = Some(Cursor::new(format!("{operation}{}{key}", RecordKey::SEPARATOR)));
         }
         for row in &rows {
             match row::record(row) {
@@ -401,71 +402,56 @@ impl Shared {
     }
 }
 
+#[async_trait]
 impl Store for PostgresStore {
-    fn claim<'a>(&'a self, key: &'a RecordKey, request: &'a ClaimRequest) -> BoxFuture<'a, StoreResult<ClaimOutcome>> {
-        Box::pin(self.shared.claim(key, request))
+    async fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
+        self.shared.claim(key, request).await
     }
 
-    fn renew<'a>(
-        &'a self,
-        key: &'a RecordKey,
-        token: &'a Token,
-        lease: Duration,
+    async fn renew(&self, key: &RecordKey, token: &Token, lease: Duration, ttl: Duration) -> StoreResult<Transition> {
+        self.shared.renew(key, token, lease, ttl).await
+    }
+
+    async fn complete(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        outcome: &Outcome,
         ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<Transition>> {
-        Box::pin(self.shared.renew(key, token, lease, ttl))
+    ) -> StoreResult<Transition> {
+        self.shared.complete(key, token, outcome, ttl).await
     }
 
-    fn complete<'a>(
-        &'a self,
-        key: &'a RecordKey,
-        token: &'a Token,
-        outcome: &'a Outcome,
-        ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<Transition>> {
-        Box::pin(self.shared.complete(key, token, outcome, ttl))
+    async fn release(&self, key: &RecordKey, token: &Token) -> StoreResult<Transition> {
+        self.shared.release(key, token).await
     }
 
-    fn release<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Transition>> {
-        Box::pin(self.shared.release(key, token))
+    async fn abandon(&self, key: &RecordKey, token: &Token, ttl: Duration) -> StoreResult<Transition> {
+        self.shared.abandon(key, token, ttl).await
     }
 
-    fn abandon<'a>(
-        &'a self,
-        key: &'a RecordKey,
-        token: &'a Token,
-        ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<Transition>> {
-        Box::pin(self.shared.abandon(key, token, ttl))
+    async fn fence(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<u64>> {
+        self.shared.fence(key, token).await
     }
 
-    fn fence<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Option<u64>>> {
-        Box::pin(self.shared.fence(key, token))
+    async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {
+        self.shared.forget(key).await
     }
 
-    fn forget<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<bool>> {
-        Box::pin(self.shared.forget(key))
+    async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {
+        self.shared.inspect(key).await
     }
 
-    fn inspect<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Option<Record>>> {
-        Box::pin(self.shared.inspect(key))
+    async fn list(&self, operation: Option<&str>, after: Option<&Cursor>, limit: usize) -> StoreResult<Page> {
+        self.shared.list(operation, after, limit).await
     }
 
-    fn list<'a>(
-        &'a self,
-        operation: Option<&'a str>,
-        after: Option<&'a Cursor>,
-        limit: usize,
-    ) -> BoxFuture<'a, StoreResult<Page>> {
-        Box::pin(self.shared.list(operation, after, limit))
+    async fn purge_expired(&self, limit: usize) -> StoreResult<usize> {
+        self.shared.purge_expired(limit).await
     }
 
-    fn purge_expired(&self, limit: usize) -> BoxFuture<'_, StoreResult<usize>> {
-        Box::pin(self.shared.purge_expired(limit))
-    }
-
-    fn subscribe<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Subscription>> {
-        Box::pin(async move { Ok(self.shared.subscribe(key).await) })
+    async fn subscribe(&self, key: &RecordKey) -> StoreResult<Subscription> {
+        Ok(self.shared.subscribe(key).await)
     }
 
     fn transactional(&self) -> Option<&dyn Transactional> {

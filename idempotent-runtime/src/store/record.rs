@@ -1,6 +1,6 @@
-//! What a store keeps about a key. No I/O here.
+//! The record that a store keeps of a key. No I/O here.
 
-use std::{fmt, time::Duration};
+use std::{error::Error as StdError, fmt, str::FromStr, time::Duration};
 
 use bytes::Bytes;
 
@@ -9,7 +9,18 @@ use crate::request::fingerprint::Fingerprint;
 /// The identity of a record: operation name and key, as one text that no other pair shares.
 ///
 /// The text is `operation|key` in printable ASCII. Both halves are percent-encoded where needed and neither contains
-/// `|`, so it can be a Redis key, a column or a file name as it stands. It does not appear in `Debug`.
+/// `|`, so it can be a Redis key, a column or a file name as it stands. [`FromStr`] reads it back: a key of any form
+/// that [`list`](crate::Idempotency::list) shows (`order:(~17)`, `acme,~17`, `#` and a hash) can be kept as text and
+/// given to [`Store::inspect`](crate::Store::inspect) or [`Store::forget`](crate::Store::forget) later. It is not in
+/// `Debug`, and there is no `Display`: keys stay out of logs.
+///
+/// ```
+/// use idempotent_runtime::store::RecordKey;
+///
+/// let key: RecordKey = "shop.charge|order:(~17)".parse()?;
+/// assert_eq!((key.operation(), key.key()), ("shop.charge", "order:(~17)"));
+/// # Ok::<(), idempotent_runtime::store::RecordKeyError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RecordKey {
     text: String,
@@ -24,15 +35,6 @@ impl RecordKey {
     pub(crate) fn from_encoded(text: String, operation_len: usize) -> Self {
         debug_assert_eq!(text.as_bytes().get(operation_len), Some(&b'|'));
         Self { text, operation_len }
-    }
-
-    /// The record key with this text, as a store read it; `None` if it is not one.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let operation_len = text.find(Self::SEPARATOR)?;
-        let printable = text.bytes().all(|byte| byte.is_ascii_graphic());
-        let separated_once = text.matches(Self::SEPARATOR).count() == 1;
-        (operation_len > 0 && printable && separated_once).then(|| Self { text: text.to_owned(), operation_len })
     }
 
     /// The whole text.
@@ -54,14 +56,43 @@ impl RecordKey {
     }
 }
 
+/// Reads the text of [`as_str`](RecordKey::as_str).
+impl FromStr for RecordKey {
+    type Err = RecordKeyError;
+
+    fn from_str(text: &str) -> Result<Self, RecordKeyError> {
+        let (operation, key) = text.split_once(Self::SEPARATOR).ok_or(RecordKeyError { _private: () })?;
+        let printable = text.bytes().all(|byte| byte.is_ascii_graphic());
+        if operation.is_empty() || key.contains(Self::SEPARATOR) || !printable {
+            return Err(RecordKeyError { _private: () });
+        }
+        Ok(Self { text: text.to_owned(), operation_len: operation.len() })
+    }
+}
+
+/// A text that is no [`RecordKey`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordKeyError {
+    _private: (),
+}
+
+impl fmt::Display for RecordKeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a record key is `operation|key`, with one `|`, in printable ASCII without blanks")
+    }
+}
+
+impl StdError for RecordKeyError {}
+
 impl fmt::Debug for RecordKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RecordKey").field("operation", &self.operation()).finish_non_exhaustive()
     }
 }
 
-/// What a run came to, as it is kept.
+/// The end of a run, as its record keeps it.
 #[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Outcome {
     /// The body's `Ok`, serialized.
     Ok(Bytes),
@@ -72,6 +103,16 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// The word for this end that the SQL stores' columns and views have too: `ok`, `error` or `not-kept`.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Ok(_) => "ok",
+            Self::Err(_) => "error",
+            Self::NotKept(_) => "not-kept",
+        }
+    }
+
     /// Its length in bytes, as counted against the limit for results.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -81,7 +122,7 @@ impl Outcome {
         }
     }
 
-    /// Whether there are no bytes.
+    /// True where there are no bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -99,7 +140,7 @@ impl fmt::Debug for Outcome {
     }
 }
 
-/// Why a finished run has no result to show.
+/// The reason why a finished run has no result to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NotKept {
@@ -109,24 +150,44 @@ pub enum NotKept {
     NotSerializable,
 }
 
+impl NotKept {
+    /// The word for this reason that the SQL stores' columns have too: `too-large` or `not-serializable`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TooLarge => "too-large",
+            Self::NotSerializable => "not-serializable",
+        }
+    }
+}
+
 impl fmt::Display for NotKept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::TooLarge => "it was larger than the limit",
-            Self::NotSerializable => "it could not be serialized faithfully",
+            Self::TooLarge => "it was larger than the limit for results",
+            Self::NotSerializable => "it could not be serialized so that it would come back the same",
         })
     }
 }
 
 /// A finished run.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Finished {
     /// The fingerprint of the request that ran.
     pub fingerprint: Fingerprint,
-    /// Which attempt it was.
+    /// The number of the run: 1 for the first of a key.
     pub attempt: u32,
-    /// What it came to.
+    /// The end of the run.
     pub outcome: Outcome,
+}
+
+impl Finished {
+    /// A finished run with these parts.
+    #[must_use]
+    pub const fn new(fingerprint: Fingerprint, attempt: u32, outcome: Outcome) -> Self {
+        Self { fingerprint, attempt, outcome }
+    }
 }
 
 /// A record as an operator sees it.
@@ -139,7 +200,7 @@ pub struct Record {
     pub fingerprint: Fingerprint,
     /// How often the key was claimed since it was last vacant.
     pub attempt: u32,
-    /// Where it stands.
+    /// Its state on the store's clock, when it was read.
     pub state: State,
     /// How long the store will keep it, unless something changes it.
     pub expires_in: Duration,
@@ -148,7 +209,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// A record with these parts, for implementations of a store.
+    /// A record with these parts and without arguments, for implementations of a store.
     #[must_use]
     pub const fn new(
         key: RecordKey,
@@ -156,9 +217,15 @@ impl Record {
         attempt: u32,
         state: State,
         expires_in: Duration,
-        arguments: Option<Bytes>,
     ) -> Self {
-        Self { key, fingerprint, attempt, state, expires_in, arguments }
+        Self { key, fingerprint, attempt, state, expires_in, arguments: None }
+    }
+
+    /// Adds the arguments that the last granted claim recorded; `None` for none.
+    #[must_use]
+    pub fn with_arguments(mut self, arguments: impl Into<Option<Bytes>>) -> Self {
+        self.arguments = arguments.into();
+        self
     }
 }
 
@@ -189,16 +256,40 @@ impl fmt::Debug for Hidden<'_> {
     }
 }
 
-/// Where a record stands.
+/// The state of a record, on the store's clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum State {
-    /// Claimed, and alive.
+    /// Claimed, and its lease has not lapsed.
+    #[non_exhaustive]
     Running {
-        /// What is left of the lease.
+        /// The rest of the lease. Never zero.
         lease_left: Duration,
     },
-    /// Its owner said that it ended without an outcome, or its lease lapsed.
+    /// Claimed, and its lease has lapsed: its owner is late, stuck or dead.
+    Lapsed,
+    /// Its owner said that the run ended without an outcome.
     Abandoned,
     /// Finished.
     Done(Outcome),
+}
+
+impl State {
+    /// [`Running`](Self::Running) with this much of the lease left, which must not be zero.
+    #[must_use]
+    pub const fn running(lease_left: Duration) -> Self {
+        Self::Running { lease_left }
+    }
+
+    /// The word for this state that the SQL stores' columns and views have too: `running`, `lapsed`, `abandoned`, and for
+    /// what is done `ok`, `error` or `not-kept`.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Running { .. } => "running",
+            Self::Lapsed => "lapsed",
+            Self::Abandoned => "abandoned",
+            Self::Done(outcome) => outcome.as_str(),
+        }
+    }
 }

@@ -65,14 +65,15 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use redis::{Cmd, RedisWrite, ToRedisArgs, Value};
 
 use super::{
-    BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Hub, Outcome, Page, Record, RecordKey, State, Store, StoreError,
-    StoreErrorKind, StoreResult, Subscription, Token, Transition,
+    ClaimOutcome, ClaimRequest, Cursor, Outcome, Page, Record, RecordKey, State, Store, StoreError, StoreErrorKind,
+    StoreResult, Subscribers, Subscription, Token, Transition,
 };
-use crate::error::Error;
+use crate::error::SetupError;
 
 mod address;
 mod builder;
@@ -94,7 +95,7 @@ use script::Script;
 /// A store in Redis or Valkey. See the [module](self) for what it promises.
 ///
 /// ```no_run
-/// # async fn example() -> Result<(), idempotent_runtime::Error> {
+/// # async fn example() -> Result<(), idempotent_runtime::SetupError> {
 /// use idempotent_runtime::store::redis::RedisStore;
 ///
 /// let store = RedisStore::connect("redis://localhost").await?;
@@ -111,7 +112,7 @@ struct Shared {
     commands: Arc<Connector>,
     /// The connection for wake-ups: the same, except in a cluster.
     listener: Arc<Connector>,
-    hub: Hub,
+    subscribers: Subscribers,
     inbox: Arc<Inbox>,
     is_cluster: bool,
 }
@@ -126,14 +127,14 @@ impl RedisStore {
     /// # Cancel safety
     ///
     /// Cancel safe: nothing is left behind.
-    pub async fn connect(url: &str) -> Result<Self, Error> {
+    pub async fn connect(url: &str) -> Result<Self, SetupError> {
         Self::builder().connect(url).await
     }
 
     /// Starts with the default settings.
     ///
     /// ```no_run
-    /// # async fn example() -> Result<(), idempotent_runtime::Error> {
+    /// # async fn example() -> Result<(), idempotent_runtime::SetupError> {
     /// use idempotent_runtime::store::redis::RedisStore;
     ///
     /// let store = RedisStore::builder().prefix("billing:").connect("redis://localhost").await?;
@@ -188,7 +189,7 @@ impl Shared {
         let mut set = Cmd::with_capacity(7, 320);
         set.arg("SET").arg(self.full_key(key)).arg(&record).arg("NX").arg("GET").arg("PX").arg(keep_ms);
         match self.commands.call(&set).await? {
-            Value::Nil => Ok(ClaimOutcome::Claimed { token: Token { nonce: request.nonce, fence: None }, attempt: 1 }),
+            Value::Nil => Ok(ClaimOutcome::Claimed { token: Token::new(request.nonce), attempt: 1 }),
             Value::BulkString(bytes) => match settle(record::decode(&Bytes::from(bytes))?, request) {
                 Ok(outcome) => Ok(outcome),
                 // Boxed, so that a hit does not carry its state.
@@ -273,15 +274,19 @@ impl Shared {
         let Stored { fingerprint, attempt, phase, .. } = stored;
         let state = match (phase, lease_left) {
             (Phase::Done(outcome), _) => State::Done(outcome),
-            (_, Some(lease_left)) => State::Running { lease_left },
-            (_, None) => State::Abandoned,
+            (_, Some(lease_left)) => State::running(lease_left),
+            (Phase::Running, None) => State::Lapsed,
+            (Phase::Abandoned, None) => State::Abandoned,
         };
         let expires_in = Duration::from_millis(u64::try_from(pttl_ms).unwrap_or_default());
-        Ok(Some(Record::new(key.clone(), fingerprint, attempt, state, expires_in, record::arguments(&record))))
+        Ok(Some(
+            Record::new(key.clone(), fingerprint, attempt, state, expires_in)
+                .with_arguments(record::arguments(&record)),
+        ))
     }
 
     async fn subscribe(&self, key: &RecordKey) -> Subscription {
-        let (subscription, _) = self.hub.subscribe(key);
+        let (subscription, _) = self.subscribers.subscribe(key);
         let inbox = Arc::downgrade(&self.inbox);
         let subscription = subscription.on_last_drop(move |key| {
             if let Some(inbox) = inbox.upgrade() {
@@ -309,7 +314,7 @@ fn settle(stored: Stored, request: &ClaimRequest) -> Result<ClaimOutcome, Stored
         Err(stored) => stored,
     };
     if stored.phase == Phase::Running && stored.nonce == request.nonce {
-        let token = Token { nonce: stored.nonce, fence: stored.fence };
+        let token = Token::new(stored.nonce).with_fence(stored.fence);
         return Ok(ClaimOutcome::Claimed { token, attempt: stored.attempt });
     }
     Err(stored)
@@ -319,109 +324,96 @@ fn in_flight(left_ms: u64) -> ClaimOutcome {
     ClaimOutcome::InFlight { retry_after: Duration::from_millis(left_ms) }
 }
 
+#[async_trait]
 impl Store for RedisStore {
-    fn claim<'a>(&'a self, key: &'a RecordKey, request: &'a ClaimRequest) -> BoxFuture<'a, StoreResult<ClaimOutcome>> {
-        Box::pin(async move {
-            match self.shared.claim(key, request).await {
-                Err(full) if full.kind() == StoreErrorKind::Full => {
-                    Box::pin(self.shared.claim_when_full(key, request, full)).await
-                }
-                answer => answer,
+    async fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
+        match self.shared.claim(key, request).await {
+            Err(full) if full.kind() == StoreErrorKind::Full => {
+                Box::pin(self.shared.claim_when_full(key, request, full)).await
             }
-        })
+            answer => answer,
+        }
     }
 
-    fn renew<'a>(
-        &'a self,
-        key: &'a RecordKey,
-        token: &'a Token,
-        lease: Duration,
+    async fn renew(&self, key: &RecordKey, token: &Token, lease: Duration, ttl: Duration) -> StoreResult<Transition> {
+        self.shared
+            .transition(&script::RENEW, move |command| {
+                let ttl_ms = millis(ttl);
+                let nonce = token.nonce.as_bytes().as_slice();
+                let keep_ms = millis(lease) + ttl_ms;
+                command.arg(self.shared.full_key(key)).arg(nonce).arg(ttl_ms.to_be_bytes().as_slice()).arg(keep_ms);
+            })
+            .await
+    }
+
+    async fn complete(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        outcome: &Outcome,
         ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<Transition>> {
-        Box::pin(self.shared.transition(&script::RENEW, move |command| {
-            let ttl_ms = millis(ttl);
-            let nonce = token.nonce.as_bytes().as_slice();
-            let keep_ms = millis(lease) + ttl_ms;
-            command.arg(self.shared.full_key(key)).arg(nonce).arg(ttl_ms.to_be_bytes().as_slice()).arg(keep_ms);
-        }))
+    ) -> StoreResult<Transition> {
+        self.shared
+            .transition(&script::COMPLETE, move |command| {
+                let (start, payload) = record::encode_outcome(outcome);
+                let nonce = token.nonce.as_bytes().as_slice();
+                command.arg(self.shared.full_key(key)).arg(nonce).arg(start).arg(payload).arg(millis(ttl));
+            })
+            .await
     }
 
-    fn complete<'a>(
-        &'a self,
-        key: &'a RecordKey,
-        token: &'a Token,
-        outcome: &'a Outcome,
-        ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<Transition>> {
-        Box::pin(self.shared.transition(&script::COMPLETE, move |command| {
-            let (start, payload) = record::encode_outcome(outcome);
-            let nonce = token.nonce.as_bytes().as_slice();
-            command.arg(self.shared.full_key(key)).arg(nonce).arg(start).arg(payload).arg(millis(ttl));
-        }))
-    }
-
-    fn release<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Transition>> {
-        Box::pin(self.shared.transition(&script::RELEASE, move |command| {
-            command.arg(self.shared.full_key(key)).arg(token.nonce.as_bytes().as_slice());
-        }))
-    }
-
-    fn abandon<'a>(
-        &'a self,
-        key: &'a RecordKey,
-        token: &'a Token,
-        ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<Transition>> {
-        Box::pin(self.shared.transition(&script::ABANDON, move |command| {
-            command.arg(self.shared.full_key(key)).arg(token.nonce.as_bytes().as_slice()).arg(millis(ttl));
-        }))
-    }
-
-    fn fence<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Option<u64>>> {
-        Box::pin(async move {
-            let answer = self.shared.commands.run(&script::FENCE, |command| {
+    async fn release(&self, key: &RecordKey, token: &Token) -> StoreResult<Transition> {
+        self.shared
+            .transition(&script::RELEASE, move |command| {
                 command.arg(self.shared.full_key(key)).arg(token.nonce.as_bytes().as_slice());
-            });
-            match answer.await? {
-                Value::Nil => Ok(None),
-                Value::Int(fence @ 1..) => Ok(Some(fence.unsigned_abs())),
-                _ => Err(unexpected_reply()),
-            }
-        })
+            })
+            .await
     }
 
-    fn forget<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<bool>> {
-        Box::pin(async move {
-            let answer = self.shared.commands.run(&script::FORGET, |command| {
-                command.arg(self.shared.full_key(key));
-            });
-            match answer.await? {
-                Value::Int(removed) => Ok(removed == 1),
-                _ => Err(unexpected_reply()),
-            }
-        })
+    async fn abandon(&self, key: &RecordKey, token: &Token, ttl: Duration) -> StoreResult<Transition> {
+        self.shared
+            .transition(&script::ABANDON, move |command| {
+                command.arg(self.shared.full_key(key)).arg(token.nonce.as_bytes().as_slice()).arg(millis(ttl));
+            })
+            .await
     }
 
-    fn inspect<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Option<Record>>> {
-        Box::pin(self.shared.inspect(key))
+    async fn fence(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<u64>> {
+        let answer = self.shared.commands.run(&script::FENCE, |command| {
+            command.arg(self.shared.full_key(key)).arg(token.nonce.as_bytes().as_slice());
+        });
+        match answer.await? {
+            Value::Nil => Ok(None),
+            Value::Int(fence @ 1..) => Ok(Some(fence.unsigned_abs())),
+            _ => Err(unexpected_reply()),
+        }
     }
 
-    fn list<'a>(
-        &'a self,
-        operation: Option<&'a str>,
-        after: Option<&'a Cursor>,
-        limit: usize,
-    ) -> BoxFuture<'a, StoreResult<Page>> {
-        Box::pin(self.list_page(operation, after, limit))
+    async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {
+        let answer = self.shared.commands.run(&script::FORGET, |command| {
+            command.arg(self.shared.full_key(key));
+        });
+        match answer.await? {
+            Value::Int(removed) => Ok(removed == 1),
+            _ => Err(unexpected_reply()),
+        }
+    }
+
+    async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {
+        self.shared.inspect(key).await
+    }
+
+    async fn list(&self, operation: Option<&str>, after: Option<&Cursor>, limit: usize) -> StoreResult<Page> {
+        self.list_page(operation, after, limit).await
     }
 
     /// Zero: the server expires records by itself.
-    fn purge_expired(&self, limit: usize) -> BoxFuture<'_, StoreResult<usize>> {
+    async fn purge_expired(&self, limit: usize) -> StoreResult<usize> {
         let _ = limit;
-        Box::pin(std::future::ready(Ok(0)))
+        std::future::ready(Ok(0)).await
     }
 
-    fn subscribe<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Subscription>> {
-        Box::pin(async move { Ok(self.shared.subscribe(key).await) })
+    async fn subscribe(&self, key: &RecordKey) -> StoreResult<Subscription> {
+        Ok(self.shared.subscribe(key).await)
     }
 }

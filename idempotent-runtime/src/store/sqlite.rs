@@ -40,7 +40,7 @@
 //! With `transaction = tx` ([`Call::in_transaction`](crate::Call::in_transaction)) claim and record are written in
 //! the caller's transaction, on the same file. Its connection needs `foreign_keys` (sqlx's default). A claim waits for the
 //! lock of other writers for the operation's `wait`; SQLite cannot tell whether they have the same key, so that the error is
-//! [`Error::Store`] then. Begin with `BEGIN IMMEDIATE`, or call before you read: a transaction that has read what another
+//! [`Error::Store`](crate::Error::Store) then. Begin with `BEGIN IMMEDIATE`, or call before you read: a transaction that has read what another
 //! changed meanwhile cannot write any more, and is told to begin anew. The lock is held until the caller commits.
 //! A fence that was given out in a transaction which is then rolled back may be given out again.
 //!
@@ -58,13 +58,14 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use sqlx::{SqlStr, sqlite::SqlitePool};
 
 use super::{
-    BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Outcome, Page, Record, RecordKey, Store, StoreError, StoreErrorKind,
+    ClaimOutcome, ClaimRequest, Cursor, Outcome, Page, Record, RecordKey, Store, StoreError, StoreErrorKind,
     StoreResult, Subscription, Token, Transactional, Transition,
 };
-use crate::error::Error;
+use crate::error::SetupError;
 
 mod builder;
 mod database;
@@ -94,7 +95,7 @@ const MAX_MILLIS: u64 = 100 * 366 * 24 * 60 * 60 * 1000;
 /// A store in a SQLite file. See the [module](self) for what it promises.
 ///
 /// ```no_run
-/// # async fn example() -> Result<(), idempotent_runtime::Error> {
+/// # async fn example() -> Result<(), idempotent_runtime::SetupError> {
 /// use idempotent_runtime::store::sqlite::SqliteStore;
 ///
 /// let store = SqliteStore::connect("sqlite:///var/lib/shop/records.db").await?;
@@ -117,7 +118,7 @@ impl SqliteStore {
     /// # Cancel safety
     ///
     /// Cancel safe: at most the file and its schema are left behind.
-    pub async fn connect(url: &str) -> Result<Self, Error> {
+    pub async fn connect(url: &str) -> Result<Self, SetupError> {
         Self::builder().connect(url).await
     }
 
@@ -148,7 +149,7 @@ impl SqliteStore {
     /// Starts with the default settings.
     ///
     /// ```no_run
-    /// # async fn example() -> Result<(), idempotent_runtime::Error> {
+    /// # async fn example() -> Result<(), idempotent_runtime::SetupError> {
     /// use idempotent_runtime::store::sqlite::SqliteStore;
     ///
     /// let store = SqliteStore::builder().table("billing_records").connect("sqlite://shop.db").await?;
@@ -163,12 +164,12 @@ impl SqliteStore {
     ///
     /// # Errors
     ///
-    /// [`Error::Store`]: the file cannot be written, is locked for too long, or has the schema of a newer release.
+    /// [`SetupError::Store`]: the file cannot be written, is locked for too long, or has the schema of a newer release.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: the schema is at one version or the next.
-    pub async fn migrate(&self) -> Result<(), Error> {
+    pub async fn migrate(&self) -> Result<(), SetupError> {
         Ok(self.database.migrate().await?)
     }
 
@@ -208,17 +209,17 @@ impl SqliteStore {
     async fn list_page(&self, operation: Option<&str>, after: Option<&Cursor>, limit: usize) -> StoreResult<Page> {
         let unknown = StoreError::new(StoreErrorKind::Refused, "the cursor was not made by this store");
         let after: i64 = match after {
-            Some(cursor) => cursor.0.parse().map_err(|_| unknown)?,
+            Some(cursor) => cursor.as_str().parse().map_err(|_| unknown)?,
             None => 0,
         };
         let limit = limit.clamp(1, MAX_PAGE_LEN);
         let query = sqlx::query(self.database.statements.list.clone());
         let rows = self.database.read(query.bind(operation).bind(after).bind(signed(limit))).await?;
         let last = rows.last().filter(|_| rows.len() == limit);
-        let next = last.map(row::id).transpose()?.map(|id| Cursor(id.to_string()));
+        let next = last.map(row::id).transpose()?.map(|id| Cursor::new(id.to_string()));
         // A row that is no record is not shown; a claim of its key says so.
         let records = rows.iter().filter_map(|row| row::decode(row).ok()).map(Stored::into_record).collect();
-        Ok(Page { records, next })
+        Ok(Page::new(records, next))
     }
 
     async fn purge(&self, limit: usize) -> StoreResult<usize> {
@@ -299,88 +300,65 @@ impl fmt::Debug for SqliteStore {
     }
 }
 
+#[async_trait]
 impl Store for SqliteStore {
-    fn claim<'a>(&'a self, key: &'a RecordKey, request: &'a ClaimRequest) -> BoxFuture<'a, StoreResult<ClaimOutcome>> {
-        Box::pin(self.try_claim(key, request))
+    async fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
+        self.try_claim(key, request).await
     }
 
-    fn renew<'a>(
-        &'a self,
-        key: &'a RecordKey,
-        token: &'a Token,
-        lease: Duration,
+    async fn renew(&self, key: &RecordKey, token: &Token, lease: Duration, ttl: Duration) -> StoreResult<Transition> {
+        let query = owned(&self.database.statements.renew, key, token);
+        let renewed = self.database.write(query.bind(millis(lease)).bind(millis(ttl))).await?;
+        Ok(if renewed.is_empty() { Transition::Lost } else { Transition::Applied })
+    }
+
+    async fn complete(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        outcome: &Outcome,
         ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<Transition>> {
-        Box::pin(async move {
-            let query = owned(&self.database.statements.renew, key, token);
-            let renewed = self.database.write(query.bind(millis(lease)).bind(millis(ttl))).await?;
-            Ok(if renewed.is_empty() { Transition::Lost } else { Transition::Applied })
-        })
+    ) -> StoreResult<Transition> {
+        let query = complete(&self.database.statements, key, token, outcome, ttl);
+        self.end(key, query, |found| is_of(found, token, |phase| matches!(phase, Phase::Done(_)))).await
     }
 
-    fn complete<'a>(
-        &'a self,
-        key: &'a RecordKey,
-        token: &'a Token,
-        outcome: &'a Outcome,
-        ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<Transition>> {
-        Box::pin(async move {
-            let query = complete(&self.database.statements, key, token, outcome, ttl);
-            self.end(key, query, |found| is_of(found, token, |phase| matches!(phase, Phase::Done(_)))).await
-        })
-    }
-
-    fn release<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Transition>> {
+    async fn release(&self, key: &RecordKey, token: &Token) -> StoreResult<Transition> {
         let query = owned(&self.database.statements.release, key, token);
-        Box::pin(self.end(key, query, |found| found.is_none()))
+        self.end(key, query, |found| found.is_none()).await
     }
 
-    fn abandon<'a>(
-        &'a self,
-        key: &'a RecordKey,
-        token: &'a Token,
-        ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<Transition>> {
+    async fn abandon(&self, key: &RecordKey, token: &Token, ttl: Duration) -> StoreResult<Transition> {
         let query = owned(&self.database.statements.abandon, key, token).bind(millis(ttl));
-        Box::pin(self.end(key, query, |found| is_of(found, token, |phase| matches!(phase, Phase::Abandoned))))
+        self.end(key, query, |found| is_of(found, token, |phase| matches!(phase, Phase::Abandoned))).await
     }
 
-    fn fence<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Option<u64>>> {
-        Box::pin(async move {
-            let found = self.look(key).await?;
-            let fence = found.as_ref().map(|stored| stored.fence);
-            Ok(fence.filter(|_| is_of(found, token, |phase| matches!(phase, Phase::Running(_)))))
-        })
+    async fn fence(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<u64>> {
+        let found = self.look(key).await?;
+        let fence = found.as_ref().map(|stored| stored.fence);
+        Ok(fence.filter(|_| is_of(found, token, |phase| matches!(phase, Phase::Running(_)))))
     }
 
-    fn forget<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<bool>> {
-        Box::pin(async move {
-            let rows = self.database.write(named(&self.database.statements.forget, key)).await?;
-            self.watch.ended(key);
-            rows.first().map_or(Ok(false), row::was_alive)
-        })
+    async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {
+        let rows = self.database.write(named(&self.database.statements.forget, key)).await?;
+        self.watch.ended(key);
+        rows.first().map_or(Ok(false), row::was_alive)
     }
 
-    fn inspect<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Option<Record>>> {
-        Box::pin(async move { Ok(self.look(key).await?.map(Stored::into_record)) })
+    async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {
+        Ok(self.look(key).await?.map(Stored::into_record))
     }
 
-    fn list<'a>(
-        &'a self,
-        operation: Option<&'a str>,
-        after: Option<&'a Cursor>,
-        limit: usize,
-    ) -> BoxFuture<'a, StoreResult<Page>> {
-        Box::pin(self.list_page(operation, after, limit))
+    async fn list(&self, operation: Option<&str>, after: Option<&Cursor>, limit: usize) -> StoreResult<Page> {
+        self.list_page(operation, after, limit).await
     }
 
-    fn purge_expired(&self, limit: usize) -> BoxFuture<'_, StoreResult<usize>> {
-        Box::pin(self.purge(limit))
+    async fn purge_expired(&self, limit: usize) -> StoreResult<usize> {
+        self.purge(limit).await
     }
 
-    fn subscribe<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Subscription>> {
-        Box::pin(async move { Ok(self.watch.subscribe(key, &self.database)) })
+    async fn subscribe(&self, key: &RecordKey) -> StoreResult<Subscription> {
+        Ok(self.watch.subscribe(key, &self.database))
     }
 
     fn transactional(&self) -> Option<&dyn Transactional> {

@@ -1,4 +1,4 @@
-//! Wake-ups for waiters: who waits for which key.
+//! Wake-ups for the waiters of a store, by key.
 
 use std::{
     collections::HashMap,
@@ -17,7 +17,7 @@ use crate::store::RecordKey;
 ///
 /// Cloning is cheap and shares the subscriptions.
 #[derive(Clone, Default)]
-pub struct Hub {
+pub struct Subscribers {
     shared: Arc<Shared>,
 }
 
@@ -30,14 +30,14 @@ struct Shared {
 
 type Channels = HashMap<Box<str>, watch::Sender<()>>;
 
-impl Hub {
-    /// An empty one.
+impl Subscribers {
+    /// An empty set of subscriptions.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Joins the subscribers of a key; says whether this one is the first, so that the store can start listening.
+    /// Joins the subscribers of a key, and tells whether this one is the first, so that the store can start listening.
     #[must_use]
     pub fn subscribe(&self, key: &RecordKey) -> (Subscription, bool) {
         let mut channels = self.lock();
@@ -53,7 +53,8 @@ impl Hub {
 
     /// Wakes all subscribers of a key.
     pub fn notify(&self, key: &str) {
-        // Whoever subscribed before the ending began is counted; whoever did later looks at the record itself.
+        // A waiter that subscribed before the run ended is counted. One that subscribes after this load reads the record
+        // after it subscribed, and so sees the end itself: nobody sleeps through it.
         if self.shared.count.load(SeqCst) == 0 {
             return;
         }
@@ -70,19 +71,24 @@ impl Hub {
     }
 
     /// The keys that have subscribers now.
+    #[doc(hidden)]
     #[must_use]
     pub fn keys(&self) -> Vec<Box<str>> {
         self.lock().keys().cloned().collect()
     }
 
-    /// Whether a key has subscribers now.
+    /// True if the key has subscribers now.
+    #[doc(hidden)]
     #[must_use]
     pub fn contains(&self, key: &str) -> bool {
         self.lock().contains_key(key)
     }
 
     fn subscription(&self, key: &RecordKey, receiver: watch::Receiver<()>) -> Subscription {
-        Subscription { inner: Some(Inner { hub: self.clone(), key: key.as_str().into(), receiver }), on_last: None }
+        Subscription {
+            inner: Some(Inner { subscribers: self.clone(), key: key.as_str().into(), receiver }),
+            on_last: None,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Channels> {
@@ -91,13 +97,13 @@ impl Hub {
     }
 }
 
-impl fmt::Debug for Hub {
+impl fmt::Debug for Subscribers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hub").field("keys", &self.lock().len()).finish()
+        f.debug_struct("Subscribers").field("keys", &self.lock().len()).finish()
     }
 }
 
-/// One waiter's ear for the end of a run. Dropping it stops listening.
+/// A waiter's subscription to the end of a key's run. Dropping it stops listening.
 pub struct Subscription {
     inner: Option<Inner>,
     on_last: Option<OnLast>,
@@ -106,25 +112,26 @@ pub struct Subscription {
 type OnLast = Box<dyn FnOnce(&str) + Send + Sync>;
 
 struct Inner {
-    hub: Hub,
+    subscribers: Subscribers,
     key: Box<str>,
     receiver: watch::Receiver<()>,
 }
 
 impl Subscription {
-    /// One that is never woken, for stores without notifications: its waiter polls.
+    /// A subscription that is never woken, for stores without notifications: its waiter polls.
     #[must_use]
     pub const fn never() -> Self {
         Self { inner: None, on_last: None }
     }
 
-    /// Whether it is ever woken.
+    /// True if it can be woken.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) const fn can_wake(&self) -> bool {
         self.inner.is_some()
     }
 
     /// Calls `then` with the key when this subscription is dropped and was the key's last.
+    #[doc(hidden)]
     #[must_use]
     pub fn on_last_drop(mut self, then: impl FnOnce(&str) + Send + Sync + 'static) -> Self {
         self.on_last = Some(Box::new(then));
@@ -151,12 +158,12 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         let Some(inner) = self.inner.take() else { return };
-        let mut channels = inner.hub.lock();
+        let mut channels = inner.subscribers.lock();
         drop(inner.receiver);
         let last = channels.get(&*inner.key).is_some_and(|channel| channel.receiver_count() == 0);
         if last {
             channels.remove(&*inner.key);
-            inner.hub.shared.count.store(channels.len(), SeqCst);
+            inner.subscribers.shared.count.store(channels.len(), SeqCst);
         }
         drop(channels);
         if let (true, Some(then)) = (last, self.on_last.take()) {

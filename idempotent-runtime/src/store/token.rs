@@ -1,4 +1,4 @@
-//! Who owns a claim.
+//! Proof of ownership of a claim.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ impl Nonce {
     /// Its length in bytes.
     pub const LEN: usize = 16;
 
-    /// A fresh one, from the thread's cryptographic generator.
+    /// A fresh nonce, from the thread's cryptographic generator.
     #[must_use]
     pub fn random() -> Self {
         Self(rand::random())
@@ -40,6 +40,7 @@ impl fmt::Debug for Nonce {
 
 /// Proof of ownership of a claim: the caller's nonce and, once known, the store's fence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Token {
     /// Names the claim.
     pub nonce: Nonce,
@@ -47,4 +48,19 @@ pub struct Token {
     ///
     /// [`Store::fence`]: crate::store::Store::fence
     pub fence: Option<u64>,
+}
+
+impl Token {
+    /// The token of the claim that this nonce names, without a fence.
+    #[must_use]
+    pub const fn new(nonce: Nonce) -> Self {
+        Self { nonce, fence: None }
+    }
+
+    /// Sets the fence, where the store knows it by now.
+    #[must_use]
+    pub fn with_fence(mut self, fence: impl Into<Option<u64>>) -> Self {
+        self.fence = fence.into();
+        self
+    }
 }

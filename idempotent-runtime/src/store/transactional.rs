@@ -12,7 +12,9 @@
 
 use std::{any::Any, time::Duration};
 
-use super::{BoxFuture, ClaimOutcome, ClaimRequest, Outcome, Record, RecordKey, StoreResult, Token};
+use async_trait::async_trait;
+
+use super::{ClaimOutcome, ClaimRequest, Outcome, Record, RecordKey, StoreResult, Token};
 
 /// A connection of the caller's, of a type that the store knows.
 pub type Connection<'a> = &'a mut (dyn Any + Send);
@@ -37,41 +39,38 @@ pub trait OpenTransaction: Send {
 ///
 /// Each step answers [`StoreError`](super::StoreError) for faults; after one, the transaction may only be of use again
 /// once [`undo`](Self::undo) has succeeded.
+#[async_trait]
 pub trait Transactional: Send + Sync {
     /// Sets a savepoint with this name, a plain identifier. Those of calls within a call have other names, so that one
     /// which was left open, by a call that was dropped, is never taken for that of the call around it.
-    fn savepoint<'a>(&'a self, connection: Connection<'a>, name: &'a str) -> BoxFuture<'a, StoreResult<()>>;
+    async fn savepoint(&self, connection: Connection<'_>, name: &str) -> StoreResult<()>;
 
     /// Takes the key in the transaction, or says why not: as [`Store::claim`](super::Store::claim), but it waits for up
     /// to `wait` for other transactions that have the key, and the token has its fence.
-    fn claim<'a>(
-        &'a self,
-        connection: Connection<'a>,
-        key: &'a RecordKey,
-        request: &'a ClaimRequest,
+    async fn claim(
+        &self,
+        connection: Connection<'_>,
+        key: &RecordKey,
+        request: &ClaimRequest,
         wait: Duration,
-    ) -> BoxFuture<'a, StoreResult<ClaimOutcome>>;
+    ) -> StoreResult<ClaimOutcome>;
 
     /// The record as the transaction sees it, `None` where the key is vacant.
-    fn inspect<'a>(
-        &'a self,
-        connection: Connection<'a>,
-        key: &'a RecordKey,
-    ) -> BoxFuture<'a, StoreResult<Option<Record>>>;
+    async fn inspect(&self, connection: Connection<'_>, key: &RecordKey) -> StoreResult<Option<Record>>;
 
     /// Ends the run with an outcome, kept for `ttl` from now. An error if the claim is not there any more.
-    fn complete<'a>(
-        &'a self,
-        connection: Connection<'a>,
-        key: &'a RecordKey,
-        token: &'a Token,
-        outcome: &'a Outcome,
+    async fn complete(
+        &self,
+        connection: Connection<'_>,
+        key: &RecordKey,
+        token: &Token,
+        outcome: &Outcome,
         ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<()>>;
+    ) -> StoreResult<()>;
 
     /// Goes back to the last savepoint of this name, and forgets it and all that were set after it.
-    fn undo<'a>(&'a self, connection: Connection<'a>, name: &'a str) -> BoxFuture<'a, StoreResult<()>>;
+    async fn undo(&self, connection: Connection<'_>, name: &str) -> StoreResult<()>;
 
     /// Forgets the last savepoint of this name and all after it: what came after it is part of the transaction.
-    fn keep<'a>(&'a self, connection: Connection<'a>, name: &'a str) -> BoxFuture<'a, StoreResult<()>>;
+    async fn keep(&self, connection: Connection<'_>, name: &str) -> StoreResult<()>;
 }

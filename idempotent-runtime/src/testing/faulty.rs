@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::store::{
@@ -69,7 +70,7 @@ impl Fault {
 /// let gate = Gate::new();
 /// store.next(Method::Forget, [Fault::HoldAfter(gate.clone())]);
 ///
-/// let key = RecordKey::parse("charge|1").unwrap();
+/// let key = "charge|1".parse::<RecordKey>().unwrap();
 /// let held = store.clone();
 /// let call = tokio::spawn(async move { held.forget(&key).await });
 /// gate.reached(1).await;
@@ -140,7 +141,7 @@ impl Default for Gate {
 /// use idempotent_runtime::testing::{Fault, FaultyStore, Method};
 ///
 /// let store = FaultyStore::new(MemoryStore::new());
-/// let key = RecordKey::parse("charge|1").unwrap();
+/// let key = "charge|1".parse::<RecordKey>().unwrap();
 /// store.next(Method::Inspect, [Fault::LOST_REQUEST]);
 /// assert!(store.inspect(&key).await.is_err());
 /// assert!(store.inspect(&key).await.is_ok());
@@ -296,6 +297,8 @@ impl<S: Store> Immediate for Shared<S> {
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
 impl<S: Store> Store for FaultyStore<S> {
     fn immediate(&self) -> Option<&dyn Immediate> {
         self.shared.inner.immediate()?;
@@ -306,70 +309,54 @@ impl<S: Store> Store for FaultyStore<S> {
         (quiet(Method::Claim) && quiet(Method::Complete)).then_some(&*self.shared)
     }
 
-    fn claim<'a>(&'a self, key: &'a RecordKey, request: &'a ClaimRequest) -> BoxFuture<'a, StoreResult<ClaimOutcome>> {
-        Box::pin(self.call(Method::Claim, move |inner| inner.claim(key, request)))
+    async fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
+        self.call(Method::Claim, move |inner| inner.claim(key, request)).await
     }
 
-    fn renew<'a>(
-        &'a self,
-        key: &'a RecordKey,
-        token: &'a Token,
-        lease: Duration,
+    async fn renew(&self, key: &RecordKey, token: &Token, lease: Duration, ttl: Duration) -> StoreResult<Transition> {
+        self.call(Method::Renew, move |inner| inner.renew(key, token, lease, ttl)).await
+    }
+
+    async fn complete(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        outcome: &Outcome,
         ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<Transition>> {
-        Box::pin(self.call(Method::Renew, move |inner| inner.renew(key, token, lease, ttl)))
+    ) -> StoreResult<Transition> {
+        self.call(Method::Complete, move |inner| inner.complete(key, token, outcome, ttl)).await
     }
 
-    fn complete<'a>(
-        &'a self,
-        key: &'a RecordKey,
-        token: &'a Token,
-        outcome: &'a Outcome,
-        ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<Transition>> {
-        Box::pin(self.call(Method::Complete, move |inner| inner.complete(key, token, outcome, ttl)))
+    async fn release(&self, key: &RecordKey, token: &Token) -> StoreResult<Transition> {
+        self.call(Method::Release, move |inner| inner.release(key, token)).await
     }
 
-    fn release<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Transition>> {
-        Box::pin(self.call(Method::Release, move |inner| inner.release(key, token)))
+    async fn abandon(&self, key: &RecordKey, token: &Token, ttl: Duration) -> StoreResult<Transition> {
+        self.call(Method::Abandon, move |inner| inner.abandon(key, token, ttl)).await
     }
 
-    fn abandon<'a>(
-        &'a self,
-        key: &'a RecordKey,
-        token: &'a Token,
-        ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<Transition>> {
-        Box::pin(self.call(Method::Abandon, move |inner| inner.abandon(key, token, ttl)))
+    async fn fence(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<u64>> {
+        self.call(Method::Fence, move |inner| inner.fence(key, token)).await
     }
 
-    fn fence<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Option<u64>>> {
-        Box::pin(self.call(Method::Fence, move |inner| inner.fence(key, token)))
+    async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {
+        self.call(Method::Forget, move |inner| inner.forget(key)).await
     }
 
-    fn forget<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<bool>> {
-        Box::pin(self.call(Method::Forget, move |inner| inner.forget(key)))
+    async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {
+        self.call(Method::Inspect, move |inner| inner.inspect(key)).await
     }
 
-    fn inspect<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Option<Record>>> {
-        Box::pin(self.call(Method::Inspect, move |inner| inner.inspect(key)))
+    async fn list(&self, operation: Option<&str>, after: Option<&Cursor>, limit: usize) -> StoreResult<Page> {
+        self.call(Method::List, move |inner| inner.list(operation, after, limit)).await
     }
 
-    fn list<'a>(
-        &'a self,
-        operation: Option<&'a str>,
-        after: Option<&'a Cursor>,
-        limit: usize,
-    ) -> BoxFuture<'a, StoreResult<Page>> {
-        Box::pin(self.call(Method::List, move |inner| inner.list(operation, after, limit)))
+    async fn purge_expired(&self, limit: usize) -> StoreResult<usize> {
+        self.call(Method::PurgeExpired, move |inner| inner.purge_expired(limit)).await
     }
 
-    fn purge_expired(&self, limit: usize) -> BoxFuture<'_, StoreResult<usize>> {
-        Box::pin(self.call(Method::PurgeExpired, move |inner| inner.purge_expired(limit)))
-    }
-
-    fn subscribe<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Subscription>> {
-        Box::pin(self.call(Method::Subscribe, move |inner| inner.subscribe(key)))
+    async fn subscribe(&self, key: &RecordKey) -> StoreResult<Subscription> {
+        self.call(Method::Subscribe, move |inner| inner.subscribe(key)).await
     }
 
     fn transactional(&self) -> Option<&dyn Transactional> {
@@ -392,15 +379,8 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     fn subject() -> (FaultyStore<MemoryStore>, RecordKey, ClaimRequest) {
-        let request = ClaimRequest {
-            fingerprint: Fingerprint::from_bytes([1; Fingerprint::LEN]),
-            nonce: Nonce::random(),
-            lease: LONG,
-            ttl: LONG,
-            take_over: true,
-            arguments: None,
-        };
-        (FaultyStore::new(MemoryStore::new()), RecordKey::parse("test|1").unwrap(), request)
+        let request = ClaimRequest::new(Fingerprint::from_bytes([1; Fingerprint::LEN]), Nonce::random(), LONG, LONG);
+        (FaultyStore::new(MemoryStore::new()), "test|1".parse::<RecordKey>().unwrap(), request)
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@ use super::{
     key::KeyFormat,
     replies::Dialect,
 };
-use crate::{ConfigError, Idempotency, OnAbandoned};
+use crate::{Idempotency, OnAbandoned, SetupError};
 
 impl IdempotencyLayer {
     /// Starts a layer after the draft "The Idempotency-Key HTTP Header Field": the key is required, errors are problem
@@ -214,7 +214,7 @@ impl IdempotencyLayerBuilder {
     /// # Errors
     ///
     /// If a setting cannot work. The text names the setting.
-    pub fn build(self) -> Result<IdempotencyLayer, ConfigError> {
+    pub fn build(self) -> Result<IdempotencyLayer, SetupError> {
         let Self { mut config, problem_base } = self;
         let is_base = problem_base.as_deref().is_none_or(is_base);
         let unused_base = problem_base.is_some() && config.dialect == Dialect::Stripe;
@@ -241,20 +241,21 @@ impl IdempotencyLayerBuilder {
             (!is_base, "`problem_base` must be a URI that ends with `/`, `#`, `:` or `=`"),
         ];
         if let Some((_, what)) = wrong.into_iter().find(|(is_wrong, _)| *is_wrong) {
-            return Err(ConfigError::Setting(what));
+            return Err(SetupError::Setting(what));
         }
-        crate::engine::check_durations(config.operation.lease, config.operation.ttl)?;
+        crate::engine::check_durations(config.operation.lease, config.operation.ttl)
+            .map_err(|error| SetupError::Setting(error.text()))?;
         Ok(IdempotencyLayer::new(config))
     }
 }
 
-/// Whether the URI makes another URI with a code after it.
+/// True if the URI makes another URI with a code after it.
 fn is_base(base: &str) -> bool {
     let is_uri = base.starts_with("urn:") || base.split('#').next().is_some_and(|base| base.parse::<Uri>().is_ok());
     is_uri && base.ends_with(['/', '#', ':', '=']) && base.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'>')
 }
 
-/// Whether a header is hop by hop, or made anew for every response.
+/// True if a header is hop by hop, or made anew for every response.
 fn is_of_one_response(name: &HeaderName) -> bool {
     let known = [
         CONNECTION,

@@ -43,7 +43,7 @@ pub struct KeyRejection(Option<Arc<Config>>);
 /// use axum::{Extension, Router, routing::post};
 /// use idempotent_runtime::{Error, Idempotency, idempotent, tower::{IdempotencyKey, IdempotencyLayer}};
 ///
-/// # fn main() -> Result<(), idempotent_runtime::ConfigError> {
+/// # fn main() -> Result<(), idempotent_runtime::SetupError> {
 /// #[derive(Clone)]
 /// struct Tenant(String); // authentication leaves it in the request's extensions
 ///

@@ -37,7 +37,7 @@ use crate::{
 /// The response as the client gets it.
 pub(super) struct Head<R> {
     pub(super) response: Response<ResponseBody<R>>,
-    /// Whether the handler still makes the body. The client gets the response without waiting for the record.
+    /// True if the handler still makes the body. The client gets the response without waiting for the record.
     pub(super) streamed: bool,
 }
 

@@ -60,8 +60,8 @@ async fn b06_official_client_meets_each_fault(database: Database) {
         rows.retain(|row| row.description.starts_with(fault));
         let unknown = assert_charged_once(&rows, &charges, &report.answers);
         let said = |what: &str| server.said(&format!("POST /v1/charges: {what}\n"));
-        assert_eq!(unknown, if *fault == "fail-after" { 2 } else { 0 }, "{fault}");
-        match *fault {
+        assert_eq!(unknown, if fault == "fail-after" { 2 } else { 0 }, "{fault}");
+        match fault {
             // Not tried again, as it was told.
             "fail-after" => assert_eq!([said("200"), said("500")], [2, 2]),
             // Tried again until it is not refused.

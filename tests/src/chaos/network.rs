@@ -8,10 +8,12 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use idempotent_runtime::{
     store::{
         BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Record, RecordKey, Store, StoreError,
-        StoreErrorKind, StoreResult, Subscription, Token, Transition,
+        StoreErrorKind, StoreResult, Subscription, Token, Transition, immediate::Immediate,
+        transactional::Transactional,
     },
     testing::ManualClock,
 };
@@ -109,83 +111,77 @@ impl Network {
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
 impl Store for Network {
-    fn claim<'a>(&'a self, key: &'a RecordKey, request: &'a ClaimRequest) -> BoxFuture<'a, StoreResult<ClaimOutcome>> {
+    async fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
         let (key, request) = (key.clone(), request.clone());
-        Box::pin(self.pass(move |store| Box::pin(async move { store.claim(&key, &request).await })))
+        self.pass(move |store| Box::pin(async move { store.claim(&key, &request).await })).await
     }
 
-    fn renew<'a>(
-        &'a self,
-        key: &'a RecordKey,
-        token: &'a Token,
-        lease: Duration,
-        ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<Transition>> {
+    async fn renew(&self, key: &RecordKey, token: &Token, lease: Duration, ttl: Duration) -> StoreResult<Transition> {
         let (key, token) = (key.clone(), *token);
-        Box::pin(self.pass(move |store| Box::pin(async move { store.renew(&key, &token, lease, ttl).await })))
+        self.pass(move |store| Box::pin(async move { store.renew(&key, &token, lease, ttl).await })).await
     }
 
-    fn complete<'a>(
-        &'a self,
-        key: &'a RecordKey,
-        token: &'a Token,
-        outcome: &'a Outcome,
+    async fn complete(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        outcome: &Outcome,
         ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<Transition>> {
+    ) -> StoreResult<Transition> {
         let (key, token, outcome) = (key.clone(), *token, outcome.clone());
-        Box::pin(self.pass(move |store| Box::pin(async move { store.complete(&key, &token, &outcome, ttl).await })))
+        self.pass(move |store| Box::pin(async move { store.complete(&key, &token, &outcome, ttl).await })).await
     }
 
-    fn release<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Transition>> {
+    async fn release(&self, key: &RecordKey, token: &Token) -> StoreResult<Transition> {
         let (key, token) = (key.clone(), *token);
-        Box::pin(self.pass(move |store| Box::pin(async move { store.release(&key, &token).await })))
+        self.pass(move |store| Box::pin(async move { store.release(&key, &token).await })).await
     }
 
-    fn abandon<'a>(
-        &'a self,
-        key: &'a RecordKey,
-        token: &'a Token,
-        ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<Transition>> {
+    async fn abandon(&self, key: &RecordKey, token: &Token, ttl: Duration) -> StoreResult<Transition> {
         let (key, token) = (key.clone(), *token);
-        Box::pin(self.pass(move |store| Box::pin(async move { store.abandon(&key, &token, ttl).await })))
+        self.pass(move |store| Box::pin(async move { store.abandon(&key, &token, ttl).await })).await
     }
 
-    fn fence<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Option<u64>>> {
+    async fn fence(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<u64>> {
         let (key, token) = (key.clone(), *token);
-        Box::pin(self.pass(move |store| Box::pin(async move { store.fence(&key, &token).await })))
+        self.pass(move |store| Box::pin(async move { store.fence(&key, &token).await })).await
     }
 
-    fn forget<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<bool>> {
+    async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {
         let key = key.clone();
-        Box::pin(self.pass(move |store| Box::pin(async move { store.forget(&key).await })))
+        self.pass(move |store| Box::pin(async move { store.forget(&key).await })).await
     }
 
-    fn inspect<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Option<Record>>> {
+    async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {
         let key = key.clone();
-        Box::pin(self.pass(move |store| Box::pin(async move { store.inspect(&key).await })))
+        self.pass(move |store| Box::pin(async move { store.inspect(&key).await })).await
     }
 
-    fn list<'a>(
-        &'a self,
-        operation: Option<&'a str>,
-        after: Option<&'a Cursor>,
-        limit: usize,
-    ) -> BoxFuture<'a, StoreResult<Page>> {
-        self.store.list(operation, after, limit)
+    async fn list(&self, operation: Option<&str>, after: Option<&Cursor>, limit: usize) -> StoreResult<Page> {
+        self.store.list(operation, after, limit).await
     }
 
-    fn purge_expired(&self, limit: usize) -> BoxFuture<'_, StoreResult<usize>> {
-        self.store.purge_expired(limit)
+    async fn purge_expired(&self, limit: usize) -> StoreResult<usize> {
+        self.store.purge_expired(limit).await
     }
 
-    fn subscribe<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Subscription>> {
+    async fn subscribe(&self, key: &RecordKey) -> StoreResult<Subscription> {
         let key = key.clone();
-        Box::pin(self.pass(move |store| Box::pin(async move { store.subscribe(&key).await })))
+        self.pass(move |store| Box::pin(async move { store.subscribe(&key).await })).await
     }
 
-    /// What is at hand is nothing, across a network.
+    fn transactional(&self) -> Option<&dyn Transactional> {
+        None
+    }
+
+    fn immediate(&self) -> Option<&dyn Immediate> {
+        None
+    }
+
+    /// None: nothing is at hand across a network.
     fn peek(&self, _: &RecordKey) -> Option<Finished> {
         None
     }

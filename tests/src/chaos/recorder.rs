@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use idempotent_runtime::store::{
     BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Finished, Nonce, Outcome, Page, Record, RecordKey, Store,
-    StoreResult, Subscription, Token, Transition,
+    StoreResult, Subscription, Token, Transition, immediate::Immediate, transactional::Transactional,
 };
 
 use super::history::{Log, Step, Told, What};
@@ -51,87 +52,80 @@ impl<S: Store> Recorder<S> {
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
 impl<S: Store> Store for Recorder<S> {
-    fn claim<'a>(&'a self, key: &'a RecordKey, request: &'a ClaimRequest) -> BoxFuture<'a, StoreResult<ClaimOutcome>> {
-        Box::pin(async move {
-            let (claim, step) = (number(&request.nonce), Step::Claim);
-            let call = CALL.try_with(|&call| call).ok();
-            self.log.push(What::Asked { claim, step, record: key.as_str().to_owned(), call });
-            let answer = self.store.claim(key, request).await;
-            let told = match &answer {
-                Ok(ClaimOutcome::Claimed { attempt, .. }) => Told::Granted { attempt: *attempt },
-                Ok(ClaimOutcome::InFlight { .. }) => Told::InFlight,
-                Ok(ClaimOutcome::Done(_)) => Told::Done,
-                Ok(ClaimOutcome::Abandoned { .. }) => Told::Abandoned,
-                Ok(ClaimOutcome::Mismatch) => Told::Mismatch,
-                Err(_) => Told::Failed,
-            };
-            self.log.push(What::Told { claim, step, told });
-            answer
-        })
+    async fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
+        let (claim, step) = (number(&request.nonce), Step::Claim);
+        let call = CALL.try_with(|&call| call).ok();
+        self.log.push(What::Asked { claim, step, record: key.as_str().to_owned(), call });
+        let answer = self.store.claim(key, request).await;
+        let told = match &answer {
+            Ok(ClaimOutcome::Claimed { attempt, .. }) => Told::Granted { attempt: *attempt },
+            Ok(ClaimOutcome::InFlight { .. }) => Told::InFlight,
+            Ok(ClaimOutcome::Done(_)) => Told::Done,
+            Ok(ClaimOutcome::Abandoned { .. }) => Told::Abandoned,
+            Ok(ClaimOutcome::Mismatch) => Told::Mismatch,
+            Ok(other) => panic!("an outcome that the checker does not know: {other:?}"),
+            Err(_) => Told::Failed,
+        };
+        self.log.push(What::Told { claim, step, told });
+        answer
     }
 
-    fn renew<'a>(
-        &'a self,
-        key: &'a RecordKey,
-        token: &'a Token,
-        lease: Duration,
+    async fn renew(&self, key: &RecordKey, token: &Token, lease: Duration, ttl: Duration) -> StoreResult<Transition> {
+        self.step(key, &token.nonce, Step::Renew, self.store.renew(key, token, lease, ttl)).await
+    }
+
+    async fn complete(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        outcome: &Outcome,
         ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<Transition>> {
-        Box::pin(self.step(key, &token.nonce, Step::Renew, self.store.renew(key, token, lease, ttl)))
+    ) -> StoreResult<Transition> {
+        self.step(key, &token.nonce, Step::Complete, self.store.complete(key, token, outcome, ttl)).await
     }
 
-    fn complete<'a>(
-        &'a self,
-        key: &'a RecordKey,
-        token: &'a Token,
-        outcome: &'a Outcome,
-        ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<Transition>> {
-        Box::pin(self.step(key, &token.nonce, Step::Complete, self.store.complete(key, token, outcome, ttl)))
+    async fn release(&self, key: &RecordKey, token: &Token) -> StoreResult<Transition> {
+        self.step(key, &token.nonce, Step::Release, self.store.release(key, token)).await
     }
 
-    fn release<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Transition>> {
-        Box::pin(self.step(key, &token.nonce, Step::Release, self.store.release(key, token)))
+    async fn abandon(&self, key: &RecordKey, token: &Token, ttl: Duration) -> StoreResult<Transition> {
+        self.step(key, &token.nonce, Step::Abandon, self.store.abandon(key, token, ttl)).await
     }
 
-    fn abandon<'a>(
-        &'a self,
-        key: &'a RecordKey,
-        token: &'a Token,
-        ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<Transition>> {
-        Box::pin(self.step(key, &token.nonce, Step::Abandon, self.store.abandon(key, token, ttl)))
-    }
-
-    fn forget<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<bool>> {
+    async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {
         self.log.push(What::Forgot { record: key.as_str().to_owned() });
-        self.store.forget(key)
+        self.store.forget(key).await
     }
 
-    fn fence<'a>(&'a self, key: &'a RecordKey, token: &'a Token) -> BoxFuture<'a, StoreResult<Option<u64>>> {
-        self.store.fence(key, token)
+    async fn fence(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<u64>> {
+        self.store.fence(key, token).await
     }
 
-    fn inspect<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Option<Record>>> {
-        self.store.inspect(key)
+    async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {
+        self.store.inspect(key).await
     }
 
-    fn list<'a>(
-        &'a self,
-        operation: Option<&'a str>,
-        after: Option<&'a Cursor>,
-        limit: usize,
-    ) -> BoxFuture<'a, StoreResult<Page>> {
-        self.store.list(operation, after, limit)
+    async fn list(&self, operation: Option<&str>, after: Option<&Cursor>, limit: usize) -> StoreResult<Page> {
+        self.store.list(operation, after, limit).await
     }
 
-    fn purge_expired(&self, limit: usize) -> BoxFuture<'_, StoreResult<usize>> {
-        self.store.purge_expired(limit)
+    async fn purge_expired(&self, limit: usize) -> StoreResult<usize> {
+        self.store.purge_expired(limit).await
     }
 
-    fn subscribe<'a>(&'a self, key: &'a RecordKey) -> BoxFuture<'a, StoreResult<Subscription>> {
-        self.store.subscribe(key)
+    async fn subscribe(&self, key: &RecordKey) -> StoreResult<Subscription> {
+        self.store.subscribe(key).await
+    }
+
+    fn transactional(&self) -> Option<&dyn Transactional> {
+        None
+    }
+
+    fn immediate(&self) -> Option<&dyn Immediate> {
+        None
     }
 
     fn peek(&self, key: &RecordKey) -> Option<Finished> {

@@ -25,8 +25,8 @@ impl AtOnce {
 impl Immediate for AtOnce {
     fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
         if self.bug == Some(Bug::ClaimsAtOnceAreMadeUp) {
-            let token = Token { nonce: request.nonce, fence: None };
-            return Ok(ClaimOutcome::Claimed { token, attempt: 1 });
+            let token = Token::new(request.nonce);
+            return Ok(ClaimOutcome::claimed(token, 1));
         }
         self.store().claim(key, request)
     }

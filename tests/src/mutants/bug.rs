@@ -55,6 +55,8 @@ pub enum Bug {
     OtherHandleIsDeaf,
     PeekIsStale,
     LapsedIsShownRunning,
+    LapsedIsShownAbandoned,
+    AbandonedIsShownLapsed,
     ListsOnePage,
     ListIgnoresOperation,
     ListSkipsAbandoned,

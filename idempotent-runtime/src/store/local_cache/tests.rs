@@ -77,12 +77,12 @@ impl Subject {
 }
 
 fn key(name: impl fmt::Display) -> RecordKey {
-    RecordKey::parse(&format!("charge|{name}")).expect("a key")
+    format!("charge|{name}").parse::<RecordKey>().expect("a key")
 }
 
 fn request() -> ClaimRequest {
     let fingerprint = Fingerprint::from_bytes([1; Fingerprint::LEN]);
-    ClaimRequest { fingerprint, nonce: Nonce::random(), lease: LEASE, ttl: TTL, take_over: true, arguments: None }
+    ClaimRequest::new(fingerprint, Nonce::random(), LEASE, TTL)
 }
 
 fn other_request() -> ClaimRequest {

@@ -135,8 +135,8 @@ impl Entry {
         self.attempt
     }
 
-    pub(super) const fn token(&self) -> Token {
-        Token { nonce: self.nonce, fence: Some(self.fence) }
+    pub(super) fn token(&self) -> Token {
+        Token::new(self.nonce).with_fence(self.fence)
     }
 
     /// The bytes of its key, result and arguments, as counted against the limit.
@@ -157,11 +157,12 @@ impl Entry {
     pub(super) fn record(&self, now: Moment) -> Option<Record> {
         let state = match self.phase {
             Phase::Running { lease_end } if now < lease_end => State::Running { lease_left: now.until(lease_end) },
-            Phase::Running { .. } | Phase::Abandoned => State::Abandoned,
+            Phase::Running { .. } => State::Lapsed,
+            Phase::Abandoned => State::Abandoned,
             Phase::Done(kind) => State::Done(self.outcome(kind)),
         };
-        let (key, arguments) = (RecordKey::parse(self.key()?)?, self.packed.arguments().cloned());
-        Some(Record::new(key, self.fingerprint, self.attempt, state, now.until(self.expires), arguments))
+        let (key, arguments) = (self.key()?.parse().ok()?, self.packed.arguments().cloned());
+        Some(Record::new(key, self.fingerprint, self.attempt, state, now.until(self.expires)).with_arguments(arguments))
     }
 
     fn outcome(&self, kind: Kind) -> Outcome {

@@ -158,15 +158,13 @@ mod tests {
     }
 
     fn entry(number: u32, expires: u64) -> Entry {
-        let key = RecordKey::parse(&format!("test|{number}")).unwrap();
-        let request = ClaimRequest {
-            fingerprint: Fingerprint::from_bytes([0; Fingerprint::LEN]),
-            nonce: Nonce::from_bytes([0; Nonce::LEN]),
-            lease: Duration::ZERO,
-            ttl: Duration::from_nanos(expires),
-            take_over: true,
-            arguments: None,
-        };
+        let key = format!("test|{number}").parse::<RecordKey>().unwrap();
+        let request = ClaimRequest::new(
+            Fingerprint::from_bytes([0; Fingerprint::LEN]),
+            Nonce::from_bytes([0; Nonce::LEN]),
+            Duration::ZERO,
+            Duration::from_nanos(expires),
+        );
         Entry::new(&key, &request, moment(0), 1).unwrap()
     }
 

@@ -10,25 +10,18 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use super::*;
 use crate::{
     Fingerprint,
-    store::{Nonce, State, StoreError, StoreErrorKind},
+    store::{BoxFuture, Nonce, State, StoreError, StoreErrorKind},
     testing::ManualClock,
 };
 
 const TTL: Duration = Duration::from_secs(60);
 
 fn key(number: usize) -> RecordKey {
-    RecordKey::parse(&format!("test|{number:04}")).unwrap()
+    format!("test|{number:04}").parse::<RecordKey>().unwrap()
 }
 
 fn request() -> ClaimRequest {
-    ClaimRequest {
-        fingerprint: Fingerprint::from_bytes([1; Fingerprint::LEN]),
-        nonce: Nonce::random(),
-        lease: TTL,
-        ttl: TTL,
-        take_over: true,
-        arguments: None,
-    }
+    ClaimRequest::new(Fingerprint::from_bytes([1; Fingerprint::LEN]), Nonce::random(), TTL, TTL)
 }
 
 fn result(len: usize) -> Outcome {
@@ -117,7 +110,7 @@ fn as_many_expired_records_go_as_a_key_needs() {
         take(&store, &key(number));
     }
     clock.advance(TTL * 2);
-    let large = RecordKey::parse(&format!("test|{}", "k".repeat(40 * small))).unwrap();
+    let large = format!("test|{}", "k".repeat(40 * small)).parse::<RecordKey>().unwrap();
     take(&store, &large);
     assert!(store.bytes() <= 50 * small);
 }
@@ -163,7 +156,7 @@ fn the_accounts_balance() {
     let mut random = StdRng::seed_from_u64(seed);
     let clock = ManualClock::new();
     let store = MemoryStore::builder().clock(&clock).build();
-    let mut tokens = vec![Token { nonce: Nonce::random(), fence: None }; 300];
+    let mut tokens = vec![Token::new(Nonce::random()); 300];
     for _ in 0..20_000 {
         let number = random.random_range(0..tokens.len());
         let (key, token) = (key(number), tokens[number]);
@@ -241,7 +234,7 @@ fn a_rare_operation_is_found_in_many_pages() {
     for number in 0..30_000 {
         take(&store, &key(number));
     }
-    let rare = RecordKey::parse("rare|1").unwrap();
+    let rare = "rare|1".parse::<RecordKey>().unwrap();
     take(&store, &rare);
     let (mut pages, mut found, mut after) = (0, Vec::new(), None);
     loop {
@@ -270,7 +263,7 @@ fn another_store_s_cursor_is_refused() {
 #[test]
 fn debug_shows_neither_keys_nor_results() {
     let store = MemoryStore::new();
-    let key = RecordKey::parse("test|canary").unwrap();
+    let key = "test|canary".parse::<RecordKey>().unwrap();
     let token = take(&store, &key);
     let outcome = Outcome::Ok("canary".into());
     assert_eq!(ready(store.complete(&key, &token, &outcome, TTL)).unwrap(), Transition::Applied);

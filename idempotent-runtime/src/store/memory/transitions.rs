@@ -19,8 +19,8 @@ use super::{
     usage::Usage,
 };
 use crate::store::{
-    ClaimOutcome, ClaimRequest, Cursor, Finished, Hub, Outcome, Page, Record, RecordKey, StoreError, StoreErrorKind,
-    StoreResult, Token, Transition,
+    ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Record, RecordKey, StoreError, StoreErrorKind,
+    StoreResult, Subscribers, Token, Transition,
     immediate::Immediate,
     memory::{
         clock,
@@ -47,7 +47,7 @@ pub(super) struct Shared {
     pub(super) usage: Usage,
     /// Where the next search for expired records starts.
     sweep: AtomicUsize,
-    pub(super) hub: Hub,
+    pub(super) subscribers: Subscribers,
 }
 
 /// Neighbours on one cache line would slow each other down.
@@ -82,7 +82,7 @@ impl Shared {
             fence: AtomicU64::new(clock::unix_micros()),
             usage,
             sweep: AtomicUsize::new(0),
-            hub: Hub::new(),
+            subscribers: Subscribers::new(),
         }
     }
 
@@ -292,7 +292,7 @@ impl Shared {
     /// Unlocks and then wakes those who wait for the key.
     fn ended(&self, live: Live<'_>, key: &RecordKey) {
         drop(live);
-        self.hub.notify(key.as_str());
+        self.subscribers.notify(key.as_str());
     }
 
     fn next_fence(&self) -> u64 {

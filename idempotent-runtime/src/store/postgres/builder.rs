@@ -11,7 +11,7 @@ use super::{
     statements::{Statements, Table},
 };
 use crate::{
-    error::{ConfigError, Error},
+    error::SetupError,
     store::sql::connections::{Aging, Connections},
 };
 
@@ -72,7 +72,7 @@ impl PostgresStoreBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] where a setting or the URL is not understood, [`Error::Store`] where the server cannot be
+    /// [`SetupError::Setting`] or [`SetupError::Url`] where a setting or the URL cannot be used, [`SetupError::Store`] where the server cannot be
     /// reached, refuses the login, is older than PostgreSQL 14, a standby, or one that
     /// [may lose records](Self::allow_data_loss), or has a schema that is newer than this library or cannot be brought
     /// up to date.
@@ -80,10 +80,10 @@ impl PostgresStoreBuilder {
     /// # Cancel safety
     ///
     /// Cancel safe: the schema is at one version or the next.
-    pub async fn connect(self, url: &str) -> Result<PostgresStore, Error> {
+    pub async fn connect(self, url: &str) -> Result<PostgresStore, SetupError> {
         // The text of the error may quote the URL, and with it a password.
         let options = PgConnectOptions::from_str(url)
-            .map_err(|_| ConfigError::Url("expected postgres://[user[:password]@]host[:port]/database"))?;
+            .map_err(|_| SetupError::Url("expected postgres://[user[:password]@]host[:port]/database"))?;
         let options = options.disable_statement_logging();
         let limit = self.timeout;
         let connections = Connections::own(options, self.max_connections, limit, Some(AGING), |connection, limit| {
@@ -98,13 +98,13 @@ impl PostgresStoreBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] where a setting is not understood.
-    pub fn build(self, pool: PgPool) -> Result<PostgresStore, Error> {
+    /// [`SetupError::Setting`] where a setting cannot be used.
+    pub fn build(self, pool: PgPool) -> Result<PostgresStore, SetupError> {
         let connections = Connections::of(pool, self.timeout);
         self.store(connections)
     }
 
-    fn store(self, connections: Connections<Postgres>) -> Result<PostgresStore, Error> {
+    fn store(self, connections: Connections<Postgres>) -> Result<PostgresStore, SetupError> {
         let table = Table::parse(&self.table)?;
         let ear = Ear::new(connections.options().into(), table.name(), self.timeout);
         let statements = Statements::new(&table);

@@ -17,7 +17,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::store::{Hub, RecordKey, Subscription};
+use crate::store::{RecordKey, Subscribers, Subscription};
 
 /// How long after a failure the connection is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -27,7 +27,7 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// Hears of the ends of runs, for those who wait for them.
 pub(super) struct Ear {
-    hub: Hub,
+    subscribers: Subscribers,
     options: Arc<PgConnectOptions>,
     channel: Box<str>,
     timeout: Duration,
@@ -48,16 +48,16 @@ enum State {
 
 impl Ear {
     pub(super) fn new(options: Arc<PgConnectOptions>, channel: &str, timeout: Duration) -> Self {
-        Self { hub: Hub::new(), options, channel: channel.into(), timeout, task: Mutex::new(None) }
+        Self { subscribers: Subscribers::new(), options, channel: channel.into(), timeout, task: Mutex::new(None) }
     }
 
     /// A subscription, once notifications of the key come in; a silent one while the server does not let us listen,
     /// whose owner polls.
     pub(super) async fn subscribe(&self, key: &RecordKey) -> Subscription {
         // Under the key's hash: what the notification carries.
-        let name = RecordKey::parse(&format!("sha256{}{}", RecordKey::SEPARATOR, payload(key)));
-        let Some(name) = name else { return Subscription::never() };
-        let (subscription, _) = self.hub.subscribe(&name);
+        let name = format!("sha256{}{}", RecordKey::SEPARATOR, payload(key)).parse::<RecordKey>();
+        let Ok(name) = name else { return Subscription::never() };
+        let (subscription, _) = self.subscribers.subscribe(&name);
         let mut state = self.state();
         let settled = state.wait_for(|state| *state != State::Connecting);
         // Either way the caller goes on: at worst it polls until the connection is there.
@@ -73,7 +73,7 @@ impl Ear {
             _ => {
                 let (sender, state) = watch::channel(State::Connecting);
                 let listener = Listener {
-                    hub: self.hub.clone(),
+                    subscribers: self.subscribers.clone(),
                     options: Arc::clone(&self.options),
                     channel: self.channel.clone(),
                     timeout: self.timeout,
@@ -106,7 +106,7 @@ pub(super) fn payload(key: &RecordKey) -> String {
 }
 
 struct Listener {
-    hub: Hub,
+    subscribers: Subscribers,
     options: Arc<PgConnectOptions>,
     channel: Box<str>,
     timeout: Duration,
@@ -119,7 +119,7 @@ impl Listener {
             if let Some(connection) = self.connect().await {
                 self.state.send_replace(State::Connected);
                 // What ended while nobody listened was not heard of.
-                self.hub.notify_all();
+                self.subscribers.notify_all();
                 self.listen(connection).await;
             }
             self.state.send_replace(State::Failed);
@@ -149,7 +149,7 @@ impl Listener {
         loop {
             match timeout(HEARTBEAT, connection.try_recv()).await {
                 Ok(Ok(Some(notification))) => {
-                    self.hub.notify(&format!("sha256{}{}", RecordKey::SEPARATOR, notification.payload()));
+                    self.subscribers.notify(&format!("sha256{}{}", RecordKey::SEPARATOR, notification.payload()));
                 }
                 // Gone: replaced as a whole, so that nothing is missed unnoticed.
                 Ok(Ok(None) | Err(_)) => return,

@@ -89,7 +89,7 @@ pub(super) fn claim_outcome(row: &PgRow, request: &ClaimRequest) -> StoreResult<
 fn settled(row: &PgRow, request: &ClaimRequest, is_claimed: bool) -> StoreResult<ClaimOutcome> {
     let attempt = attempt(row, 2)?;
     if is_claimed {
-        return Ok(ClaimOutcome::Claimed { token: Token { nonce: request.nonce, fence: fence(row, 3)? }, attempt });
+        return Ok(ClaimOutcome::Claimed { token: Token::new(request.nonce).with_fence(fence(row, 3)?), attempt });
     }
     let stage = stage(row, 1)?;
     if !get::<bool>(row, 4)? {
@@ -98,10 +98,10 @@ fn settled(row: &PgRow, request: &ClaimRequest, is_claimed: bool) -> StoreResult
     match stage {
         Stage::Done => {
             let outcome = outcome(row, 1, 7, 8)?;
-            Ok(ClaimOutcome::Done(Finished { fingerprint: request.fingerprint, attempt, outcome }))
+            Ok(ClaimOutcome::Done(Finished::new(request.fingerprint, attempt, outcome)))
         }
         Stage::Running if get::<bool>(row, 5)? => {
-            Ok(ClaimOutcome::Claimed { token: Token { nonce: request.nonce, fence: fence(row, 3)? }, attempt })
+            Ok(ClaimOutcome::Claimed { token: Token::new(request.nonce).with_fence(fence(row, 3)?), attempt })
         }
         Stage::Running => match left(get::<Option<i64>>(row, 6)?.ok_or_else(undecodable)?) {
             Some(retry_after) => Ok(ClaimOutcome::InFlight { retry_after }),
@@ -114,17 +114,18 @@ fn settled(row: &PgRow, request: &ClaimRequest, is_claimed: bool) -> StoreResult
 /// A row of `inspect.sql` and `list.sql`.
 pub(super) fn record(row: &PgRow) -> StoreResult<Record> {
     let text = format!("{}{}{}", get::<&str>(row, 0)?, RecordKey::SEPARATOR, get::<&str>(row, 1)?);
-    let key = RecordKey::parse(&text).ok_or_else(undecodable)?;
+    let key = text.parse().map_err(|_| undecodable())?;
     let fingerprint = <[u8; Fingerprint::LEN]>::try_from(get::<&[u8]>(row, 4)?).map_err(|_| undecodable())?;
     let state = match stage(row, 2)? {
         Stage::Done => State::Done(outcome(row, 2, 7, 8)?),
         Stage::Abandoned => State::Abandoned,
         Stage::Running => match left(get::<Option<i64>>(row, 5)?.ok_or_else(undecodable)?) {
             Some(lease_left) => State::Running { lease_left },
-            None => State::Abandoned,
+            None => State::Lapsed,
         },
     };
     let expires_in = left(get(row, 6)?).unwrap_or_default();
     let arguments = get::<Option<Vec<u8>>>(row, 9)?.map(Bytes::from);
-    Ok(Record::new(key, Fingerprint::from_bytes(fingerprint), attempt(row, 3)?, state, expires_in, arguments))
+    Ok(Record::new(key, Fingerprint::from_bytes(fingerprint), attempt(row, 3)?, state, expires_in)
+        .with_arguments(arguments))
 }

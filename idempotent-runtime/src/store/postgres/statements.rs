@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
-use crate::error::ConfigError;
+use crate::error::SetupError;
 
 /// Leaves room for the suffixes of the other objects within PostgreSQL's 63 bytes.
 const MAX_TABLE_LEN: usize = 48;
@@ -14,10 +14,10 @@ const MAX_TABLE_LEN: usize = 48;
 pub(super) struct Table(Arc<str>);
 
 impl Table {
-    pub(super) fn parse(name: &str) -> Result<Self, ConfigError> {
+    pub(super) fn parse(name: &str) -> Result<Self, SetupError> {
         let is_word = name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'));
         if name.is_empty() || name.len() > MAX_TABLE_LEN || name.starts_with(|c: char| c.is_ascii_digit()) || !is_word {
-            return Err(ConfigError::Setting(
+            return Err(SetupError::Setting(
                 "the name of the PostgreSQL table has to be of up to 48 lower-case ASCII letters, digits and underscores",
             ));
         }

@@ -2,6 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
+use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Transaction, postgres::PgRow, raw_sql};
 use tokio::time::{Instant, timeout};
 
@@ -12,7 +13,7 @@ use super::{
     row,
 };
 use crate::store::{
-    BoxFuture, ClaimOutcome, ClaimRequest, Outcome, Record, RecordKey, StoreError, StoreErrorKind, StoreResult, Token,
+    ClaimOutcome, ClaimRequest, Outcome, Record, RecordKey, StoreError, StoreErrorKind, StoreResult, Token,
     transactional::{Connection, OpenTransaction, Transactional},
 };
 
@@ -105,45 +106,42 @@ fn postgres(connection: Connection<'_>) -> StoreResult<&mut PgConnection> {
     connection.downcast_mut().ok_or(StoreError::new(StoreErrorKind::Refused, OTHER))
 }
 
+#[async_trait]
 impl Transactional for Shared {
-    fn savepoint<'a>(&'a self, connection: Connection<'a>, name: &'a str) -> BoxFuture<'a, StoreResult<()>> {
-        Box::pin(self.control(connection, format!("SAVEPOINT {name}")))
+    async fn savepoint(&self, connection: Connection<'_>, name: &str) -> StoreResult<()> {
+        self.control(connection, format!("SAVEPOINT {name}")).await
     }
 
-    fn claim<'a>(
-        &'a self,
-        connection: Connection<'a>,
-        key: &'a RecordKey,
-        request: &'a ClaimRequest,
+    async fn claim(
+        &self,
+        connection: Connection<'_>,
+        key: &RecordKey,
+        request: &ClaimRequest,
         wait: Duration,
-    ) -> BoxFuture<'a, StoreResult<ClaimOutcome>> {
-        Box::pin(self.claim_in(connection, key, request, wait))
+    ) -> StoreResult<ClaimOutcome> {
+        self.claim_in(connection, key, request, wait).await
     }
 
-    fn inspect<'a>(
-        &'a self,
-        connection: Connection<'a>,
-        key: &'a RecordKey,
-    ) -> BoxFuture<'a, StoreResult<Option<Record>>> {
-        Box::pin(self.inspect_in(connection, key))
+    async fn inspect(&self, connection: Connection<'_>, key: &RecordKey) -> StoreResult<Option<Record>> {
+        self.inspect_in(connection, key).await
     }
 
-    fn complete<'a>(
-        &'a self,
-        connection: Connection<'a>,
-        key: &'a RecordKey,
-        token: &'a Token,
-        outcome: &'a Outcome,
+    async fn complete(
+        &self,
+        connection: Connection<'_>,
+        key: &RecordKey,
+        token: &Token,
+        outcome: &Outcome,
         ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<()>> {
-        Box::pin(self.complete_in(connection, key, token, outcome, ttl))
+    ) -> StoreResult<()> {
+        self.complete_in(connection, key, token, outcome, ttl).await
     }
 
-    fn undo<'a>(&'a self, connection: Connection<'a>, name: &'a str) -> BoxFuture<'a, StoreResult<()>> {
-        Box::pin(self.control(connection, format!("ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}")))
+    async fn undo(&self, connection: Connection<'_>, name: &str) -> StoreResult<()> {
+        self.control(connection, format!("ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}")).await
     }
 
-    fn keep<'a>(&'a self, connection: Connection<'a>, name: &'a str) -> BoxFuture<'a, StoreResult<()>> {
-        Box::pin(self.control(connection, format!("RELEASE SAVEPOINT {name}")))
+    async fn keep(&self, connection: Connection<'_>, name: &str) -> StoreResult<()> {
+        self.control(connection, format!("RELEASE SAVEPOINT {name}")).await
     }
 }

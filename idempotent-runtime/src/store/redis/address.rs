@@ -2,7 +2,7 @@
 
 use redis::{ConnectionInfo, IntoConnectionInfo, ProtocolVersion, io::tcp::TcpSettings};
 
-use crate::error::ConfigError;
+use crate::error::SetupError;
 
 /// What a URL names.
 pub(super) enum Address {
@@ -21,10 +21,10 @@ pub(super) struct Sentinel {
     pub(super) template: ConnectionInfo,
 }
 
-const BAD_URL: ConfigError = ConfigError::Url("expected redis://[user:password@]host[:port][/database]");
+const BAD_URL: SetupError = SetupError::Url("expected redis://[user:password@]host[:port][/database]");
 
 /// Reads a URL. Nothing of it appears in the error: it may hold a password.
-pub(super) fn parse(url: &str) -> Result<Address, ConfigError> {
+pub(super) fn parse(url: &str) -> Result<Address, SetupError> {
     let (scheme, rest) = url.split_once("://").ok_or(BAD_URL)?;
     match scheme {
         "redis+cluster" => parse_cluster("redis", rest),
@@ -35,17 +35,17 @@ pub(super) fn parse(url: &str) -> Result<Address, ConfigError> {
     }
 }
 
-fn parse_cluster(scheme: &str, rest: &str) -> Result<Address, ConfigError> {
+fn parse_cluster(scheme: &str, rest: &str) -> Result<Address, SetupError> {
     let parts = Parts::split(rest);
     let nodes = parts.hosts().map(|host| connection_info(&format!("{scheme}://{}{host}", parts.login)));
     Ok(Address::Cluster(nodes.collect::<Result<_, _>>()?))
 }
 
-fn parse_sentinel(scheme: &str, rest: &str) -> Result<Address, ConfigError> {
+fn parse_sentinel(scheme: &str, rest: &str) -> Result<Address, SetupError> {
     let parts = Parts::split(rest);
     let (primary, database) = parts.path.split_once('/').unwrap_or((parts.path, ""));
     if primary.is_empty() {
-        return Err(ConfigError::Url("a sentinel URL ends with the name of the primary: /mymaster"));
+        return Err(SetupError::Url("a sentinel URL ends with the name of the primary: /mymaster"));
     }
     let sentinel_login = sentinel_login(parts.query)?;
     let sentinels = parts.hosts().map(|host| connection_info(&format!("{scheme}://{sentinel_login}{host}")));
@@ -57,13 +57,13 @@ fn parse_sentinel(scheme: &str, rest: &str) -> Result<Address, ConfigError> {
 }
 
 /// Sentinels have logins of their own, `?sentinel_user=…&sentinel_password=…`, both percent-encoded.
-fn sentinel_login(query: &str) -> Result<String, ConfigError> {
+fn sentinel_login(query: &str) -> Result<String, SetupError> {
     let (mut user, mut password) = ("", None);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         match pair.split_once('=') {
             Some(("sentinel_user", value)) => user = value,
             Some(("sentinel_password", value)) => password = Some(value),
-            _ => return Err(ConfigError::Url("a sentinel URL knows ?sentinel_user= and ?sentinel_password= only")),
+            _ => return Err(SetupError::Url("a sentinel URL knows ?sentinel_user= and ?sentinel_password= only")),
         }
     }
     Ok(password.map_or_else(String::new, |password| format!("{user}:{password}@")))
@@ -94,7 +94,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-fn connection_info(url: &str) -> Result<ConnectionInfo, ConfigError> {
+fn connection_info(url: &str) -> Result<ConnectionInfo, SetupError> {
     let info = url.into_connection_info().map_err(|_| BAD_URL)?;
     let login = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
     // Requests are small and wait for their answers: Nagle's algorithm would only delay them.

@@ -9,10 +9,7 @@ use super::{
     connection::{Connector, Target, Timeouts},
     listener::Inbox,
 };
-use crate::{
-    error::{ConfigError, Error},
-    store::Hub,
-};
+use crate::{error::SetupError, store::Subscribers};
 
 /// The longest prefix, in bytes.
 const MAX_PREFIX_LEN: usize = 64;
@@ -70,24 +67,22 @@ impl RedisStoreBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] where a setting or the URL is not understood, [`Error::Store`] where the server cannot be
+    /// [`SetupError::Setting`] or [`SetupError::Url`] where a setting or the URL cannot be used, [`SetupError::Store`] where the server cannot be
     /// reached, refuses the login, is older than Redis 7.0 or may evict records.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: nothing is left behind.
-    pub async fn connect(self, url: &str) -> Result<RedisStore, Error> {
+    pub async fn connect(self, url: &str) -> Result<RedisStore, SetupError> {
         if self.prefix.len() > MAX_PREFIX_LEN {
-            return Err(ConfigError::Setting("the Redis prefix is longer than 64 bytes").into());
+            return Err(SetupError::Setting("the Redis prefix is longer than 64 bytes"));
         }
         if !self.prefix.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'{' | b'}')) {
-            return Err(
-                ConfigError::Setting("the Redis prefix has other than printable ASCII characters, or braces").into()
-            );
+            return Err(SetupError::Setting("the Redis prefix has other than printable ASCII characters, or braces"));
         }
         let address = address::parse(url)?;
-        let hub = Hub::new();
-        let inbox = Arc::new(Inbox::new(hub.clone(), self.prefix.as_str().into()));
+        let subscribers = Subscribers::new();
+        let inbox = Arc::new(Inbox::new(subscribers.clone(), self.prefix.as_str().into()));
         let connector = |target| Arc::new(Connector::new(target, self.timeouts, Arc::downgrade(&inbox)));
         let is_cluster = matches!(address, Address::Cluster(_));
         let (commands, listener) = match address {
@@ -104,6 +99,6 @@ impl RedisStoreBuilder {
         };
         check_server(&commands, self.allow_eviction).await?;
         let prefix = self.prefix.into();
-        Ok(RedisStore { shared: Arc::new(Shared { prefix, commands, listener, hub, inbox, is_cluster }) })
+        Ok(RedisStore { shared: Arc::new(Shared { prefix, commands, listener, subscribers, inbox, is_cluster }) })
     }
 }

@@ -320,7 +320,7 @@ fn at(template: &ConnectionInfo, host: String, port: u16) -> ConnectionInfo {
 #[cfg(all(test, feature = "redis-tls"))]
 mod tests {
     use super::super::RedisStore;
-    use crate::{error::Error, store::StoreErrorKind};
+    use crate::{error::SetupError, store::StoreErrorKind};
 
     #[tokio::test]
     async fn tls_to_a_server_without_it_is_an_error() {
@@ -328,7 +328,7 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         tokio::spawn(async move { while listener.accept().await.is_ok() {} });
         match RedisStore::connect(&format!("rediss://{address}")).await {
-            Err(Error::Store(error)) => assert_eq!(error.kind(), StoreErrorKind::Unavailable),
+            Err(SetupError::Store(error)) => assert_eq!(error.kind(), StoreErrorKind::Unavailable),
             other => panic!("not the store's error: {other:?}"),
         }
     }

@@ -22,18 +22,18 @@ struct Position {
 
 impl Position {
     fn read(cursor: &Cursor) -> Option<Self> {
-        let (cursor, node) = match cursor.0.split_once('@') {
+        let (cursor, node) = match cursor.as_str().split_once('@') {
             Some((cursor, node)) => {
                 let (host, port) = node.rsplit_once(':')?;
                 (cursor, Some((host.to_owned(), port.parse().ok()?)))
             }
-            None => (cursor.0.as_str(), None),
+            None => (cursor.as_str(), None),
         };
         Some(Self { node, cursor: cursor.parse().ok()? })
     }
 
     fn write(&self) -> Cursor {
-        Cursor(match &self.node {
+        Cursor::new(match &self.node {
             Some((host, port)) => format!("{}@{host}:{port}", self.cursor),
             None => self.cursor.to_string(),
         })
@@ -61,7 +61,7 @@ impl RedisStore {
         } else {
             None
         };
-        Ok(Page { records: self.read_all(keys).await?, next: next.map(|position| position.write()) })
+        Ok(Page::new(self.read_all(keys).await?, next.map(|position| position.write())))
     }
 
     async fn scan(
@@ -89,7 +89,7 @@ impl RedisStore {
         };
         let (cursor, keys) = <(u64, Vec<Vec<u8>>)>::from_redis_value(answer).map_err(|_| unexpected_reply())?;
         let keys = keys.iter().filter_map(|key| std::str::from_utf8(key).ok()?.strip_prefix(prefix));
-        Ok((cursor, keys.filter_map(RecordKey::parse).collect()))
+        Ok((cursor, keys.filter_map(|key| key.parse().ok()).collect()))
     }
 
     /// Reads the records of these keys, all at once. What has gone meanwhile or is no record is left out.
@@ -159,11 +159,11 @@ mod tests {
     #[test]
     fn positions_are_read_as_written() {
         for text in ["17", "0@127.0.0.1:7000", "9@::1:7000"] {
-            let position = Position::read(&Cursor(text.to_owned())).expect("a position");
+            let position = Position::read(&Cursor::new(text)).expect("a position");
             assert_eq!(position.write().0, text);
         }
         for text in ["", "x", "1@host", "1@host:x", "-1"] {
-            assert!(Position::read(&Cursor(text.to_owned())).is_none(), "{text}");
+            assert!(Position::read(&Cursor::new(text)).is_none(), "{text}");
         }
     }
 

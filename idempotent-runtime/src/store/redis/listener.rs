@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::connection::{Connector, Link};
-use crate::store::{Hub, StoreError, StoreErrorKind, StoreResult};
+use crate::store::{StoreError, StoreErrorKind, StoreResult, Subscribers};
 
 /// How long after a failure the subscriptions are tried again, while somebody waits.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -19,7 +19,7 @@ const BATCH_LEN: usize = 256;
 
 /// Where connections and waiters leave word for the task.
 pub(super) struct Inbox {
-    hub: Hub,
+    subscribers: Subscribers,
     prefix: Box<str>,
     /// The task's, once there is one. It ends when this goes.
     requests: Mutex<Option<mpsc::UnboundedSender<Request>>>,
@@ -35,15 +35,15 @@ enum Request {
 }
 
 impl Inbox {
-    pub(super) fn new(hub: Hub, prefix: Box<str>) -> Self {
-        Self { hub, prefix, requests: Mutex::new(None) }
+    pub(super) fn new(subscribers: Subscribers, prefix: Box<str>) -> Self {
+        Self { subscribers, prefix, requests: Mutex::new(None) }
     }
 
     /// A message came: wakes the waiters of its channel's key.
     pub(super) fn published(&self, channel: &[u8]) {
         let key = std::str::from_utf8(channel).ok().and_then(|channel| channel.strip_prefix(&*self.prefix));
         if let Some(key) = key {
-            self.hub.notify(key);
+            self.subscribers.notify(key);
         }
     }
 
@@ -84,7 +84,7 @@ impl Inbox {
                 let (sender, receiver) = mpsc::unbounded_channel();
                 let subscriptions = Subscriptions {
                     connector: Arc::clone(connector),
-                    hub: self.hub.clone(),
+                    subscribers: self.subscribers.clone(),
                     prefix: self.prefix.clone(),
                     link: Weak::new(),
                     confirmed: HashSet::new(),
@@ -109,7 +109,7 @@ fn stopped() -> StoreError {
 /// gets a subscribe after it.
 struct Subscriptions {
     connector: Arc<Connector>,
-    hub: Hub,
+    subscribers: Subscribers,
     prefix: Box<str>,
     link: Weak<Link>,
     confirmed: HashSet<Box<str>>,
@@ -162,9 +162,9 @@ impl Subscriptions {
         if !self.confirmed.is_empty() {
             self.confirmed.clear();
             self.missed = true;
-            self.hub.notify_all();
+            self.subscribers.notify_all();
         }
-        let wanted: HashSet<_> = self.hub.keys().into_iter().collect();
+        let wanted: HashSet<_> = self.subscribers.keys().into_iter().collect();
         if wanted.is_empty() {
             return Ok(());
         }
@@ -173,7 +173,7 @@ impl Subscriptions {
         self.link = Arc::downgrade(&link);
         self.confirmed = wanted;
         if std::mem::take(&mut self.missed) {
-            self.hub.notify_all();
+            self.subscribers.notify_all();
         }
         Ok(())
     }
@@ -181,13 +181,13 @@ impl Subscriptions {
     /// On the same link: subscribes to what is new, unsubscribes from what nobody waits for any more.
     async fn update(&mut self, link: &Arc<Link>, batch: &[Request]) -> StoreResult<()> {
         let (mut added, mut dropped) = (HashSet::new(), HashSet::new());
-        // Waiters join the hub before they ask: who asked in this batch is seen here, who comes later asks again.
+        // Waiters join the subscribers before they ask: who asked in this batch is seen here, who comes later asks again.
         for request in batch {
             match request {
-                Request::Listen(key, _) if !self.confirmed.contains(key) && self.hub.contains(key) => {
+                Request::Listen(key, _) if !self.confirmed.contains(key) && self.subscribers.contains(key) => {
                     added.insert(key.clone());
                 }
-                Request::Leave(key) if self.confirmed.contains(key) && !self.hub.contains(key) => {
+                Request::Leave(key) if self.confirmed.contains(key) && !self.subscribers.contains(key) => {
                     dropped.insert(key.clone());
                 }
                 _ => {}

@@ -211,14 +211,12 @@ mod tests {
     use super::*;
 
     fn request() -> ClaimRequest {
-        ClaimRequest {
-            fingerprint: Fingerprint::from_bytes([0xF0; 32]),
-            nonce: Nonce::from_bytes([0xA1; 16]),
-            lease: Duration::from_secs(30),
-            ttl: Duration::from_secs(86_400),
-            take_over: true,
-            arguments: None,
-        }
+        ClaimRequest::new(
+            Fingerprint::from_bytes([0xF0; 32]),
+            Nonce::from_bytes([0xA1; 16]),
+            Duration::from_secs(30),
+            Duration::from_secs(86_400),
+        )
     }
 
     /// The bytes of release 0.1: later releases read them, whatever they write.
@@ -236,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_claim_is_written_as_the_golden_bytes() {
-        let arguments = |arguments| ClaimRequest { arguments: Some(Bytes::from_static(arguments)), ..request() };
+        let arguments = |arguments| request().with_arguments(Bytes::from_static(arguments));
         for (request, expected) in [
             (request(), golden(*b"R0", 0, 1, b"")),
             (arguments(b"{\"a\":1}"), golden(*b"R2", 0, 1, b"\0\0\0\x07{\"a\":1}")),

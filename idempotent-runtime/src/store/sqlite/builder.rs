@@ -9,7 +9,7 @@ use sqlx::{
 
 use super::{SqliteStore, database::Database, listener::Watch, statements::TableName};
 use crate::{
-    error::{ConfigError, Error},
+    error::SetupError,
     store::{BoxFuture, sql::connections::Connections},
 };
 
@@ -51,13 +51,13 @@ impl SqliteStoreBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] where a setting or the URL is not understood, [`Error::Store`] where the file cannot be
+    /// [`SetupError::Setting`] or [`SetupError::Url`] where a setting or the URL cannot be used, [`SetupError::Store`] where the file cannot be
     /// opened or has a newer schema.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: at most the file and its schema are left behind.
-    pub async fn connect(self, url: &str) -> Result<SqliteStore, Error> {
+    pub async fn connect(self, url: &str) -> Result<SqliteStore, SetupError> {
         // A connection to a file does not break by itself.
         let options = options(url)?;
         let own = |limit| {
@@ -73,8 +73,8 @@ impl SqliteStoreBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] where a setting is not understood.
-    pub fn build(self, pool: SqlitePool) -> Result<SqliteStore, Error> {
+    /// [`SetupError::Setting`] where a setting cannot be used.
+    pub fn build(self, pool: SqlitePool) -> Result<SqliteStore, SetupError> {
         Ok(SqliteStore::with(of(pool, self.busy_timeout), TableName::new(&self.table)?, self.busy_timeout))
     }
 }
@@ -93,17 +93,17 @@ fn of(pool: SqlitePool, patience: Duration) -> [Connections<Sqlite>; 2] {
     [Connections::of(pool.clone(), patience), Connections::of(pool, patience)]
 }
 
-fn options(url: &str) -> Result<SqliteConnectOptions, ConfigError> {
-    let path = url.strip_prefix("sqlite:").ok_or(ConfigError::Url("it does not begin with sqlite:"))?;
+fn options(url: &str) -> Result<SqliteConnectOptions, SetupError> {
+    let path = url.strip_prefix("sqlite:").ok_or(SetupError::Url("it does not begin with sqlite:"))?;
     let path = path.strip_prefix("//").unwrap_or(path);
     if path.contains(":memory:") || path.starts_with("file:") || path.is_empty() {
-        return Err(ConfigError::Url("SQLite needs a path; records in memory are what memory: is for"));
+        return Err(SetupError::Url("SQLite needs a path; records in memory are what memory: is for"));
     }
     if path.contains('?') {
-        return Err(ConfigError::Url("a SQLite URL has no parameters"));
+        return Err(SetupError::Url("a SQLite URL has no parameters"));
     }
     let options: SqliteConnectOptions =
-        url.parse().map_err(|_| ConfigError::Url("its path is not percent-encoded UTF-8"))?;
+        url.parse().map_err(|_| SetupError::Url("its path is not percent-encoded UTF-8"))?;
     Ok(options
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)

@@ -9,7 +9,7 @@ use sqlx::Row as _;
 use tokio::{task::JoinHandle, time::sleep};
 
 use super::database::Database;
-use crate::store::{Hub, RecordKey, Subscription};
+use crate::store::{RecordKey, Subscribers, Subscription};
 
 /// How long an end in another process may go unnoticed.
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -19,22 +19,22 @@ const BATCH_LEN: usize = 500;
 
 /// Who waits, and the task that looks for them. It runs only while somebody waits.
 pub(super) struct Watch {
-    hub: Hub,
+    subscribers: Subscribers,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Watch {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { hub: Hub::new(), task: Mutex::new(None) })
+        Arc::new(Self { subscribers: Subscribers::new(), task: Mutex::new(None) })
     }
 
     /// Wakes who waits in this process.
     pub(super) fn ended(&self, key: &RecordKey) {
-        self.hub.notify(key.as_str());
+        self.subscribers.notify(key.as_str());
     }
 
     pub(super) fn subscribe(self: &Arc<Self>, key: &RecordKey, database: &Arc<Database>) -> Subscription {
-        let (subscription, _) = self.hub.subscribe(key);
+        let (subscription, _) = self.subscribers.subscribe(key);
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         // One that was finished by the end of its runtime did not say so.
         if task.as_ref().is_none_or(JoinHandle::is_finished) {
@@ -46,7 +46,7 @@ impl Watch {
     /// Ends the task if nobody waits. Whoever subscribes later finds none, and starts one.
     fn is_over(&self) -> bool {
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        let over = self.hub.keys().is_empty();
+        let over = self.subscribers.keys().is_empty();
         if over {
             *task = None;
         }
@@ -61,14 +61,14 @@ async fn run(watch: Weak<Watch>, database: Weak<Database>) {
         if watch.is_over() {
             return;
         }
-        for keys in watch.hub.keys().chunks(BATCH_LEN) {
+        for keys in watch.subscribers.keys().chunks(BATCH_LEN) {
             let Ok(keys) = serde_json::to_string(keys) else { continue };
             let query = sqlx::query(database.statements.ended.clone()).bind(keys);
             // After an error waiters poll, and the next round may succeed.
             let Ok(rows) = database.read(query).await else { break };
             for row in rows {
                 if let Ok(key) = row.try_get::<&str, _>(0) {
-                    watch.hub.notify(key);
+                    watch.subscribers.notify(key);
                 }
             }
         }

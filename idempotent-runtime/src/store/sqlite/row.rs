@@ -65,7 +65,7 @@ pub(super) fn granted(row: &SqliteRow, request: &ClaimRequest) -> StoreResult<Cl
         return Err(corrupt());
     };
     let (fence, attempt) = u64::try_from(fence).ok().zip(u32::try_from(attempt).ok()).ok_or_else(corrupt)?;
-    Ok(ClaimOutcome::Claimed { token: Token { nonce: request.nonce, fence: Some(fence) }, attempt })
+    Ok(ClaimOutcome::claimed(Token::new(request.nonce).with_fence(fence), attempt))
 }
 
 /// Whether a record that was removed had not expired.
@@ -94,8 +94,8 @@ fn parse(row: &SqliteRow) -> sqlx::Result<Option<Stored>> {
         (UNAVAILABLE, None, None, Some(NOT_SERIALIZABLE)) => Phase::Done(Outcome::NotKept(NotKept::NotSerializable)),
         _ => return Ok(None),
     };
-    let (Some(key), Ok(fingerprint), Ok(nonce), Ok(fence), Ok(attempt @ 1..)) = (
-        RecordKey::parse(&name),
+    let (Ok(key), Ok(fingerprint), Ok(nonce), Ok(fence), Ok(attempt @ 1..)) = (
+        name.parse::<RecordKey>(),
         fingerprint.try_into().map(Fingerprint::from_bytes),
         nonce.try_into().map(Nonce::from_bytes),
         u64::try_from(row.try_get::<i64, _>("fence")?),
@@ -121,10 +121,10 @@ impl Stored {
             return Some(ClaimOutcome::Mismatch);
         }
         match self.phase {
-            Phase::Done(outcome) => Some(ClaimOutcome::Done(Finished { fingerprint, attempt, outcome })),
+            Phase::Done(outcome) => Some(ClaimOutcome::Done(Finished::new(fingerprint, attempt, outcome))),
             Phase::Running(_) if self.nonce == request.nonce => {
-                let token = Token { nonce: self.nonce, fence: Some(self.fence) };
-                Some(ClaimOutcome::Claimed { token, attempt })
+                let token = Token::new(self.nonce).with_fence(self.fence);
+                Some(ClaimOutcome::claimed(token, attempt))
             }
             Phase::Running(left) if !left.is_zero() => Some(ClaimOutcome::InFlight { retry_after: left }),
             Phase::Running(_) | Phase::Abandoned if !request.take_over => Some(ClaimOutcome::Abandoned { attempt }),
@@ -137,8 +137,9 @@ impl Stored {
         let state = match self.phase {
             Phase::Done(outcome) => State::Done(outcome),
             Phase::Running(lease_left) if !lease_left.is_zero() => State::Running { lease_left },
-            Phase::Running(_) | Phase::Abandoned => State::Abandoned,
+            Phase::Running(_) => State::Lapsed,
+            Phase::Abandoned => State::Abandoned,
         };
-        Record::new(self.key, self.fingerprint, self.attempt, state, self.left, self.arguments)
+        Record::new(self.key, self.fingerprint, self.attempt, state, self.left).with_arguments(self.arguments)
     }
 }

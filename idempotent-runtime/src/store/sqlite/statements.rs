@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
-use crate::error::ConfigError;
+use crate::error::SetupError;
 
 /// The database's clock, in ms since 1970. It stands still within a statement; a Julian day is exact to 0.04 ms.
 const NOW: &str = "CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)";
@@ -26,14 +26,14 @@ impl Default for TableName {
 }
 
 impl TableName {
-    pub(super) fn new(name: &str) -> Result<Self, ConfigError> {
+    pub(super) fn new(name: &str) -> Result<Self, SetupError> {
         let starts_well = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
         let is_word = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         let is_reserved = name.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("sqlite_"));
         if starts_well && is_word && !is_reserved && name.len() <= MAX_NAME_LEN {
             return Ok(Self(name.into()));
         }
-        Err(ConfigError::Setting("the table's name is not up to 48 letters, digits and underscores"))
+        Err(SetupError::Setting("the table's name is not up to 48 letters, digits and underscores"))
     }
 
     pub(super) fn as_str(&self) -> &str {

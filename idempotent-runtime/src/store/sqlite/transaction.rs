@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, Connection as _, Sqlite, SqliteConnection, Transaction, query_scalar, raw_sql};
 use tokio::time::Instant;
 
@@ -16,7 +17,7 @@ use super::{
     row::{self, Stored},
 };
 use crate::store::{
-    BoxFuture, ClaimOutcome, ClaimRequest, Outcome, Record, RecordKey, StoreError, StoreErrorKind, StoreResult, Token,
+    ClaimOutcome, ClaimRequest, Outcome, Record, RecordKey, StoreError, StoreErrorKind, StoreResult, Token,
     transactional::{Connection, OpenTransaction, Transactional},
 };
 
@@ -166,45 +167,42 @@ impl Database {
     }
 }
 
+#[async_trait]
 impl Transactional for Database {
-    fn savepoint<'a>(&'a self, connection: Connection<'a>, name: &'a str) -> BoxFuture<'a, StoreResult<()>> {
-        Box::pin(control(connection, format!("SAVEPOINT {name}")))
+    async fn savepoint(&self, connection: Connection<'_>, name: &str) -> StoreResult<()> {
+        control(connection, format!("SAVEPOINT {name}")).await
     }
 
-    fn claim<'a>(
-        &'a self,
-        connection: Connection<'a>,
-        key: &'a RecordKey,
-        request: &'a ClaimRequest,
+    async fn claim(
+        &self,
+        connection: Connection<'_>,
+        key: &RecordKey,
+        request: &ClaimRequest,
         wait: Duration,
-    ) -> BoxFuture<'a, StoreResult<ClaimOutcome>> {
-        Box::pin(async move { self.claim_in(sqlite(connection)?, key, request, wait).await })
+    ) -> StoreResult<ClaimOutcome> {
+        self.claim_in(sqlite(connection)?, key, request, wait).await
     }
 
-    fn inspect<'a>(
-        &'a self,
-        connection: Connection<'a>,
-        key: &'a RecordKey,
-    ) -> BoxFuture<'a, StoreResult<Option<Record>>> {
-        Box::pin(async move { Ok(self.look_in(sqlite(connection)?, key).await?.map(Stored::into_record)) })
+    async fn inspect(&self, connection: Connection<'_>, key: &RecordKey) -> StoreResult<Option<Record>> {
+        Ok(self.look_in(sqlite(connection)?, key).await?.map(Stored::into_record))
     }
 
-    fn complete<'a>(
-        &'a self,
-        connection: Connection<'a>,
-        key: &'a RecordKey,
-        token: &'a Token,
-        outcome: &'a Outcome,
+    async fn complete(
+        &self,
+        connection: Connection<'_>,
+        key: &RecordKey,
+        token: &Token,
+        outcome: &Outcome,
         ttl: Duration,
-    ) -> BoxFuture<'a, StoreResult<()>> {
-        Box::pin(async move { self.complete_in(sqlite(connection)?, key, token, outcome, ttl).await })
+    ) -> StoreResult<()> {
+        self.complete_in(sqlite(connection)?, key, token, outcome, ttl).await
     }
 
-    fn undo<'a>(&'a self, connection: Connection<'a>, name: &'a str) -> BoxFuture<'a, StoreResult<()>> {
-        Box::pin(control(connection, format!("ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}")))
+    async fn undo(&self, connection: Connection<'_>, name: &str) -> StoreResult<()> {
+        control(connection, format!("ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}")).await
     }
 
-    fn keep<'a>(&'a self, connection: Connection<'a>, name: &'a str) -> BoxFuture<'a, StoreResult<()>> {
-        Box::pin(control(connection, format!("RELEASE SAVEPOINT {name}")))
+    async fn keep(&self, connection: Connection<'_>, name: &str) -> StoreResult<()> {
+        control(connection, format!("RELEASE SAVEPOINT {name}")).await
     }
 }

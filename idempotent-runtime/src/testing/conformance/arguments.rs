@@ -8,7 +8,7 @@ use crate::store::{ClaimOutcome, ClaimRequest, Outcome, RecordKey, State};
 const GIVEN: Option<Bytes> = Some(Bytes::from_static(b"{\"amount\":4200,\"to\":\"\xC3\xA9\"}"));
 
 fn recording(arguments: Option<Bytes>) -> ClaimRequest {
-    ClaimRequest { arguments, ..request() }
+    request().with_arguments(arguments)
 }
 
 async fn shown(subject: &Subject, key: &RecordKey) -> Option<Bytes> {
@@ -25,14 +25,14 @@ pub(super) async fn arguments_are_kept_in_every_state(subject: &Subject) {
         // Who gets nothing by a claim leaves nothing behind.
         for store in subject.both() {
             let mine = Some(Bytes::from_static(b"{\"amount\":1}"));
-            let refused = ClaimRequest { take_over: false, ..recording(mine.clone()) };
+            let refused = recording(mine.clone()).with_take_over(false);
             let answer = claim(store, &key, &refused).await;
             if let (ClaimOutcome::Done(finished), Some(outcome)) = (&answer, stage.outcome()) {
                 assert_eq!(finished.outcome, outcome, "the result is not the arguments' neighbour");
             }
             claim(store, &key, &ClaimRequest { fingerprint: OTHER_PRINT, ..recording(mine.clone()) }).await;
-            claim(store, &key, &ClaimRequest { nonce: token.nonce, take_over: false, ..recording(mine) }).await;
-            claim(store, &key, &ClaimRequest { nonce: token.nonce, take_over: false, ..recording(None) }).await;
+            claim(store, &key, &ClaimRequest { nonce: token.nonce, ..recording(mine).with_take_over(false) }).await;
+            claim(store, &key, &ClaimRequest { nonce: token.nonce, ..recording(None).with_take_over(false) }).await;
             store.fence(&key, &token).await.expect("fence");
             drop(store.subscribe(&key).await.expect("subscribe"));
         }

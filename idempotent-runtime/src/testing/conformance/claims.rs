@@ -24,7 +24,7 @@ pub(super) async fn running_key_is_in_flight(subject: &Subject) {
     let before = subject.record(&key).await;
     for take_over in [true, false] {
         for store in subject.both() {
-            match claim(store, &key, &ClaimRequest { take_over, ..request() }).await {
+            match claim(store, &key, &request().with_take_over(take_over)).await {
                 ClaimOutcome::InFlight { retry_after } => assert!(!retry_after.is_zero() && retry_after <= LONG),
                 other => panic!("expected InFlight, got {other:?}"),
             }
@@ -61,7 +61,7 @@ pub(super) async fn another_fingerprint_is_a_mismatch_in_every_state(subject: &S
         for take_over in [true, false] {
             for nonce in [token.nonce, request().nonce] {
                 for store in subject.both() {
-                    let other = ClaimRequest { fingerprint: OTHER_PRINT, nonce, take_over, ..request() };
+                    let other = ClaimRequest { fingerprint: OTHER_PRINT, nonce, ..request().with_take_over(take_over) };
                     let answer = claim(store, &key, &other).await;
                     assert!(matches!(answer, ClaimOutcome::Mismatch), "{stage:?}: {answer:?}");
                 }
@@ -89,7 +89,7 @@ pub(super) async fn same_nonce_is_the_same_claim(subject: &Subject) {
         let token = subject.bring(&key, stage).await;
         for take_over in [true, false] {
             for store in subject.both() {
-                let again = ClaimRequest { nonce: token.nonce, take_over, ..request() };
+                let again = ClaimRequest { nonce: token.nonce, ..request().with_take_over(take_over) };
                 let repeat = subject.take(store, &key, &again).await;
                 assert_eq!(repeat.attempt, 1, "{stage:?}: a repeat is not a new attempt");
                 assert_eq!(repeat.token.fence, token.fence, "{stage:?}: a repeat has the claim's fence");
@@ -131,7 +131,7 @@ pub(super) async fn takeover_is_refused_where_not_allowed(subject: &Subject) {
         subject.bring(&key, stage).await;
         let before = subject.record(&key).await;
         for store in subject.both() {
-            match claim(store, &key, &ClaimRequest { take_over: false, ..request() }).await {
+            match claim(store, &key, &request().with_take_over(false)).await {
                 ClaimOutcome::Abandoned { attempt } => assert_eq!(attempt, 1),
                 other => panic!("{stage:?}: expected Abandoned, got {other:?}"),
             }
@@ -146,7 +146,7 @@ pub(super) async fn released_forgotten_and_expired_keys_start_anew(subject: &Sub
         let key = subject.key(format_args!("{stage:?}"));
         subject.bring(&key, stage).await;
         assert_eq!(subject.record(&key).await, None, "{stage:?}");
-        let other = ClaimRequest { fingerprint: OTHER_PRINT, take_over: false, ..request() };
+        let other = ClaimRequest { fingerprint: OTHER_PRINT, ..request().with_take_over(false) };
         assert_eq!(subject.take(subject.b(), &key, &other).await.attempt, 1, "{stage:?}");
         assert_eq!(subject.record(&key).await.map(|record| record.fingerprint), Some(OTHER_PRINT));
     }

@@ -86,7 +86,7 @@ impl<'a> Run<'a> {
         let number = random.random_range(0..KEYS);
         let store = self.subject.both()[random.random_range(0..2)];
         let key = self.keys[number].clone();
-        let token = Token { nonce: self.nonce(random, number), fence: None };
+        let token = Token::new(self.nonce(random, number));
         match random.random_range(0..12) {
             0..=3 => self.claim(random, number, store, token.nonce).await,
             4 => {
@@ -164,14 +164,9 @@ impl<'a> Run<'a> {
         let fingerprint = if random.random_range(0..6) == 0 { OTHER_PRINT } else { PRINT };
         let take_over = random.random();
         let arguments: Option<Bytes> = random.random::<bool>().then(|| bytes(random));
-        let request = ClaimRequest {
-            fingerprint,
-            nonce,
-            lease: self.time(lease),
-            ttl: self.time(ttl),
-            take_over,
-            arguments: arguments.clone(),
-        };
+        let request = ClaimRequest::new(fingerprint, nonce, self.time(lease), self.time(ttl))
+            .with_take_over(take_over)
+            .with_arguments(arguments.clone());
         let answer = match store.immediate().filter(|_| random.random()) {
             Some(store) => store.claim(&self.keys[number], &request).expect("claim"),
             None => claim(store, &self.keys[number], &request).await,
@@ -239,7 +234,7 @@ impl<'a> Run<'a> {
     }
 
     async fn fence(&mut self, number: usize, store: &dyn Store, nonce: Nonce) {
-        let answer = store.fence(&self.keys[number], &Token { nonce, fence: None }).await.expect("fence");
+        let answer = store.fence(&self.keys[number], &Token::new(nonce)).await.expect("fence");
         let attempt = self.unended(number, nonce).map(|entry| entry.attempt);
         assert_eq!(answer.is_some(), attempt.is_some(), "fence");
         if let (Some(fence), Some(attempt)) = (answer, attempt) {
@@ -312,7 +307,7 @@ impl<'a> Run<'a> {
             (State::Running { lease_left }, Phase::Running { lease_end }) if self.now < *lease_end => {
                 self.is_left(*lease_left, self.time(*lease_end - self.now));
             }
-            (State::Abandoned, Phase::Running { lease_end }) => assert!(self.now >= *lease_end),
+            (State::Lapsed, Phase::Running { lease_end }) => assert!(self.now >= *lease_end),
             (State::Abandoned, Phase::Abandoned) => {}
             (State::Done(shown), Phase::Done(outcome)) => assert_eq!(shown, outcome),
             (shown, phase) => panic!("{shown:?} is shown, {phase:?} expected"),

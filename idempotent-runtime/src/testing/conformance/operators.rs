@@ -22,7 +22,7 @@ pub(super) async fn inspect_in_every_state(subject: &Subject) {
         assert!(!record.expires_in.is_zero() && record.expires_in <= LONG * 2, "{record:?}");
         match (stage, record.state) {
             (Stage::Running, State::Running { lease_left }) => assert!(lease_left <= LONG && !lease_left.is_zero()),
-            (Stage::Lapsed | Stage::Abandoned, State::Abandoned) => {}
+            (Stage::Lapsed, State::Lapsed) | (Stage::Abandoned, State::Abandoned) => {}
             (_, State::Done(outcome)) => assert_eq!(Some(outcome), stage.outcome()),
             (_, state) => panic!("{stage:?} is shown as {state:?}"),
         }
@@ -49,11 +49,11 @@ pub(super) async fn list_shows_every_live_record(subject: &Subject) {
         for stage in Stage::all() {
             let key = subject.key(format_args!("{stage:?}-{number}"));
             let arguments = (number == 1).then(|| b"{\"a\":1}".as_slice().into());
-            subject.bring_with(&key, stage, ClaimRequest { arguments, ..request() }).await;
+            subject.bring_with(&key, stage, request().with_arguments(arguments)).await;
             expected.extend(inspect(subject.a(), &key).await.map(|record| (key.as_str().to_owned(), record)));
         }
     }
-    let near = RecordKey::parse(&format!("{}x|k", subject.operation())).expect("a record key");
+    let near = format!("{}x|k", subject.operation()).parse::<RecordKey>().expect("a record key");
     subject.run(&near).await;
     for limit in [1, 4, 1000] {
         for store in subject.both() {

@@ -104,7 +104,7 @@ pub(super) async fn strangers_change_nothing(subject: &Subject) {
     for stage in Stage::PRESENT {
         let key = subject.key(format_args!("{stage:?}"));
         subject.bring(&key, stage).await;
-        let stranger = Token { nonce: request().nonce, fence: None };
+        let stranger = Token::new(request().nonce);
         changes_nothing(subject, &key, &stranger).await;
     }
 }
@@ -151,7 +151,7 @@ pub(super) async fn nonces_that_differ_in_a_bit_are_strangers(subject: &Subject)
     for byte in 0..Nonce::LEN {
         let mut bytes = *owner.nonce.as_bytes();
         bytes[byte] ^= 1 << (byte % 8);
-        changes_nothing(subject, &key, &Token { nonce: Nonce::from_bytes(bytes), fence: owner.fence }).await;
+        changes_nothing(subject, &key, &Token::new(Nonce::from_bytes(bytes)).with_fence(owner.fence)).await;
     }
     // The text forms in which a nonce may be kept must not merge these.
     for bytes in [[0; Nonce::LEN], [b' '; Nonce::LEN], [0xFF; Nonce::LEN]] {

@@ -68,7 +68,7 @@ pub(super) async fn operations_are_separate(subject: &Subject) {
         format!("{name}|:b"),
         format!("{}|b", name.to_uppercase()),
     ];
-    let keys: Vec<_> = texts.iter().map(|text| RecordKey::parse(text).expect("a record key")).collect();
+    let keys: Vec<_> = texts.iter().map(|text| text.parse::<RecordKey>().expect("a record key")).collect();
     are_separate(subject, keys).await;
 }
 

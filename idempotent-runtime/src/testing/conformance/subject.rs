@@ -93,7 +93,7 @@ impl Subject {
     }
 
     pub(super) fn key(&self, key: impl std::fmt::Display) -> RecordKey {
-        RecordKey::parse(&format!("{}|{key}", self.operation)).expect("keys of the suite are valid")
+        format!("{}|{key}", self.operation).parse::<RecordKey>().expect("keys of the suite are valid")
     }
 
     /// A lease that the rule wants to see lapse.
@@ -216,14 +216,7 @@ pub(super) struct Taken {
 
 /// A claim as most rules make it, with a nonce of its own.
 pub(super) fn request() -> ClaimRequest {
-    ClaimRequest {
-        fingerprint: PRINT,
-        nonce: Nonce::random(),
-        lease: LONG,
-        ttl: LONG,
-        take_over: true,
-        arguments: None,
-    }
+    ClaimRequest::new(PRINT, Nonce::random(), LONG, LONG)
 }
 
 pub(super) fn ok(bytes: &'static [u8]) -> Outcome {

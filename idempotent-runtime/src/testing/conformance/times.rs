@@ -30,7 +30,7 @@ pub(super) async fn renewed_lease_ends_when_it_says(subject: &Subject) {
 pub(super) async fn lapsed_lease_can_be_renewed(subject: &Subject) {
     let key = subject.key("k");
     let token = subject.lapse(&key).await;
-    assert_eq!(subject.state(&key).await, Some(State::Abandoned));
+    assert_eq!(subject.state(&key).await, Some(State::Lapsed));
     let lease = subject.short_lease();
     applied(subject.a().renew(&key, &token, lease, LONG).await);
     lapses_after(subject, &key, lease).await;
@@ -104,7 +104,7 @@ pub(super) async fn repeats_do_not_prolong(subject: &Subject) {
     applied(subject.b().complete(&done, &first, &ok(b"1"), LONG).await);
     applied(subject.b().abandon(&abandoned, &second, LONG).await);
     for key in [&done, &abandoned] {
-        claim(subject.a(), key, &ClaimRequest { take_over: false, ..request() }).await;
+        claim(subject.a(), key, &request().with_take_over(false)).await;
         claim(subject.a(), key, &ClaimRequest { fingerprint: OTHER_PRINT, ..request() }).await;
     }
     subject.advance(ttl.saturating_sub(subject.tick())).await;
@@ -126,7 +126,7 @@ pub(super) async fn a_century_is_not_too_long(subject: &Subject) {
 
 /// In flight for a tick less than `lease`, and lapsed then.
 async fn lapses_after(subject: &Subject, key: &RecordKey, lease: Duration) {
-    let refused = ClaimRequest { take_over: false, ..request() };
+    let refused = request().with_take_over(false);
     subject.advance(lease.saturating_sub(subject.tick())).await;
     for store in subject.both() {
         match claim(store, key, &refused).await {
@@ -140,7 +140,7 @@ async fn lapses_after(subject: &Subject, key: &RecordKey, lease: Duration) {
         let answer = claim(store, key, &refused).await;
         assert!(matches!(answer, ClaimOutcome::Abandoned { .. }), "at the end of the lease: {answer:?}");
     }
-    assert_eq!(subject.state(key).await, Some(State::Abandoned));
+    assert_eq!(subject.state(key).await, Some(State::Lapsed));
 }
 
 /// A record for a tick less than `ttl`, and none then.

@@ -8,7 +8,7 @@ use tokio::{task, time::timeout};
 use super::subject::{LONG, Subject, applied, claim, ok, request};
 use crate::{
     Store,
-    store::{ClaimOutcome, ClaimRequest, RecordKey, Subscription, Token},
+    store::{ClaimOutcome, RecordKey, Subscription, Token},
 };
 
 /// A wake-up that takes longer is lost.
@@ -43,7 +43,7 @@ pub(super) async fn every_ending_wakes(subject: &Subject) {
             let key = subject.key(format_args!("{ending:?}-{number}"));
             // What else is in the record does not hide that somebody waits.
             let arguments = (number == 0).then(|| Bytes::from_static(b"{}"));
-            let token = subject.take(subject.b(), &key, &ClaimRequest { arguments, ..request() }).await.token;
+            let token = subject.take(subject.b(), &key, &request().with_arguments(arguments)).await.token;
             let mut subscription = subscribe(waiting, &key).await;
             ending.bring(ending_by, &key, &token).await;
             woken(&mut subscription, ending).await;

@@ -1,0 +1,103 @@
+//! Pointers to a store are stores: each method is the one behind the pointer.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+
+use super::{
+    ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Record, RecordKey, Store, StoreResult, Subscription,
+    Token, Transition, immediate::Immediate, transactional::Transactional,
+};
+
+macro_rules! forward_store {
+    ($($pointer:ty),*) => {$(
+        #[deny(clippy::missing_trait_methods)]
+        #[async_trait]
+        impl<S: Store + ?Sized> Store for $pointer {
+            async fn claim(
+                &self,
+                key: &RecordKey,
+                request: &ClaimRequest,
+            ) -> StoreResult<ClaimOutcome> {
+                (**self).claim(key, request).await
+            }
+            async fn renew(
+                &self,
+                key: &RecordKey,
+                token: &Token,
+                lease: Duration,
+                ttl: Duration,
+            ) -> StoreResult<Transition> {
+                (**self).renew(key, token, lease, ttl).await
+            }
+            async fn complete(
+                &self,
+                key: &RecordKey,
+                token: &Token,
+                outcome: &Outcome,
+                ttl: Duration,
+            ) -> StoreResult<Transition> {
+                (**self).complete(key, token, outcome, ttl).await
+            }
+            async fn release(
+                &self,
+                key: &RecordKey,
+                token: &Token,
+            ) -> StoreResult<Transition> {
+                (**self).release(key, token).await
+            }
+            async fn abandon(
+                &self,
+                key: &RecordKey,
+                token: &Token,
+                ttl: Duration,
+            ) -> StoreResult<Transition> {
+                (**self).abandon(key, token, ttl).await
+            }
+            async fn fence(
+                &self,
+                key: &RecordKey,
+                token: &Token,
+            ) -> StoreResult<Option<u64>> {
+                (**self).fence(key, token).await
+            }
+            async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {
+                (**self).forget(key).await
+            }
+            async fn inspect(
+                &self,
+                key: &RecordKey,
+            ) -> StoreResult<Option<Record>> {
+                (**self).inspect(key).await
+            }
+            async fn list(
+                &self,
+                operation: Option<&str>,
+                after: Option<&Cursor>,
+                limit: usize,
+            ) -> StoreResult<Page> {
+                (**self).list(operation, after, limit).await
+            }
+            async fn purge_expired(&self, limit: usize) -> StoreResult<usize> {
+                (**self).purge_expired(limit).await
+            }
+            async fn subscribe(
+                &self,
+                key: &RecordKey,
+            ) -> StoreResult<Subscription> {
+                (**self).subscribe(key).await
+}
+            fn transactional(&self) -> Option<&dyn Transactional> {
+                (**self).transactional()
+            }
+            fn immediate(&self) -> Option<&dyn Immediate> {
+                (**self).immediate()
+            }
+            fn peek(&self, key: &RecordKey) -> Option<Finished> {
+                (**self).peek(key)
+            }
+        }
+    )*};
+}
+
+forward_store!(Arc<S>, Box<S>);
