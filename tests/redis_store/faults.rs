@@ -10,11 +10,12 @@ use idempotent_tests::proxy::{Fault, Proxy};
 use tokio::time::Instant;
 
 use crate::{
-    redis_server::{RedisServer, wait_for},
+    redis_server::RedisServer,
     support::{
         LEASE, TTL, bytes_of, claim, claim_name, connect, granted, key, lapse, outcome, request, request_of,
         transition_name,
     },
+    wait_for,
 };
 
 /// A store behind a proxy, and one that is not.
@@ -93,7 +94,7 @@ async fn a_claim_cut_anywhere_is_recognised_when_repeated() {
             let expected = if lapsed { "claimed 2" } else { "claimed 1" };
             assert_eq!(claim_name(&Ok(answer.clone())), expected, "{fault:?}");
             // It is a claim like any other.
-            let token = granted(answer);
+            let token = granted(Ok(answer));
             assert_eq!(fixture.ours.complete(&key, &token, &outcome(), TTL).await.unwrap(), Transition::Applied);
         }
     }
@@ -121,7 +122,7 @@ async fn a_takeover_cut_anywhere_is_recognised_when_repeated() {
         let answer = fixture.again(async |store| store.claim(&key, &request).await).await;
         assert_eq!(claim_name(&Ok(answer.clone())), "claimed 2", "{fault:?}");
         let by_another_connection = fixture.direct.claim(&key, &request).await.unwrap();
-        assert_eq!(granted(answer), granted(by_another_connection), "the same claim, the same fence");
+        assert_eq!(granted(Ok(answer)), granted(Ok(by_another_connection)), "the same claim, the same fence");
     }
 }
 
@@ -279,7 +280,7 @@ async fn dropped_calls_leave_the_store_working() {
             Ok(answer) => answer.unwrap(),
             Err(_) => fixture.ours.claim(&key, &request).await.unwrap(),
         };
-        let token = granted(answer);
+        let token = granted(Ok(answer));
         let _ = tokio::time::timeout(Duration::from_micros(round), fixture.ours.release(&key, &token)).await;
         assert_eq!(fixture.ours.release(&key, &token).await.unwrap(), Transition::Applied);
     }

@@ -2,7 +2,7 @@
 
 #![expect(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
-use idempotent_tests::redis_server;
+use idempotent_tests::{redis_server, wait::wait_for};
 
 mod cost;
 mod faults;

@@ -9,8 +9,9 @@ use idempotent_runtime::{
 use idempotent_tests::proxy::{Fault, Proxy};
 
 use crate::{
-    redis_server::{RedisServer, wait_for},
+    redis_server::RedisServer,
     support::{Fixture, TTL, claim, claim_name, connect, key, outcome, raw, request},
+    wait_for,
 };
 
 async fn woken(subscription: &mut Subscription) {

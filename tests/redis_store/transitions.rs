@@ -13,6 +13,7 @@ use crate::{
         Fixture, LEASE, TTL, bytes_of, claim, claim_name, connect, granted, keep, key, lapse, left_of,
         other_fingerprint, outcome, raw, request, request_for, request_of, transition_name,
     },
+    wait_for,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,20 +171,19 @@ async fn records_are_kept_as_long_as_asked() {
     // The shortest lease and time to live are a millisecond each, never none.
     let key = self::key("short");
     let short = request_for(Duration::ZERO);
-    granted(ours.claim(&key, &short).await.unwrap());
+    granted(ours.claim(&key, &short).await);
     redis_gone(&server, &key).await;
     assert_eq!(claim_name(&theirs.claim(&key, &other_fingerprint()).await), "claimed 1", "an expired key is vacant");
     // And the longest do not overflow.
     let key = self::key("long");
     let long = request_for(Duration::MAX);
-    let token = granted(ours.claim(&key, &long).await.unwrap());
+    let token = granted(ours.claim(&key, &long).await);
     assert_eq!(claim_name(&theirs.claim(&key, &other_fingerprint()).await), "mismatch");
     assert_eq!(ours.complete(&key, &token, &outcome(), Duration::MAX).await.unwrap(), Transition::Applied);
 }
 
 async fn redis_gone(server: &RedisServer, key: &RecordKey) {
-    idempotent_tests::redis_server::wait_for("the record to expire", async || bytes_of(server, key).await.is_none())
-        .await;
+    idempotent_tests::wait::wait_for("the record to expire", async || bytes_of(server, key).await.is_none()).await;
 }
 
 #[tokio::test]
@@ -202,13 +202,13 @@ async fn fences_rise_whatever_happens_to_the_key() {
     assert_eq!(theirs.fence(&key, &token).await.unwrap(), Some(first), "made once");
 
     lapse(&server, &key).await;
-    let successor = granted(theirs.claim(&key, &request()).await.unwrap());
+    let successor = granted(theirs.claim(&key, &request()).await);
     rises(successor.fence.expect("a takeover makes its fence"));
     assert_eq!(theirs.fence(&key, &successor).await.unwrap(), successor.fence);
     assert_eq!(ours.fence(&key, &token).await.unwrap(), None, "not ours any more");
 
     let _ = theirs.abandon(&key, &successor, TTL).await.unwrap();
-    let successor = granted(ours.claim(&key, &request()).await.unwrap());
+    let successor = granted(ours.claim(&key, &request()).await);
     rises(successor.fence.expect("a fence"));
 
     let _ = ours.release(&key, &successor).await.unwrap();
@@ -237,7 +237,7 @@ async fn a_fence_rises_when_the_server_clock_went_back() {
         .unwrap();
     assert_eq!(ours.fence(&key, &token).await.unwrap(), Some(ahead));
     lapse(&server, &key).await;
-    let successor = granted(theirs.claim(&key, &request()).await.unwrap());
+    let successor = granted(theirs.claim(&key, &request()).await);
     assert_eq!(successor.fence, Some(ahead + 1));
 }
 
@@ -324,7 +324,7 @@ async fn a_late_owner_changes_nothing() {
     let key = key("late");
     let late = claim(&ours, &key).await;
     lapse(&server, &key).await;
-    let owner = granted(theirs.claim(&key, &request()).await.unwrap());
+    let owner = granted(theirs.claim(&key, &request()).await);
     for round in ["running", "done"] {
         let before = bytes_of(&server, &key).await;
         assert_eq!(ours.renew(&key, &late, LEASE, TTL).await.unwrap(), Transition::Lost, "{round}");

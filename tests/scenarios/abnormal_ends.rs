@@ -9,12 +9,13 @@ use idempotent_runtime::{
 use serde::{Deserialize, Serialize, Serializer, ser::Error as _};
 
 use crate::{
-    captured_log, scenarios,
+    captured_log,
     support::{Backend, Caller, Effects, Failure, poll_once, record_key},
     test_bodies::{Stop, record, refusal, settled, soon, state},
 };
+use idempotent_tests::on_every_store;
 
-scenarios!(
+on_every_store!(
     s29_panic_reaches_the_caller_and_the_policy_decides,
     s29_panic_of_a_detached_body_reaches_the_caller,
     s29_panic_of_the_predicate_is_a_panic_of_the_run,

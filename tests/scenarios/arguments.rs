@@ -9,12 +9,10 @@ use idempotent_runtime::{
 };
 use serde::Serialize;
 
-use crate::{
-    scenarios,
-    support::{Backend, Caller, Effects, Failure, LEASE, TTL},
-};
+use crate::support::{Backend, Caller, Effects, Failure, LEASE, TTL};
+use idempotent_tests::on_every_store;
 
-scenarios! {
+on_every_store! {
     arguments_are_recorded_in_every_state,
     arguments_are_recorded_only_where_asked_for,
     the_run_that_takes_over_records_its_own,

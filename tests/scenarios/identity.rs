@@ -8,12 +8,10 @@ use std::{
 use idempotent_runtime::{Disposition, Error, Idempotency, KeyError, idempotent, with_disposition};
 use serde::Serialize;
 
-use crate::{
-    scenarios,
-    support::{Backend, Effects},
-};
+use crate::support::{Backend, Effects};
+use idempotent_tests::on_every_store;
 
-scenarios! {
+on_every_store! {
     s12_a_body_that_changes_its_input_completes_the_key_it_claimed,
     s13_order_of_fields_maps_and_sets_does_not_matter,
     s13_a_skipped_argument_does_not_matter,

@@ -11,30 +11,10 @@ use std::{
 };
 
 use idempotent_runtime::{Error, Idempotency, Record, RecordKey, State, Store, testing::Method};
-use idempotent_tests::redis_server::wait_for;
+use idempotent_tests::wait::wait_for;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::support::{Caller, Failure};
-
-/// Makes a test of each scenario on each store, on a runtime with one thread, whose time can be stopped.
-#[macro_export]
-macro_rules! scenarios_on_one_thread {
-    ($($name:ident),* $(,)?) => {$(
-        mod $name {
-            use $crate::support::Backend;
-
-            #[tokio::test]
-            async fn memory() {
-                super::$name(Backend::memory()).await;
-            }
-
-            #[tokio::test]
-            async fn redis() {
-                super::$name(Backend::redis().await).await;
-            }
-        }
-    )*};
-}
 
 /// A place in bodies where they wait for the test. Cloning shares it.
 #[derive(Clone, Debug)]

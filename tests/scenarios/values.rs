@@ -9,12 +9,10 @@ use std::{
 use idempotent_runtime::{Disposition, Error, NotKept, with_disposition};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{
-    scenarios,
-    support::{Backend, Caller},
-};
+use crate::support::{Backend, Caller};
+use idempotent_tests::on_every_store;
 
-scenarios! {
+on_every_store! {
     s18_values_that_look_empty_are_replayed,
     s18_integers_are_replayed,
     s18_floats_are_replayed_to_the_bit,

@@ -12,27 +12,7 @@
 )]
 
 mod client;
-mod database;
 mod server;
 mod stripe_client;
+mod tables;
 mod usage;
-
-/// Makes a test of each on each database.
-#[macro_export]
-macro_rules! on_each_database {
-    ($($name:ident),* $(,)?) => {$(
-        mod $name {
-            use $crate::database::Database;
-
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn postgres() {
-                super::$name(Database::postgres().await).await;
-            }
-
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn sqlite() {
-                super::$name(Database::sqlite()).await;
-            }
-        }
-    )*};
-}
