@@ -12,7 +12,7 @@ use idempotent_runtime::{
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tokio::{task::JoinSet, time::Instant};
 
-use crate::{Fault, PostgresServer, Proxy, support::*, wait_for};
+use crate::{Fault, PostgresDatabase, PostgresServer, Proxy, support::*, wait_for};
 
 const CUTS: [Fault; 3] = [Fault::CutBeforeRequest, Fault::CutAfterRequest, Fault::CutBeforeReply];
 

@@ -6,7 +6,7 @@ use idempotent_runtime::{
 };
 use tokio::task::JoinSet;
 
-use crate::{PostgresServer, support::*, wait_for};
+use crate::{PostgresDatabase, PostgresServer, support::*, wait_for};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_migrate_at_once() {

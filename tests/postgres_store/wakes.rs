@@ -5,7 +5,7 @@ use std::time::Duration;
 use idempotent_runtime::{Store, store::Transition};
 use tokio::time::timeout;
 
-use crate::{PostgresServer, support::*, wait_for};
+use crate::{PostgresDatabase, support::*, wait_for};
 
 const LISTENERS: &str = "SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND (query LIKE 'LISTEN%' OR query = 'SELECT 1')";

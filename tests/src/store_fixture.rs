@@ -69,7 +69,7 @@ pub fn outcome() -> Outcome {
 }
 
 /// The token of a granted claim.
-#[must_use]
+#[expect(clippy::must_use_candidate, reason = "it is an assertion as well")]
 pub fn granted(answer: StoreResult<ClaimOutcome>) -> Token {
     match answer.expect("an answer") {
         ClaimOutcome::Claimed { token, .. } => token,
