@@ -1,4 +1,4 @@
-//! What the programs share: how they tell their user something.
+//! Shared by the programs: printing to the user.
 
 use std::{
     env,
@@ -8,11 +8,11 @@ use std::{
     path::Path,
 };
 
-/// Writes to standard output. A reader that has seen enough is no error.
+/// Writes to standard output. A reader that closes the pipe early (`| head`) is not an error.
 ///
 /// # Errors
 ///
-/// If that fails otherwise.
+/// If the output fails for another reason.
 pub fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -21,14 +21,14 @@ pub fn print(text: &str) -> io::Result<()> {
     }
 }
 
-/// Writes a line to standard error, after the program's name. There is nobody to tell if that fails.
+/// Writes a line to standard error, after the program's name. A failure is ignored, since nobody could be told.
 pub fn say(what: impl Display) {
     let program = env::args_os().next().unwrap_or_default();
     let name = Path::new(&program).file_stem().unwrap_or_default().display().to_string();
     let _ = writeln!(io::stderr().lock(), "{name}: {what}");
 }
 
-/// An error and its causes in one line.
+/// Formats an error and its causes in one line.
 #[must_use]
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();

@@ -1,4 +1,4 @@
-//! What stands in the attribute's parentheses: grammar only, the rules are in `validate`.
+//! The grammar of the attribute's options. The rules are in `validate`.
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use syn::{
@@ -11,7 +11,7 @@ use crate::{
     duration,
 };
 
-/// Every option that there is, in the order of the documentation.
+/// The names of all options, in the order of the documentation.
 const NAMES: [&str; 12] =
     ["key", "ttl", "name", "skip", "store", "lease", "wait", "errors", "abandoned", "detach", "transaction", "crate"];
 
@@ -30,7 +30,7 @@ pub(crate) struct Options {
     pub(crate) detach: bool,
     pub(crate) transaction: Option<Ident>,
     pub(crate) krate: Option<Path>,
-    /// The options that were named, right or wrong: each may come once.
+    /// The names of the options so far, also of those whose value was wrong. Each may come once.
     seen: Vec<Ident>,
 }
 
@@ -58,7 +58,7 @@ pub(crate) enum OnAbandoned {
 }
 
 impl Options {
-    /// Parses all options that can be parsed, and reports the others.
+    /// Parses the options, and reports every one that cannot be parsed.
     pub(crate) fn parse(args: TokenStream, errors: &mut Errors) -> Self {
         let mut options = Self::default();
         let parsed = (|input: ParseStream<'_>| {
@@ -86,12 +86,12 @@ impl Options {
         options
     }
 
-    /// Whether an option was named, even if its value was wrong.
+    /// True if an option was given, even with a wrong value.
     pub(crate) fn names(&self, option: &str) -> bool {
         self.place(option).is_some()
     }
 
-    /// Where an option was named.
+    /// The name of an option, as the user wrote it.
     pub(crate) fn place(&self, option: &str) -> Option<&Ident> {
         self.seen.iter().find(|seen| *seen == option)
     }
@@ -100,7 +100,7 @@ impl Options {
         self.transaction.as_ref().is_some_and(|transaction| transaction.unraw() == argument.unraw())
     }
 
-    /// Whether an argument is left out of the hash.
+    /// True if an argument is left out of the hash.
     pub(crate) fn skips(&self, argument: &Ident) -> bool {
         self.skip.iter().chain(&self.transaction).any(|skipped| skipped.unraw() == argument.unraw())
     }
@@ -134,11 +134,13 @@ impl Options {
             "name" => self.name = Some(operation_name(input, &name)?),
             "skip" => self.skip = skip(input, &name)?,
             "store" => self.store = Some(value(input, &name, "self.idempotency")?),
-            "errors" => self.errors = on_error(value(input, &name, "keep")?)?,
+            "errors" => self.errors = on_error(&value(input, &name, "keep")?)?,
             "abandoned" => self.abandoned = Some(on_abandoned(input, &name)?),
             "detach" => self.detach = flag(input, &name)?,
             "transaction" => self.transaction = Some(transaction(input, &name)?),
-            _ => self.krate = Some(krate(input, &name)?),
+            "crate" => self.krate = Some(krate(input, &name)?),
+            // Not reached: the arms are those of `NAMES`.
+            _ => return Err(unknown(&name)),
         }
         Ok(())
     }
@@ -160,7 +162,7 @@ fn unknown(name: &Ident) -> syn::Error {
     error_at(name, format!("unknown option `{option}`"), help)
 }
 
-/// The `=` before a value.
+/// Parses the `=` before a value.
 fn equals(input: ParseStream<'_>, name: &Ident, example: &str) -> syn::Result<()> {
     if input.peek(Token![=]) && !input.peek(Token![==]) {
         input.parse::<Token![=]>()?;
@@ -176,13 +178,13 @@ fn value(input: ParseStream<'_>, name: &Ident, example: &str) -> syn::Result<Exp
     input.parse().map_err(|error| unfinished(input, name, example).unwrap_or(error))
 }
 
-/// A value that ends too early would else be reported at the whole attribute.
+/// The error for a value that ends too early. syn would underline the whole attribute, since it finds no token to point at.
 fn unfinished(input: ParseStream<'_>, name: &Ident, example: &str) -> Option<syn::Error> {
-    let error = || error_at(name, format!("the value of `{name}` is not finished"), format!("`{name} = {example}`"));
+    let error = || error_at(name, format!("the value of `{name}` is incomplete"), format!("`{name} = {example}`"));
     input.is_empty().then(error)
 }
 
-/// An expression without the invisible groups that `macro_rules!` put around it.
+/// The expression inside the invisible groups that `macro_rules!` puts around `$e:expr`.
 pub(crate) fn ungrouped(expr: &Expr) -> &Expr {
     match expr {
         Expr::Group(group) => ungrouped(&group.expr),
@@ -219,7 +221,11 @@ fn time(input: ParseStream<'_>, name: &Ident, example: &str) -> syn::Result<Time
                 Lit::Int(number) => format!("`{name} = \"{}s\"`", number.base10_digits()),
                 _ => format!("`{name} = \"{example}\"`"),
             };
-            Err(error_at(lit, format!("`{name}` is a string with units, or an expression of type `Duration`"), help))
+            Err(error_at(
+                lit,
+                format!("`{name}` must be a string with a unit, or an expression of type `Duration`"),
+                help,
+            ))
         }
         _ => Ok(Time::Value(expr)),
     }
@@ -232,7 +238,11 @@ fn operation_name(input: ParseStream<'_>, name: &Ident) -> syn::Result<LitStr> {
             path if path.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.') => format!("`name = \"{path}\"`"),
             _ => "`name = \"payments.charge\"`".to_owned(),
         };
-        error_at(&expr, "the name is a string literal: it is stored, and must not change by accident", help)
+        error_at(
+            &expr,
+            "`name` must be a string literal: it is stored in every record, and must not change by accident",
+            help,
+        )
     })
 }
 
@@ -241,21 +251,21 @@ fn skip(input: ParseStream<'_>, name: &Ident) -> syn::Result<Vec<Ident>> {
         Ok(TokenTree::Group(group)) if group.delimiter() == Delimiter::Parenthesis => group,
         _ => {
             let rest: TokenStream = input.fork().parse()?;
-            return Err(error_at(name, "`skip` lists arguments in parentheses", skip_of(rest)));
+            return Err(error_at(name, "`skip` takes its arguments in parentheses", skip_of(rest)));
         }
     };
     input.parse::<TokenTree>()?;
     if arguments.stream().is_empty() {
-        return Err(error_at(name, "`skip()` skips nothing", "name an argument, as in `skip(db)`, or remove it"));
+        return Err(error_at(name, "`skip()` skips nothing", "name an argument, as in `skip(db)`, or remove `skip()`"));
     }
     let parser = |input: ParseStream<'_>| Punctuated::<_, Token![,]>::parse_terminated_with(input, Ident::parse_any);
     match parser.parse2(arguments.stream()) {
         Ok(names) => Ok(names.into_iter().collect()),
-        Err(_) => Err(error_at(&arguments, "`skip` takes the names of arguments", skip_of(arguments.stream()))),
+        Err(_) => Err(error_at(&arguments, "`skip` takes argument names only", skip_of(arguments.stream()))),
     }
 }
 
-/// The `skip` that was probably meant.
+/// The `skip` that the user probably meant.
 fn skip_of(tokens: TokenStream) -> String {
     let name = tokens.into_iter().find_map(|token| match token {
         TokenTree::Ident(name) => Some(name.to_string()),
@@ -264,16 +274,23 @@ fn skip_of(tokens: TokenStream) -> String {
     format!("`skip({})`", name.as_deref().unwrap_or("db"))
 }
 
-fn on_error(expr: Expr) -> syn::Result<OnError> {
-    match ungrouped(&expr) {
+fn on_error(expr: &Expr) -> syn::Result<OnError> {
+    match ungrouped(expr) {
         Expr::Path(path) if path.path.is_ident("release") => Ok(OnError::Release),
         Expr::Path(path) if path.path.is_ident("keep") => Ok(OnError::Keep),
         Expr::Path(path) if path.qself.is_none() => Ok(OnError::KeepIf(path.path.clone())),
-        _ => Err(error_at(
-            expr,
-            "`errors` is `release`, `keep`, or the path of a function `fn(&E) -> bool` that is true for errors to keep",
-            "`errors = keep`",
-        )),
+        other => {
+            let help = match other {
+                Expr::Closure(_) => "name a function: `errors = is_final`",
+                _ => "`errors = keep`",
+            };
+            Err(error_at(
+                expr,
+                "`errors` must be `release`, `keep`, or the path of a function `fn(&E) -> bool` that returns `true` for \
+                 errors to keep",
+                help,
+            ))
+        }
     }
 }
 
@@ -285,7 +302,7 @@ fn on_abandoned(input: ParseStream<'_>, name: &Ident) -> syn::Result<OnAbandoned
         "refuse" => Ok(OnAbandoned::Refuse),
         other => {
             let meant = nearest(other, ["rerun", "refuse"]).unwrap_or("refuse");
-            Err(error_at(value, "`abandoned` is `rerun` or `refuse`", format!("`abandoned = {meant}`")))
+            Err(error_at(value, "`abandoned` must be `rerun` or `refuse`", format!("`abandoned = {meant}`")))
         }
     }
 }
@@ -302,10 +319,10 @@ fn transaction(input: ParseStream<'_>, name: &Ident) -> syn::Result<Ident> {
         }
         (_, Expr::Path(path)) if path.path.get_ident().is_some_and(|ident| ident != "self") => Err(error_at(
             &expr,
-            "`transaction` is the name of an argument",
+            "`transaction` must be the name of an argument",
             format!("`transaction = {}`", typed(&path.path)),
         )),
-        _ => Err(error_at(&expr, "`transaction` is the name of an argument", "`transaction = tx`")),
+        _ => Err(error_at(&expr, "`transaction` must be the name of an argument", "`transaction = tx`")),
     }
 }
 
@@ -320,7 +337,11 @@ fn krate(input: ParseStream<'_>, name: &Ident) -> syn::Result<Path> {
     const EXAMPLE: &str = "::my_crate::idempotent";
     equals(input, name, EXAMPLE)?;
     if let Ok(literal) = input.fork().parse::<LitStr>() {
-        return Err(error_at(&literal, "`crate` is a path, not a string", format!("`crate = {}`", literal.value())));
+        return Err(error_at(
+            &literal,
+            "`crate` must be a path, not a string",
+            format!("`crate = {}`", literal.value()),
+        ));
     }
     input.call(Path::parse_mod_style).map_err(|error| unfinished(input, name, EXAMPLE).unwrap_or(error))
 }
@@ -361,16 +382,16 @@ mod tests {
             first_lines,
             [
                 "unknown option `tll`",
-                "`ttl` is a string with units, or an expression of type `Duration`",
+                "`ttl` must be a string with a unit, or an expression of type `Duration`",
                 "`key` needs a value",
-                "`abandoned` is `rerun` or `refuse`",
-                "`skip` takes the names of arguments",
+                "`abandoned` must be `rerun` or `refuse`",
+                "`skip` takes argument names only",
             ]
         );
     }
 
     #[test]
-    fn an_option_after_a_mistake_is_looked_at() {
+    fn an_option_after_a_mistake_is_parsed() {
         for args in ["key = a,, ttl = 30", "key = a b, ttl = 30", "; key, ttl = 30", "24h, ttl = 30"] {
             assert_eq!(errors(args).len(), 2, "{args}");
         }

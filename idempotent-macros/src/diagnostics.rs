@@ -1,4 +1,4 @@
-//! Every mistake of one attribute, collected so that one build shows them all.
+//! Collects the mistakes of one attribute, so that one build reports all of them.
 
 use std::fmt::Display;
 
@@ -10,12 +10,12 @@ use quote::ToTokens;
 pub(crate) struct Errors(Vec<syn::Error>);
 
 impl Errors {
-    /// Adds one that underlines `tokens`, with the line that would put it right.
+    /// Adds an error that underlines `tokens`; `help` is the text to type instead.
     pub(crate) fn at(&mut self, tokens: impl ToTokens, message: impl Display, help: impl Display) {
         self.0.push(error_at(tokens, message, help));
     }
 
-    /// Adds one for something that is missing: it underlines the whole attribute.
+    /// Adds an error about something that is missing. It underlines the whole attribute.
     pub(crate) fn missing(&mut self, message: impl Display, help: impl Display) {
         self.0.push(syn::Error::new(proc_macro2::Span::call_site(), format!("{message}\nhelp: {help}")));
     }
@@ -36,12 +36,12 @@ impl Errors {
     }
 }
 
-/// An error that underlines `tokens`, with the line that would put it right.
+/// An error that underlines `tokens`; `help` is the text to type instead.
 pub(crate) fn error_at(tokens: impl ToTokens, message: impl Display, help: impl Display) -> syn::Error {
     syn::Error::new_spanned(tokens, format!("{message}\nhelp: {help}"))
 }
 
-/// Tokens as they would be typed.
+/// Tokens as a person would type them: `&'a str`, not `& 'a str`.
 pub(crate) fn typed(tokens: impl ToTokens) -> String {
     let mut text = tokens.to_token_stream().to_string();
     for (spaced, tight) in [
@@ -60,7 +60,7 @@ pub(crate) fn typed(tokens: impl ToTokens) -> String {
     text
 }
 
-/// Words as a list to read: "`a`, `b` and `c`".
+/// Joins words for a sentence: "`a`, `b` and `c`".
 pub(crate) fn listed(words: &[&str]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
     match quoted.split_last() {
@@ -70,7 +70,7 @@ pub(crate) fn listed(words: &[&str]) -> String {
     }
 }
 
-/// The candidate that `word` is a likely misspelling of.
+/// The candidate nearest to `word`, if `word` is likely to be a misspelling of it.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let tolerated = if word.len() < 4 { 1 } else { word.len() / 3 };
     candidates
@@ -81,7 +81,7 @@ pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
         .map(|(_, candidate)| candidate)
 }
 
-/// Edits between two words: insert, delete, replace, and swap of neighbours.
+/// The number of edits between two words: insert, delete, replace, or swap two neighbours.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut before: Vec<usize> = Vec::new();

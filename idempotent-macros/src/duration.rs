@@ -1,40 +1,43 @@
-//! Durations in strings: "500ms", "24h", "1h30m".
+//! Parses durations in strings: "500ms", "24h", "1h30m".
 
 /// The units, longest first, in milliseconds.
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-/// What is wrong with a duration, and one that would be right.
+/// The reason why a duration is refused, and one to type instead.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Malformed {
     pub(crate) reason: String,
     pub(crate) instead: String,
 }
 
-/// The milliseconds of a duration: whole numbers with units, longest unit first, each unit once.
+/// Parses a duration into milliseconds: whole numbers with units, each unit shorter than the one before.
 pub(crate) fn parse(text: &str) -> Result<u64, Malformed> {
     let malformed = |reason: String, instead: String| Malformed { reason, instead };
     let example = || "30s".to_owned();
     if text.is_empty() {
-        return Err(malformed("an empty duration".to_owned(), example()));
+        return Err(malformed("the duration is empty".to_owned(), example()));
     }
     let (mut rest, mut total, mut units) = (text, 0_u64, UNITS.as_slice());
     while !rest.is_empty() {
         let (digits, after) = split_where(rest, |c| !c.is_ascii_digit());
         let (unit, after) = split_where(after, |c| c.is_ascii_digit());
         if digits.is_empty() {
-            return Err(malformed(format!("`{text}` is not a whole number with a unit"), example()));
+            return Err(malformed(format!("the duration `{text}` is not a whole number with a unit"), example()));
         }
         if unit.is_empty() {
-            return Err(malformed(format!("`{text}` has no unit"), format!("{text}s")));
+            return Err(malformed(format!("the duration `{text}` has no unit"), format!("{text}s")));
         }
         if unit.starts_with('.') {
-            return Err(malformed(format!("`{text}` is not made of whole numbers"), "1h30m".to_owned()));
+            return Err(malformed(
+                format!("the duration `{text}` has a fraction: it must be made of whole numbers"),
+                "1h30m".to_owned(),
+            ));
         }
         let Some(position) = UNITS.iter().position(|&(name, _)| name == unit) else {
             let reason = if UNITS.iter().any(|&(name, _)| name == unit.trim()) {
-                format!("`{text}` has a space in it")
+                format!("the duration `{text}` contains a space")
             } else {
-                format!("`{}` is not a unit: they are `d`, `h`, `m`, `s` and `ms`", unit.trim())
+                format!("`{}` is not a unit of time: use `d`, `h`, `m`, `s` or `ms`", unit.trim())
             };
             return Err(malformed(reason, likely(digits, unit).unwrap_or_else(example)));
         };
@@ -43,7 +46,7 @@ pub(crate) fn parse(text: &str) -> Result<u64, Malformed> {
             units.get(position.wrapping_sub(skipped)..).and_then(<[_]>::split_first)
         else {
             return Err(malformed(
-                format!("in `{text}` a longer unit follows a shorter one, or a unit comes twice"),
+                format!("in the duration `{text}`, each unit must be shorter than the one before it"),
                 "1h30m".to_owned(),
             ));
         };
@@ -52,7 +55,7 @@ pub(crate) fn parse(text: &str) -> Result<u64, Malformed> {
             .ok()
             .and_then(|number| number.checked_mul(milliseconds))
             .and_then(|part| total.checked_add(part))
-            .ok_or_else(|| malformed(format!("`{text}` is too long"), "365d".to_owned()))?;
+            .ok_or_else(|| malformed(format!("the duration `{text}` is too long"), "365d".to_owned()))?;
         (rest, units) = (after, shorter);
     }
     Ok(total)
@@ -62,7 +65,7 @@ fn split_where(text: &str, split: impl Fn(char) -> bool) -> (&str, &str) {
     text.split_at(text.find(split).unwrap_or(text.len()))
 }
 
-/// The duration that was probably meant: "30 min" is "30m".
+/// The duration that the user probably meant: "30m" for "30 min".
 fn likely(digits: &str, unit: &str) -> Option<String> {
     let unit = unit.trim().to_lowercase();
     let short = match unit.as_str() {

@@ -1,11 +1,11 @@
-//! Parse, validate, and generate; or give the function back as it was, with all that is wrong.
+//! Parses, validates and generates; or emits the function unchanged, with an error for each mistake.
 
 use proc_macro2::TokenStream;
 use quote::quote;
 
 use crate::{args::Options, codegen, diagnostics::Errors, function::Function, validate};
 
-/// `file` is the name of the source file, to suggest a name from.
+/// Expands one attribute. `file` is the module that the source file most likely is; suggested names begin with it.
 pub(crate) fn expand(args: TokenStream, item: &TokenStream, file: Option<&str>) -> TokenStream {
     let mut errors = Errors::default();
     let options = Options::parse(args, &mut errors);
@@ -22,7 +22,8 @@ pub(crate) fn expand(args: TokenStream, item: &TokenStream, file: Option<&str>) 
     match errors.into_tokens() {
         None => code,
         Some(errors) => {
-            // As it was, so that nothing else breaks; what only the attribute would have used is not the mistake.
+            // Re-emit the item unchanged, so that its callers still compile. Allow unused variables, which only the
+            // attribute would have used.
             quote!(#[allow(unused_variables, unused_mut)] #item #errors)
         }
     }
@@ -56,7 +57,7 @@ mod tests {
 
     const DELIMITERS: [Delimiter; 4] = [Delimiter::Parenthesis, Delimiter::Brace, Delimiter::Bracket, Delimiter::None];
 
-    /// Numbers that a seed repeats.
+    /// Pseudo-random numbers; the same seed gives the same numbers.
     struct Dice(u64);
 
     impl Dice {
@@ -66,7 +67,7 @@ mod tests {
         }
     }
 
-    /// Drops, repeats, swaps, regroups and cuts off, at every depth; `soup` is thrown in.
+    /// Drops, repeats, swaps, regroups and cuts off tokens, at every depth, and throws in tokens from `soup`.
     fn stirred(tokens: TokenStream, soup: &[TokenTree], dice: &mut Dice) -> TokenStream {
         let mut out: Vec<TokenTree> = Vec::new();
         for token in tokens {

@@ -1,4 +1,4 @@
-//! The annotated function: its signature is looked at, its tokens stay as they are.
+//! The annotated function. Its signature is parsed to be read; its tokens are emitted as written.
 
 use proc_macro2::{Delimiter, Group, Span, TokenStream, TokenTree};
 use quote::ToTokens;
@@ -10,24 +10,25 @@ use syn::{
 use crate::{diagnostics::error_at, types};
 
 pub(crate) struct Function {
-    /// All that stands before the body, verbatim.
+    /// Everything before the body, verbatim.
     pub(crate) head: TokenStream,
     /// Another `#[idempotent]` below this one.
     pub(crate) again: Option<Path>,
     pub(crate) signature: Signature,
-    /// The braces and what is in them; `None` for a declaration in a trait.
+    /// The braces and their content; `None` for a declaration in a trait.
     pub(crate) body: Option<Group>,
     pub(crate) arguments: Vec<Argument>,
-    /// `Some` if the body is `Box::pin(async move { … })` and the type says so, as `#[async_trait]` leaves it.
+    /// `Some` if the body is `Box::pin(async move { … })` and the return type is a boxed future: the shape that
+    /// `#[async_trait]` leaves.
     pub(crate) boxed: Option<Boxed>,
 }
 
 /// One argument other than `self`.
 pub(crate) struct Argument {
     pub(crate) ty: Type,
-    /// The names that its pattern binds: usually one.
+    /// The names that its pattern binds, usually one.
     pub(crate) names: Vec<Ident>,
-    /// The first part of the pattern that binds nothing.
+    /// The first part of the pattern that binds no name, such as `_` or `..`.
     pub(crate) unnamed: Option<TokenStream>,
     /// Its `#[cfg(…)]` attributes.
     pub(crate) cfg: Vec<Attribute>,
@@ -42,13 +43,14 @@ pub(crate) struct Boxed {
     pub(crate) pin: Expr,
     /// `async move`, as written.
     pub(crate) keywords: TokenStream,
-    /// The place of the block's braces: other macros resolve names of theirs there.
+    /// The span of the block's braces. Other macros resolve names of their own there.
     pub(crate) braces: Span,
-    /// The statements of the block that bind the arguments again, and so must stay outside.
+    /// The statements of the block that bind the arguments again. They stay in front of the generated code, which uses the
+    /// names that they bind.
     pub(crate) inner: TokenStream,
-    /// What to run.
+    /// The user's own body, in braces.
     pub(crate) body: Group,
-    /// What `self` is called where the body runs.
+    /// The name of `self` inside the body: `__self`.
     pub(crate) receiver: Option<Ident>,
 }
 
@@ -81,7 +83,7 @@ impl Function {
         Ok(Self { head, again, signature, body, arguments, boxed })
     }
 
-    /// What the body returns, if the signature says so.
+    /// The type that the body returns, unless the signature has none.
     pub(crate) fn output(&self) -> Option<&Type> {
         match (&self.boxed, &self.signature.output) {
             (Some(boxed), _) => Some(&boxed.output),
@@ -90,7 +92,7 @@ impl Function {
         }
     }
 
-    /// All names that arguments bind, with the `#[cfg(…)]` of each.
+    /// The names that all arguments bind, with the `#[cfg(…)]` attributes of each.
     pub(crate) fn names(&self) -> impl Iterator<Item = (&Ident, &[Attribute])> {
         self.arguments
             .iter()
@@ -103,7 +105,7 @@ impl Function {
         self.arguments.iter().find(named).map(|it| &it.ty)
     }
 
-    /// Whether an argument is declared `mut`.
+    /// True if an argument is declared `mut`.
     pub(crate) fn is_mutable(&self, argument: &Ident) -> bool {
         declares_mut(self.signature.inputs.to_token_stream(), argument)
             || self.boxed.as_ref().is_some_and(|boxed| declares_mut(boxed.inner.clone(), argument))
@@ -113,13 +115,13 @@ impl Function {
         self.signature.asyncness.is_some() || self.boxed.is_some()
     }
 
-    /// Its name, without `r#`.
+    /// The function's name, without `r#`.
     pub(crate) fn name(&self) -> String {
         self.signature.ident.unraw().to_string()
     }
 }
 
-/// The tokens without an invisible group around all of them (`$item` of a `macro_rules!`).
+/// The tokens inside the invisible group that `macro_rules!` puts around `$item:item`.
 fn ungrouped(item: &TokenStream) -> TokenStream {
     let mut tokens = item.clone().into_iter();
     match (tokens.next(), tokens.next()) {
@@ -128,7 +130,7 @@ fn ungrouped(item: &TokenStream) -> TokenStream {
     }
 }
 
-/// A body in braces, or such in an invisible group (`$body:block`).
+/// The braces of a body, also inside the invisible group that `macro_rules!` puts around `$body:block`.
 fn braces(group: Group) -> Option<Group> {
     match group.delimiter() {
         Delimiter::Brace => Some(group),
@@ -162,7 +164,7 @@ fn declares_mut(tokens: TokenStream, name: &Ident) -> bool {
     })
 }
 
-/// Whether tokens have a word in them, at any depth.
+/// True if the tokens contain a word, at any depth.
 pub(crate) fn mentions(tokens: TokenStream, word: &str) -> bool {
     tokens.into_iter().any(|token| match token {
         TokenTree::Group(group) => mentions(group.stream(), word),
@@ -179,11 +181,11 @@ impl Argument {
         new
     }
 
-    /// Collects what the pattern binds, and the first part of it that binds nothing.
+    /// Collects the names that the pattern binds, and the first part of it that binds none.
     fn bind(&mut self, pat: &Pat) {
         match pat {
             Pat::Ident(name) => {
-                // `name @ pattern` has the whole value in its name.
+                // The name of `name @ pattern` holds the whole value.
                 self.names.push(name.ident.clone());
             }
             Pat::Paren(inner) => self.bind(&inner.pat),
@@ -213,7 +215,7 @@ impl Boxed {
         let output = types::boxed_future_output(ty).filter(|_| signature.asyncness.is_none())?;
         let statements = Block::parse_within.parse2(body.stream()).ok()?;
         let (last, before) = statements.split_last()?;
-        // A future that is returned early would not be an idempotent one.
+        // An early `return` returns a future that the generated code does not run.
         if before.iter().any(|statement| mentions(statement.to_token_stream(), "return")) {
             return None;
         }
@@ -238,8 +240,12 @@ impl Boxed {
         Some(new)
     }
 
-    /// `#[async_trait]` binds every argument again inside of the block, patterns only there, and has the user's own
-    /// body in a `let`. Where its code is found, only that body is to run.
+    /// Takes apart the block that `#[async_trait]` writes, if this is one. It binds every argument again inside the block,
+    /// patterns only there, and has the user's own body in a `let`. Only that body is to run under the claim.
+    ///
+    /// ```text
+    /// { if let Some(__ret) = None::<OUTPUT> { return __ret; } let __self = self; let id = id; let __ret: OUTPUT = BODY; __ret }
+    /// ```
     fn split_async_trait(&mut self, block: &ExprAsync, arguments: &mut [Argument]) -> Option<()> {
         let (last, statements) = block.block.stmts.split_last()?;
         let (result, bindings) = statements.split_last()?;
@@ -259,7 +265,7 @@ impl Boxed {
         Some(())
     }
 
-    /// `let __self = self;` and `let (a, b) = { let __arg1 = __arg1; __arg1 };`
+    /// Reads one binding: `let __self = self;` names the receiver, `let (a, b) = { let __arg1 = __arg1; __arg1 };` an argument.
     fn rebind(&mut self, local: &Local, arguments: &mut [Argument]) {
         let source = match local.init.as_ref().map(|init| &*init.expr) {
             Some(Expr::Path(path)) => path.path.get_ident(),
@@ -301,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn every_binding_of_a_pattern_has_a_name() {
+    fn every_name_that_a_pattern_binds_is_found() {
         assert_eq!(
             names(
                 "async fn f(&self, a: A, mut b: B, (c, [d, e]): C, Json(f): D, S { g, h: i }: E, all @ (_, _): F) {}"
@@ -311,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn what_binds_nothing_is_noticed() {
+    fn a_pattern_that_binds_no_name_is_noticed() {
         for pattern in ["_", "(_, _)", "S { .. }", "T(..)"] {
             assert_eq!(names(&format!("async fn f({pattern}: A) {{}}")), [(vec![], true)], "{pattern}");
         }

@@ -1,4 +1,4 @@
-//! The `#[idempotent]` attribute of `idempotent-runtime`, which re-exports it: depend on that crate, not on this one.
+//! The `#[idempotent]` attribute. Depend on `idempotent-runtime`, which re-exports it, and not on this crate.
 
 mod args;
 mod codegen;
@@ -17,17 +17,18 @@ use proc_macro::{Span, TokenStream};
 /// Runs an async function once per key: a repeat gets the stored result, whichever process it lands on.
 ///
 /// ```
-/// use idempotent_runtime::{Error, idempotent};
+/// use idempotent_runtime::{Error, Idempotency, idempotent, install};
 ///
-/// #[idempotent(key = order_id, ttl = "24h")]
+/// #[idempotent(name = "payments.charge", key = order_id, ttl = "24h")]
 /// async fn charge(order_id: &str, amount_cents: u64) -> Result<String, Error> {
 ///     Ok(format!("charged {amount_cents} for {order_id}"))
 /// }
 ///
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// install(Idempotency::memory())?; // in a service: `Idempotency::connect("postgres://…").await?`
 /// let first = charge("order-17", 500).await?;
-/// assert_eq!(charge("order-17", 500).await?, first); // not run again
-/// assert!(matches!(charge("order-17", 999).await, Err(Error::Mismatch { .. }))); // same key, other request
+/// assert_eq!(charge("order-17", 500).await?, first); // replayed: the body did not run again
+/// assert!(matches!(charge("order-17", 999).await, Err(Error::Mismatch { .. }))); // same key, other arguments
 /// # Ok(()) }
 /// ```
 ///
@@ -35,24 +36,33 @@ use proc_macro::{Span, TokenStream};
 ///
 /// | option | default | meaning |
 /// |---|---|---|
-/// | `key = EXPR` | the hash of all arguments | What identifies the call: an expression over the arguments, or a template. See [Keys](#keys). |
-/// | `ttl = "24h"` | 24 h | How long a finished result is kept, counted from completion. |
-/// | `name = "payments.charge"` | `module::function` | The stable identity of the operation, part of every stored key: renaming it forgets its results. See [Names](#names). |
-/// | `skip(db, …)` | none | Arguments that do not belong to the request: connections, contexts. They are left out of the hash, and of what `record_arguments` stores. `self` always is. |
-/// | `store = EXPR` | the installed handle | The `Idempotency` to use: `store = self.idempotency`. A reference to one, an `Arc` or a `Box` of one will do. |
-/// | `lease = "30s"` | 30 s | How long a claim lives without a sign of life. It is renewed while the body runs, and is independent of `ttl`. |
-/// | `wait = "10s"` | 10 s | How long a duplicate waits for the running call and then gets its result. `"0s"` refuses at once. |
-/// | `errors = release` | `release` | An `Err` frees the key, so that a retry runs the body again. |
-/// | `errors = keep` | | An `Err` is kept, and replayed like a result. |
-/// | `errors = PATH` | | A function `fn(&E) -> bool` decides: `true` keeps the error. |
-/// | `abandoned = rerun` | `rerun` | A claim whose owner vanished (crash, panic, dropped future, lapsed lease) is run again by the next call. |
-/// | `abandoned = refuse` | | It is not run again: calls get `Error::Abandoned` until an operator resolves it. |
-/// | `detach` | off | The body runs on a task of its own (in a Tokio runtime), so that a caller that goes away does not stop it half-way. |
-/// | `transaction = ARG` | none | The argument that is the caller's open SQL transaction: the record is written in it. See [Transactions](#transactions). |
-/// | `crate = ::PATH` | `::idempotent_runtime` | Where the runtime is, for crates that re-export it. |
+/// | `key = EXPR` | the hash of all arguments | Identifies the call: an expression over the arguments, a tuple of expressions, or a template. See [Keys](#keys). |
+/// | `ttl = "24h"` | 24 h | Keeps a finished result for this long, counted from its completion. |
+/// | `name = "payments.charge"` | `module::function` | Identifies the operation; it is part of every stored key. See [Names](#names). |
+/// | `skip(db, …)` | none | Leaves arguments out of the hash, and out of what `record_arguments` stores: connections, contexts. `self` is always left out. |
+/// | `store = EXPR` | the installed handle | Calls through this handle, as in `store = self.idempotency`: an `Idempotency`, or a reference, an `Arc` or a `Box` of one. |
+/// | `lease = "30s"` | 30 s | Lets another caller take over a claim that was not renewed for this long. The claim is renewed while the body runs. Independent of `ttl`. |
+/// | `wait = "10s"` | 10 s | Lets a duplicate wait this long for the running call, to get its result. `"0s"` refuses duplicates at once. |
+/// | `errors = release` | `release` | An `Err` frees the key: the next call runs the body again. |
+/// | `errors = keep` | | An `Err` is kept and replayed, like a result. See [Your error type](#your-error-type). |
+/// | `errors = PATH` | | A function `fn(&E) -> bool` decides: `true` keeps the error, `false` frees the key. |
+/// | `abandoned = rerun` | `rerun` | After a run that ended without an outcome (crash, panic, dropped future, lapsed lease), the next call runs the body again. |
+/// | `abandoned = refuse` | | After such a run, every call gets `Error::Abandoned`, until an operator resolves the record. |
+/// | `detach` | off | Runs the body on a task of its own, in the current Tokio runtime: a caller that goes away does not stop it. |
+/// | `transaction = ARG` | none | Names the argument that is the caller's open SQL transaction, and writes the record in it. See [Transactions](#transactions). |
+/// | `crate = ::PATH` | `::idempotent_runtime` | Names the runtime, for crates that re-export it. |
 ///
-/// Durations are whole numbers with the units `d`, `h`, `m`, `s` and `ms`, longest first (`"7d"`, `"1h30m"`, `"500ms"`), or
-/// expressions of type `Duration` over the arguments and whatever else is in scope.
+/// A duration is a string of whole numbers with the units `d`, `h`, `m`, `s` and `ms`, longest first (`"7d"`, `"1h30m"`, `"500ms"`),
+/// or an expression of type `Duration` over the arguments.
+///
+/// # Names
+///
+/// Set `name` wherever a second run would cost something. Without it, the name is the path of the module and of the function: moving
+/// or renaming the function changes the key of every record, and the next repeat of an older call runs the body again.
+///
+/// Methods need a `name`, and so do functions that are generic over types or constants: they have no default that is unique and stable.
+/// The macro cannot tell an associated function without `self` from a free function, unless its signature mentions `Self`: give it a
+/// name, too.
 ///
 /// # Keys
 ///
@@ -62,17 +72,17 @@ use proc_macro::{Span, TokenStream};
 /// #[derive(Serialize)]
 /// struct Event { id: String, body: String }
 ///
-/// #[idempotent(key = event.id)] // an expression: nothing is moved out of the arguments
+/// #[idempotent(name = "events.handle", key = event.id)] // an expression; it moves nothing out of the arguments
 /// async fn handle(event: Event) -> Result<String, Error> {
 ///     Ok(event.body)
 /// }
 ///
-/// #[idempotent(key = (tenant, event.id))] // a tuple
+/// #[idempotent(name = "events.handle_for", key = (tenant, event.id))] // a tuple
 /// async fn handle_for(tenant: String, event: Event) -> Result<String, Error> {
 ///     Ok(tenant + &event.body)
 /// }
 ///
-/// #[idempotent(key = "{tenant}/{event_id}")] // a template over arguments
+/// #[idempotent(name = "events.acknowledge", key = "{tenant}/{event_id}")] // a template
 /// async fn acknowledge(tenant: &str, event_id: u64) -> Result<(), Error> {
 ///     println!("{tenant}: {event_id}");
 ///     Ok(())
@@ -80,19 +90,97 @@ use proc_macro::{Span, TokenStream};
 /// # fn main() {}
 /// ```
 ///
-/// Tuples and templates are encoded so that no two different inputs share a key. A key that is `None` is refused, since all
-/// calls without a key would share one record. In a template, `{{` and `}}` are braces; a hole holds the name of an argument.
-/// The key may use `?`, and skipped arguments. It is evaluated before anything is claimed or moved.
+/// Tuples and templates are encoded so that two different inputs never share a key: `("a:b", "c")` and `("a", "b:c")` differ. A key
+/// that is `None` is refused, because all calls without a key would share one record. In a template, `{argument}` is replaced by the
+/// argument, and `{{` and `}}` are braces. A key may use `?` and skipped arguments. It is evaluated before anything is claimed or moved.
 ///
-/// Without `key`, calls are the same if their arguments hash to the same value. With it, a call that has the key and not the
-/// arguments of an earlier one gets `Error::Mismatch`.
+/// Without `key`, two calls are the same if their arguments have the same hash. With a key, a call that reuses it with different
+/// arguments gets `Error::Mismatch`.
 ///
 /// # Arguments
 ///
-/// Arguments are hashed by name, in any order: moving one does not change the hash, renaming one does. A pattern counts as
-/// the arguments that it binds, so `Json(order): Json<Order>` is the argument `order`. What binds nothing (`_`, `..`) cannot
-/// be hashed, and so is refused: name it, and list it in `skip(...)` if it does not belong to the request. An `&mut` argument
-/// has to be skipped, because a replay does not repeat what was changed through it.
+/// Arguments are hashed by name, in any order: moving one does not change the hash, renaming one does. A pattern counts as the
+/// arguments that it binds: `Json(order): Json<Order>` is the argument `order`. A pattern that binds no name (`_`, `..`) cannot be
+/// hashed, and is refused: name it, and list it in `skip(...)` if it does not belong to the request. An `&mut` argument must be
+/// skipped, because a replay does not repeat what the body writes through it.
+///
+/// # Your error type
+///
+/// The function returns `Result<T, E>`, where `E` implements `From<idempotent_runtime::Error>`: the call itself can fail, for example
+/// because a duplicate is still running. With [thiserror](https://docs.rs/thiserror), `#[from]` is enough:
+///
+/// ```
+/// use idempotent_runtime::{Error, idempotent};
+///
+/// #[derive(Debug, thiserror::Error)]
+/// enum PaymentError {
+///     #[error("the card was declined")]
+///     Declined,
+///     #[error(transparent)]
+///     Idempotency(#[from] Error),
+/// }
+///
+/// #[idempotent(name = "payments.charge", key = order_id)]
+/// async fn charge(order_id: &str, amount_cents: u64) -> Result<String, PaymentError> {
+///     if amount_cents > 100_000 { Err(PaymentError::Declined) } else { Ok(order_id.to_owned()) }
+/// }
+/// # fn main() {}
+/// ```
+///
+/// With `errors = keep` or `errors = PATH`, errors are stored, so `E` implements serde's traits as well. The library's own error is
+/// never stored: `#[serde(skip)]` leaves its variant out. Let the function that decides return `false` for it. An error that is kept
+/// but cannot be serialized is recorded as *done without a result*, and repeats get `Error::ResultNotKept`.
+///
+/// ```
+/// use idempotent_runtime::{Error, idempotent};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Debug, thiserror::Error, Serialize, Deserialize)]
+/// enum PaymentError {
+///     #[error("the card was declined")]
+///     Declined,
+///     #[error("the bank is not available")]
+///     BankUnavailable,
+///     #[error(transparent)]
+///     #[serde(skip)]
+///     Idempotency(#[from] Error),
+/// }
+///
+/// impl PaymentError {
+///     /// A repeat gets this error again, instead of another try.
+///     fn is_final(&self) -> bool {
+///         matches!(self, Self::Declined)
+///     }
+/// }
+///
+/// #[idempotent(name = "payments.charge", key = order_id, errors = PaymentError::is_final)]
+/// async fn charge(order_id: &str, amount_cents: u64) -> Result<String, PaymentError> {
+///     if amount_cents > 100_000 { Err(PaymentError::Declined) } else { Ok(order_id.to_owned()) }
+/// }
+/// # fn main() {}
+/// ```
+///
+/// `anyhow::Error` works with `errors = release`, the default. It cannot be stored, because it does not implement serde's traits.
+/// Callers find the library's error with `downcast_ref`:
+///
+/// ```
+/// use idempotent_runtime::{Error, Idempotency, idempotent, install};
+///
+/// #[idempotent(name = "mail.send", key = message_id)]
+/// async fn send(message_id: &str, text: &str) -> anyhow::Result<usize> {
+///     Ok(text.trim().len())
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> anyhow::Result<()> {
+/// install(Idempotency::memory())?;
+/// send("m-1", "hello").await?;
+/// let error = send("m-1", "another text").await.unwrap_err();
+/// assert!(matches!(error.downcast_ref(), Some(Error::Mismatch { .. })));
+/// # Ok(()) }
+/// ```
+///
+/// An error type of another crate (`std::io::Error`, `String`) cannot implement `From<idempotent_runtime::Error>`: Rust's orphan rule
+/// forbids it. Wrap it in an enum of yours, as a variant beside `Idempotency(Error)`.
 ///
 /// # Transactions
 ///
@@ -103,7 +191,7 @@ use proc_macro::{Span, TokenStream};
 /// # impl From<Error> for TransferError { fn from(error: Error) -> Self { Self::Idempotency(error) } }
 /// use sqlx::{PgPool, Postgres, Transaction};
 ///
-/// #[idempotent(key = id, ttl = "30d", transaction = tx)]
+/// #[idempotent(name = "accounts.deposit", key = id, ttl = "30d", transaction = tx)]
 /// async fn deposit(tx: &mut Transaction<'_, Postgres>, id: &str, account: i64, cents: i64) -> Result<(), TransferError> {
 ///     sqlx::query("UPDATE accounts SET cents = cents + $1 WHERE id = $2").bind(cents).bind(account).execute(&mut **tx).await?;
 ///     Ok(())
@@ -112,69 +200,63 @@ use proc_macro::{Span, TokenStream};
 /// async fn handle(pool: &PgPool, id: &str) -> Result<(), TransferError> {
 ///     let mut tx = pool.begin().await?;
 ///     deposit(&mut tx, id, 17, 500).await?;
-///     tx.commit().await?; // the deposit and its record, or neither
+///     tx.commit().await?; // commits the deposit and its record, or neither
 ///     Ok(())
 /// }
 /// # fn main() {}
 /// ```
 ///
-/// The installed store, or that of `store = …`, has to be in the same database. The argument is a
-/// `&mut sqlx::Transaction<'_, DB>`, or a `&mut PgConnection` or `&mut SqliteConnection` that is in a transaction; it is never
-/// hashed. What the body writes through it is exactly once: committed if and only if the record is.
+/// The argument is a `&mut sqlx::Transaction<'_, DB>`, or a `&mut PgConnection` or `&mut SqliteConnection` that is in a transaction. It
+/// is never hashed. The store, the installed one or that of `store = …`, must be in the same database. What the body writes through the
+/// argument takes effect exactly once: the database commits it together with the record, or not at all.
 ///
-/// - A duplicate waits on the database's lock, up to `wait`, and then gets the committed result, or runs if there is none.
-/// - An `Err` takes back what the body wrote, and with `errors = release` the record; what the caller does before and after in
-///   the transaction is not touched. An `Err` that is kept is a record without effects, once the caller commits.
-/// - Errors of the store come after what the body wrote was taken back. Where they are retryable (a serialization failure, a
-///   lost connection), begin a new transaction and call again. So after a `COMMIT` whose answer was lost.
-/// - Where the call is dropped or panics half-way, the database refuses to commit the transaction.
-/// - The body must not end the transaction (`COMMIT`, `ROLLBACK`): what it writes after that is not in it. It may set
-///   savepoints, and begin nested transactions of sqlx; but one that is given up while it begins
-///   (`timeout(…, tx.begin())`) makes sqlx 0.9 roll back the whole transaction.
+/// - A duplicate waits for the database's lock, up to `wait`. Then it gets the committed result, or runs if there is none.
+/// - An `Err` rolls back what the body wrote; with `errors = release` it also rolls back the record. What the caller writes before and
+///   after the call stays in the transaction. An `Err` that is kept is a record without effects, once the caller commits.
+/// - An error of the store rolls back what the body wrote, too. If it is retryable (a serialization failure, a lost connection), begin
+///   a new transaction and call again. Do the same after a `COMMIT` whose reply was lost.
+/// - If the call is dropped or panics half-way, the database refuses to commit the transaction.
+/// - The body must not end the transaction (`COMMIT`, `ROLLBACK`): what it writes afterwards would be outside it. It may set savepoints
+///   and begin nested transactions of sqlx. Do not cancel a nested `begin` half-way (`timeout(…, tx.begin())`): sqlx 0.9 then rolls back
+///   the whole transaction.
 /// - `lease`, `abandoned` and `detach` have no meaning in a transaction, and are refused.
 ///
-/// # Names
+/// # Requirements
 ///
-/// The default name is the path of the module and the name of the function. Methods need a `name`, and so do functions that are
-/// generic over types or constants, because no default would be unique and stable. An associated function without `self`
-/// cannot be told from a free function here, unless its signature mentions `Self`: give it a name too.
-///
-/// # What the function needs
-///
-/// - It is an `async fn`, free or in an `impl`; also a provided method of a trait, and what `#[async_trait]` makes of any of
-///   these. `#[tracing::instrument]` and other attributes can stand above or below.
-/// - It returns `Result<T, E>` under any alias. `T` implements serde's `Serialize` and `DeserializeOwned`, `E` implements
-///   `From<idempotent_runtime::Error>`; with `errors` other than `release`, `E` implements the serde traits too.
+/// - The function is an `async fn`: free, in an `impl`, a provided method of a trait, or what `#[async_trait]` makes of one of these.
+///   `#[tracing::instrument]` and other attributes can stand above or below.
+/// - It returns `Result<T, E>`, under any alias. `T` implements serde's `Serialize` and `DeserializeOwned`; for `E`, see
+///   [Your error type](#your-error-type).
 /// - Hashed arguments implement `Serialize`.
-/// - With `detach`, it borrows nothing, and is `Send`.
+/// - With `detach`, the function borrows nothing, and its future is `Send`.
 ///
-/// Everything else is as written: signature, documentation, generics, receivers, visibility. The future is `Send` if that of
-/// the plain function is and its result is.
+/// Everything else stays as written: signature, documentation, generics, receivers, visibility. The future is `Send` if the plain
+/// function's future and the result are.
 ///
-/// # What it becomes
+/// # Expansion
 ///
 /// ```text
 /// async fn charge(order_id: &str, amount_cents: u64) -> Result<String, Error> {
 ///     let call = /* name and options, hash of the arguments, key */;
 ///     let body = pin!(Some(async move { /* the function's own body */ }));
-///     /* claims the key, runs the body or does not, stores the result, answers */ run(call, body).await
+///     /* claims the key, runs the body or replays its result, stores the result */ run(call, body).await
 /// }
 /// ```
 ///
-/// The function itself is all that is generated: nothing stands beside it.
+/// The macro generates nothing beside the function.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future of a call that waits for a duplicate gives up the wait and nothing else. Dropping it while its body runs
-/// stops the body, as with any async function, and marks the claim as abandoned: `abandoned` decides what the next call does.
-/// With `detach` the body goes on to its end. With `transaction` there is nothing to abandon: see [Transactions](#transactions).
+/// Dropping the future of a call that waits for a duplicate ends the wait and nothing else. Dropping the future of a call whose body
+/// runs stops the body, as with any async function, and marks the claim as abandoned: `abandoned` decides what the next call does. With
+/// `detach`, the body runs to its end. With `transaction`, nothing is left to abandon: see [Transactions](#transactions).
 #[proc_macro_attribute]
 pub fn idempotent(args: TokenStream, item: TokenStream) -> TokenStream {
     let file = module_of(&Span::call_site().file());
     expand::expand(args.into(), &item.into(), file.as_deref()).into()
 }
 
-/// The module that a file most likely is: its name, or its folder's for `mod.rs`.
+/// The module that a source file most likely is: the file's name, or the folder's name for `mod.rs`.
 fn module_of(file: &str) -> Option<String> {
     let path = Path::new(file);
     let name = match path.file_stem()?.to_str()? {

@@ -1,4 +1,4 @@
-//! Key templates: `"order:{order_id}"`.
+//! Parses key templates: `"order:{order_id}"`.
 
 use std::mem::take;
 
@@ -11,7 +11,7 @@ pub(crate) enum Piece {
     Hole(String),
 }
 
-/// The pieces of a template, or what is wrong with it and how to put it right.
+/// Splits a template into pieces. An error is a message, and the text to type instead.
 pub(crate) fn parse(template: &str) -> Result<Vec<Piece>, (String, String)> {
     let (mut pieces, mut text) = (Vec::new(), String::new());
     let mut rest = template;
@@ -33,8 +33,8 @@ pub(crate) fn parse(template: &str) -> Result<Vec<Piece>, (String, String)> {
         } else {
             let (brace, twice) = if from.starts_with('{') { ('{', "{{") } else { ('}', "}}") };
             return Err((
-                format!("a `{brace}` in the template has no partner"),
-                format!("a brace as text is `{twice}`"),
+                format!("unmatched `{brace}` in the template"),
+                format!("for a brace as text, type `{twice}`"),
             ));
         }
     }
@@ -45,7 +45,7 @@ pub(crate) fn parse(template: &str) -> Result<Vec<Piece>, (String, String)> {
     Ok(pieces)
 }
 
-/// The name in a hole: one identifier, so that a template stays a string.
+/// Parses a hole: the name of one argument.
 fn name(hole: &str) -> Result<String, (String, String)> {
     let name = hole.trim();
     let mut characters = name.chars();
@@ -54,12 +54,15 @@ fn name(hole: &str) -> Result<String, (String, String)> {
         return Ok(name.to_owned());
     }
     Err(if name.is_empty() || name.chars().all(|c| c.is_ascii_digit()) {
-        (format!("`{{{hole}}}` in the template names no argument"), "`{order_id}` is filled with `order_id`".to_owned())
+        (format!("`{{{hole}}}` in the template names no argument"), "name one, as in `{order_id}`".to_owned())
     } else if let Some((argument, _)) = name.split_once(':') {
-        (format!("`{{{hole}}}`: a template takes no format"), format!("`{{{}}}`", argument.trim()))
+        (
+            format!("`{{{hole}}}` has a format specifier, which a template does not take"),
+            format!("`{{{}}}`", argument.trim()),
+        )
     } else {
         (
-            format!("`{{{hole}}}`: a template takes names of arguments, not expressions"),
+            format!("`{{{hole}}}` is an expression, and a template takes argument names only"),
             format!("write a tuple: `key = (\"order\", {name})`"),
         )
     })
@@ -90,14 +93,14 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         for (template, reason) in [
-            ("{a", "a `{` in the template has no partner"),
-            ("a}", "a `}` in the template has no partner"),
+            ("{a", "unmatched `{` in the template"),
+            ("a}", "unmatched `}` in the template"),
             ("{}", "`{}` in the template names no argument"),
             ("{0}", "`{0}` in the template names no argument"),
-            ("{a:?}", "`{a:?}`: a template takes no format"),
-            ("{a.b}", "`{a.b}`: a template takes names of arguments, not expressions"),
-            ("{self.id}", "`{self.id}`: a template takes names of arguments, not expressions"),
-            ("{a{b}}", "`{a{b}`: a template takes names of arguments, not expressions"),
+            ("{a:?}", "`{a:?}` has a format specifier, which a template does not take"),
+            ("{a.b}", "`{a.b}` is an expression, and a template takes argument names only"),
+            ("{self.id}", "`{self.id}` is an expression, and a template takes argument names only"),
+            ("{a{b}}", "`{a{b}` is an expression, and a template takes argument names only"),
         ] {
             assert_eq!(parse(template).expect_err(template).0, reason);
         }

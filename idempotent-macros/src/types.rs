@@ -1,4 +1,4 @@
-//! What can be seen of types without knowing them: references, lifetimes, `impl`.
+//! Reads types as tokens, without resolving them: references, lifetimes, `impl`.
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::ToTokens;
@@ -9,7 +9,7 @@ use syn::{
 
 use crate::diagnostics::typed;
 
-/// The references in a type, outermost first. Those in the arguments of function types are not data and do not count.
+/// The references in a type, outermost first, except those in the arguments of function types, which are not data.
 pub(crate) fn references(ty: impl ToTokens) -> Vec<TypeReference> {
     let mut found = Vec::new();
     walk(ty.to_token_stream(), &mut |rest| {
@@ -20,7 +20,7 @@ pub(crate) fn references(ty: impl ToTokens) -> Vec<TypeReference> {
     found
 }
 
-/// The lifetimes in a type that are not `'static`, with the same exception.
+/// The lifetimes in a type that are not `'static`, except those in the arguments of function types.
 pub(crate) fn short_lifetimes(ty: impl ToTokens) -> Vec<Lifetime> {
     let mut found = Vec::new();
     walk(ty.to_token_stream(), &mut |rest| {
@@ -31,7 +31,7 @@ pub(crate) fn short_lifetimes(ty: impl ToTokens) -> Vec<Lifetime> {
     found
 }
 
-/// The first of these words in a type.
+/// The first occurrence of one of these words in a type.
 pub(crate) fn word(ty: impl ToTokens, words: &[&str]) -> Option<Ident> {
     let mut found = None;
     walk(ty.to_token_stream(), &mut |rest| {
@@ -44,7 +44,7 @@ pub(crate) fn word(ty: impl ToTokens, words: &[&str]) -> Option<Ident> {
     found
 }
 
-/// Calls `visit` with the tokens from every position on, outside the arguments of function types.
+/// Calls `visit` at every position, with the tokens from there on, but not inside the arguments of function types.
 fn walk(tokens: TokenStream, visit: &mut impl FnMut(&[TokenTree])) {
     let tokens: Vec<TokenTree> = tokens.into_iter().collect();
     let mut rest = tokens.as_slice();
@@ -52,7 +52,7 @@ fn walk(tokens: TokenStream, visit: &mut impl FnMut(&[TokenTree])) {
     while let Some((first, after)) = rest.split_first() {
         visit(rest);
         match first {
-            // `Fn(&A) -> B` and `fn(&A) -> B`: no other parenthesis in a type follows a name.
+            // The arguments of `Fn(&A) -> B` or `fn(&A) -> B`: no other parenthesis in a type follows a name.
             TokenTree::Group(group) if group.delimiter() == Delimiter::Parenthesis && after_name => {}
             TokenTree::Group(group) => walk(group.stream(), visit),
             _ => {}
@@ -67,7 +67,7 @@ fn is_punct(tokens: &[TokenTree], character: char) -> bool {
     matches!(tokens.first(), Some(TokenTree::Punct(punct)) if punct.as_char() == character)
 }
 
-/// What the tokens start with, if it is a `T`.
+/// Parses a `T` at the start of the tokens.
 fn leading<T: Parse>(tokens: &[TokenTree]) -> Option<T> {
     let parser = |input: ParseStream<'_>| {
         let first = input.parse()?;
@@ -77,7 +77,7 @@ fn leading<T: Parse>(tokens: &[TokenTree]) -> Option<T> {
     parser.parse2(tokens.iter().cloned().collect()).ok()
 }
 
-/// A type without the invisible groups that `macro_rules!` put around it.
+/// The type inside parentheses, and inside the invisible groups that `macro_rules!` puts around `$t:ty`.
 fn ungrouped(ty: &Type) -> &Type {
     match ty {
         Type::Group(group) => ungrouped(&group.elem),

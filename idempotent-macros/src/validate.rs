@@ -1,4 +1,4 @@
-//! Every rule, none of which stops the others from being checked.
+//! The rules. All of them are checked, whichever of them fail.
 
 use proc_macro2::TokenStream;
 use quote::ToTokens;
@@ -14,12 +14,12 @@ use crate::{
     types,
 };
 
-/// The longest name that the stores accept, in bytes.
+/// The longest operation name that stores accept, in bytes.
 const MAX_NAME: usize = 255;
 
-/// What the rules leave to generate.
+/// The input of code generation.
 pub(crate) struct Plan<'a> {
-    /// What is hashed, in ascending order of names.
+    /// The arguments that are hashed, in ascending order of their names.
     pub(crate) hashed: Vec<Hashed<'a>>,
     pub(crate) key: KeyPlan<'a>,
 }
@@ -42,7 +42,7 @@ pub(crate) enum TemplatePiece<'a> {
     Hole(&'a Ident),
 }
 
-/// Checks everything; the plan is only meaningful if nothing was reported.
+/// Checks all rules. The plan has a meaning only if nothing was reported.
 pub(crate) fn validate<'a>(
     options: &'a Options,
     function: &'a Function,
@@ -81,19 +81,20 @@ fn qualifiers(function: &Function, errors: &mut Errors) {
             "move `#[idempotent]` to the function in the `impl`",
         );
     } else if !function.is_async() {
-        // What `#[tokio::main]` and `#[tokio::test]` make of an `async fn`.
+        // `#[tokio::main]` and `#[tokio::test]` have made a blocking `fn` of the `async fn`.
         let blocks = function.body.as_ref().is_some_and(|body| mentions(body.stream(), "block_on"));
         let help = if blocks {
-            "put `#[idempotent]` above the attribute that blocks on it, such as `#[tokio::main]`".to_owned()
+            "put `#[idempotent]` above the attribute that makes the function blocking, such as `#[tokio::main]`"
+                .to_owned()
         } else {
             format!("`async fn {name}`")
         };
-        errors.at(signature.fn_token, "an idempotent function is async", help);
+        errors.at(signature.fn_token, "an idempotent function must be `async`", help);
     }
     if let Some(again) = &function.again {
         errors.at(
             again,
-            "a function is idempotent once: two claims of one key would wait for each other",
+            "`#[idempotent]` is given twice: the inner call would wait for the claim of the outer one",
             "remove one of the two",
         );
     }
@@ -121,26 +122,26 @@ fn output(function: &Function, errors: &mut Errors) {
         if let ReturnType::Default = function.signature.output {
             errors.at(
                 &function.signature.ident,
-                "an idempotent function returns a `Result`, so that it can report a duplicate that is still running",
+                "an idempotent function must return a `Result`, to report a duplicate that is still running",
                 "`-> Result<(), idempotent_runtime::Error>`",
             );
         }
         return;
     };
-    // `-> impl Future<Output = R>` is what `async` writes for `-> R`.
+    // `fn … -> impl Future<Output = R>` is `async fn … -> R` written out. The missing `async` is reported already.
     let of_async = !function.is_async() && types::word(output, &["Future"]).is_some();
     if let Some(word) = types::word(output, &["impl"]).filter(|_| !of_async) {
         errors.at(
             word,
-            "an `impl Trait` result cannot be stored: its type has no name to decode it as",
+            "a result of type `impl Trait` cannot be replayed: a type without a name cannot be decoded",
             "name the type, and derive `serde::Serialize` and `serde::Deserialize` for it",
         );
     }
-    // Only the outermost: what is in it goes away with it.
+    // Only the outermost reference: those inside it disappear with it.
     if let Some(reference) = types::references(output).first() {
         errors.at(
             reference,
-            "a returned reference cannot be replayed: there would be nothing that it borrows from",
+            "a returned reference cannot be replayed: the value that it borrows from is gone",
             format!("return an owned value: `{}`", types::owned(reference)),
         );
     }
@@ -150,11 +151,11 @@ fn name(options: &Options, function: &Function, file: Option<&str>, errors: &mut
     if let Some(literal) = &options.name {
         let len = literal.value().len();
         if len == 0 {
-            errors.at(literal, "the name is empty", format!("`name = \"{}\"`", suggested_name(function, file)));
+            errors.at(literal, "`name` must not be empty", format!("`name = \"{}\"`", suggested_name(function, file)));
         } else if len > MAX_NAME {
             errors.at(
                 literal,
-                format!("the name has {len} bytes, the limit is {MAX_NAME}"),
+                format!("`name` has {len} bytes; the limit is {MAX_NAME}"),
                 format!("`name = \"{}\"`", suggested_name(function, file)),
             );
         }
@@ -169,16 +170,16 @@ fn name(options: &Options, function: &Function, file: Option<&str>, errors: &mut
         || types::word(&signature.inputs, &["Self"]).is_some()
         || types::word(&signature.output, &["Self"]).is_some();
     let why = if is_method {
-        "a method needs a `name`: its module and its own name do not tell it from those of other types"
+        "a method needs a `name`: the default, `module::function`, is the same for a method of another type"
     } else if generic {
-        "a generic function needs a `name`: all its instances share one, and with it their records"
+        "a generic function needs a `name`: all instances of the function share it, and with it their records"
     } else {
         return;
     };
     errors.missing(why, format!("add `name = \"{}\"`", suggested_name(function, file)));
 }
 
-/// `payments.charge` for `charge` in `payments.rs`.
+/// A name to type: `payments.charge` for `charge` in `payments.rs`.
 fn suggested_name(function: &Function, file: Option<&str>) -> String {
     match file {
         Some(file) => format!("{file}.{}", function.name()),
@@ -189,7 +190,7 @@ fn suggested_name(function: &Function, file: Option<&str>) -> String {
 fn times(options: &Options, errors: &mut Errors) {
     for (name, example, time) in [("ttl", "24h", &options.ttl), ("lease", "30s", &options.lease)] {
         if let Some(Time::Literal { literal, milliseconds: 0 }) = time {
-            errors.at(literal, format!("`{name}` is zero"), format!("`{name} = \"{example}\"`"));
+            errors.at(literal, format!("`{name}` must not be zero"), format!("`{name} = \"{example}\"`"));
         }
     }
     if let (
@@ -201,7 +202,7 @@ fn times(options: &Options, errors: &mut Errors) {
     {
         errors.at(
             lease,
-            "`lease` is longer than `ttl`: a claim would outlive the results that it is for",
+            "`lease` is longer than `ttl`: a claim could outlive the result that it protects",
             format!("`lease = \"{}\"`, or a longer `ttl`", ttl.value()),
         );
     }
@@ -210,18 +211,18 @@ fn times(options: &Options, errors: &mut Errors) {
 fn skipped(options: &Options, function: &Function, errors: &mut Errors) {
     for (position, skipped) in options.skip.iter().enumerate() {
         if skipped == "self" {
-            errors.at(skipped, "`self` is never hashed", "remove it from `skip`");
+            errors.at(skipped, "`self` is never hashed", "remove `self` from `skip`");
         } else if options.is_transaction(skipped) {
-            errors.at(skipped, "the transaction is never hashed", "remove it from `skip`");
+            errors.at(skipped, "the transaction is never hashed", format!("remove `{skipped}` from `skip`"));
         } else if !function.names().any(|(ident, _)| ident.unraw() == skipped.unraw()) {
             errors.at(skipped, format!("no argument is called `{skipped}`"), meant(&skipped.to_string(), function));
         } else if options.skip.iter().take(position).any(|before| before.unraw() == skipped.unraw()) {
-            errors.at(skipped, format!("`{skipped}` is skipped twice"), "remove one");
+            errors.at(skipped, format!("`{skipped}` is skipped twice"), "remove one of the two");
         }
     }
 }
 
-/// The argument that was probably meant, or all that there are.
+/// The argument that the user probably meant, or a list of all arguments.
 fn meant(word: &str, function: &Function) -> String {
     let arguments: Vec<String> = function.names().map(|(ident, _)| ident.to_string()).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -244,7 +245,7 @@ fn arguments(options: &Options, function: &Function, errors: &mut Errors) {
                 "name the argument; if it does not belong to the request, also list it in `skip(...)`",
             );
         }
-        // It may be what a `transaction` that was not understood means.
+        // A malformed `transaction` may mean this argument, which then would not be hashed.
         if options.names("transaction") && options.transaction.as_ref().is_none_or(|it| function.type_of(it).is_none())
         {
             continue;
@@ -255,20 +256,20 @@ fn arguments(options: &Options, function: &Function, errors: &mut Errors) {
         {
             errors.at(
                 &argument.ty,
-                format!("`{name}` is hashed, and a replay would not repeat the changes that are made through `&mut`"),
-                format!("return the changes, or leave it out of the hash: `{}`", skip_with(options, name)),
+                format!("`{name}` cannot be hashed: a replay would not repeat what the body writes through `&mut`"),
+                format!("return what the body writes, or leave the argument out: `{}`", skip_with(options, name)),
             );
         }
     }
 }
 
-/// The `skip` that there is, and one more name.
+/// The user's `skip`, with one more name.
 fn skip_with(options: &Options, name: &Ident) -> String {
     let names: Vec<String> = options.skip.iter().chain([name]).map(ToString::to_string).collect();
     format!("skip({})", names.join(", "))
 }
 
-/// The rules of `transaction = …`.
+/// Checks the rules of `transaction = …`.
 fn in_transaction(transaction: &Ident, options: &Options, function: &Function, errors: &mut Errors) {
     let Some(ty) = function.type_of(transaction) else {
         errors.at(
@@ -281,27 +282,31 @@ fn in_transaction(transaction: &Ident, options: &Options, function: &Function, e
     if types::mutable_reference(ty).is_none() {
         errors.at(
             ty,
-            format!("`{transaction}` is the caller's transaction, who commits it: the function borrows it"),
+            format!("`{transaction}` must be borrowed: the caller commits the transaction"),
             format!("`{transaction}: &mut {}`", typed(types::without_reference(ty))),
         );
     }
     for (option, why) in [
-        ("detach", "`detach` lets the caller go, and the transaction with it"),
-        ("lease", "a claim in a transaction has no lease: it lives as long as the transaction"),
-        ("abandoned", "a run in a transaction is never abandoned: without a commit it has not happened"),
+        ("detach", "`detach` cannot be used with `transaction`: the body would outlive the caller's transaction"),
+        ("lease", "`lease` cannot be used with `transaction`: the claim lives as long as the transaction"),
+        ("abandoned", "`abandoned` cannot be used with `transaction`: a run that is not committed has not happened"),
     ] {
         if let Some(place) = options.place(option) {
-            errors.at(place, why, format!("remove `{option}`, or `transaction`"));
+            errors.at(place, why, format!("remove `{option}` or `transaction`"));
         }
     }
     if let Some(Key::Value(expr)) = &options.key
         && let Some(place) = part_of_key(expr, options)
     {
-        errors.at(place, "the transaction does not tell requests apart", example_key(function, options));
+        errors.at(
+            place,
+            "the transaction cannot be part of the key: it does not tell requests apart",
+            example_key(function, options),
+        );
     }
 }
 
-/// Where the transaction is a key, or an element of one.
+/// The transaction, where it is the key or an element of a tuple.
 fn part_of_key<'a>(expr: &'a Expr, options: &Options) -> Option<&'a Ident> {
     match ungrouped(expr) {
         Expr::Path(path) => path.path.get_ident().filter(|name| options.is_transaction(name)),
@@ -345,7 +350,7 @@ fn key<'a>(options: &'a Options, function: &'a Function, nothing_hashed: bool, e
             if nothing_hashed && !options.names("key") {
                 let skipped = function.names().find(|(name, _)| !options.is_transaction(name));
                 let help = match (skipped, function.signature.receiver()) {
-                    (Some((skipped, _)), _) => format!("add `key = {skipped}`, or hash an argument"),
+                    (Some((skipped, _)), _) => format!("add `key = {skipped}`, or remove an argument from `skip`"),
                     (None, Some(_)) => "add `key = self.id`, or an argument that tells the calls apart".to_owned(),
                     (None, None) => "add an argument that tells the calls apart, as in `order_id: &str`".to_owned(),
                 };
@@ -367,7 +372,11 @@ fn key<'a>(options: &'a Options, function: &'a Function, nothing_hashed: bool, e
             if pieces.iter().all(|piece| matches!(piece, Piece::Text(_))) && !pieces.is_empty()
                 || literal.value().is_empty()
             {
-                errors.at(literal, format!("this template has no holes: {SHARED}"), example_key(function, options));
+                errors.at(
+                    literal,
+                    format!("this template names no argument: {SHARED}"),
+                    example_key(function, options),
+                );
             }
             let pieces =
                 pieces.into_iter().filter_map(|piece| fill(piece, literal, options, function, errors)).collect();
@@ -376,7 +385,7 @@ fn key<'a>(options: &'a Options, function: &'a Function, nothing_hashed: bool, e
     }
 }
 
-/// A key over what the function has.
+/// A key to type, over an argument or `self`.
 fn example_key(function: &Function, options: &Options) -> String {
     match (function.names().find(|(name, _)| !options.skips(name)), function.signature.receiver()) {
         (Some((argument, _)), _) => format!("`key = {argument}`"),
@@ -398,7 +407,11 @@ fn fill<'a>(
     };
     let found = function.names().find(|(ident, _)| ident.unraw() == hole);
     if options.transaction.as_ref().is_some_and(|transaction| transaction.unraw() == hole) {
-        errors.at(literal, "the transaction does not tell requests apart", example_key(function, options));
+        errors.at(
+            literal,
+            "the transaction cannot be part of the key: it does not tell requests apart",
+            example_key(function, options),
+        );
     } else if found.is_none() {
         let help = match hole.as_str() {
             "self" => "write a tuple over its fields: `key = (\"order\", self.id)`".to_owned(),
@@ -409,7 +422,7 @@ fn fill<'a>(
     found.map(|(ident, _)| TemplatePiece::Hole(ident))
 }
 
-/// Whether an expression is made of literals only.
+/// True if an expression consists of literals only.
 fn is_constant(expr: &Expr) -> bool {
     match ungrouped(expr) {
         Expr::Lit(ExprLit { .. }) => true,

@@ -58,7 +58,7 @@ pub enum Error {
     Arguments(ArgumentsError),
     /// More duplicates are waiting in this process than the limit allows. The body did not run.
     TooManyWaiters,
-    /// No store is installed, and the embedded one is not compiled in.
+    /// No store is installed, and the function names none. The body did not run.
     NotInstalled,
     /// The operation's name or policies cannot work. Nothing was claimed.
     Operation(OperationError),
@@ -175,9 +175,10 @@ impl fmt::Display for Error {
             Self::Key(error) => write!(f, "the idempotency key cannot be used: {error}"),
             Self::Arguments(error) => write!(f, "the arguments cannot be used: {error}"),
             Self::TooManyWaiters => f.write_str("too many calls are waiting for running duplicates; retry later"),
-            Self::NotInstalled => {
-                f.write_str("no idempotency store is installed: call `idempotent_runtime::install` at start-up")
-            }
+            Self::NotInstalled => f.write_str(
+                "no idempotency store is installed: at start-up, write \
+                     `idempotent_runtime::install(Idempotency::connect(\"…\").await?)?`, or name one with `store = …`",
+            ),
             Self::Operation(error) => write!(f, "the operation cannot be called: {error}"),
         }
     }

@@ -1,63 +1,13 @@
 //! The run that is under way, as its body sees it.
 
-use std::{fmt, future::Future, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use sha2::{Digest, Sha256};
 
 use crate::{
-    disposition::{Disposition, Observed},
-    engine::Claim,
+    engine::{claim::Claim, scope::Scope},
     error::Error,
 };
-
-tokio::task_local! {
-    static SCOPE: Scope;
-}
-
-/// What calls and bodies inside a future see of what is around them.
-#[derive(Clone)]
-pub(crate) struct Scope {
-    execution: Option<Execution>,
-    observed: Option<Observed>,
-    /// How many bodies the caller is in.
-    depth: u32,
-}
-
-impl Scope {
-    /// Around a body: its own execution, and no observer, since that one watches the call and not what it calls.
-    pub(crate) fn run(execution: Execution) -> Self {
-        Self { execution: Some(execution), observed: None, depth: Self::depth().saturating_add(1) }
-    }
-
-    /// Around an observed call.
-    pub(crate) fn observed(observed: Observed) -> Self {
-        Self { execution: Execution::current(), observed: Some(observed), depth: Self::depth() }
-    }
-
-    pub(crate) fn around<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
-        SCOPE.scope(self, future)
-    }
-
-    /// Around one poll of a future.
-    pub(crate) fn enter<R>(&self, poll: impl FnOnce() -> R) -> R {
-        SCOPE.sync_scope(self.clone(), poll)
-    }
-
-    /// How many bodies the caller is in.
-    pub(crate) fn depth() -> u32 {
-        SCOPE.try_with(|scope| scope.depth).unwrap_or_default()
-    }
-
-    /// Tells the observer, if there is one.
-    pub(crate) fn note(disposition: Disposition) {
-        // An error means that nothing is around.
-        let _ = SCOPE.try_with(|scope| {
-            if let Some(observed) = &scope.observed {
-                observed.note(disposition);
-            }
-        });
-    }
-}
 
 /// One run of an idempotent function, as its body sees it.
 ///
@@ -80,16 +30,12 @@ pub struct Execution {
 }
 
 impl Execution {
-    pub(crate) const fn new(claim: Arc<Claim>) -> Self {
-        Self { claim }
-    }
-
     /// The execution that the caller is part of: inside the body of an idempotent function, `None` elsewhere.
     ///
     /// It follows the task: a task that the body spawns is not part of it.
     #[must_use]
     pub fn current() -> Option<Self> {
-        SCOPE.try_with(|scope| scope.execution.clone()).ok().flatten()
+        Some(Self { claim: Scope::claim()? })
     }
 
     /// The operation's name.

@@ -1,22 +1,16 @@
-//! The handle: a store, limits, and what calls in this process share.
+//! The public handle: a store, and the limits of calls through it.
 
 #[cfg(feature = "local-cache")]
 use std::time::Duration;
-use std::{
-    fmt,
-    future::Future,
-    ops::ControlFlow,
-    sync::{Arc, atomic::AtomicUsize},
-};
+use std::{fmt, sync::Arc};
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 
 use crate::{
-    engine::{Call, Flights},
+    engine::shared::{Limits, OnStoreFailure, Shared},
     error::{Error, SetupError},
-    operation::{ErrorPolicy, Operation},
-    request::{arguments, arguments::Request, fingerprint::Fingerprint, key},
-    store::{BoxFuture, Cursor, Page, Record, RecordKey, Store, transactional::OpenTransaction},
+    request::key,
+    store::{Cursor, Page, Record, RecordKey, Store},
 };
 
 /// A store and the limits that calls through it keep.
@@ -29,7 +23,7 @@ use crate::{
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
 /// let idempotency = Idempotency::memory();
 /// let charge = async |amount: u64| {
-///     idempotency.call("charge", "order-17", &amount, async { Ok::<_, Error>(format!("charged {amount}")) }).await
+///     idempotency.call("charge").key("order-17").arguments(&amount).run(async { Ok::<_, Error>(format!("charged {amount}")) }).await
 /// };
 /// assert_eq!(charge(100).await?, "charged 100");
 /// assert_eq!(charge(100).await?, "charged 100"); // not run again
@@ -38,49 +32,24 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct Idempotency {
-    pub(crate) inner: Arc<Inner>,
-}
-
-pub(crate) struct Inner {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) limits: Limits,
-    pub(crate) flights: Flights,
-    pub(crate) waiters: AtomicUsize,
-}
-
-/// What a handle was built with.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) max_key_len: usize,
-    pub(crate) max_result_len: usize,
-    pub(crate) max_waiters: usize,
-    pub(crate) on_store_failure: OnStoreFailure,
-    record_arguments: bool,
-    max_arguments_len: usize,
-}
-
-impl Limits {
-    /// How many bytes of arguments are recorded, where they are.
-    pub(crate) fn recorded_len(&self) -> Option<usize> {
-        self.record_arguments.then_some(self.max_arguments_len)
-    }
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl Idempotency {
-    /// A handle on this store, with the default limits.
+    /// Makes a handle on this store, with the default limits.
     #[must_use]
     pub fn new(store: impl Store) -> Self {
         Self::builder().build(store)
     }
 
-    /// A handle on a new embedded store: one process, lost on exit.
+    /// Makes a handle on a new embedded store: one process, lost on exit.
     #[cfg(feature = "memory")]
     #[must_use]
     pub fn memory() -> Self {
         Self::new(crate::store::memory::MemoryStore::new())
     }
 
-    /// A handle on the store that the URL names, with the default limits.
+    /// Makes a handle on the store that the URL names, with the default limits.
     ///
     /// | URL | store | feature |
     /// |---|---|---|
@@ -99,160 +68,82 @@ impl Idempotency {
         Self::builder().connect(url).await
     }
 
-    /// Other limits than the default ones.
+    /// Builds a handle with other limits than the default ones.
     pub fn builder() -> IdempotencyBuilder {
         IdempotencyBuilder::default()
     }
 
-    /// Runs the body once per key, or answers with the stored result: what the attribute does, without it.
+    /// Gives the record of a key, `None` if there is none. For operators.
     ///
-    /// The arguments are hashed, so that the key with other arguments is refused. `operation` is a name, or an
-    /// [`Operation`] with policies.
-    ///
-    /// # Errors
-    ///
-    /// The body's own, and [`Error`] converted into them.
-    ///
-    /// # Panics
-    ///
-    /// If the body does, or the `Serialize` of its arguments or key.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped while the body runs, the run is abandoned and the operation's policy decides ([`Operation::abandoned`]).
-    /// Dropped before, nothing has happened; dropped after the body returned, its result is recorded all the same.
-    pub async fn call<P, K, A, T, E, B>(
-        &self,
-        operation: impl Into<Operation<P>>,
-        key: &K,
-        arguments: &A,
-        body: B,
-    ) -> Result<T, E>
-    where
-        K: Serialize + ?Sized,
-        A: Serialize + ?Sized,
-        T: Serialize + DeserializeOwned,
-        E: From<Error>,
-        P: ErrorPolicy<E>,
-        B: Future<Output = Result<T, E>>,
-    {
-        self.prepare(operation.into(), key, arguments).run(std::pin::pin!(Some(body))).await
-    }
-
-    /// The same with the body on a task of its own: dropping the caller's future does not stop it half-way.
-    ///
-    /// # Errors
-    ///
-    /// As [`call`](Self::call).
-    ///
-    /// # Panics
-    ///
-    /// As [`call`](Self::call), and outside a tokio runtime.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped while the body runs, it runs on and its result is recorded.
-    pub async fn call_detached<P, K, A, T, E, B>(
-        &self,
-        operation: impl Into<Operation<P>>,
-        key: &K,
-        arguments: &A,
-        body: B,
-    ) -> Result<T, E>
-    where
-        K: Serialize + ?Sized,
-        A: Serialize + ?Sized,
-        T: Serialize + DeserializeOwned + Send + 'static,
-        E: From<Error> + Send + 'static,
-        P: ErrorPolicy<E>,
-        B: Future<Output = Result<T, E>> + Send + 'static,
-    {
-        self.prepare(operation.into(), key, arguments).run_detached(body).await
-    }
-
-    /// The same in a transaction that the caller has open: the record and what the body writes are committed together,
-    /// when the caller commits, or not at all. What `transaction = …` of the attribute does.
-    ///
-    /// The store has to be in the same database. A duplicate waits there until the other transaction has ended, up to
-    /// the operation's `wait`. An `Err` of the body takes back what the body wrote, however the caller goes on.
-    ///
-    /// # Errors
-    ///
-    /// As [`call`](Self::call). After [`Error::Store`] the transaction has nothing of this call; if that error is
-    /// retryable, begin a new transaction for the retry.
-    ///
-    /// # Panics
-    ///
-    /// As [`call`](Self::call).
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped or panicking half-way, it leaves a transaction that the database refuses to commit, so that there is
-    /// neither a record nor half of an effect.
-    pub async fn call_in_transaction<X, P, K, A, T, E>(
-        &self,
-        transaction: &mut X,
-        operation: impl Into<Operation<P>>,
-        key: &K,
-        arguments: &A,
-        body: impl for<'a> FnOnce(&'a mut X) -> BoxFuture<'a, Result<T, E>>,
-    ) -> Result<T, E>
-    where
-        X: OpenTransaction,
-        K: Serialize + ?Sized,
-        A: Serialize + ?Sized,
-        T: Serialize + DeserializeOwned,
-        E: From<Error>,
-        P: ErrorPolicy<E>,
-    {
-        match self.prepare(operation.into(), key, arguments).begin(transaction, X::connection).await {
-            ControlFlow::Break(answer) => answer,
-            ControlFlow::Continue(mut begun) => {
-                let (around, transaction) = begun.body();
-                let output = around.run(std::pin::pin!(Some(body(transaction)))).await;
-                begun.finish(output).await
-            }
-        }
-    }
-
-    fn prepare<P, K, A>(&self, operation: Operation<P>, key: &K, arguments: &A) -> Call<P>
-    where
-        K: Serialize + ?Sized,
-        A: Serialize + ?Sized,
-    {
-        let request = Fingerprint::of(arguments).and_then(|fingerprint| {
-            let recorded = self.inner.limits.recorded_len().map(|max_len| arguments::json(arguments, max_len));
-            Ok(Request { fingerprint, arguments: recorded.transpose()? })
-        });
-        Call::new(Ok(self), operation, request, |writer, _| writer.value(key))
-    }
-
-    /// Removes the record of a key, whatever its state, and says whether there was one. For operators: this is how an
-    /// abandoned key is resolved. The next call runs the body; a body that is running now cannot record its result.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Key`], [`Error::Store`].
-    pub async fn forget<K: Serialize + ?Sized>(&self, operation: &str, key: &K) -> Result<bool, Error> {
-        Ok(self.inner.store.forget(&self.record_key(operation, key)?).await?)
-    }
-
-    /// The record of a key, `None` if there is none. For operators.
+    /// `key` is a value, as [`CallBuilder::key`](crate::CallBuilder::key) takes it. A key that a template or the hash of
+    /// the arguments made is no value: see [`inspect_record`](Self::inspect_record).
     ///
     /// # Errors
     ///
     /// [`Error::Key`], [`Error::Store`], [`Error::Undecodable`].
     pub async fn inspect<K: Serialize + ?Sized>(&self, operation: &str, key: &K) -> Result<Option<Record>, Error> {
-        Ok(self.inner.store.inspect(&self.record_key(operation, key)?).await?)
+        self.inspect_record(&self.encode_key(operation, key)?).await
     }
 
-    /// The records of one operation or of all, about `limit` at a time; a record can be listed twice. For operators.
+    /// Gives the record with this key, `None` if there is none. For operators.
+    ///
+    /// The key comes from a [`Record`] that [`list`](Self::list) gave, or is parsed from its text, whoever made it: a
+    /// value, a template, or the hash of the arguments.
+    ///
+    /// ```
+    /// # use idempotent_runtime::{Idempotency, RecordKey, idempotent};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let idempotency = Idempotency::memory();
+    /// #[idempotent(name = "payments.charge", key = "order:{order_id}", store = idempotency, skip(idempotency))]
+    /// async fn charge(idempotency: &Idempotency, order_id: u32) -> Result<(), idempotent_runtime::Error> {
+    ///     Ok(())
+    /// }
+    ///
+    /// charge(&idempotency, 17).await?;
+    /// let listed = idempotency.list(Some("payments.charge"), None, 10).await?;
+    /// let key = &listed.records[0].key;
+    /// assert_eq!(key.as_str(), "payments.charge|order:(~17)");
+    /// assert!(idempotency.inspect_record(key).await?.is_some());
+    /// assert!(idempotency.forget_record(&"payments.charge|order:(~17)".parse()?).await?);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`], [`Error::Undecodable`].
+    pub async fn inspect_record(&self, key: &RecordKey) -> Result<Option<Record>, Error> {
+        Ok(self.shared.store.inspect(key).await?)
+    }
+
+    /// Removes the record of a key, whatever its state, and says whether there was one. For operators: this is how an
+    /// abandoned key is resolved. The next call runs the body; a body that is running now cannot record its result.
+    ///
+    /// `key` is a value, as [`inspect`](Self::inspect) takes it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Key`], [`Error::Store`].
+    pub async fn forget<K: Serialize + ?Sized>(&self, operation: &str, key: &K) -> Result<bool, Error> {
+        self.forget_record(&self.encode_key(operation, key)?).await
+    }
+
+    /// Removes the record with this key, as [`forget`](Self::forget) does. The key comes from [`list`](Self::list), or is
+    /// parsed from its text, as [`inspect_record`](Self::inspect_record) takes it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
+    pub async fn forget_record(&self, key: &RecordKey) -> Result<bool, Error> {
+        Ok(self.shared.store.forget(key).await?)
+    }
+
+    /// Lists the records of one operation or of all, about `limit` at a time; a record can be listed twice. For operators.
     ///
     /// # Errors
     ///
     /// [`Error::Store`].
     pub async fn list(&self, operation: Option<&str>, after: Option<&Cursor>, limit: usize) -> Result<Page, Error> {
-        Ok(self.inner.store.list(operation, after, limit).await?)
+        Ok(self.shared.store.list(operation, after, limit).await?)
     }
 
     /// Removes up to `limit` expired records and says how many. For stores that do not expire records by themselves.
@@ -261,42 +152,32 @@ impl Idempotency {
     ///
     /// [`Error::Store`].
     pub async fn purge_expired(&self, limit: usize) -> Result<usize, Error> {
-        Ok(self.inner.store.purge_expired(limit).await?)
+        Ok(self.shared.store.purge_expired(limit).await?)
     }
 
-    /// The store.
+    /// The store that this handle is on.
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
-        &self.inner.store
+        &self.shared.store
     }
 
-    fn record_key<K: Serialize + ?Sized>(&self, operation: &str, key: &K) -> Result<RecordKey, Error> {
-        key::record_key(operation, self.inner.limits.max_key_len, |writer| writer.value(key))
+    /// Encodes a key as [`CallBuilder::key`](crate::CallBuilder::key) does.
+    pub(crate) fn encode_key<K: Serialize + ?Sized>(&self, operation: &str, key: &K) -> Result<RecordKey, Error> {
+        key::record_key(operation, self.shared.limits.max_key_len, |writer| writer.value(key))
     }
 }
 
 impl fmt::Debug for Idempotency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Idempotency")
-            .field("store", &self.inner.store)
-            .field("limits", &self.inner.limits)
+            .field("store", &self.shared.store)
+            .field("limits", &self.shared.limits)
             .finish_non_exhaustive()
     }
 }
 
-/// What a call does when the store is out of reach at its claim.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum OnStoreFailure {
-    /// Answers [`Error::Store`]; the body does not run.
-    #[default]
-    Fail,
-    /// Runs the body without protection, and says so: duplicates can run, and nothing is stored.
-    RunUnprotected,
-}
-
 /// Builds a handle with other limits than the default ones.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct IdempotencyBuilder {
     limits: Limits,
@@ -304,68 +185,51 @@ pub struct IdempotencyBuilder {
     local_cache: Option<usize>,
 }
 
-impl Default for IdempotencyBuilder {
-    fn default() -> Self {
-        Self {
-            limits: Limits {
-                max_key_len: 1024,
-                max_result_len: 1024 * 1024,
-                max_waiters: 10_000,
-                on_store_failure: OnStoreFailure::Fail,
-                record_arguments: false,
-                max_arguments_len: 64 * 1024,
-            },
-            #[cfg(feature = "local-cache")]
-            local_cache: None,
-        }
-    }
-}
-
 impl IdempotencyBuilder {
-    /// The longest key, in bytes of its encoded form. 1,024 unless said otherwise; longer ones are [`Error::Key`].
+    /// Sets the longest key, in bytes of its encoded form. 1,024 unless said otherwise; longer ones are [`Error::Key`].
     pub const fn max_key_len(mut self, bytes: usize) -> Self {
         self.limits.max_key_len = bytes;
         self
     }
 
-    /// The largest result that is kept, in bytes of its serialized form. 1 MiB unless said otherwise; of larger ones
+    /// Sets the largest result that is kept, in bytes of its serialized form. 1 MiB unless said otherwise; of larger ones
     /// only the fact is kept, and repeats get [`Error::ResultNotKept`].
     pub const fn max_result_len(mut self, bytes: usize) -> Self {
         self.limits.max_result_len = bytes;
         self
     }
 
-    /// How many calls may wait for running duplicates at a time, in this process. 10,000 unless said otherwise;
+    /// Sets how many calls may wait for running duplicates at a time, in this process. 10,000 unless said otherwise;
     /// further ones get [`Error::TooManyWaiters`].
     pub const fn max_waiters(mut self, calls: usize) -> Self {
         self.limits.max_waiters = calls;
         self
     }
 
-    /// What a call does when the store is out of reach. Fails unless said otherwise.
+    /// Sets the answer to a call whose claim finds the store out of reach. It fails unless said otherwise.
     pub const fn on_store_failure(mut self, what: OnStoreFailure) -> Self {
         self.limits.on_store_failure = what;
         self
     }
 
-    /// How long a result is shown from the [local cache](Self::local_cache) at most: 60 seconds.
+    /// The longest time that the [local cache](Self::local_cache) shows a result: 60 seconds.
     #[cfg(feature = "local-cache")]
     pub const LOCAL_CACHE_MAX_AGE: Duration = crate::store::local_cache::MAX_AGE;
 
     /// Keeps finished results in this process too, in about so many bytes, so that their repeats are answered without
-    /// asking the store. Off unless said otherwise; for stores that are shared, since the embedded one has nothing to gain.
+    /// asking the store. Off unless said otherwise. For shared stores: the embedded one has nothing to gain.
     ///
-    /// - The key with another request is refused from here as from the store.
-    /// - No result is shown past its expiry on the store's clock. Only where that clock is set ahead, or loses its records,
-    ///   a result can be shown for [`LOCAL_CACHE_MAX_AGE`](Self::LOCAL_CACHE_MAX_AGE) after that.
-    /// - [`forget`](Idempotency::forget) through this handle or a clone counts at once. Elsewhere, in another process or on
-    ///   another handle, it counts here within `LOCAL_CACHE_MAX_AGE`.
+    /// - The cache refuses a key with another request, as the store does.
+    /// - It shows no result past its expiry on the store's clock. Only if that clock is set ahead, or the store loses its
+    ///   records, can it show a result for [`LOCAL_CACHE_MAX_AGE`](Self::LOCAL_CACHE_MAX_AGE) after that.
+    /// - [`forget`](Idempotency::forget) through this handle or a clone takes effect at once. Through another handle or
+    ///   process, it takes effect here within `LOCAL_CACHE_MAX_AGE`.
     ///
-    /// What was run through this handle is kept as it completes. Of what others ran, the first repeat here asks the
-    /// store twice; it does so again for what is still asked for after `LOCAL_CACHE_MAX_AGE`.
+    /// A result of a body that ran through this handle is cached as it completes. For a result of another process, the
+    /// first repeat here asks the store twice, and again each time `LOCAL_CACHE_MAX_AGE` has passed.
     ///
-    /// Counted are keys, results, and 300 bytes for each of them. When it is full, what is seldom asked for is dropped.
-    /// A result that takes more than half of the bytes, or 2 MiB, is not kept.
+    /// Each entry counts its key, its result and 300 bytes of overhead. When the cache is full, rarely used entries are
+    /// evicted. A result that takes more than half of the bytes, or 2 MiB, is not cached.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), idempotent_runtime::SetupError> {
@@ -381,16 +245,16 @@ impl IdempotencyBuilder {
         self
     }
 
-    /// Keeps the arguments of each call in its record, as JSON, for audits: [`Record::arguments`] shows them. And where
-    /// both calls did so, [`Error::Mismatch`] names the arguments that differ. Off unless said otherwise.
+    /// Keeps the arguments of each call in its record, as JSON, for audits: [`Record::arguments`] shows them. Where both
+    /// calls recorded theirs, [`Error::Mismatch`] names the arguments that differ. Off unless said otherwise.
     ///
-    /// Of an annotated function it is one object of the arguments that are hashed. Those in `skip(…)` are not in it: leave
-    /// out what must not be stored. Arguments may be personal data, which then is in the store, and in its backups,
+    /// The record of an annotated function has one object of the arguments that are hashed. Arguments in `skip(…)` are not
+    /// in it: skip what must not be stored. Arguments may be personal data, which is then in the store and in its backups
     /// for as long as the record.
     ///
-    /// Every call serializes its arguments once more then, and sends them along with its claim. What has no JSON, such as
-    /// a map whose keys are no text, is [`Error::Arguments`] before anything is claimed; what JSON has only `null` for
-    /// (infinity, `Some(None)`) is `null`.
+    /// Every call then serializes its arguments once more, and sends them with its claim. Arguments that JSON cannot hold,
+    /// such as a map whose keys are no text, are [`Error::Arguments`] before anything is claimed. Infinity and `Some(None)`
+    /// are written as `null`.
     ///
     /// ```
     /// # use idempotent_runtime::{Error, Idempotency, store::memory::MemoryStore};
@@ -404,7 +268,7 @@ impl IdempotencyBuilder {
     /// let audited = Idempotency::builder().record_arguments(true).build(MemoryStore::new());
     /// let charge = async |amount_cents| {
     ///     let arguments = Charge { amount_cents, currency: "EUR" };
-    ///     audited.call("charge", "order-17", &arguments, async { Ok::<_, Error>(()) }).await
+    ///     audited.call("charge").key("order-17").arguments(&arguments).run(async { Ok::<_, Error>(()) }).await
     /// };
     /// charge(4_200).await?;
     /// let record = audited.inspect("charge", "order-17").await?.expect("a record");
@@ -421,14 +285,14 @@ impl IdempotencyBuilder {
         self
     }
 
-    /// The most of a call's arguments that is [recorded](Self::record_arguments), in bytes of JSON. 64 KiB unless said
+    /// Sets the limit for the [recorded](Self::record_arguments) arguments of a call, in bytes of JSON. 64 KiB unless said
     /// otherwise; calls with more are [`Error::Arguments`].
     pub const fn max_arguments_len(mut self, bytes: usize) -> Self {
         self.limits.max_arguments_len = bytes;
         self
     }
 
-    /// A handle on this store.
+    /// Makes a handle on this store.
     #[must_use]
     pub fn build(self, store: impl Store) -> Idempotency {
         let store: Arc<dyn Store> = Arc::new(store);
@@ -437,17 +301,10 @@ impl IdempotencyBuilder {
             Some(max_bytes) => Arc::new(crate::store::local_cache::Cached::new(store, max_bytes)),
             None => store,
         };
-        Idempotency {
-            inner: Arc::new(Inner {
-                store,
-                limits: self.limits,
-                flights: Flights::new(),
-                waiters: AtomicUsize::new(0),
-            }),
-        }
+        Idempotency { shared: Arc::new(Shared::new(store, self.limits)) }
     }
 
-    /// A handle on the store that the URL names. See [`Idempotency::connect`].
+    /// Makes a handle on the store that the URL names. See [`Idempotency::connect`].
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! The handle that calls use when they name none.
+//! The handle of functions that name none.
 
 use std::sync::OnceLock;
 
@@ -9,16 +9,16 @@ use crate::{
 
 static INSTALLED: OnceLock<Idempotency> = OnceLock::new();
 
-/// Makes this handle the one that functions use which name no other. Call it once, at start-up, before any of them.
+/// Sets the process-wide handle: annotated functions without `store = …` use it. Call it once, at start-up.
 ///
 /// # Errors
 ///
-/// [`SetupError::AlreadyInstalled`] if one is installed already, or a call has used the embedded store already: its results would
+/// [`SetupError::AlreadyInstalled`] if a handle is installed already, or a call has used the embedded store already: its results would
 /// not be found in the new one.
 ///
 /// ```
-/// # use idempotent_runtime::{Idempotency, SetupError, install};
-/// # fn main() -> Result<(), SetupError> {
+/// # use idempotent_runtime::{Idempotency, install};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// install(Idempotency::memory())?;
 /// assert!(install(Idempotency::memory()).is_err());
 /// # Ok(()) }
@@ -27,17 +27,40 @@ pub fn install(idempotency: Idempotency) -> Result<(), SetupError> {
     INSTALLED.set(idempotency).map_err(|_| SetupError::AlreadyInstalled)
 }
 
-/// The installed handle; without one, the embedded store's.
+/// Gives the installed handle. Where nothing is installed and no shared store is compiled in, it installs the embedded
+/// store, and says so in one warning event.
 ///
 /// # Errors
 ///
-/// [`Error::NotInstalled`] where nothing is installed and the embedded store is not compiled in.
+/// [`Error::NotInstalled`] where nothing is installed and a shared store is compiled in (features `redis`, `postgres` and
+/// `sqlite`), or the embedded one is not: each process would keep its own records, and duplicates would run.
 pub fn installed() -> Result<&'static Idempotency, Error> {
-    #[cfg(feature = "memory")]
+    #[cfg(all(feature = "memory", not(any(feature = "redis", feature = "postgres", feature = "sqlite"))))]
     return Ok(INSTALLED.get_or_init(|| {
         crate::engine::events::embedded();
         Idempotency::memory()
     }));
-    #[cfg(not(feature = "memory"))]
+    #[cfg(any(not(feature = "memory"), feature = "redis", feature = "postgres", feature = "sqlite"))]
     INSTALLED.get().ok_or(Error::NotInstalled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(any(not(feature = "memory"), feature = "redis", feature = "postgres", feature = "sqlite"))]
+    #[test]
+    fn where_a_shared_store_is_compiled_in_it_has_to_be_installed() {
+        let error = installed().unwrap_err();
+        assert!(matches!(error, Error::NotInstalled), "{error:?}");
+        assert!(error.to_string().contains("install(Idempotency::connect("), "the line to write: {error}");
+    }
+
+    #[cfg(all(feature = "memory", not(any(feature = "redis", feature = "postgres", feature = "sqlite"))))]
+    #[test]
+    fn without_a_shared_store_the_embedded_one_is_used_and_stays() {
+        let first = installed().unwrap();
+        assert!(std::ptr::eq(first, installed().unwrap()));
+        assert!(install(Idempotency::memory()).is_err(), "its results would not be found in another");
+    }
 }

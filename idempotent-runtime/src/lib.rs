@@ -1,14 +1,18 @@
 //! Run an async function once per key and replay its stored result, whichever process a repeat lands on.
 //!
 //! ```
-//! use idempotent_runtime::{Error, idempotent};
+//! use idempotent_runtime::{Error, Idempotency, idempotent};
 //!
-//! #[idempotent(key = order_id, ttl = "24h")]
+//! // The name is part of every stored key: moving or renaming the function must not forget its records.
+//! #[idempotent(name = "payments.charge", key = order_id, ttl = "24h")]
 //! async fn charge(order_id: &str, amount_cents: u64) -> Result<String, Error> {
 //!     Ok(format!("charged {amount_cents} for {order_id}"))
 //! }
 //!
-//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // At start-up, once. A service connects to a shared store: `Idempotency::connect("redis://…").await?`.
+//! idempotent_runtime::install(Idempotency::memory())?;
+//!
 //! let receipt = charge("order-17", 4_200).await?;
 //! assert_eq!(charge("order-17", 4_200).await?, receipt); // replayed, not run again
 //! assert!(matches!(charge("order-17", 9_999).await, Err(Error::Mismatch { .. }))); // same key, other request
@@ -18,15 +22,15 @@
 //! # Where to look
 //!
 //! - [`macro@idempotent`]: the attribute, its options and rules.
-//! - [`install`] and [`Idempotency::connect`]: one line at start-up that makes the store a shared one. Without it the
-//!   embedded store is used, which is neither shared nor durable.
-//! - [`Idempotency`]: the same without the attribute, limits, and what operators need.
-//! - [`Error`]: what a call can answer instead of the body's own result, and what to do then.
+//! - [`install`] and [`Idempotency::connect`]: one line at start-up that makes the store a shared one. Without it, calls are
+//!   [`Error::NotInstalled`]; only where no shared store is compiled in is the embedded store used instead.
+//! - [`Idempotency`]: calls without the attribute, limits, and access for operators.
+//! - [`Error`]: the answers of a call other than the body's own result, and what to do then.
 //! - [`Execution::current`]: inside a body, its key, attempt and fence, and keys to pass on to other systems.
 //! - [`with_disposition`]: how a call came to its answer.
 //! - `tower` and `webhooks`, with the features of these names: a layer for HTTP services, and signatures of webhooks.
-//! - [`store`]: the contract of a store, for whoever writes one; `testing` has its conformance suite.
-//! - [`Fingerprint`]: what the arguments hash to, specified byte by byte.
+//! - [`store`]: the contract of a store, for authors of stores; `testing` has its conformance suite.
+//! - [`Fingerprint`]: the hash of the arguments, specified byte by byte.
 //!
 //! # Requirements
 //!
@@ -51,7 +55,7 @@
 //! | `metrics` | | counters through the `metrics` facade |
 //! | `testing` | | the conformance suite, a store that fails on demand, a clock set by hand |
 //!
-//! # What is told to operators
+//! # Events and counters
 //!
 //! Every answer and every fault is a `tracing` event, and with the feature `metrics` a counter. Keys, arguments and
 //! results are in neither.
@@ -67,9 +71,12 @@
 //! | a body runs without protection | warn | |
 //! | expired records could not be removed | warn | |
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
+mod call;
 mod codec;
 mod disposition;
 mod engine;
@@ -88,10 +95,12 @@ pub mod tower;
 #[cfg(feature = "webhooks")]
 pub mod webhooks;
 
-pub use disposition::{Disposition, with_disposition};
+pub use call::{Call, CallBuilder, DetachedCall, TransactionCall};
+pub use disposition::with_disposition;
+pub use engine::{disposition::Disposition, shared::OnStoreFailure};
 pub use error::{ArgumentsError, Error, KeyError, OperationError, SetupError, Undecodable};
 pub use execution::Execution;
-pub use idempotency::{Idempotency, IdempotencyBuilder, OnStoreFailure};
+pub use idempotency::{Idempotency, IdempotencyBuilder};
 #[cfg(feature = "macros")]
 pub use idempotent_macros::idempotent;
 pub use install::{install, installed};

@@ -1,4 +1,4 @@
-//! What is run: its name and its policies.
+//! An operation: its name and its policies.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -27,22 +27,32 @@ pub struct Operation<P = ReleaseErrors> {
 }
 
 impl Operation {
-    /// How long a finished result is kept unless said otherwise: 24 hours.
+    /// The time that a finished result is kept unless said otherwise: 24 hours.
     pub const DEFAULT_TTL: Duration = Duration::from_secs(24 * 60 * 60);
-    /// How long a claim lives without a sign of life unless said otherwise: 30 seconds.
+    /// The time that a claim lives without a sign of life unless said otherwise: 30 seconds.
     pub const DEFAULT_LEASE: Duration = Duration::from_secs(30);
-    /// How long a duplicate waits for the running call unless said otherwise: 10 seconds.
+    /// The time that a duplicate waits for the running call unless said otherwise: 10 seconds.
     pub const DEFAULT_WAIT: Duration = Duration::from_secs(10);
 
-    /// An operation with this name and the default policies.
+    /// Makes an operation with this name and the default policies.
     ///
     /// The name is part of every stored key: renaming an operation forgets its results.
     pub fn new(name: impl Into<Cow<'static, str>>) -> Self {
         Self::with_name(name.into())
     }
 
-    /// The same at compile time.
-    pub(crate) const fn with_name(name: Cow<'static, str>) -> Self {
+    /// Makes an operation at compile time.
+    ///
+    /// ```
+    /// use idempotent_runtime::Operation;
+    ///
+    /// static CHARGE: Operation = Operation::from_static("payments.charge");
+    /// ```
+    pub const fn from_static(name: &'static str) -> Self {
+        Self::with_name(Cow::Borrowed(name))
+    }
+
+    const fn with_name(name: Cow<'static, str>) -> Self {
         Self {
             name,
             ttl: Self::DEFAULT_TTL,
@@ -70,25 +80,25 @@ impl Operation {
 }
 
 impl<P> Operation<P> {
-    /// How long a finished result is kept, counted from completion.
+    /// Sets how long a finished result is kept, counted from completion.
     pub const fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
         self
     }
 
-    /// How long a claim lives without a sign of life. It is renewed at a third of this while the body runs.
+    /// Sets how long a claim lives without a sign of life. It is renewed at a third of this while the body runs.
     pub const fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
     }
 
-    /// How long a duplicate waits for the running call. Zero refuses at once.
+    /// Sets how long a duplicate waits for the running call. Zero refuses at once.
     pub const fn wait(mut self, wait: Duration) -> Self {
         self.wait = wait;
         self
     }
 
-    /// What happens to a claim whose owner vanished.
+    /// Sets the policy for a claim whose owner vanished. [`OnAbandoned::Rerun`] unless said otherwise.
     pub const fn abandoned(mut self, abandoned: OnAbandoned) -> Self {
         self.abandoned = abandoned;
         self
@@ -107,7 +117,14 @@ impl From<String> for Operation {
     }
 }
 
-/// What happens to a claim whose owner vanished: crashed, panicked, was dropped, or let its lease lapse.
+/// So that an operation can be made once and called often.
+impl<P: Clone> From<&Operation<P>> for Operation<P> {
+    fn from(operation: &Operation<P>) -> Self {
+        operation.clone()
+    }
+}
+
+/// The policy for a claim whose owner vanished: crashed, panicked, was dropped, or let its lease lapse.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OnAbandoned {
@@ -118,12 +135,13 @@ pub enum OnAbandoned {
     Refuse,
 }
 
-/// What an `Err` of the body does, for a body whose error is `E`. Sealed: the three policies below are all there is.
+/// The policy for an `Err` of the body, whose error type is `E`. Sealed: [`ReleaseErrors`], [`KeepErrors`] and
+/// [`KeepErrorsIf`] are all there is.
 pub trait ErrorPolicy<E>: sealed::Sealed + Clone + Send + Sync + 'static {
-    /// Whether some errors are kept.
+    /// True if some errors are kept.
     #[doc(hidden)]
     const MAY_KEEP: bool;
-    /// Whether this error is kept.
+    /// True if this error is kept.
     #[doc(hidden)]
     fn keeps(&self, error: &E) -> bool;
     /// The error, serialized.

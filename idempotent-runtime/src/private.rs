@@ -1,33 +1,36 @@
-//! What the attribute's code calls: for the macro of the same version, and for nothing else.
+//! The functions that generated code calls: for the macro of the same version, and for nothing else.
 //!
-//! What depends on one type is not inlined: it is there once per type, not once per annotated function.
+//! `#[inline(never)]` keeps one copy per type instead of one per call site.
 
-use std::{future::Future, ops::ControlFlow, pin::Pin};
+use std::{future::Future, ops::ControlFlow, pin::Pin, sync::Arc};
 
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Idempotency, engine,
+    Idempotency,
+    engine::{Prepared, shared::Shared},
     error::{Error, KeyError},
     install,
     operation::{ErrorPolicy, KeepErrorsIf, Operation},
     request::{
-        arguments::{Recorder, Request},
-        fingerprint,
+        arguments,
         fingerprint::Fingerprint,
-        key::KeyWriter,
+        key::{self, KeyWriter},
     },
     store::transactional::{Connection, OpenTransaction},
 };
 
-pub use crate::operation::OnAbandoned;
+pub use crate::{
+    engine::{Begun, Call},
+    operation::OnAbandoned,
+};
 
 /// An operation with this name and the default policies.
 pub const fn operation(name: &'static str) -> Operation {
-    Operation::with_name(std::borrow::Cow::Borrowed(name))
+    Operation::from_static(name)
 }
 
-/// `errors = PATH`, for a function whose result is `R`.
+/// Keeps the errors that `errors = PATH` chooses, for a function whose result is `R`.
 pub fn keep_errors_if<R: AnyResult>(
     operation: Operation,
     keep: fn(&R::Error) -> bool,
@@ -35,62 +38,70 @@ pub fn keep_errors_if<R: AnyResult>(
     operation.keep_errors_if(keep)
 }
 
-/// `store = EXPR`: a place for references to coerce.
+/// Takes the handle of `store = EXPR`, so that references coerce.
 #[must_use]
 pub const fn handle(handle: &Idempotency) -> Option<&Idempotency> {
     Some(handle)
 }
 
-/// The arguments of a call, and through which handle it is made.
+/// The arguments of a call, and what the calls through its handle share.
 pub struct Arguments<'h> {
-    handle: Result<&'h Idempotency, Error>,
-    hashed: fingerprint::Arguments,
-    /// Where the handle records them.
-    recorded: Option<Recorder>,
+    shared: Result<&'h Arc<Shared>, Error>,
+    arguments: arguments::Arguments,
 }
 
 /// Starts the `count` arguments of a call through this handle, by default the installed one.
 #[must_use]
 pub fn arguments(handle: Option<&Idempotency>, count: usize) -> Arguments<'_> {
-    let handle = match handle {
-        Some(handle) => Ok(handle),
-        None => install::installed(),
+    let shared = match handle {
+        Some(handle) => Ok(&handle.shared),
+        None => install::installed().map(|handle| &handle.shared),
     };
-    let recorded = handle.as_ref().ok().and_then(|handle| handle.inner.limits.recorded_len()).map(Recorder::new);
-    Arguments { handle, hashed: fingerprint::Arguments::new(count), recorded }
+    let recorded_len = shared.as_ref().ok().and_then(|shared| shared.limits.recorded_len());
+    Arguments { shared, arguments: arguments::Arguments::new(count, recorded_len) }
 }
 
 /// Adds an argument to the hash. Names come in ascending order, each once.
 #[inline(never)]
 pub fn argument<T: Argument + ?Sized>(arguments: &mut Arguments<'_>, name: &'static str, value: &T) {
-    arguments.hashed.argument(name, value);
-    if let Some(recorded) = &mut arguments.recorded {
-        recorded.argument(name, value);
-    }
+    arguments.arguments.argument(name, value);
 }
-
-/// A call that is ready to be answered.
-pub struct Call<P>(engine::Call<P>);
 
 /// A call with the key `key`.
 #[inline(never)]
 pub fn call<P, K: Key + ?Sized>(operation: Operation<P>, arguments: Arguments<'_>, key: &K) -> Call<P> {
-    new(operation, arguments, |writer, _| writer.value(key))
+    prepare(operation, arguments, |writer, _| writer.value(key))
 }
 
 /// A call whose key is the hash of its arguments.
 #[inline(never)]
 pub fn call_by_hash<P>(operation: Operation<P>, arguments: Arguments<'_>) -> Call<P> {
-    new(operation, arguments, KeyWriter::fingerprint)
+    prepare(operation, arguments, KeyWriter::fingerprint)
 }
 
-/// A call whose key is what `template` writes.
+/// A call whose key is the text that `template` writes.
 pub fn call_by_template<P>(
     operation: Operation<P>,
     arguments: Arguments<'_>,
     template: impl FnOnce(&mut KeyWriter) -> Result<(), KeyError>,
 ) -> Call<P> {
-    new(operation, arguments, |writer, _| template(writer))
+    prepare(operation, arguments, |writer, _| template(writer))
+}
+
+/// Ends the arguments and writes the key, which may be their hash.
+fn prepare<P>(
+    operation: Operation<P>,
+    Arguments { shared, arguments }: Arguments<'_>,
+    write_key: impl FnOnce(&mut KeyWriter, &Fingerprint) -> Result<(), KeyError>,
+) -> Call<P> {
+    let prepared = shared.and_then(|shared| {
+        let request = arguments.finish()?;
+        let key = key::record_key(&operation.name, shared.limits.max_key_len, |writer| {
+            write_key(writer, &request.fingerprint)
+        })?;
+        Ok(Prepared { shared, key, request })
+    });
+    Call::new(operation, prepared)
 }
 
 /// Writes literal text of a template.
@@ -104,19 +115,7 @@ pub fn hole<K: Key + ?Sized>(writer: &mut KeyWriter, value: &K) -> Result<(), Ke
     writer.hole(value)
 }
 
-fn new<P>(
-    operation: Operation<P>,
-    arguments: Arguments<'_>,
-    key: impl FnOnce(&mut KeyWriter, &Fingerprint) -> Result<(), KeyError>,
-) -> Call<P> {
-    let Arguments { handle, hashed, recorded } = arguments;
-    let request = hashed
-        .finish()
-        .and_then(|fingerprint| Ok(Request { fingerprint, arguments: recorded.map(Recorder::finish).transpose()? }));
-    Call(engine::Call::new(handle, operation, request, key))
-}
-
-/// Runs the body, or answers for it.
+/// Answers a call. Its body is polled only if it is this call's to run.
 pub fn run<T, E, P, F>(call: Call<P>, body: Pin<&mut Option<F>>) -> impl Future<Output = F::Output>
 where
     F: Body<T, E>,
@@ -124,10 +123,10 @@ where
     E: CarriesErrors,
     P: Fits<E>,
 {
-    call.0.run(body)
+    call.run(body)
 }
 
-/// The same on a task of its own.
+/// Answers a call. Its body runs on a task of its own.
 pub fn run_detached<T, E, P, F>(call: Call<P>, body: F) -> impl Future<Output = F::Output>
 where
     F: Body<T, E> + Send + 'static,
@@ -135,7 +134,7 @@ where
     E: CarriesErrors + Send + 'static,
     P: Fits<E>,
 {
-    call.0.run_detached(body)
+    call.run_detached(body)
 }
 
 /// The argument that `transaction = …` names.
@@ -144,13 +143,13 @@ pub struct Transaction<'t, X: ?Sized> {
     connection: fn(&mut X) -> Connection<'_>,
 }
 
-/// Its type is checked here, where the argument is underlined.
+/// Takes the argument, so that its type is checked where the argument is underlined.
 #[inline(never)]
 pub fn transaction<X: OpenTransaction + ?Sized>(transaction: &mut X) -> Transaction<'_, X> {
     Transaction { transaction, connection: X::connection }
 }
 
-/// Claims the key in the caller's transaction: the answer, or what the body runs in.
+/// Claims the key in the caller's transaction: `Break` with the answer, `Continue` if the body may run.
 pub async fn begin<X, T, E, P>(
     call: Call<P>,
     transaction: Transaction<'_, X>,
@@ -162,36 +161,7 @@ where
     P: Fits<E>,
 {
     let Transaction { transaction, connection } = transaction;
-    match call.0.begin(transaction, connection).await {
-        ControlFlow::Break(answer) => ControlFlow::Break(answer),
-        ControlFlow::Continue(begun) => ControlFlow::Continue(Begun(begun)),
-    }
-}
-
-/// A body that may run in the caller's transaction.
-pub struct Begun<'t, X: ?Sized, T, E, P>(engine::Begun<'t, X, T, E, P>);
-
-impl<X: ?Sized, T, E, P> Begun<'_, X, T, E, P> {
-    /// What the body runs in, and the transaction for it.
-    pub fn body(&mut self) -> (Around, &mut X) {
-        let (around, transaction) = self.0.body();
-        (Around(around), transaction)
-    }
-
-    /// Writes how the body ended, or takes back what it did.
-    pub async fn finish(self, output: Result<T, E>) -> Result<T, E> {
-        self.0.finish(output).await
-    }
-}
-
-/// What a body runs in.
-pub struct Around(engine::Surroundings);
-
-impl Around {
-    /// Runs it.
-    pub async fn run<F: Future>(self, body: Pin<&mut Option<F>>) -> F::Output {
-        self.0.run(body).await
-    }
+    call.begin(transaction, connection).await
 }
 
 /// The body of an idempotent function.

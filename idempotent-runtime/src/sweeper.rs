@@ -6,7 +6,7 @@ use tokio::{task::JoinHandle, time::sleep};
 
 use crate::{Idempotency, store::Store};
 
-/// How many records are removed at a time.
+/// The number of records that are removed at a time.
 const BATCH_LEN: usize = 1000;
 
 /// A task that removes expired records: see [`Idempotency::spawn_sweeper`]. Dropping it stops the task.
@@ -19,8 +19,8 @@ pub struct Sweeper {
 impl Idempotency {
     /// Removes expired records every `interval`, until the [`Sweeper`] is dropped.
     ///
-    /// For stores that do not expire records by themselves; with others it finds nothing. Several may run on one
-    /// store, in several processes. A fault of the store is told as an event, and the next round tries again.
+    /// PostgreSQL and SQLite need it; other stores expire records by themselves. Several sweepers may run on one store, in
+    /// several processes. A fault of the store becomes an event, and the next round tries again.
     ///
     /// ```
     /// # use std::time::Duration;

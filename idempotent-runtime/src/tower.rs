@@ -1,4 +1,4 @@
-//! A layer for HTTP services (axum, hyper, whatever is a tower service) that answers each request with a key once.
+//! A layer for HTTP services (axum, hyper, any tower service) that runs each request with a key once.
 //!
 //! ```
 //! use std::time::Duration;
@@ -16,18 +16,19 @@
 //! # Ok(()) }
 //! ```
 //!
-//! With axum, `router.layer(layer)`, inside of whatever authenticates: what outer layers answer is never kept. CORS belongs
-//! outside as well, since what it adds is for one origin and is not replayed; compression, tracing and timeouts do. Two such
-//! layers around one handler need different [`name`](IdempotencyLayerBuilder::name)s: of one name, the inner finds its key taken.
+//! With axum, it is `router.layer(layer)`, inside the layer that authenticates.
 //!
-//! Inside of a router that is nested in another, the path has lost its prefix. With the feature `axum` the layer knows the
-//! whole path all the same; without it, give each such layer a [`name`](IdempotencyLayerBuilder::name) of its own, so that they share no
-//! keys. With that feature, [`IdempotencyKey`] is an extractor as well (with an example there), and [`Error`](crate::Error) a
-//! response.
+//! Responses produced by outer layers are never stored. Put CORS, compression, tracing and timeouts outside as well: CORS
+//! headers are specific to one origin and must not be replayed. Two idempotency layers around one handler need different
+//! [`name`](IdempotencyLayerBuilder::name)s: with the same name, the inner one would find its key claimed by the outer one.
 //!
-//! The layer answers repeats of a response. What a handler has done before its process is killed it does not know: let the
-//! handler call an annotated function, with [`transaction`](macro@crate::idempotent) where there is a database. The example
-//! `charges` does. Before the process ends, [`IdempotencyLayer::idle`] waits for handlers whose clients have gone.
+//! A router that is nested in another one sees paths without their prefix. With the feature `axum`, the layer reads the whole path
+//! all the same; without it, give each such layer a [`name`](IdempotencyLayerBuilder::name) of its own, so that they share no
+//! keys. That feature also makes [`IdempotencyKey`] an extractor (with an example there), and [`Error`](crate::Error) a response.
+//!
+//! The layer replays responses. It does not know what a handler did before its process was killed: let the handler call an
+//! annotated function, with [`transaction`](macro@crate::idempotent) where there is a database, as the example `charges` does.
+//! At shutdown, [`IdempotencyLayer::idle`] waits for handlers whose clients have gone.
 //!
 //! # From a request to its response
 //!
@@ -39,46 +40,47 @@
 //!                                                                  ▼ 503     ▼
 //! ```
 //!
-//! Up to the body nothing is asked of the store. The body is read once, to its end, and handed on. Method, path, query and
-//! body are the request: the same key with another one is refused, also on another path. The host is not: where one service
-//! answers for several, have it in the scope.
+//! The store is asked only after the body was read. The body is read once, to its end, and passed on. Method, path, query and
+//! body identify the request: the same key with another request is refused, also on another path. The host is not part of it:
+//! where one service answers for several hosts, put the host into the scope.
 //!
-//! The handler of a claimed request is a task of its own (values that outer layers keep in task-locals do not reach it).
-//! Who owns the response's body, and when the record is complete:
+//! The handler of a claimed request runs on a task of its own, which does not see the task-local values of outer layers. The
+//! client and the record get the handler's response as follows:
 //!
-//! | the handler's response | goes to the client | the record |
+//! | the handler's response | the client gets it | the record |
 //! |---|---|---|
 //! | has its whole body at once | when it is on record | done |
-//! | has a body that takes its time | as it comes; its last piece when it is on record | done, at the body's end |
-//! | has such a body, and its claim is lost by its end | up to there, then the connection breaks | another run's |
+//! | has a body that takes its time | as it comes; the last piece when it is on record | done, at the body's end |
+//! | has such a body, and the claim is lost by its end | up to there, then the connection breaks | belongs to another run |
 //! | has a status that is not kept, or [`NotBegun`] | when the key is free; the body is the handler's own | vacant |
-//! | is too large to keep | whole: what was copied, then the handler's own body | done without a result, when that is known |
+//! | is too large to keep | whole: the copied part, then the handler's own body | done without a result, from the moment it is too large |
 //! | has a body that fails | up to there, then the connection breaks | done without a result |
-//! | is none: panic, error of the service | 500 | abandoned: the layer's [`abandoned`](IdempotencyLayerBuilder::abandoned) decides |
+//! | does not exist: panic, error of the service | a 500 instead | abandoned: the layer's [`abandoned`](IdempotencyLayerBuilder::abandoned) decides |
 //!
-//! A client that goes away stops neither handler nor copy; both may run on for [`run_on`](IdempotencyLayerBuilder::run_on), whoever else
-//! waits. A handler that
-//! takes longer is dropped and its run abandoned; a body that takes longer is done without a result. What follows of a body
-//! that is too large to keep is its client's alone, and ends with it.
+//! A client that goes away stops neither the handler nor the copying: both may go on for
+//! [`run_on`](IdempotencyLayerBuilder::run_on). After that time, a handler is dropped and its run abandoned, and a body is recorded
+//! as done without a result. The part of a body that is too large to keep belongs to its client alone, and ends with the client.
 //!
-//! # What clients are told
+//! # Refusals
 //!
-//! | | status | code | asked again later |
+//! | reason | status | code | the client may retry |
 //! |---|---|---|---|
 //! | no key | 400 | `key-missing` | |
-//! | not one key | 400 | `key-malformed` | |
-//! | nobody's request | 403 | `no-scope` | |
+//! | malformed key, or two keys | 400 | `key-malformed` | |
+//! | no tenant | 403 | `no-scope` | |
 //! | body too large, cut off | 413, 400 | `body-too-large`, `body-unreadable` | |
 //! | key of another request | 422 | `mismatch` | |
-//! | request under way | 409 | `in-flight`, `claim-lost` | yes |
+//! | the request is still running | 409 | `in-flight`, `claim-lost` | yes |
 //! | abandoned, with `OnAbandoned::Refuse` | 409 | `abandoned` | |
 //! | done, response not kept | 500 | `result-not-kept` | |
-//! | store out of reach, too many waiting | 503 | `store`, `too-many-waiters` | yes |
+//! | store not reachable, too many waiting | 503 | `store`, `too-many-waiters` | yes |
 //! | handler panicked, or failed without a response | 500 | `handler-failed` | |
 //!
-//! They are problem documents (RFC 9457) with a `code`; with the presets for Stripe they are its error objects. A replay has
-//! the header `Idempotent-Replayed: true`, and every answer to a request with a key and a scope `Idempotency-Ttl`: for how many
-//! seconds a response is kept from its completion. There is no date, since only the store's clock decides.
+//! Refusals are problem documents (RFC 9457) with a `code`; with the presets for Stripe, they are Stripe's error objects.
+//!
+//! A replay has the header `Idempotent-Replayed: true`. Every response to a request with a key and a scope has the header
+//! `Idempotency-Ttl`: the number of seconds for which a response is kept after its completion. There is no date, because only the
+//! store's clock decides.
 
 mod body;
 mod builder;
@@ -89,7 +91,9 @@ mod fingerprint;
 mod handler_run;
 mod key;
 mod layer;
+mod not_begun;
 mod replies;
+mod running;
 mod service;
 mod stored_response;
 
@@ -99,8 +103,8 @@ pub use self::{
     body::{BoxError, RequestBody, ResponseBody},
     builder::{ChooseScope, IdempotencyLayerBuilder},
     fingerprint::RequestFingerprint,
-    handler_run::NotBegun,
     key::{IdempotencyKey, KeyFormat},
     layer::IdempotencyLayer,
+    not_begun::NotBegun,
     service::{IdempotencyService, ResponseFuture},
 };

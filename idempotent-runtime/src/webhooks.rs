@@ -1,8 +1,7 @@
-//! Signatures of webhooks: who sent a delivery, and which event it is.
+//! Verifies webhooks: the sender of a delivery, and the id of its event.
 //!
-//! A sender repeats a webhook until it is answered, and now and then although it was. So each delivery is to be
-//! *verified*, on its raw bytes and before anything else is done with them, and then worked off once for its event. The
-//! former is done here; the latter by an annotated function whose key has the event's id:
+//! A sender repeats a webhook until it gets an answer, and sometimes after that. Verify each delivery on its raw bytes first, then
+//! process its event once. This module verifies; an annotated function keyed by the event id does the rest:
 //!
 //! ```
 //! use idempotent_runtime::{idempotent, webhooks::Verifier};
@@ -14,13 +13,13 @@
 //! # #[derive(serde::Serialize)] struct Push;
 //! # impl Push { fn parse(_: &[u8]) -> Self { Self } }
 //!
-//! /// The handler, with the body as it came.
+//! /// Gets the body as it came over the wire.
 //! async fn handle(verifier: &Verifier, headers: &HeaderMap, body: &[u8]) -> Result<(), HookError> {
-//!     let delivery = verifier.verify(headers, body)?; // 400 if that fails: neither parsed nor stored
-//!     pushed("/hooks/github", delivery.id(), &Push::parse(body)).await // 2xx once this is `Ok`
+//!     let delivery = verifier.verify(headers, body)?; // if that fails: answer 400, parse and store nothing
+//!     pushed("/hooks/github", delivery.id(), &Push::parse(body)).await // if this is `Ok`: answer 2xx
 //! }
 //!
-//! #[idempotent(key = ("github", endpoint, delivery_id), ttl = "8d")]
+//! #[idempotent(name = "hooks.pushed", key = ("github", endpoint, delivery_id), ttl = "8d")]
 //! async fn pushed(endpoint: &str, delivery_id: &str, push: &Push) -> Result<(), HookError> {
 //!     Ok(())
 //! }
@@ -29,20 +28,22 @@
 //!
 //! # The key
 //!
-//! Sender, endpoint and event id. Never the signature, which is another one for each attempt that has its time in it, and
-//! for each secret; and never the body, which may differ between attempts as well (Stripe's `pending_webhooks` does). So
-//! hand the annotated function what it needs of the event, rather than its bytes: a repeat that differs in its arguments
-//! is refused as [`Error::Mismatch`](crate::Error::Mismatch).
+//! Make the key from sender, endpoint and event id.
+//!
+//! Do not put the signature into it: where the time of the attempt is signed, each attempt has another signature, and so has each
+//! secret. Do not put the body into it either: it may differ between attempts, as Stripe's `pending_webhooks` does. For the same
+//! reason, pass to the annotated function what it needs of the event, and not the bytes: a repeat with different arguments is
+//! refused as [`Error::Mismatch`](crate::Error::Mismatch).
 //!
 //! # The body
 //!
-//! As it came: with axum, an argument `body: Bytes`, and neither `Json` nor `String`. axum refuses more than 2 MiB unless
-//! `DefaultBodyLimit` says otherwise; GitHub sends up to 25 MB. GitHub sends JSON to webhooks whose content type is set to
-//! `application/json`, and a form with the JSON in it to others.
+//! Pass the body as it came over the wire. With axum, take it as `body: Bytes`, not as `Json` or `String`. axum refuses more than
+//! 2 MiB unless `DefaultBodyLimit` says otherwise; GitHub sends up to 25 MB. Set the content type of a webhook of GitHub's to
+//! `application/json`: with the other choice, GitHub sends a form that contains the JSON.
 //!
 //! # The time to live
 //!
-//! As long as the sender may deliver an event again, automatically or by somebody's hand:
+//! Keep records for as long as the sender may deliver an event again, automatically or by hand:
 //!
 //! | sender | retries by itself | by hand | `ttl`, at least | source |
 //! |---|---|---|---|---|
@@ -60,15 +61,17 @@
 //! | [`Verifier::github`] | `X-Hub-Signature-256`, `X-GitHub-Delivery` | body | `X-GitHub-Delivery` |
 //! | [`Verifier::shopify`] | `X-Shopify-Hmac-Sha256`, `X-Shopify-Webhook-Id` | body | `X-Shopify-Webhook-Id` |
 //!
-//! All of it is HMAC-SHA-256. A `webhook-id` with a dot is refused, as the specification asks: the parts are joined with dots,
-//! and a body could pass for a time and another body. Where neither id nor time is signed, whoever got hold of one delivery can send it again under
-//! another id, at any time: let such an event say what *is* ("the branch is at this commit, as of then"), and never let an
-//! older one overwrite a newer one. That is also what events need that arrive out of order.
+//! All signatures are HMAC-SHA-256. A `webhook-id` with a dot is refused, as the specification asks: the signed parts are joined
+//! with dots, so a part of the body could pass as a time.
 //!
-//! `X-Shopify-Webhook-Id` is of one delivery to one subscription, with its retries. Shopify also sends an
-//! `X-Shopify-Event-Id`, by which [its guidelines](https://shopify.dev/docs/apps/build/webhooks/ignore-duplicates) tell
-//! duplicates: once the delivery is verified, take that header for the key if several subscriptions to an event are to
-//! have one effect together.
+//! Where neither id nor time is signed, anybody who got hold of one delivery can send it again, at any time and under another id. Let
+//! such an event state what *is* ("the branch is at this commit, as of then"), and never let an older event overwrite a newer
+//! one. Events that arrive out of order need the same rule.
+//!
+//! `X-Shopify-Webhook-Id` identifies one delivery to one subscription, with its retries. Shopify also sends an
+//! `X-Shopify-Event-Id`, by which [its guidelines](https://shopify.dev/docs/apps/build/webhooks/ignore-duplicates) detect
+//! duplicates. If several subscriptions to one event are to have one effect, make the key from that header, after the delivery was
+//! verified.
 
 mod error;
 mod header;

@@ -28,12 +28,12 @@ async fn a_call_that_was_told_to_wait_claims_anew() {
             ended.await.expect("told");
             Err::<(), _>(Error::TooManyWaiters)
         };
-        elsewhere.call("charge", "key", &(), body).await
+        elsewhere.call("charge").key("key").run(body).await
     });
     tokio::task::yield_now().await;
     store.next(Method::Claim, [Fault::LOST_REQUEST]);
     let operation = Operation::new("charge").wait(Duration::from_secs(10));
-    let call = tokio::spawn(async move { here.call(operation, "key", &(), async { Ok::<_, Error>(()) }).await });
+    let call = tokio::spawn(async move { here.call(operation).key("key").run(async { Ok::<_, Error>(()) }).await });
     store.called(Method::Subscribe, 1).await;
     end.send(()).expect("heard");
     assert!(other.await.expect("no panic").is_err());

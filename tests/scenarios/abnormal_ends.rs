@@ -87,11 +87,11 @@ async fn s29_panic_of_a_detached_body_reaches_the_caller(backend: Backend) {
         assert!(!panics, "in the task");
         Ok::<_, Error>(7)
     };
-    let first = caller.idempotency.call_detached("panic.detached", "k", &(), call(true));
+    let first = caller.idempotency.call("panic.detached").key("k").detached().run(call(true));
     assert_eq!(panic_of(first).await, "in the task");
     let abandoned = settled(&*observer, &record_key("panic.detached", "k")).await.expect("a record");
     assert_eq!((abandoned.state, abandoned.attempt), (State::Abandoned, 1));
-    let second = with_disposition(caller.idempotency.call_detached("panic.detached", "k", &(), call(false)));
+    let second = with_disposition(caller.idempotency.call("panic.detached").key("k").detached().run(call(false)));
     let (answer, disposition) = second.await;
     assert_eq!((answer.expect("a result"), disposition), (7, Disposition::TookOver));
 }
@@ -103,11 +103,11 @@ fn panicking_predicate(_: &Failure) -> bool {
 async fn s29_panic_of_the_predicate_is_a_panic_of_the_run(backend: Backend) {
     let (caller, observer) = (backend.caller().await, backend.store().await);
     let operation = Operation::new("panic.predicate").keep_errors_if(panicking_predicate);
-    let call = caller.idempotency.call(operation.clone(), "k", &(), async { Err::<(), _>(Failure::Unreachable) });
+    let call = caller.idempotency.call(operation.clone()).key("k").run(async { Err::<(), _>(Failure::Unreachable) });
     assert_eq!(panic_of(call).await, "in the predicate");
     let abandoned = settled(&*observer, &record_key("panic.predicate", "k")).await.expect("a record");
     assert_eq!((abandoned.state, abandoned.attempt), (State::Abandoned, 1));
-    caller.idempotency.call(operation, "k", &(), async { Ok::<(), Failure>(()) }).await.expect("a result");
+    caller.idempotency.call(operation).key("k").run(async { Ok::<(), Failure>(()) }).await.expect("a result");
 }
 
 /// A result whose serialization goes wrong in one way or another.
@@ -172,9 +172,9 @@ async fn s30_result_over_the_limit_is_never_run_again(backend: Backend) {
             Ok::<_, Failure>(value.clone())
         };
         let before = effects.count();
-        let first = caller.idempotency.call("over.limit", &len, &(), call()).await;
+        let first = caller.idempotency.call("over.limit").key(&len).run(call()).await;
         assert_eq!(first.expect("the body's own value"), value);
-        let (second, disposition) = with_disposition(caller.idempotency.call("over.limit", &len, &(), call())).await;
+        let (second, disposition) = with_disposition(caller.idempotency.call("over.limit").key(&len).run(call())).await;
         if fits {
             assert_eq!((second.expect("a result"), disposition), (value, Disposition::Replayed));
         } else {
@@ -192,7 +192,7 @@ async fn s30_kept_error_over_the_limit_is_never_run_again(backend: Backend) {
     let effects = Effects::new();
     let call = || {
         let operation = Operation::new("over.limit.error").keep_errors();
-        caller.idempotency.call(operation, "k", &(), async {
+        caller.idempotency.call(operation).key("k").run(async {
             effects.happen();
             Err::<(), _>(Failure::Declined { code: 51 })
         })
@@ -207,7 +207,7 @@ async fn s38_refuse_never_runs_again_until_an_operator_resolves_it(backend: Back
     let effects = Effects::new();
     let operation = || Operation::new("refuse").abandoned(OnAbandoned::Refuse);
     let run = async |caller: &Caller| {
-        caller.idempotency.call(operation(), "k", &(), async { Ok::<_, Failure>(effects.happen()) }).await
+        caller.idempotency.call(operation()).key("k").run(async { Ok::<_, Failure>(effects.happen()) }).await
     };
     // As a process that is killed: the claim is there, and nobody is left to renew or end it.
     for attempt in 1..=2 {
@@ -217,7 +217,7 @@ async fn s38_refuse_never_runs_again_until_an_operator_resolves_it(backend: Back
         tokio::select! {
             biased;
             () = stop.reached() => {}
-            _ = lost.idempotency.call(operation(), "k", &(), stop.body::<Failure>()) => {
+            _ = lost.idempotency.call(operation()).key("k").run(stop.body::<Failure>()) => {
                 panic!("not stopped")
             }
         }
@@ -258,9 +258,9 @@ async fn runtime_that_stops_in_mid_run_abandons_or_lapses(backend: Backend) {
                     };
                     let key = &number;
                     if detached {
-                        lost.idempotency.call_detached(operation, key, &(), body).await
+                        lost.idempotency.call(operation).key(key).detached().run(body).await
                     } else {
-                        lost.idempotency.call(operation, key, &(), body).await
+                        lost.idempotency.call(operation).key(key).run(body).await
                     }
                 });
                 runtime.block_on(reached.reached());
@@ -277,7 +277,7 @@ async fn runtime_that_stops_in_mid_run_abandons_or_lapses(backend: Backend) {
         }
         let caller = backend.caller().await;
         let body = async { Ok::<_, Failure>(effects.happen()) };
-        let call = caller.idempotency.call(Operation::new("runtime.stops"), &number, &(), body);
+        let call = caller.idempotency.call(Operation::new("runtime.stops")).key(&number).run(body);
         let (answer, disposition) = soon("the retry", with_disposition(call)).await;
         assert_eq!(disposition, Disposition::TookOver);
         assert_eq!(answer.expect("a result"), effects.count());
@@ -298,7 +298,7 @@ async fn future_that_outlives_its_runtime_does_no_harm(backend: Backend) {
             std::thread::spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
                 let (handle, here) = (caller.idempotency.clone(), stop.clone());
-                let call = async move { handle.call("outlives", "k", &(), here.body::<Failure>()).await };
+                let call = async move { handle.call("outlives").key("k").run(here.body::<Failure>()).await };
                 let mut call = Box::pin(call);
                 runtime.block_on(async {
                     let reached = async {
@@ -334,7 +334,7 @@ async fn detached_call_outside_of_a_runtime_claims_nothing(backend: Backend) {
     let claimed = caller.clone();
     let panicked = std::thread::spawn(move || {
         let body = async { Ok::<_, Error>(1) };
-        let call = std::pin::pin!(claimed.idempotency.call_detached("no.runtime", "k", &(), body));
+        let call = std::pin::pin!(claimed.idempotency.call("no.runtime").key("k").detached().run(body));
         let _ = poll_once(call);
     });
     panicked.join().expect_err("a panic");

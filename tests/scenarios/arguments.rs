@@ -133,13 +133,16 @@ async fn the_run_that_takes_over_records_its_own(backend: Backend) {
                     gate.pass().await;
                     Ok::<_, Error>(1)
                 };
-                handle.call(operation(), ORDER, &request, body).await
+                handle.call(operation()).key(ORDER).arguments(&request).run(body).await
             }
         });
         gate.reached(1).await;
         backend.advance(LEASE).await;
         let body = async { Ok::<_, Error>(2) };
-        assert_eq!(second.idempotency.call(operation(), ORDER, &request, body).await.expect("a result"), 2);
+        assert_eq!(
+            second.idempotency.call(operation()).key(ORDER).arguments(&request).run(body).await.expect("a result"),
+            2
+        );
         assert_eq!(arguments(&backend).await.as_deref(), expected);
         gate.open();
         assert_eq!(late.await.expect("no panic").expect("the other's result"), 2);
@@ -221,7 +224,7 @@ async fn a_call_without_the_attribute_records_its_arguments_as_they_are(backend:
     let operation = || Operation::new(NAME).abandoned(OnAbandoned::Refuse);
     let call = async |amount_cents| {
         let request = Request { order: ORDER, amount_cents };
-        caller.idempotency.call(operation(), ORDER, &request, async { Ok::<_, Failure>(()) }).await
+        caller.idempotency.call(operation()).key(ORDER).arguments(&request).run(async { Ok::<_, Failure>(()) }).await
     };
     call(1).await.expect("a result");
     assert_eq!(arguments(&backend).await.as_deref(), Some(r#"{"order":"order-17","amount_cents":1}"#));
@@ -230,7 +233,9 @@ async fn a_call_without_the_attribute_records_its_arguments_as_they_are(backend:
     assert!(caller.idempotency.forget(NAME, ORDER).await.expect("an answer"));
     let call = |request: Option<u8>| {
         let handle = caller.idempotency.clone();
-        async move { handle.call_detached(operation(), ORDER, &request, async { Ok::<_, Failure>(()) }).await }
+        async move {
+            handle.call(operation()).key(ORDER).arguments(&request).detached().run(async { Ok::<_, Failure>(()) }).await
+        }
     };
     call(None).await.expect("a result");
     assert_eq!(arguments(&backend).await.as_deref(), Some("null"));
@@ -253,7 +258,7 @@ async fn what_cannot_be_recorded_claims_nothing(backend: Backend) {
         other => panic!("recorded: {other:?}"),
     }
     let body = async { Ok::<_, Error>(effects.happen()) };
-    let answer = caller.idempotency.call("arguments.map", ORDER, &argument, body).await;
+    let answer = caller.idempotency.call("arguments.map").key(ORDER).arguments(&argument).run(body).await;
     assert!(matches!(answer, Err(Error::Arguments(_))), "{answer:?}");
     assert_eq!((effects.count(), caller.store.calls(Method::Claim)), (0, 0));
     // They can be hashed, which is all that a call needs.
@@ -269,7 +274,8 @@ async fn arguments_are_limited_to_the_byte(backend: Backend) {
         let call = async |len: usize| {
             let operation = Operation::new(NAME).wait(Duration::ZERO);
             let text = "x".repeat(len - 2);
-            let answer = caller.idempotency.call(operation, &len, &text, async { Ok::<_, Error>(()) }).await;
+            let answer =
+                caller.idempotency.call(operation).key(&len).arguments(&text).run(async { Ok::<_, Error>(()) }).await;
             let record = caller.idempotency.inspect(NAME, &len).await.expect("an answer");
             (answer, record.map(|record| record.arguments.map_or(0, |recorded| recorded.len())))
         };

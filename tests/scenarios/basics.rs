@@ -88,10 +88,12 @@ async fn s03_running_is_in_flight_with_the_time_left(backend: Backend) {
     backend.advance(LEASE / 3).await;
 
     let left = LEASE - LEASE / 3;
-    let call =
-        other.idempotency.call(Operation::new("basics.charge").wait(Duration::ZERO), "order-3", &"order-3", async {
-            Ok::<_, Error>(effects.happen())
-        });
+    let call = other
+        .idempotency
+        .call(Operation::new("basics.charge").wait(Duration::ZERO))
+        .key("order-3")
+        .arguments(&"order-3")
+        .run(async { Ok::<_, Error>(effects.happen()) });
     let (answer, disposition) = with_disposition(call).await;
     let Err(Error::InFlight { retry_after, .. }) = answer else { panic!("not in flight: {answer:?}") };
     assert!(retry_after <= left && retry_after > left - Duration::from_secs(5), "{retry_after:?}");
@@ -107,12 +109,12 @@ async fn s03_a_duplicate_in_this_process_is_in_flight_too(backend: Backend) {
     let caller = backend.caller().await;
     let gate = Gate::new();
     let run = running(&caller, Operation::new("basics.charge").lease(LEASE), "order-3", &gate).await;
-    let call = caller.idempotency.call(
-        Operation::new("basics.charge").lease(LEASE).wait(Duration::ZERO),
-        "order-3",
-        &"order-3",
-        async { panic!("a second run") },
-    );
+    let call = caller
+        .idempotency
+        .call(Operation::new("basics.charge").lease(LEASE).wait(Duration::ZERO))
+        .key("order-3")
+        .arguments(&"order-3")
+        .run(async { panic!("a second run") });
     let answer: Result<u64, Error> = call.await;
     let Err(Error::InFlight { retry_after, .. }) = answer else { panic!("not in flight: {answer:?}") };
     assert!(retry_after <= LEASE && retry_after > LEASE - Duration::from_secs(2), "{retry_after:?}");
@@ -127,9 +129,12 @@ async fn s04_lapsed_lease_is_run_again(backend: Backend) {
     let run = running(&owner, Operation::new("basics.charge").lease(LEASE), "order-4", &Gate::new()).await;
     backend.advance(LEASE).await;
 
-    let call = other.idempotency.call("basics.charge", "order-4", &"order-4", async {
-        Ok::<_, Error>(idempotent_runtime::Execution::current().expect("an execution").attempt())
-    });
+    let call = other
+        .idempotency
+        .call("basics.charge")
+        .key("order-4")
+        .arguments(&"order-4")
+        .run(async { Ok::<_, Error>(idempotent_runtime::Execution::current().expect("an execution").attempt()) });
     let (answer, disposition) = with_disposition(call).await;
     assert_eq!(answer.expect("a result"), 2);
     assert_eq!(disposition, Disposition::TookOver);

@@ -27,12 +27,12 @@ async fn blocked_thread_does_not_lose_its_claim(backend: Backend) {
                 tokio::task::block_in_place(|| std::thread::sleep(lease * 2));
                 stop.body::<Failure>().await
             };
-            ours.idempotency.call(operation(), "k", &(), body).await
+            ours.idempotency.call(operation()).key("k").run(body).await
         }
     });
     stop.reached().await;
     assert!(ours.store.calls(Method::Renew) >= 4, "{} renewals", ours.store.calls(Method::Renew));
-    let call = theirs.idempotency.call(operation(), "k", &(), async { Ok::<_, Failure>(()) });
+    let call = theirs.idempotency.call(operation()).key("k").run(async { Ok::<_, Failure>(()) });
     assert!(matches!(refusal(call.await), Error::InFlight { .. }));
     stop.go();
     owner.await.expect("an answer").expect("a result");
@@ -45,7 +45,7 @@ async fn blocked_thread_that_lost_its_claim_is_refused(backend: Backend) {
     let elsewhere = async || {
         backend.advance(Operation::DEFAULT_LEASE + backend.tick()).await;
         let theirs = backend.caller().await;
-        let taken = theirs.idempotency.call("blocking.lost", "k", &(), async { Ok::<_, Failure>(effects.happen()) });
+        let taken = theirs.idempotency.call("blocking.lost").key("k").run(async { Ok::<_, Failure>(effects.happen()) });
         assert_eq!(taken.await.expect("a result"), 2);
     };
     let body = async {
@@ -60,7 +60,7 @@ async fn blocked_thread_that_lost_its_claim_is_refused(backend: Backend) {
         });
         Ok::<_, Failure>(run)
     };
-    let (answer, disposition) = with_disposition(ours.idempotency.call("blocking.lost", "k", &(), body)).await;
+    let (answer, disposition) = with_disposition(ours.idempotency.call("blocking.lost").key("k").run(body)).await;
     assert_eq!((answer.expect("the newer result"), disposition), (2, Disposition::Waited));
     assert_eq!(effects.count(), 2);
 }

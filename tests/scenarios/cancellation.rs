@@ -135,7 +135,7 @@ const fn operation(shape: Shape, operation: Operation) -> Operation {
 async fn s28_a_call_dropped_at_every_await_point(backend: Backend) {
     drop_at_every_await_point(&backend, "dropped.call", false, |caller, trail, key, shape| {
         let operation = operation(shape, Operation::new("dropped.call"));
-        Box::pin(caller.idempotency.call(operation, key, &(), trail.body(shape.fails)))
+        Box::pin(caller.idempotency.call(operation).key(key).run(trail.body(shape.fails)))
     })
     .await;
 }
@@ -145,7 +145,7 @@ async fn s28_c_detached_call_dropped_at_every_await_point(backend: Backend) {
         let operation = operation(shape, Operation::new("dropped.detached"));
         let trail = trail.clone();
         let body = async move { trail.body(shape.fails).await };
-        Box::pin(caller.idempotency.call_detached(operation, key, &(), body))
+        Box::pin(caller.idempotency.call(operation).key(key).detached().run(body))
     })
     .await;
 }
@@ -232,7 +232,7 @@ async fn s28_f_waiter_dropped_at_every_await_point(backend: Backend) {
             stop.here().await;
             Ok::<_, Failure>(effects.happen())
         };
-        caller.idempotency.call(Operation::new("dropped.waiter").wait(Duration::from_secs(30)), "k", &(), body).await
+        caller.idempotency.call(Operation::new("dropped.waiter").wait(Duration::from_secs(30))).key("k").run(body).await
     };
     let others = async {
         stop.reached().await;
@@ -300,7 +300,7 @@ async fn s28_g_body_is_gone_before_its_claim(backend: Backend) {
     tokio::select! {
         biased;
         () = stop.reached() => {}
-        _ = caller.idempotency.call("dropped.guard", &2, &(), body) => panic!("not stopped"),
+        _ = caller.idempotency.call("dropped.guard").key(&2).run(body) => panic!("not stopped"),
     }
     assert_eq!(*guards.lock().expect("a lock"), [0, 1]);
     settled(&*observer, &record_key("dropped.guard", "~2")).await.expect("a record");

@@ -172,7 +172,7 @@ async fn s10_waiting_duplicate_runs_after_a_released_error(backend: Backend) {
                 gate.pass().await;
                 answer
             };
-            with_disposition(handle.call("endings.waited", "order-10", &(), body)).await
+            with_disposition(handle.call("endings.waited").key("order-10").run(body)).await
         })
     };
     let mut first = run(&owner, Err(Failure::Unreachable));
@@ -202,7 +202,7 @@ async fn s10_waiting_duplicate_gets_a_stored_error(backend: Backend) {
         gate.pass().await;
         Err::<u64, _>(Failure::Declined { code: 10 })
     };
-    let mut first = Box::pin(owner.idempotency.call(operation(), "order-10", &(), body));
+    let mut first = Box::pin(owner.idempotency.call(operation()).key("order-10").run(body));
     tokio::select! {
         biased;
         _ = &mut first => panic!("the body is held"),
@@ -210,7 +210,7 @@ async fn s10_waiting_duplicate_gets_a_stored_error(backend: Backend) {
     }
     let duplicate = async |handle: Idempotency| {
         let body = async { panic!("a second run") };
-        with_disposition(handle.call::<_, _, _, u64, Failure, _>(operation(), "order-10", &(), body)).await
+        with_disposition(handle.call(operation()).key("order-10").run::<u64, Failure, _>(body)).await
     };
     let mut here = Box::pin(duplicate(owner.idempotency.clone()));
     assert!(poll_once(here.as_mut()).is_pending());

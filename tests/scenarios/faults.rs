@@ -58,7 +58,7 @@ async fn s31_completion_that_fails_for_good_is_told(backend: Backend) {
     let lease = Duration::from_secs(3);
     let run = async |caller: &Caller| {
         let operation = Operation::new("faults.for_good").lease(lease);
-        with_disposition(caller.idempotency.call(operation, "k", &(), async { Ok::<_, Failure>(effects.happen()) }))
+        with_disposition(caller.idempotency.call(operation).key("k").run(async { Ok::<_, Failure>(effects.happen()) }))
             .await
     };
     caller.store.always(Method::Complete, LOST);
@@ -130,7 +130,7 @@ async fn drop_in_the_body(caller: &Caller, operation: Operation) {
     tokio::select! {
         biased;
         () = stop.reached() => {}
-        _ = caller.idempotency.call(operation, "k", &(), stop.body::<Failure>()) => {
+        _ = caller.idempotency.call(operation).key("k").run(stop.body::<Failure>()) => {
             panic!("not stopped")
         }
     }
@@ -144,7 +144,7 @@ async fn abandon_that_fails_is_retried(backend: Backend) {
     assert_eq!((abandoned.state, abandoned.attempt), (State::Abandoned, 1));
     wait_for("the retries", async || caller.store.calls(Method::Abandon) == 4).await;
     let body = async { Ok::<_, Failure>(effects.happen()) };
-    let (answer, disposition) = with_disposition(caller.idempotency.call("faults.abandon", "k", &(), body)).await;
+    let (answer, disposition) = with_disposition(caller.idempotency.call("faults.abandon").key("k").run(body)).await;
     assert_eq!((answer.expect("a result"), disposition), (1, Disposition::TookOver));
 }
 
@@ -155,7 +155,7 @@ async fn abandon_that_fails_for_good_is_left_to_the_lease(backend: Backend) {
     let operation = || Operation::new("faults.abandon").lease(lease).wait(Duration::from_secs(20));
     drop_in_the_body(&caller, operation()).await;
     // In the same process the next call waits until the retries end, and then for the store's clock.
-    let retry = caller.idempotency.call(operation(), "k", &(), async { Ok::<_, Failure>(effects.happen()) });
+    let retry = caller.idempotency.call(operation()).key("k").run(async { Ok::<_, Failure>(effects.happen()) });
     let time = async {
         caller.store.called(Method::Abandon, 2).await;
         backend.advance(lease + backend.tick()).await;
@@ -173,7 +173,7 @@ async fn release_that_fails_is_retried_behind_the_callers_back(backend: Backend)
             let run = effects.happen();
             if fails { Err(Failure::Unreachable) } else { Ok(run) }
         };
-        with_disposition(caller.idempotency.call("faults.release", "k", &(), body)).await
+        with_disposition(caller.idempotency.call("faults.release").key("k").run(body)).await
     };
     let (answer, disposition) = run(true).await;
     assert!(matches!(answer, Err(Failure::Unreachable)), "{answer:?}");
@@ -194,7 +194,7 @@ async fn renewal_that_fails_and_heals_keeps_the_claim(backend: Backend) {
     let run = async |caller: &Caller| {
         let operation = Operation::new("faults.renewal").lease(lease).wait(Duration::ZERO);
         let body = stop.body::<Failure>();
-        with_disposition(caller.idempotency.call(operation, "k", &(), body)).await
+        with_disposition(caller.idempotency.call(operation).key("k").run(body)).await
     };
     ours.store.next(Method::Renew, [LOST, Fault::LOST_REPLY]);
     let others = async {
@@ -232,7 +232,7 @@ async fn renewal_that_fails_for_a_lease_is_told_once(backend: Backend) {
             }
             Ok::<_, Failure>(run)
         };
-        with_disposition(caller.idempotency.call(Operation::new(operation).lease(lease), "k", &(), body)).await
+        with_disposition(caller.idempotency.call(Operation::new(operation).lease(lease)).key("k").run(body)).await
     };
     ours.store.always(Method::Renew, LOST);
     let others = async {
@@ -266,9 +266,9 @@ async fn claim_lost_while_the_body_runs_and_nobody_has_it(backend: Backend) {
         assert!(caller.idempotency.forget(operation, "k").await.expect("an answer"));
         Ok::<_, Failure>(run)
     };
-    assert_eq!(caller.idempotency.call(operation, "k", &(), body).await.expect("the body's own value"), 1);
+    assert_eq!(caller.idempotency.call(operation).key("k").run(body).await.expect("the body's own value"), 1);
     assert!(!captured_log::events(operation, "could not be recorded").is_empty());
-    let again = caller.idempotency.call(operation, "k", &(), async { Ok::<_, Failure>(effects.happen()) });
+    let again = caller.idempotency.call(operation).key("k").run(async { Ok::<_, Failure>(effects.happen()) });
     assert_eq!(again.await.expect("a result"), 2);
 }
 
@@ -278,15 +278,15 @@ async fn claim_lost_and_the_store_is_silent(backend: Backend) {
     let operation = || Operation::new("faults.silent");
     let body = async {
         backend.advance(Operation::DEFAULT_LEASE + backend.tick()).await;
-        let taken = theirs.idempotency.call(operation(), "k", &(), async { Ok::<_, Failure>(2) });
+        let taken = theirs.idempotency.call(operation()).key("k").run(async { Ok::<_, Failure>(2) });
         assert_eq!(taken.await.expect("a result"), 2);
         Ok::<_, Failure>(1)
     };
-    let (answer, disposition) = with_disposition(ours.idempotency.call(operation(), "k", &(), body)).await;
+    let (answer, disposition) = with_disposition(ours.idempotency.call(operation()).key("k").run(body)).await;
     let error = refusal(answer);
     assert!(matches!(error, Error::ClaimLost) && error.is_retryable(), "{error:?}");
     assert_eq!(disposition, Disposition::Refused);
-    let again = ours.idempotency.call(operation(), "k", &(), async { Ok::<_, Failure>(3) });
+    let again = ours.idempotency.call(operation()).key("k").run(async { Ok::<_, Failure>(3) });
     assert_eq!(again.await.expect("a result"), 2);
 }
 
@@ -322,7 +322,7 @@ async fn store_out_of_reach_runs_unprotected_where_wanted(backend: Backend) {
             assert!(idempotent_runtime::Execution::current().expect("an execution").fence().await.is_err());
             Ok::<_, Failure>(run)
         };
-        with_disposition(caller.idempotency.call(operation, "k", &(), body)).await
+        with_disposition(caller.idempotency.call(operation).key("k").run(body)).await
     };
     caller.store.always(Method::Claim, LOST);
     // Duplicates in one process still share the run.

@@ -75,7 +75,7 @@ async fn s13_order_of_fields_maps_and_sets_does_not_matter(backend: Backend) {
             labels: names.iter().map(|name| (*name).to_owned()).collect(),
             note: None,
         };
-        let call = caller.idempotency.call("identity.place", "order-13", &order, body());
+        let call = caller.idempotency.call("identity.place").key("order-13").arguments(&order).run(body());
         assert_eq!(call.await.expect("a result"), 1);
     }
     let reordered = Reordered {
@@ -84,10 +84,10 @@ async fn s13_order_of_fields_maps_and_sets_does_not_matter(backend: Backend) {
         lines: names.iter().zip(1..).map(|(name, count)| (*name, count)).collect(),
         id: 13,
     };
-    let call = caller.idempotency.call("identity.place", "order-13", &reordered, body());
+    let call = caller.idempotency.call("identity.place").key("order-13").arguments(&reordered).run(body());
     assert_eq!(call.await.expect("a result"), 1);
     let other = Reordered { note: Some(""), ..reordered };
-    let call = caller.idempotency.call("identity.place", "order-13", &other, body());
+    let call = caller.idempotency.call("identity.place").key("order-13").arguments(&other).run(body());
     assert!(matches!(call.await, Err(Error::Mismatch { .. })));
 }
 
@@ -114,7 +114,7 @@ async fn s15_keys_that_look_empty_are_keys(backend: Backend) {
     let mut results = HashSet::new();
     macro_rules! call {
         ($($key:expr),* $(,)?) => {$(
-            let call = || caller.idempotency.call("identity.key", &$key, &(), async { Ok::<_, Error>(effects.happen()) });
+            let call = || caller.idempotency.call("identity.key").key(&$key).run(async { Ok::<_, Error>(effects.happen()) });
             let first = call().await.expect("a result");
             assert!(results.insert(first), "{} shares a record", stringify!($key));
             assert_eq!(call().await.expect("a result"), first);
@@ -147,7 +147,7 @@ async fn s15_keys_that_look_empty_are_keys(backend: Backend) {
     );
     assert_eq!(effects.count(), 23);
     // An integer is a value, whatever its width.
-    let call = caller.idempotency.call("identity.key", &0_u8, &(), async { Ok::<_, Error>(effects.happen()) });
+    let call = caller.idempotency.call("identity.key").key(&0_u8).run(async { Ok::<_, Error>(effects.happen()) });
     assert_eq!(call.await.expect("a result"), 1);
 }
 
@@ -184,6 +184,6 @@ async fn s15_composite_keys_are_not_their_concatenation(backend: Backend) {
 async fn s15_a_missing_key_is_refused(backend: Backend) {
     let caller = backend.caller().await;
     let body = async { panic!("a run without a key") };
-    let call = caller.idempotency.call::<_, _, _, (), Error, _>("identity.key", &None::<u32>, &(), body);
+    let call = caller.idempotency.call("identity.key").key(&None::<u32>).run::<(), Error, _>(body);
     assert!(matches!(call.await, Err(Error::Key(KeyError::Missing))));
 }

@@ -143,13 +143,13 @@ async fn s22_late_renewal_leaves_a_running_owner_alone(backend: Backend) {
     let (first, second) = (Stop::new(), Stop::new());
     let late = tokio::spawn({
         let (ours, first) = (ours.clone(), first.clone());
-        async move { ours.idempotency.call(short, "k", &(), first.body::<Error>()).await }
+        async move { ours.idempotency.call(short).key("k").run(first.body::<Error>()).await }
     });
     gate.reached(1).await;
     backend.advance(Duration::from_secs(1) + backend.tick()).await;
     let running = tokio::spawn({
         let (theirs, second) = (theirs.clone(), second.clone());
-        async move { theirs.idempotency.call("late.renewal", "k", &(), second.body::<Error>()).await }
+        async move { theirs.idempotency.call("late.renewal").key("k").run(second.body::<Error>()).await }
     });
     second.reached().await;
 
@@ -190,7 +190,7 @@ async fn s24_takeover_that_was_answered_too_late_does_not_run(backend: Backend) 
     let lease = Duration::from_millis(300);
     let run = async |caller: &Caller, lease| {
         let operation = Operation::new("late.takeover").lease(lease);
-        let call = caller.idempotency.call(operation, "k", &(), async { Ok::<_, Failure>(effects.happen()) });
+        let call = caller.idempotency.call(operation).key("k").run(async { Ok::<_, Failure>(effects.happen()) });
         with_disposition(call).await
     };
     ours.store.next(Method::Claim, [Fault::HoldAfter(gate.clone())]);
@@ -216,7 +216,10 @@ async fn s25_identical_replay_is_no_mismatch(backend: Backend) {
                 let key = argument.to_string();
                 caller
                     .idempotency
-                    .call("replay", &key, &(argument, "a", [1_u8, 2]), async { Ok::<_, Error>(argument) })
+                    .call("replay")
+                    .key(&key)
+                    .arguments(&(argument, "a", [1_u8, 2]))
+                    .run(async { Ok::<_, Error>(argument) })
                     .await
             };
             let (first, again) = (call().await.expect("a result"), call().await.expect("a result"));
@@ -288,7 +291,7 @@ async fn s27_renewed_body_outlives_its_lease(backend: Backend) {
             stop.here().await;
             Ok::<_, Failure>(run)
         };
-        caller.idempotency.call(operation, "k", &(), body).await
+        caller.idempotency.call(operation).key("k").run(body).await
     };
     let others = async {
         first.reached().await;

@@ -9,6 +9,7 @@ mod endings;
 mod identity;
 mod mismatch;
 mod nesting;
+mod operators;
 mod races;
 mod racing_changes;
 mod releases;

@@ -30,7 +30,7 @@ const ORDER: &str = "order-14";
 /// A call whose arguments are not those of [`running`], nor the key.
 async fn another(caller: &Caller) -> Result<u32, Error> {
     let operation = Operation::new(OPERATION).wait(Duration::from_secs(10));
-    caller.idempotency.call(operation, ORDER, "another request", async { panic!("it ran") }).await
+    caller.idempotency.call(operation).key(ORDER).arguments("another request").run(async { panic!("it ran") }).await
 }
 
 async fn record(backend: &Backend) -> Record {
@@ -63,7 +63,7 @@ async fn refused_to_all(backend: &Backend, owner: &Caller) {
 
 async fn s14_done_refuses_another_request(backend: Backend) {
     let owner = backend.caller().await;
-    let call = || owner.idempotency.call(OPERATION, ORDER, ORDER, async { Ok::<_, Error>(1_u32) });
+    let call = || owner.idempotency.call(OPERATION).key(ORDER).arguments(ORDER).run(async { Ok::<_, Error>(1_u32) });
     call().await.expect("a result");
     refused_to_all(&backend, &owner).await;
     assert_eq!(call().await.expect("a result"), 1);
@@ -72,7 +72,8 @@ async fn s14_done_refuses_another_request(backend: Backend) {
 async fn s14_the_local_cache_refuses_another_request(backend: Backend) {
     let (owner, other) = (backend.caching_caller().await, backend.caching_caller().await);
     for caller in [owner, other] {
-        let call = || caller.idempotency.call(OPERATION, ORDER, ORDER, async { Ok::<_, Error>(1_u32) });
+        let call =
+            || caller.idempotency.call(OPERATION).key(ORDER).arguments(ORDER).run(async { Ok::<_, Error>(1_u32) });
         call().await.expect("a result");
         let before = caller.calls();
         assert!(matches!(another(&caller).await, Err(Error::Mismatch { .. })));
@@ -87,7 +88,7 @@ async fn s14_stored_error_refuses_another_request(backend: Backend) {
     let owner = backend.caller().await;
     let operation = Operation::new(OPERATION).keep_errors();
     let body = async { Err::<(), _>(Failure::Declined { code: 14 }) };
-    owner.idempotency.call(operation, ORDER, ORDER, body).await.expect_err("declined");
+    owner.idempotency.call(operation).key(ORDER).arguments(ORDER).run(body).await.expect_err("declined");
     assert!(matches!(record(&backend).await.state, State::Done(Outcome::Err(_))));
     refused_to_all(&backend, &owner).await;
 }
@@ -133,7 +134,8 @@ async fn s14_a_waiting_duplicate_does_not_hide_another_request(backend: Backend)
     let run = running(&owner, Operation::new(OPERATION), ORDER, &gate).await;
     // Its own duplicate leads the calls of this handle, and waits.
     let body = async { panic!("a second run") };
-    let mut duplicate = Box::pin(caller.idempotency.call::<_, _, _, u32, Error, _>(OPERATION, ORDER, ORDER, body));
+    let mut duplicate =
+        Box::pin(caller.idempotency.call(OPERATION).key(ORDER).arguments(ORDER).run::<u32, Error, _>(body));
     assert!(poll_once(duplicate.as_mut()).is_pending());
     assert!(matches!(another(&caller).await, Err(Error::Mismatch { .. })));
     gate.open();
@@ -172,7 +174,7 @@ async fn s14_every_nested_change_is_another_request(backend: Backend) {
     };
     let call = |request: Request| {
         let handle = caller.idempotency.clone();
-        async move { handle.call(OPERATION, ORDER, &request, async { Ok::<_, Error>(1_u32) }).await }
+        async move { handle.call(OPERATION).key(ORDER).arguments(&request).run(async { Ok::<_, Error>(1_u32) }).await }
     };
     call(request.clone()).await.expect("a result");
     type Change = fn(&mut Request);

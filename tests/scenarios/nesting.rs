@@ -90,9 +90,12 @@ async fn s16_two_policies_on_one_handle_are_both_honoured(backend: Backend) {
     }
     backend.advance(LEASE).await;
     let body = || async { Ok::<_, Error>(Execution::current().expect("an execution").attempt()) };
-    let refused = caller.idempotency.call(refuses(), "order-16", "order-16", body()).await;
+    let refused = caller.idempotency.call(refuses()).key("order-16").arguments("order-16").run(body()).await;
     assert!(matches!(refused, Err(Error::Abandoned { attempt: 1, .. })), "{refused:?}");
-    assert_eq!(caller.idempotency.call(reruns(), "order-16", "order-16", body()).await.expect("a result"), 2);
+    assert_eq!(
+        caller.idempotency.call(reruns()).key("order-16").arguments("order-16").run(body()).await.expect("a result"),
+        2
+    );
     runs.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
@@ -131,7 +134,7 @@ async fn s17_an_inner_run_survives_the_failure_of_the_outer_one(backend: Backend
             let inner = charge(&caller.idempotency, &effects, 17).await?;
             if outer_fails { Err(Failure::Unreachable) } else { Ok(inner) }
         };
-        let answer = caller.idempotency.call("nesting.outer", "order-17", &(), body).await;
+        let answer = caller.idempotency.call("nesting.outer").key("order-17").run(body).await;
         assert_eq!(answer.is_err(), outer_fails);
     }
     assert_eq!(effects.count(), 1);
@@ -142,11 +145,11 @@ async fn s17_a_function_inside_itself_is_in_flight(backend: Backend) {
     let operation = || Operation::new("nesting.itself").wait(Duration::ZERO);
     let body = async {
         let inner = async { panic!("a run inside a run") };
-        let inner = caller.idempotency.call::<_, _, _, u64, Error, _>(operation(), "order-17", &(), inner).await;
+        let inner = caller.idempotency.call(operation()).key("order-17").run::<u64, Error, _>(inner).await;
         assert!(matches!(inner, Err(Error::InFlight { .. })), "{inner:?}");
         Ok::<_, Error>(17)
     };
-    let answer = caller.idempotency.call(operation(), "order-17", &(), body).await;
+    let answer = caller.idempotency.call(operation()).key("order-17").run(body).await;
     assert_eq!(answer.expect("a result"), 17);
 }
 
@@ -167,7 +170,8 @@ async fn s17_interleaved_calls_never_cross(backend: Backend) {
                         let execution = Execution::current().expect("an execution");
                         Ok::<_, Error>((execution.operation().to_owned(), execution.key().to_owned()))
                     };
-                    let answer = handle.call(operation, &order, &order, body).await.expect("a result");
+                    let answer =
+                        handle.call(operation).key(&order).arguments(&order).run(body).await.expect("a result");
                     assert_eq!(answer, (operation.to_owned(), format!("~{order}")));
                 });
             }

@@ -87,7 +87,7 @@ async fn s07_two_callers_of_one_orphan_run_once(backend: Backend) {
                     assert_eq!(Execution::current().expect("an execution").attempt(), 2);
                     u32::try_from(effects.happen()).map_err(|_| Error::NotInstalled)
                 };
-                with_disposition(caller.idempotency.call("races.orphan", order, order, body)).await
+                with_disposition(caller.idempotency.call("races.orphan").key(order).arguments(order).run(body)).await
             }
         });
         let [ours, theirs] = calls.map(tokio::spawn);

@@ -49,7 +49,7 @@ impl Look {
         let handle = caller.idempotency.clone();
         let call = tokio::spawn(async move {
             let body = async { Ok(Execution::current().expect("an execution").attempt() + 100) };
-            handle.call(OPERATION, ORDER, ORDER, body).await
+            handle.call(OPERATION).key(ORDER).arguments(ORDER).run(body).await
         });
         gate.reached(1).await;
         Self { run, body, caller, call, gate }
@@ -98,7 +98,7 @@ async fn s06_a_record_becomes_another_requests_between_two_looks(backend: Backen
     let operator = backend.caller().await.idempotency;
     assert!(operator.forget(OPERATION, ORDER).await.expect("an answer"));
     let other = async { Ok::<_, Error>(0_u32) };
-    operator.call(OPERATION, ORDER, "another request", other).await.expect("a result");
+    operator.call(OPERATION).key(ORDER).arguments("another request").run(other).await.expect("a result");
     assert!(matches!(look.again().await, Err(Error::Mismatch { .. })));
 }
 
@@ -160,7 +160,7 @@ async fn keep_calling(caller: Caller, results: Results, first: u32) {
             results.add(result);
             Ok(result)
         };
-        match caller.idempotency.call(OPERATION, ORDER, ORDER, body).await {
+        match caller.idempotency.call(OPERATION).key(ORDER).arguments(ORDER).run(body).await {
             Ok(result) => assert!(results.contains(result), "nobody's result"),
             // Its own run was one too many.
             Err(Error::ClaimLost) => {}

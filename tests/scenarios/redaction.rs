@@ -109,7 +109,9 @@ async fn canaries_are_in_no_event_no_debug_and_no_error(backend: Backend) {
     let picky = || {
         caller
             .idempotency
-            .call("canary.picky", "canarykey", &(), async { Ok::<_, Error>(Picky("canaryresult".into())) })
+            .call("canary.picky")
+            .key("canarykey")
+            .run(async { Ok::<_, Error>(Picky("canaryresult".into())) })
     };
     picky().await.expect("the body's own value");
     said.error(&picky().await.expect_err("undecodable"));
@@ -118,7 +120,14 @@ async fn canaries_are_in_no_event_no_debug_and_no_error(backend: Backend) {
     let kept = Operation::new("canary.kept").keep_errors();
     for _ in 0..2 {
         let body = async { Err::<(), _>(Refusal::Because("canaryerror".to_owned())) };
-        caller.idempotency.call(kept.clone(), "canarykey", &"canaryargument", body).await.expect_err("the error");
+        caller
+            .idempotency
+            .call(kept.clone())
+            .key("canarykey")
+            .arguments(&"canaryargument")
+            .run(body)
+            .await
+            .expect_err("the error");
     }
     text(&caller, &said, "canarykey fails", "canaryargument fails").await.expect_err("the error");
     let panicking = tokio::spawn({
@@ -138,14 +147,20 @@ async fn canaries_are_in_no_event_no_debug_and_no_error(backend: Backend) {
         }
     }
     let long = "canarykey".repeat(1000);
-    let short = caller.idempotency.call("canary.key", &long, &(), async { Ok::<_, Error>(()) });
+    let short = caller.idempotency.call("canary.key").key(&long).run(async { Ok::<_, Error>(()) });
     said.error(&short.await.expect_err("too long"));
     // What cannot be recorded: since it has no JSON, since it is too long.
     let without_json = BTreeMap::from([(("canaryargument", 1), "canaryargument")]);
-    let refused = caller.idempotency.call("canary.map", "canarykey", &without_json, async { Ok::<_, Error>(()) });
+    let refused = caller
+        .idempotency
+        .call("canary.map")
+        .key("canarykey")
+        .arguments(&without_json)
+        .run(async { Ok::<_, Error>(()) });
     said.error(&refused.await.expect_err("no JSON"));
     let long = "canaryargument".repeat(10_000);
-    let refused = caller.idempotency.call("canary.long", "canarykey", &long, async { Ok::<_, Error>(()) });
+    let refused =
+        caller.idempotency.call("canary.long").key("canarykey").arguments(&long).run(async { Ok::<_, Error>(()) });
     said.error(&refused.await.expect_err("too long"));
     if let Backend::Redis { server } = &backend {
         let key = record_key("canary.text", "canarykey2");
@@ -159,7 +174,7 @@ async fn canaries_are_in_no_event_no_debug_and_no_error(backend: Backend) {
     // The parts of a store's protocol, and the nonces.
     let body = async { Ok::<_, Error>("canaryresult".to_owned()) };
     let operation = Operation::new("canary.spied").ttl(Duration::from_secs(60));
-    spied.call(operation.clone(), "canarykey", &"canaryargument", body).await.expect("a result");
+    spied.call(operation.clone()).key("canarykey").arguments(&"canaryargument").run(body).await.expect("a result");
     said.debug(&spied);
     said.debug(&operation);
     said.debug(&caller);

@@ -48,7 +48,7 @@ fn operation() -> Operation {
 }
 
 async fn returning<T: Serialize + DeserializeOwned>(caller: &Caller, body: T) -> (Result<T, Error>, Disposition) {
-    with_disposition(caller.idempotency.call(operation(), ORDER, &REQUEST, async { Ok(body) })).await
+    with_disposition(caller.idempotency.call(operation()).key(ORDER).arguments(&REQUEST).run(async { Ok(body) })).await
 }
 
 async fn s36_a_changed_return_type_is_undecodable(backend: Backend) {
@@ -69,10 +69,10 @@ async fn s36_a_changed_return_type_is_undecodable(backend: Backend) {
 async fn s36_a_dropped_error_policy_is_undecodable(backend: Backend) {
     let caller = backend.caller().await;
     let declined = async { Err::<u64, _>(Failure::Declined { code: 36 }) };
-    let call = caller.idempotency.call(operation().keep_errors(), ORDER, &REQUEST, declined);
+    let call = caller.idempotency.call(operation().keep_errors()).key(ORDER).arguments(&REQUEST).run(declined);
     call.await.expect_err("declined");
     let body = async { panic!("a second run") };
-    let call = caller.idempotency.call::<_, _, _, u64, Failure, _>(operation(), ORDER, &REQUEST, body);
+    let call = caller.idempotency.call(operation()).key(ORDER).arguments(&REQUEST).run::<u64, Failure, _>(body);
     let answer = call.await;
     assert!(matches!(answer, Err(Failure::Idempotency(Error::Undecodable(_)))), "{answer:?}");
 }
@@ -121,11 +121,16 @@ async fn s36_golden_results_are_still_read(backend: Backend) {
     let (answer, disposition) = returning(&caller, Receipt { cents: 0 }).await;
     assert_eq!((answer.expect("a result"), disposition), (Receipt { cents: 36 }, Disposition::Replayed));
     let other = Request { cents: 37, ..REQUEST };
-    let call = caller.idempotency.call(operation(), ORDER, &other, async { Ok::<_, Error>(0) });
+    let call = caller.idempotency.call(operation()).key(ORDER).arguments(&other).run(async { Ok::<_, Error>(0) });
     assert!(matches!(call.await, Err(Error::Mismatch { .. })));
 
     put(&backend, &golden(b"E0", 1_700_000_000_000_000, 3, r#"{"Declined":{"code":-36}}"#), TTL).await;
-    let call = caller.idempotency.call(operation().keep_errors(), ORDER, &REQUEST, async { Ok::<_, Failure>(0) });
+    let call = caller
+        .idempotency
+        .call(operation().keep_errors())
+        .key(ORDER)
+        .arguments(&REQUEST)
+        .run(async { Ok::<_, Failure>(0) });
     assert!(matches!(call.await, Err(Failure::Declined { code: -36 })));
 
     for (why, expected) in [("L", NotKept::TooLarge), ("S", NotKept::NotSerializable)] {
@@ -146,13 +151,13 @@ async fn s36_golden_unfinished_runs_are_still_read(backend: Backend) {
             backend.advance(LEASE).await;
         }
         let refuses = operation().abandoned(OnAbandoned::Refuse);
-        let call = caller.idempotency.call(refuses, ORDER, &REQUEST, async { Ok::<_, Error>(0) });
+        let call = caller.idempotency.call(refuses).key(ORDER).arguments(&REQUEST).run(async { Ok::<_, Error>(0) });
         assert!(matches!(call.await, Err(Error::Abandoned { attempt: 7, .. })));
         let body = async {
             let execution = Execution::current().expect("an execution");
             Ok::<_, Error>((execution.attempt(), execution.fence().await?))
         };
-        let call = caller.idempotency.call(operation(), ORDER, &REQUEST, body);
+        let call = caller.idempotency.call(operation()).key(ORDER).arguments(&REQUEST).run(body);
         let (attempt, fence) = call.await.expect("a result");
         assert_eq!(attempt, 8);
         assert!(fence > FENCE);

@@ -275,7 +275,7 @@ pub(crate) async fn running(
             held.pass().await;
             Ok(Execution::current().expect("an execution").attempt())
         };
-        idempotency.call(operation, key, key, body).await
+        idempotency.call(operation).key(key).arguments(key).run(body).await
     });
     tokio::select! {
         () = gate.reached(1) => run,

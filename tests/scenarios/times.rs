@@ -32,7 +32,7 @@ fn operation() -> Operation {
 /// A call that answers with its attempt if it runs.
 async fn call(caller: &Caller) -> Result<u32, Error> {
     let body = async { Ok::<_, Error>(Execution::current().expect("an execution").attempt()) };
-    caller.idempotency.call(operation(), ORDER, ORDER, body).await
+    caller.idempotency.call(operation()).key(ORDER).arguments(ORDER).run(body).await
 }
 
 /// A claim whose owner never says anything again.
@@ -109,7 +109,7 @@ async fn s19_result_is_kept_from_its_completion_on(backend: Backend) {
         backend.advance(LEASE + TTL - backend.tick()).await;
         Ok::<_, Error>(Execution::current().expect("an execution").attempt())
     };
-    let answer = caller.idempotency.call(operation(), ORDER, ORDER, body).await;
+    let answer = caller.idempotency.call(operation()).key(ORDER).arguments(ORDER).run(body).await;
     assert_eq!(answer.expect("a result"), 1);
     backend.advance(TTL - backend.tick()).await;
     assert_eq!(with_disposition(call(&caller)).await.1, Disposition::Replayed);

@@ -144,7 +144,12 @@ async fn s34_waiter_of_a_refusing_operation_is_told_when_the_owner_dies(backend:
             effects.happen();
             stop.body::<Failure>().await
         };
-        caller.idempotency.call(Operation::new("waiting.refuse").abandoned(OnAbandoned::Refuse), "k", &(), body).await
+        caller
+            .idempotency
+            .call(Operation::new("waiting.refuse").abandoned(OnAbandoned::Refuse))
+            .key("k")
+            .run(body)
+            .await
     };
     let owner = async {
         tokio::select! {
@@ -215,7 +220,7 @@ async fn s34_waiter_is_told_at_its_deadline(backend: Backend) {
             effects.happen();
             stop.body::<Failure>().await
         };
-        caller.idempotency.call(Operation::new("waiting.deadline").wait(wait), "k", &(), body).await
+        caller.idempotency.call(Operation::new("waiting.deadline").wait(wait)).key("k").run(body).await
     };
     let others = async {
         stop.reached().await;
@@ -267,7 +272,7 @@ async fn s34_waiter_has_no_deadline_where_none_is_wanted(backend: Backend) {
     let stop = Stop::new();
     let run = async |caller: &Caller| {
         let operation = Operation::new("waiting.forever").wait(Duration::MAX);
-        caller.idempotency.call(operation, "k", &(), stop.body::<Failure>()).await
+        caller.idempotency.call(operation).key("k").run(stop.body::<Failure>()).await
     };
     let others = async {
         stop.reached().await;
@@ -286,7 +291,7 @@ async fn s34_waiter_has_no_deadline_where_none_is_wanted(backend: Backend) {
 /// A call that asks once more before it gives up.
 async fn patient(caller: &Caller, stop: &Stop) -> Result<(), Error> {
     let operation = Operation::new("waiting.asleep").wait(Duration::from_secs(1));
-    caller.idempotency.call(operation, "k", &(), stop.body()).await
+    caller.idempotency.call(operation).key("k").run(stop.body()).await
 }
 
 async fn s34_waiter_that_nobody_polls_does_not_hide_the_end_of_the_run(backend: Backend) {

@@ -123,7 +123,7 @@ async fn a_file_that_is_deleted_or_replaced_is_not_used_any_more() {
         let end = store.complete(&key("held"), &held, &Outcome::Ok(Bytes::new()), TTL).await;
         assert_eq!(end.expect_err("no record").kind(), StoreErrorKind::Refused);
         let idempotency = Idempotency::new(store);
-        let call = idempotency.call("tests.operation", "k", &(), async { panic!("the body runs") });
+        let call = idempotency.call("tests.operation").key("k").run(async { panic!("the body runs") });
         assert!(matches!(Box::pin(call).await, Err::<(), _>(Error::Store(_))));
     }
 }

@@ -1,6 +1,8 @@
 //! Harness of the test suite: servers, proxies, counters, processes, chaos.
 
 pub mod chaos;
+#[cfg(test)]
+mod lists;
 pub mod mutants;
 pub mod postgres_database;
 pub mod postgres_server;

@@ -1,24 +1,115 @@
-//! Asking the store for the key, so that an answer that was lost is not a claim that is lost.
+//! A claim: asking the store for it, holding it, and giving it back.
+//!
+//! A claim whose reply was lost is asked for again with the same nonce, so that the store recognises it. A claim that no
+//! body will use is given back as what it was: an abandoned key stays abandoned.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
-use super::{
-    background::{Backoff, Settled},
-    context::Context,
-};
+use super::{background::FinishInBackground, context::CallContext, retry::Backoff};
 use crate::store::{BoxFuture, ClaimOutcome, ClaimRequest, Nonce, State, StoreError, StoreErrorKind, Token};
 
-/// How often the store is asked at least before its failure is the caller's: a lost reply must not be one.
+/// The time that a lease is trusted, counted from when it was asked for: a tenth less than the lease, since clocks run
+/// at different rates and schedulers are late.
+pub(super) fn trusted(lease: Duration) -> Duration {
+    lease.saturating_sub(lease / 10)
+}
+
+/// A claim in the hands of its owner.
+pub(crate) struct Claim {
+    pub(super) context: Arc<CallContext>,
+    /// `None` for a run that the store does not know of.
+    pub(super) token: Option<Token>,
+    pub(super) attempt: u32,
+    /// In a transaction of the caller's, where nobody else can take it before that ends.
+    in_transaction: bool,
+    held: Mutex<Held>,
+}
+
+#[derive(Clone, Copy)]
+struct Held {
+    until: Instant,
+    lost: bool,
+}
+
+impl Claim {
+    pub(super) fn new(context: Arc<CallContext>, token: Option<Token>, attempt: u32, sent: Instant) -> Self {
+        let until = sent + trusted(context.request.lease);
+        Self { context, token, attempt, in_transaction: false, held: Mutex::new(Held { until, lost: false }) }
+    }
+
+    pub(super) fn in_transaction(context: Arc<CallContext>, token: Token, attempt: u32) -> Self {
+        Self { in_transaction: true, ..Self::new(context, Some(token), attempt, Instant::now()) }
+    }
+
+    /// The fence, where it is known and cannot have been overtaken.
+    pub(crate) fn certain_fence(&self) -> Option<u64> {
+        self.token.filter(|_| self.in_transaction)?.fence
+    }
+
+    /// Tells that the store has renewed the claim until then.
+    pub(super) fn renewed(&self, until: Instant) {
+        self.held().until = until;
+    }
+
+    /// Tells that the store said it is not ours any more.
+    pub(super) fn set_lost(&self) {
+        self.held().lost = true;
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time until which the claim is surely ours.
+    pub(super) fn until(&self) -> Instant {
+        self.held().until
+    }
+
+    /// The time until which the claim may be ours. Duplicates are told this one.
+    pub(super) fn lease_end(&self) -> Instant {
+        let lease = self.context.request.lease;
+        self.until() + lease.saturating_sub(trusted(lease))
+    }
+
+    /// True once the store said that it is not ours any more.
+    pub(super) fn is_lost(&self) -> bool {
+        self.held().lost
+    }
+
+    pub(crate) fn context(&self) -> &CallContext {
+        &self.context
+    }
+
+    pub(crate) const fn token(&self) -> Option<&Token> {
+        self.token.as_ref()
+    }
+
+    pub(crate) const fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Gives the claim back: its body did not start.
+    pub(super) async fn give_back(&self) {
+        if let Some(token) = &self.token {
+            end_unstarted(&self.context, token, self.attempt > 1, self.lease_end()).await;
+        }
+    }
+}
+
+/// The least number of tries before the store's failure is the caller's: one lost reply must not be.
 const LEAST_TRIES: u32 = 2;
-/// How often it is asked at most, and for how long at most: long enough for a connection to be made anew.
+/// The most tries, and the time after which no further try begins: long enough for a connection to be made anew.
 const MOST_TRIES: u32 = 5;
 const TRY_FOR: Duration = Duration::from_secs(1);
 
-/// The store's answer to a claim.
-pub(crate) struct Reply {
-    pub(super) context: Arc<Context>,
+/// The store's reply to a claim.
+pub(super) struct ClaimReply {
+    pub(super) context: Arc<CallContext>,
     nonce: Nonce,
     /// When the claim was first sent, or before: its lease cannot have begun earlier.
     pub(super) sent: Instant,
@@ -28,12 +119,12 @@ pub(crate) struct Reply {
 /// Claims with this nonce, again while the store is unavailable. `sent` is not later than the present.
 ///
 /// Dropped before it is answered, the claim is followed up in the background and given back: its body never started.
-pub(super) fn claim(context: &Arc<Context>, nonce: Nonce, sent: Instant) -> Settled<Reply> {
+pub(super) fn claim(context: &Arc<CallContext>, nonce: Nonce, sent: Instant) -> FinishInBackground<ClaimReply> {
     let context = Arc::clone(context);
-    Settled::new(ask(context, nonce, sent), give_back)
+    FinishInBackground::new(ask(context, nonce, sent), ClaimReply::give_back)
 }
 
-async fn ask(context: Arc<Context>, nonce: Nonce, sent: Instant) -> Reply {
+async fn ask(context: Arc<CallContext>, nonce: Nonce, sent: Instant) -> ClaimReply {
     let request = ClaimRequest { nonce, ..context.request.clone() };
     let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(200));
     let mut tries = 1;
@@ -48,31 +139,33 @@ async fn ask(context: Arc<Context>, nonce: Nonce, sent: Instant) -> Reply {
                 // Boxed: it is rare, and would make every claim's future large.
                 Box::pin(tokio::time::sleep(backoff.pause())).await;
             }
-            outcome => return Reply { context, nonce, sent, outcome },
+            outcome => return ClaimReply { context, nonce, sent, outcome },
         }
     }
 }
 
-/// Gives back what a claim got, or may have got, and nobody will use: its body never started.
-pub(super) fn give_back(reply: Reply) -> BoxFuture<'static, ()> {
-    let Reply { context, nonce, sent, outcome } = reply;
-    let deadline = sent + context.request.lease;
-    match outcome {
-        Ok(ClaimOutcome::Claimed { token, attempt }) => {
-            Box::pin(async move { end_unstarted(&context, &token, attempt > 1, deadline).await })
+impl ClaimReply {
+    /// Gives back the claim that was granted, or may have been: its body never started.
+    pub(super) fn give_back(self) -> BoxFuture<'static, ()> {
+        let Self { context, nonce, sent, outcome } = self;
+        let deadline = sent + context.request.lease;
+        match outcome {
+            Ok(ClaimOutcome::Claimed { token, attempt }) => {
+                Box::pin(async move { end_unstarted(&context, &token, attempt > 1, deadline).await })
+            }
+            // No answer is not a no: the claim may have been granted.
+            Err(error) if error.kind() == StoreErrorKind::Unavailable => Box::pin(async move {
+                let token = Token::new(nonce);
+                let took_over = context.request.take_over && may_have_taken_over(&context, deadline).await;
+                end_unstarted(&context, &token, took_over, deadline).await;
+            }),
+            _ => Box::pin(std::future::ready(())),
         }
-        // No answer is not a no.
-        Err(error) if error.kind() == StoreErrorKind::Unavailable => Box::pin(async move {
-            let token = Token::new(nonce);
-            let took_over = context.request.take_over && may_have_taken_over(&context, deadline).await;
-            end_unstarted(&context, &token, took_over, deadline).await;
-        }),
-        _ => Box::pin(std::future::ready(())),
     }
 }
 
 /// Ends a claim whose body did not start, if it is still ours.
-pub(super) async fn end_unstarted(context: &Context, token: &Token, took_over: bool, deadline: Instant) {
+async fn end_unstarted(context: &CallContext, token: &Token, took_over: bool, deadline: Instant) {
     if took_over {
         // The run before it vanished, and the next one must be told so still.
         abandon_until(context, token, deadline).await;
@@ -81,8 +174,8 @@ pub(super) async fn end_unstarted(context: &Context, token: &Token, took_over: b
     }
 }
 
-/// Whether a claim of the key that got no answer may have followed a run that vanished.
-async fn may_have_taken_over(context: &Context, deadline: Instant) -> bool {
+/// Looks whether a claim that got no answer may have taken over from a run that vanished.
+async fn may_have_taken_over(context: &CallContext, deadline: Instant) -> bool {
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
     loop {
         match context.store().inspect(&context.key).await {
@@ -98,7 +191,7 @@ async fn may_have_taken_over(context: &Context, deadline: Instant) -> bool {
 }
 
 /// Releases a claim, again while the store fails, until its lease would be over anyway.
-pub(super) async fn release_until(context: &Context, token: &Token, deadline: Instant) {
+pub(super) async fn release_until(context: &CallContext, token: &Token, deadline: Instant) {
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
     while context.store().release(&context.key, token).await.is_err() {
         if !backoff.sleep_before(deadline).await {
@@ -108,7 +201,7 @@ pub(super) async fn release_until(context: &Context, token: &Token, deadline: In
 }
 
 /// Abandons a claim, as persistently.
-pub(super) async fn abandon_until(context: &Context, token: &Token, deadline: Instant) {
+pub(super) async fn abandon_until(context: &CallContext, token: &Token, deadline: Instant) {
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
     while context.store().abandon(&context.key, token, context.request.ttl).await.is_err() {
         if !backoff.sleep_before(deadline).await {
@@ -140,12 +233,12 @@ mod tests {
             let idempotency = idempotency.clone();
             async move {
                 let body = async { Ok::<_, Error>(Execution::current().unwrap().attempt()) };
-                idempotency.call("charge", "key", &(), body).await
+                idempotency.call("charge").key("key").run(body).await
             }
         };
         tokio::select! {
             biased;
-            _ = idempotency.call("charge", "key", &(), pending::<Result<u32, Error>>()) => unreachable!(),
+            _ = idempotency.call("charge").key("key").run(pending::<Result<u32, Error>>()) => unreachable!(),
             () = ready(()) => {}
         }
 
@@ -168,12 +261,12 @@ mod tests {
             let idempotency = Idempotency::new(store.clone());
             let attempt = || {
                 let body = async { Ok::<_, Error>(Execution::current().unwrap().attempt()) };
-                idempotency.call("charge", "key", &(), body)
+                idempotency.call("charge").key("key").run(body)
             };
             if vanished {
                 tokio::select! {
                     biased;
-                    _ = idempotency.call("charge", "key", &(), pending::<Result<u32, Error>>()) => unreachable!(),
+                    _ = idempotency.call("charge").key("key").run(pending::<Result<u32, Error>>()) => unreachable!(),
                     () = ready(()) => {}
                 }
             }
@@ -192,7 +285,7 @@ mod tests {
             let store = FaultyStore::new(failing.clone());
             store.always(Method::Claim, Fault::Delay(each));
             let idempotency = Idempotency::new(store);
-            let answer = idempotency.call("charge", "key", &(), ready(Ok::<_, Error>(())));
+            let answer = idempotency.call("charge").key("key").run(ready(Ok::<_, Error>(())));
             assert!(matches!(answer.await, Err(Error::Store(_))));
             assert_eq!(failing.calls(Method::Claim), tries as usize, "{each:?}");
         }
@@ -207,11 +300,11 @@ mod tests {
             if vanished {
                 tokio::select! {
                     biased;
-                    _ = idempotency.call("charge", "key", &(), pending::<Result<u32, Error>>()) => unreachable!(),
+                    _ = idempotency.call("charge").key("key").run(pending::<Result<u32, Error>>()) => unreachable!(),
                     () = ready(()) => {}
                 }
             }
-            let mut late = Box::pin(idempotency.call_detached("charge", "key", &(), async {
+            let mut late = Box::pin(idempotency.call("charge").key("key").detached().run(async {
                 unreachable!("the body started");
                 #[expect(unreachable_code, reason = "the type of the body's result")]
                 Ok::<u32, Error>(0)
@@ -219,7 +312,7 @@ mod tests {
             assert!(late.as_mut().poll(&mut task::Context::from_waker(Waker::noop())).is_pending());
             tokio::time::advance(Operation::DEFAULT_LEASE).await;
             assert!(matches!(late.await, Err(Error::Store(_))));
-            assert_eq!(idempotency.call("charge", "key", &(), attempt()).await.unwrap(), expected);
+            assert_eq!(idempotency.call("charge").key("key").run(attempt()).await.unwrap(), expected);
         }
     }
 }

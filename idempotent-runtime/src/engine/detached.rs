@@ -1,107 +1,170 @@
-//! A call on a task of its own whose body says itself what is kept of it.
+//! A call whose body runs on a task of its own: its caller may go away, and the body runs on.
 
-use std::{future::poll_fn, ops::ControlFlow, pin::pin, sync::Arc};
+use std::{ops::ControlFlow, pin::pin};
 
-use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Handle;
 use tracing::Instrument;
 
-use super::{Asked, AskedFor, Call, Context, Encoded, Stage, answer, call::Answer, refuse};
-use crate::{
-    disposition::Disposition,
-    error::{Error, Undecodable},
-    operation::ReleaseErrors,
-    store::{BoxFuture, Outcome},
-};
+use super::{Call, Preparation, call::CallMachine, decode_result, drive, reply::Reply};
+use crate::{error::Error, operation::ErrorPolicy};
 
-/// A call that the store is to be asked about.
-pub(crate) struct ToAsk<T> {
-    context: Arc<Context>,
-    decode: fn(&Bytes) -> Result<T, Error>,
-}
-
-impl Call<ReleaseErrors> {
-    /// The answer, if it is at hand: the decoded result of another run.
-    pub(crate) fn at_hand<T>(self, decode: fn(&Bytes) -> Result<T, Error>) -> ControlFlow<Result<T, Error>, ToAsk<T>> {
-        match self.stage {
-            Stage::Replay(outcome, operation) => {
-                ControlFlow::Break(decoded(&operation, outcome, Disposition::Replayed, decode))
-            }
-            Stage::Refused(error) => ControlFlow::Break(Err(error)),
-            Stage::Ask(context) => ControlFlow::Continue(ToAsk { context, decode }),
-        }
-    }
-}
-
-impl<T> ToAsk<T> {
-    /// Answers the call: the decoded result of another run, or `None` when the body's own end is the answer.
-    ///
-    /// What the body returns beside what is kept of it goes to `recorded` once that is on record, or cannot be. It is
-    /// dropped if the key's result is another's, or the task stops before that.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped while the body runs, it runs on and its end is recorded.
-    // The body comes boxed, and is moved as a pointer: into the task, and at its end out of the way of what it came to.
-    pub(crate) async fn run<U>(
-        self,
-        body: BoxFuture<'static, (Encoded, U)>,
-        recorded: fn(U),
-    ) -> Result<Option<T>, Error>
+impl<P> Call<P> {
+    /// Answers the call. Once the key is claimed, the body runs on its own task: dropping this future does not stop it.
+    pub(crate) fn run_detached<T, E, F>(self, body: F) -> impl Future<Output = Result<T, E>>
     where
-        U: Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Serialize + DeserializeOwned + Send + 'static,
+        E: From<Error> + Send + 'static,
+        P: ErrorPolicy<E>,
     {
-        let Self { context, decode } = self;
-        // Before anything is claimed: it panics where there is none.
-        let runtime = Handle::current();
-        let mut asked = Asked::new(Arc::clone(&context));
-        let operation = context.key.operation();
-        if let Some((finished, disposition)) = asked.admit().await? {
-            return decoded(operation, finished.outcome, disposition, decode).map(Some);
+        let Self { preparation, errors } = self;
+        async move {
+            let context = match preparation {
+                Preparation::AtHand(answer, operation) => {
+                    let reply = Reply::new(&operation, answer, None, |outcome| decode_result(&errors, outcome));
+                    return reply.give().unwrap_or_else(|error| Err(error.into()));
+                }
+                Preparation::Ask(context) => context,
+            };
+            // Before anything is claimed: outside a runtime it panics.
+            let runtime = Handle::current();
+            let mut call = CallMachine::new(context);
+            let reply = if let ControlFlow::Break(answer) = call.admit().await {
+                Ok(Reply::new(call.operation(), answer, None, |outcome| decode_result(&errors, outcome)))
+            } else {
+                let attempt = call.attempt();
+                on_own_task(&runtime, attempt, async move { drive(call, errors, pin!(Some(body))).await }).await
+            };
+            reply.and_then(Reply::give).unwrap_or_else(|error| Err(error.into()))
         }
-        let attempt = asked.attempt();
-        let ended = match runtime.spawn(settle(asked, body, recorded).in_current_span()).await {
-            Ok(ended) => ended?,
-            Err(stopped) => match stopped.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // Only a runtime that shuts down cancels the task.
-                Err(_) => return Err(Error::Abandoned { attempt }),
-            },
-        };
-        ended.map(|(finished, disposition)| decoded(operation, finished.outcome, disposition, decode)).transpose()
     }
 }
 
-async fn settle<U>(asked: Asked, body: BoxFuture<'static, (Encoded, U)>, recorded: fn(U)) -> Result<Answer, Error> {
-    let mut until_recorded = None;
-    let mut asked = AskedFor { asked, body: pin!(Some(body)) };
-    let answer = poll_fn(|cx| {
-        asked.poll(cx, |(encoded, rest)| {
-            until_recorded = Some(rest);
-            encoded
-        })
-    })
-    .await;
-    if let (Ok(None), Some(rest)) = (&answer, until_recorded) {
-        recorded(rest);
+/// Runs a call's future on a task of its own, and passes its panic on.
+async fn on_own_task<R: Send + 'static>(
+    runtime: &Handle,
+    attempt: u32,
+    call: impl Future<Output = R> + Send + 'static,
+) -> Result<R, Error> {
+    match runtime.spawn(call.in_current_span()).await {
+        Ok(reply) => Ok(reply),
+        Err(stopped) => match stopped.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // A task that nobody aborts is cancelled only by a runtime that shuts down.
+            Err(_) => Err(Error::Abandoned { attempt }),
+        },
     }
-    answer
 }
 
-fn decoded<T>(
-    operation: &str,
-    outcome: Outcome,
-    disposition: Disposition,
-    decode: fn(&Bytes) -> Result<T, Error>,
-) -> Result<T, Error> {
-    let decoded = match outcome {
-        Outcome::Ok(bytes) => decode(&bytes),
-        Outcome::Err(_) => Err(Undecodable::StoredError.into()),
-        Outcome::NotKept(why) => Err(Error::ResultNotKept(why)),
+#[cfg(feature = "tower")]
+pub(crate) use self::encoded::Unanswered;
+
+/// Bodies that encode their own outcome: the HTTP layer's.
+#[cfg(feature = "tower")]
+mod encoded {
+    use std::{future::poll_fn, ops::ControlFlow, pin::pin, sync::Arc};
+
+    use bytes::Bytes;
+    use tokio::runtime::Handle;
+
+    use super::on_own_task;
+    use crate::{
+        engine::{
+            Call, Preparation,
+            call::{CallMachine, CallWithBody},
+            context::CallContext,
+            record::RunEnd,
+            reply::{Answer, Reply, decode},
+        },
+        error::{Error, Undecodable},
+        operation::ReleaseErrors,
+        store::{BoxFuture, Outcome},
     };
-    match &decoded {
-        Ok(_) => answer(operation, disposition),
-        Err(error) => refuse(operation, error),
+
+    /// A call that has no answer at hand: the store is to be asked.
+    pub(crate) struct Unanswered<T> {
+        context: Arc<CallContext>,
+        decode: fn(&Bytes) -> Result<T, Error>,
     }
-    decoded
+
+    impl Call<ReleaseErrors> {
+        /// The answer that is at hand, decoded; otherwise the call goes on.
+        pub(crate) fn at_hand<T>(
+            self,
+            decode: fn(&Bytes) -> Result<T, Error>,
+        ) -> ControlFlow<Result<T, Error>, Unanswered<T>> {
+            match self.preparation {
+                Preparation::AtHand(answer, operation) => {
+                    let reply = Reply::new(&operation, answer, None, |outcome| decoded(outcome, decode));
+                    ControlFlow::Break(reply.give())
+                }
+                Preparation::Ask(context) => ControlFlow::Continue(Unanswered { context, decode }),
+            }
+        }
+    }
+
+    impl<T: Send + 'static> Unanswered<T> {
+        /// Answers the call: with the decoded result of another run, or `None` when the body's own end is the answer.
+        ///
+        /// The body returns the end of its run and a rest. The rest goes to `recorded` once the end is on record, or
+        /// cannot be. It is dropped if the key's result is another run's, or the task stops before that.
+        ///
+        /// # Cancel safety
+        ///
+        /// Dropped while the body runs, it runs on and its end is recorded.
+        // The body comes boxed, and is moved as a pointer: into the task, and at its end out of the way of its output.
+        pub(crate) async fn run<U: Send + 'static>(
+            self,
+            body: BoxFuture<'static, (RunEnd, U)>,
+            recorded: fn(U),
+        ) -> Result<Option<T>, Error> {
+            let Self { context, decode } = self;
+            // Before anything is claimed: outside a runtime it panics.
+            let runtime = Handle::current();
+            let mut call = CallMachine::new(context);
+            let reply = if let ControlFlow::Break(answer) = call.admit().await {
+                reply(call.operation(), answer, false, decode)
+            } else {
+                on_own_task(&runtime, call.attempt(), drive(call, body, recorded, decode)).await?
+            };
+            reply.give()
+        }
+    }
+
+    async fn drive<T, U>(
+        call: CallMachine,
+        body: BoxFuture<'static, (RunEnd, U)>,
+        recorded: fn(U),
+        decode: fn(&Bytes) -> Result<T, Error>,
+    ) -> Reply<Option<T>> {
+        let mut until_recorded = None;
+        let mut call = CallWithBody { call, body: pin!(Some(body)) };
+        let answer = poll_fn(|cx| {
+            call.poll(cx, |(end, rest)| {
+                until_recorded = Some(rest);
+                end
+            })
+        })
+        .await;
+        let rest = until_recorded.filter(|_| matches!(answer, Ok(Answer::Own(_) | Answer::Abandoned)));
+        let reply = reply(call.operation(), answer, true, decode);
+        if let Some(rest) = rest {
+            recorded(rest);
+        }
+        reply
+    }
+
+    fn reply<T>(
+        operation: &str,
+        answer: Result<Answer, Error>,
+        has_run: bool,
+        decode: fn(&Bytes) -> Result<T, Error>,
+    ) -> Reply<Option<T>> {
+        Reply::new(operation, answer, has_run.then_some(None), |outcome| decoded(outcome, decode).map(Some))
+    }
+
+    fn decoded<T>(outcome: Outcome, ok: fn(&Bytes) -> Result<T, Error>) -> Result<T, Error> {
+        decode(outcome, ok, |_| Err(Undecodable::StoredError.into()))
+    }
 }

@@ -1,9 +1,13 @@
-//! What is told to operators: a `tracing` event for every disposition and every fault, a counter with it (feature
-//! `metrics`). Never a key, an argument, a result. The crate's documentation lists them.
+//! Events for operators: a `tracing` event for every disposition and every fault, and a counter with it (feature
+//! `metrics`). Never a key, an argument or a result. The crate's documentation lists them.
 
 use tracing::{Span, debug, error, info, warn};
 
-use crate::{disposition::Disposition, engine::Claim, error::Error, store::StoreError};
+use super::disposition::Disposition;
+use crate::{
+    error::Error,
+    store::{NotKept, StoreError},
+};
 
 #[cfg(feature = "metrics")]
 macro_rules! count {
@@ -17,11 +21,11 @@ macro_rules! count {
 }
 
 /// The span around a body.
-pub(crate) fn run_span(claim: &Claim) -> Span {
-    tracing::debug_span!("idempotent_run", operation = claim.context().key().operation(), attempt = claim.attempt())
+pub(crate) fn run_span(operation: &str, attempt: u32) -> Span {
+    tracing::debug_span!("idempotent_run", operation, attempt)
 }
 
-/// A call has its answer.
+/// A call was answered.
 pub(crate) fn answered(operation: &str, disposition: Disposition) {
     count!("idempotent_calls_total", operation, "disposition" => disposition.as_str());
     if disposition == Disposition::TookOver {
@@ -31,7 +35,7 @@ pub(crate) fn answered(operation: &str, disposition: Disposition) {
     }
 }
 
-/// A call is refused.
+/// A call was refused.
 pub(crate) fn refused(operation: &str, reason: &Error) {
     count!("idempotent_calls_total", operation, "disposition" => Disposition::Refused.as_str(), "reason" => reason.code());
     let code = reason.code();
@@ -56,7 +60,7 @@ pub(crate) fn lease_lapsed(operation: &str, attempt: u32, reason: &StoreError) {
     error!(operation, attempt, kind = ?reason.kind(), "the lease of a running body could not be renewed in time");
 }
 
-/// A body ended by a panic or with its future.
+/// A run ended by a panic, or its future was dropped.
 pub(crate) fn abandoned(operation: &str, attempt: u32) {
     count!("idempotent_runs_abandoned_total", operation);
     warn!(operation, attempt, "a run ended without an outcome: it panicked or was dropped");
@@ -68,8 +72,8 @@ pub(crate) fn not_recorded(operation: &str, attempt: u32, reason: &StoreError) {
     error!(operation, attempt, kind = ?reason.kind(), "a body ran and its outcome could not be recorded");
 }
 
-/// A body ran and what it returned is not kept.
-pub(crate) fn not_kept(operation: &str, attempt: u32, reason: crate::store::NotKept) {
+/// A body ran, and its result is not kept.
+pub(crate) fn not_kept(operation: &str, attempt: u32, reason: NotKept) {
     warn!(operation, attempt, %reason, "a result is not kept: repeats of this call will be refused");
 }
 
@@ -83,8 +87,8 @@ pub(crate) fn not_swept(reason: &StoreError) {
     warn!(kind = ?reason.kind(), "expired records could not be removed");
 }
 
-/// Calls use the embedded store without having been told to.
-#[cfg(feature = "memory")]
+/// Calls use the embedded store, since nothing is installed and no shared store is compiled in.
+#[cfg(all(feature = "memory", not(any(feature = "redis", feature = "postgres", feature = "sqlite"))))]
 pub(crate) fn embedded() {
     warn!(
         "no idempotency store is installed: the embedded one is used, which is neither shared between processes \
@@ -109,15 +113,16 @@ mod tests {
     async fn calls() {
         let store = FaultyStore::new(MemoryStore::new());
         let handle = &Idempotency::new(store.clone());
-        let call =
-            async |key: &str, amount: u32| handle.call("charge", key, &amount, async { Ok::<_, Error>(amount) }).await;
+        let call = async |key: &str, amount: u32| {
+            handle.call("charge").key(key).arguments(&amount).run(async { Ok::<_, Error>(amount) }).await
+        };
         call("secret", 1).await.unwrap();
         call("secret", 1).await.unwrap();
         call("secret", 2).await.unwrap_err();
 
         tokio::select! {
             biased;
-            _ = handle.call("charge", "dropped", &1_u32, pending::<Result<u32, Error>>()) => unreachable!(),
+            _ = handle.call("charge").key("dropped").arguments(&1_u32).run(pending::<Result<u32, Error>>()) => unreachable!(),
             () = std::future::ready(()) => {}
         }
         call("dropped", 1).await.unwrap();
@@ -130,12 +135,12 @@ mod tests {
             handle.forget("charge", "lost").await?;
             tokio::spawn({
                 let other = Idempotency::new(store.clone());
-                async move { other.call("charge", "lost", &1_u32, pending::<Result<u32, Error>>()).await }
+                async move { other.call("charge").key("lost").arguments(&1_u32).run(pending::<Result<u32, Error>>()).await }
             });
             tokio::task::yield_now().await;
             Ok(1)
         };
-        assert!(matches!(handle.call("charge", "lost", &1_u32, loses).await, Err(Error::ClaimLost)));
+        assert!(matches!(handle.call("charge").key("lost").arguments(&1_u32).run(loses).await, Err(Error::ClaimLost)));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The run of a body under a claim, and every way it can end.
+//! *Run*: the body under its claim, from its start to its end.
 //!
 //! | ending | what the record becomes |
 //! |---|---|
@@ -10,68 +10,51 @@
 //! The body's end and its record are one step from here on: once the body has returned, dropping the caller's future
 //! does not stop the recording.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::ControlFlow, sync::Arc};
 
 use tokio::time::Instant;
 
 use super::{
-    background::{Backoff, Settled, finish_later},
-    claim::{abandon_until, end_unstarted, release_until},
-    heartbeat::{Claim, Heart},
-    single_flight::{End, Joined, Lead},
+    background::{FinishInBackground, finish_later},
+    claim::Claim,
+    disposition::Disposition,
+    events,
+    heartbeat::Heartbeat,
+    record::{RunEnd, abandon, record, record_at_once},
+    reply::Answer,
+    single_flight::{Join, Leadership},
 };
 use crate::{
-    disposition::Disposition,
-    engine::events,
     error::Error,
-    store::{Finished, Outcome, State, StoreError, StoreErrorKind, Token, Transition},
+    store::{StoreError, StoreErrorKind},
 };
 
 /// A claim whose body may run. Dropped before [`finish`](Self::finish), it is abandoned.
-pub(crate) struct Run {
+pub(super) struct Run {
     claim: Arc<Claim>,
     /// `None` once it is finished.
-    lead: Option<Lead>,
-    heart: Option<Heart>,
-    /// Whether the body had to wait.
+    leadership: Option<Leadership>,
+    heartbeat: Option<Heartbeat>,
+    /// True once the body had to wait for something.
     has_waited: bool,
 }
 
-/// What becomes of the record at the body's end.
-pub(crate) enum Ending {
-    Keep(Outcome),
-    Release,
-    Abandon,
-}
-
-/// What the caller gets.
-pub(crate) enum Ended {
-    /// The body's own value.
-    Own,
-    /// The same, of a run without an outcome.
-    Abandoned,
-    /// Another run took the key over and finished first: its result is the key's.
-    Superseded(Finished),
-    /// Another run took the key over and has no result yet.
-    Lost,
-}
-
 impl Run {
-    pub(super) fn start(claim: Claim, lead: Lead) -> Self {
-        lead.running(claim.lease_end());
-        Self { claim: Arc::new(claim), lead: Some(lead), heart: None, has_waited: false }
+    pub(super) fn start(claim: Claim, leadership: Leadership) -> Self {
+        leadership.running(claim.lease_end());
+        Self { claim: Arc::new(claim), leadership: Some(leadership), heartbeat: None, has_waited: false }
     }
 
-    pub(crate) const fn claim(&self) -> &Arc<Claim> {
+    pub(super) const fn claim(&self) -> &Arc<Claim> {
         &self.claim
     }
 
-    pub(crate) fn attempt(&self) -> u32 {
+    pub(super) fn attempt(&self) -> u32 {
         self.claim.attempt
     }
 
-    /// How the call came to its answer, if the body's output is the answer.
-    pub(crate) fn disposition(&self) -> Disposition {
+    /// The disposition of a call that is answered by this run.
+    fn disposition(&self) -> Disposition {
         match self.claim.attempt {
             _ if self.claim.token.is_none() => Disposition::Unprotected,
             1 => Disposition::Executed,
@@ -79,15 +62,15 @@ impl Run {
         }
     }
 
-    /// Whether it is too late to start the body.
-    pub(crate) fn is_late(&self) -> bool {
+    /// Tells that it is too late to start the body.
+    pub(super) fn is_late(&self) -> bool {
         self.claim.token.is_some() && Instant::now() >= self.claim.until()
     }
 
     /// Renews the claim from now on, and lets duplicates follow: the body has to wait for something.
-    pub(crate) fn keep_alive(&mut self) {
-        if self.heart.is_none() {
-            self.heart = Heart::start(&self.claim);
+    pub(super) fn keep_alive(&mut self) {
+        if self.heartbeat.is_none() {
+            self.heartbeat = Heartbeat::start(&self.claim);
         }
         if !self.has_waited {
             self.has_waited = true;
@@ -97,37 +80,40 @@ impl Run {
 
     /// Leads the duplicates in this process, unless it does or another call does.
     fn lead(&mut self) {
-        if let Some(lead) = self.lead.as_mut().filter(|lead| lead.is_apart())
-            && let Joined::Lead(joined) = self.claim.context.handle.inner.flights.join(&self.claim.context)
+        if let Some(leadership) = self.leadership.as_mut().filter(|leadership| leadership.is_of_nobody())
+            && let Join::Leader(joined) = self.claim.context.shared.single_flight.join(&self.claim.context)
         {
             joined.running(self.claim.lease_end());
-            *lead = joined;
+            *leadership = joined;
         }
     }
 
-    /// Records how the body ended: `None` if that is done, and the body's own value is the answer.
+    /// Records how the body ended. `Break` if that is done: the body's own output is the answer.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it goes on in the background.
-    pub(crate) fn finish(&mut self, ending: Ending) -> Option<Settled<Ended>> {
-        let lead = self.lead.take()?;
-        self.heart = None;
-        let (lead, ending) = record_at_once(&self.claim, lead, ending)?;
+    /// Dropped, the recording goes on in the background.
+    pub(super) fn finish(&mut self, end: RunEnd) -> ControlFlow<Answer, FinishInBackground<Result<Answer, Error>>> {
+        let own = Answer::Own(self.disposition());
+        let Some(leadership) = self.leadership.take() else { return ControlFlow::Break(own) };
+        self.heartbeat = None;
+        let end = end.within_limits(&self.claim);
+        let Some((leadership, end)) = record_at_once(&self.claim, leadership, end) else {
+            return ControlFlow::Break(own);
+        };
         let claim = Arc::clone(&self.claim);
-        let record = async move { record(&claim, lead, ending).await };
-        Some(Settled::new(record, |_| Box::pin(std::future::ready(()))))
+        let record = async move { record(&claim, leadership, end, own).await };
+        ControlFlow::Continue(FinishInBackground::new(record, |_| Box::pin(std::future::ready(()))))
     }
 
     /// Gives the claim back: the body did not start.
-    pub(crate) fn give_back(&mut self) -> Error {
-        if let Some(lead) = self.lead.take() {
+    pub(super) fn give_back(&mut self) -> Error {
+        if let Some(leadership) = self.leadership.take() {
             let claim = Arc::clone(&self.claim);
             let give_back = async move {
-                if let Some(token) = claim.token {
-                    end_unstarted(&claim.context, &token, claim.attempt > 1, claim.lease_end()).await;
-                }
-                drop(lead);
+                claim.give_back().await;
+                // Only now may a follower lead: it would find the key in flight before.
+                drop(leadership);
             };
             finish_later(give_back, None);
         }
@@ -137,152 +123,10 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        let Some(lead) = self.lead.take() else { return };
-        let runtime = self.heart.take().map(|heart| heart.runtime.clone());
+        let Some(leadership) = self.leadership.take() else { return };
+        let runtime = self.heartbeat.take().map(|heartbeat| heartbeat.runtime.clone());
         events::abandoned(self.claim.context.key.operation(), self.claim.attempt);
-        finish_later(abandon(Arc::clone(&self.claim), lead), runtime);
-    }
-}
-
-async fn abandon(claim: Arc<Claim>, _lead: Lead) {
-    if let Some(token) = claim.token {
-        abandon_until(&claim.context, &token, claim.until()).await;
-    }
-}
-
-/// Records an outcome that is kept, if the store does so at once; answers what is left to be done.
-fn record_at_once(claim: &Claim, lead: Lead, ending: Ending) -> Option<(Lead, Ending)> {
-    let context = &claim.context;
-    let outcome = match (ending, claim.token, context.store().immediate()) {
-        (Ending::Keep(outcome), Some(token), Some(store)) if !claim.is_lost() => {
-            match store.complete(&context.key, &token, &outcome, context.request.ttl) {
-                Ok(Transition::Applied) => outcome,
-                // Asked again, it says the same.
-                Ok(Transition::Lost) | Err(_) => return Some((lead, Ending::Keep(outcome))),
-            }
-        }
-        (ending, ..) => return Some((lead, ending)),
-    };
-    share(claim, lead, outcome);
-    None
-}
-
-async fn record(claim: &Arc<Claim>, lead: Lead, ending: Ending) -> Ended {
-    match (ending, claim.token) {
-        (Ending::Keep(outcome), Some(token)) => {
-            if claim.is_lost() {
-                return Box::pin(superseded(claim, lead)).await;
-            }
-            match complete(claim, &token, &outcome).await {
-                Ok(Transition::Applied) => {}
-                // Boxed here and elsewhere: what is rare would make every run's future large.
-                Ok(Transition::Lost) => return Box::pin(superseded(claim, lead)).await,
-                Err(error) => {
-                    events::not_recorded(claim.context.key.operation(), claim.attempt, &error);
-                    // By now another run may have been recorded: the followers ask the store.
-                    if Instant::now() >= claim.until() {
-                        return Ended::Own;
-                    }
-                }
-            }
-            share(claim, lead, outcome);
-        }
-        (Ending::Keep(outcome), None) => share(claim, lead, outcome),
-        (Ending::Release, Some(token)) => release(claim, token, lead).await,
-        (Ending::Release, None) => {}
-        (Ending::Abandon, token) => {
-            events::abandoned(claim.context.key.operation(), claim.attempt);
-            if let Some(token) = token {
-                abandon_now(claim, token, lead).await;
-            }
-            return Ended::Abandoned;
-        }
-    }
-    Ended::Own
-}
-
-/// Gives the followers what the body came to.
-fn share(claim: &Claim, lead: Lead, outcome: Outcome) {
-    let fingerprint = claim.context.request.fingerprint;
-    let finished = Finished { fingerprint, attempt: claim.attempt, outcome };
-    lead.end(End::Done { finished, waited: true });
-}
-
-/// Completes, again while the store fails, until the lease is near its end.
-async fn complete(claim: &Claim, token: &Token, outcome: &Outcome) -> Result<Transition, StoreError> {
-    let context = &claim.context;
-    let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
-    loop {
-        match context.store().complete(&context.key, token, outcome, context.request.ttl).await {
-            Ok(transition) => return Ok(transition),
-            Err(error) => {
-                let hopeless = matches!(error.kind(), StoreErrorKind::Corrupt | StoreErrorKind::Refused);
-                if hopeless || !Box::pin(backoff.sleep_before(claim.until())).await {
-                    return Err(error);
-                }
-            }
-        }
-    }
-}
-
-/// Releases at once; if the store fails, the caller has its error now and the rest happens in the background.
-async fn release(claim: &Arc<Claim>, token: Token, lead: Lead) {
-    let context = &claim.context;
-    match context.store().release(&context.key, &token).await {
-        Ok(Transition::Applied) => {}
-        Ok(Transition::Lost) => tell_lost(claim),
-        Err(_) => {
-            let claim = Arc::clone(claim);
-            finish_later(
-                async move {
-                    release_until(&claim.context, &token, claim.until()).await;
-                    drop(lead);
-                },
-                None,
-            );
-        }
-    }
-}
-
-/// Abandons at once; if the store fails, the caller has its answer now and the rest happens in the background.
-async fn abandon_now(claim: &Arc<Claim>, token: Token, lead: Lead) {
-    let context = &claim.context;
-    match context.store().abandon(&context.key, &token, context.request.ttl).await {
-        Ok(Transition::Applied) => {}
-        Ok(Transition::Lost) => tell_lost(claim),
-        Err(_) => finish_later(abandon(Arc::clone(claim), lead), None),
-    }
-}
-
-/// Tells that the claim is another's, unless a renewal has told so already.
-fn tell_lost(claim: &Claim) {
-    if !claim.is_lost() {
-        events::claim_lost(claim.context.key.operation(), claim.attempt);
-    }
-}
-
-/// The claim was lost: what does the key's record say now?
-async fn superseded(claim: &Claim, lead: Lead) -> Ended {
-    let context = &claim.context;
-    let operation = context.key.operation();
-    tell_lost(claim);
-    let record = match context.store().inspect(&context.key).await {
-        Ok(Some(record)) => record,
-        Ok(None) => {
-            // Nobody else answers for the key, so the body's own value is the truth; but it is not on record.
-            let vanished = StoreError::new(StoreErrorKind::Corrupt, "the record vanished while the body ran");
-            events::not_recorded(operation, claim.attempt, &vanished);
-            return Ended::Own;
-        }
-        Err(_) => return Ended::Lost,
-    };
-    match record.state {
-        State::Done(outcome) if record.fingerprint == context.request.fingerprint => {
-            let finished = Finished { fingerprint: record.fingerprint, attempt: record.attempt, outcome };
-            lead.end(End::Done { finished: finished.clone(), waited: true });
-            Ended::Superseded(finished)
-        }
-        _ => Ended::Lost,
+        finish_later(abandon(Arc::clone(&self.claim), leadership), runtime);
     }
 }
 
@@ -330,11 +174,11 @@ mod tests {
                     finished.await.unwrap();
                     Ok::<_, Error>("late".to_owned())
                 };
-                handle.call(operation(), "key", &(), body).await
+                handle.call(operation()).key("key").run(body).await
             });
             store.called(Method::Claim, 1).await;
             let duplicate = tokio::spawn(async move {
-                here.call(operation(), "key", &(), async { Ok::<_, Error>("duplicate".to_owned()) }).await
+                here.call(operation()).key("key").run(async { Ok::<_, Error>("duplicate".to_owned()) }).await
             });
             tokio::task::yield_now().await;
 
@@ -342,7 +186,7 @@ mod tests {
             store.always(Method::Renew, Fault::LOST_REQUEST);
             clock.advance(LEASE);
             let body = async { Ok::<_, Error>("recorded".to_owned()) };
-            assert_eq!(elsewhere.call(operation(), "key", &(), body).await.unwrap(), "recorded");
+            assert_eq!(elsewhere.call(operation()).key("key").run(body).await.unwrap(), "recorded");
             tokio::time::sleep(LEASE).await;
             store.always(Method::Complete, Fault::LOST_REQUEST);
             Self { store, finish, owner, duplicate }
@@ -385,12 +229,12 @@ mod tests {
                 started.send(()).unwrap();
                 Ok::<String, Error>(finished.recv().unwrap())
             };
-            runtime.block_on(handle.call("charge", "key", &(), body))
+            runtime.block_on(handle.call("charge").key("key").run(body))
         });
         has_started.await.unwrap();
 
         let body = async { Ok::<_, Error>("duplicate".to_owned()) };
-        let mut duplicate = pin!(with_disposition(idempotency.call("charge", "key", &(), body)));
+        let mut duplicate = pin!(with_disposition(idempotency.call("charge").key("key").run(body)));
         assert!(poll_fn(|cx| Poll::Ready(duplicate.as_mut().poll(cx).is_pending())).await);
         finish.send("owner".to_owned()).unwrap();
         let (answer, disposition) = duplicate.await;

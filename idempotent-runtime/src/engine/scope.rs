@@ -1,4 +1,4 @@
-//! What a body sees around it while it runs.
+//! The scope of a body: its span, and the task-local that says what is around the caller.
 
 use std::{
     future::{Future, poll_fn},
@@ -9,52 +9,109 @@ use std::{
 
 use tracing::Span;
 
-use super::heartbeat::Claim;
-use crate::{
-    engine::events,
-    execution::{Execution, Scope},
+use super::{
+    claim::Claim,
+    disposition::{Disposition, DispositionCell},
+    events,
 };
 
-/// A span, and the execution that `current` answers.
-pub(crate) struct Surroundings {
+tokio::task_local! {
+    static SCOPE: Scope;
+}
+
+/// The surroundings of the calls and bodies inside a future.
+#[derive(Clone)]
+pub(crate) struct Scope {
+    claim: Option<Arc<Claim>>,
+    disposition: Option<DispositionCell>,
+    /// The number of bodies that the caller is in.
+    depth: u32,
+}
+
+impl Scope {
+    /// Around a body: its own claim, and no disposition, since that one is of the call and not of the calls in its body.
+    fn of_body(claim: Arc<Claim>) -> Self {
+        Self { claim: Some(claim), disposition: None, depth: Self::depth().saturating_add(1) }
+    }
+
+    /// Around a call whose disposition is asked for.
+    pub(crate) fn of_call(disposition: DispositionCell) -> Self {
+        Self { claim: Self::claim(), disposition: Some(disposition), depth: Self::depth() }
+    }
+
+    pub(crate) fn around<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
+        SCOPE.scope(self, future)
+    }
+
+    /// Around one poll of a future.
+    fn enter<R>(&self, poll: impl FnOnce() -> R) -> R {
+        SCOPE.sync_scope(self.clone(), poll)
+    }
+
+    /// The claim of the body that the caller is in.
+    pub(crate) fn claim() -> Option<Arc<Claim>> {
+        SCOPE.try_with(|scope| scope.claim.clone()).ok().flatten()
+    }
+
+    /// The number of bodies that the caller is in.
+    pub(super) fn depth() -> u32 {
+        SCOPE.try_with(|scope| scope.depth).unwrap_or_default()
+    }
+
+    /// Notes the disposition of a call, if it was asked for.
+    pub(super) fn note(disposition: Disposition) {
+        // An error means that the caller is in no scope.
+        let _ = SCOPE.try_with(|scope| {
+            if let Some(cell) = &scope.disposition {
+                cell.set(disposition);
+            }
+        });
+    }
+}
+
+/// A body's span and its scope.
+pub struct BodyScope {
     span: Span,
     scope: Scope,
 }
 
-impl Surroundings {
+impl BodyScope {
     pub(super) fn of(claim: &Arc<Claim>) -> Self {
-        Self { span: events::run_span(claim), scope: Scope::run(Execution::new(Arc::clone(claim))) }
+        let span = events::run_span(claim.context.key.operation(), claim.attempt);
+        Self { span, scope: Scope::of_body(Arc::clone(claim)) }
     }
 
     pub(super) fn enter<R>(&self, act: impl FnOnce() -> R) -> R {
         self.scope.enter(|| self.span.in_scope(act))
     }
 
-    /// Runs a body that is not polled by the engine. It is gone, its destructors have run, when this ends.
-    pub(crate) async fn run<F: Future>(self, body: Pin<&mut Option<F>>) -> F::Output {
-        let mut within = Within { around: self, body };
-        poll_fn(|cx| within.poll(cx)).await
+    /// Runs a body that the engine does not poll itself. The body is dropped, and its destructors have run, when this
+    /// future ends.
+    pub async fn run<F: Future>(self, body: Pin<&mut Option<F>>) -> F::Output {
+        let mut scoped = Scoped { scope: self, body };
+        poll_fn(|cx| scoped.poll(cx)).await
     }
 }
 
-struct Within<'a, F> {
-    around: Surroundings,
+/// A body in its scope.
+struct Scoped<'a, F> {
+    scope: BodyScope,
     body: Pin<&'a mut Option<F>>,
 }
 
-impl<F: Future> Within<'_, F> {
+impl<F: Future> Scoped<'_, F> {
     fn poll(&mut self, cx: &mut task::Context<'_>) -> task::Poll<F::Output> {
-        let Self { around, body } = self;
-        around.enter(|| match body.as_mut().as_pin_mut() {
+        let Self { scope, body } = self;
+        scope.enter(|| match body.as_mut().as_pin_mut() {
             Some(body) => body.poll(cx),
             None => task::Poll::Pending,
         })
     }
 }
 
-impl<F> Drop for Within<'_, F> {
+impl<F> Drop for Scoped<'_, F> {
     fn drop(&mut self) {
-        let Self { around, body } = self;
-        around.enter(|| body.set(None));
+        let Self { scope, body } = self;
+        scope.enter(|| body.set(None));
     }
 }

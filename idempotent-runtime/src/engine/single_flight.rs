@@ -1,11 +1,12 @@
 //! Duplicates in one process: the first leads, the others follow and share what it learns.
 //!
 //! ```text
-//!  Claiming ──▶ Running ──▶ Over(Done | Vacant)
+//!  Claiming ──▶ Running ──▶ Over(Done | Vacant | Busy | Failed)
 //!      │                      ▲
-//!      ├──▶ Waiting ──────────┤   (another process runs; the leader waits for all)
-//!      └──▶ Over(Failed | Busy | Done)
+//!      └──────────────────────┘
 //! ```
+//!
+//! `Running` holds wherever the body runs: here under the leader, or in another process that the leader waits for.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -18,58 +19,71 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-use super::context::Context;
-use crate::{error::Error, store::Finished};
+use super::context::CallContext;
+use crate::{error::Error, store::Outcome};
 
-/// Where the leader stands, for its followers.
+/// The leader's progress, for its followers.
 #[derive(Clone, Debug)]
-pub(crate) enum Phase {
+pub(crate) enum Progress {
     /// The store was asked and has not answered yet.
     Claiming,
     /// The body runs, here or elsewhere; the claim lives until then unless it is renewed.
     Running { until: Instant },
     /// The leader has left.
-    Over(End),
+    Over(FlightEnd),
 }
 
-/// What the leader learned.
+/// The end of a flight: the leader's last word to its followers.
 #[derive(Clone, Debug)]
-pub(crate) enum End {
-    /// A result; `waited` if a run was waited for.
-    Done { finished: Finished, waited: bool },
+pub(crate) enum FlightEnd {
+    /// An outcome. `has_waited` if a run was waited for.
+    Done { outcome: Outcome, has_waited: bool },
     /// Nothing: the next may lead.
     Vacant,
     /// Another process is running, and the leader did not want to wait for it any longer.
     Busy { until: Instant },
-    /// Why the key cannot be claimed, which holds for all who ask now.
+    /// The key cannot be claimed, which holds for every duplicate that asks now.
     Failed(Error),
 }
 
-/// The meeting point itself. Lives in the leader's [`Context`].
+impl FlightEnd {
+    /// The end of a flight whose leader is refused with this error.
+    pub(super) fn of(error: &Error) -> Self {
+        match error {
+            Error::InFlight { retry_after } => Self::Busy { until: Instant::now() + *retry_after },
+            // The limit was reached by this call, and is not a follower's: the next may lead.
+            Error::TooManyWaiters => Self::Vacant,
+            error => Self::Failed(error.clone()),
+        }
+    }
+}
+
+/// The meeting point of a leader and its followers. It lives in the leader's [`CallContext`].
 pub(crate) struct Flight {
-    phase: Mutex<Phase>,
+    progress: Mutex<Progress>,
     changed: Notify,
 }
 
 impl Flight {
     pub(crate) fn new() -> Self {
-        Self { phase: Mutex::new(Phase::Claiming), changed: Notify::new() }
+        Self { progress: Mutex::new(Progress::Claiming), changed: Notify::new() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Phase> {
-        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the phase is not what `settled` refuses, and answers it.
-    pub(crate) async fn phase_when(&self, settled: impl Fn(&Phase) -> bool) -> Phase {
+    /// Waits until `settled` holds for the leader's progress, and gives that.
+    pub(crate) async fn progress_when(&self, settled: impl Fn(&Progress) -> bool) -> Progress {
         loop {
             let changed = self.changed.notified();
             let mut changed = std::pin::pin!(changed);
+            // Enabled before the look: a change between the look and the wait still wakes us.
             changed.as_mut().enable();
             {
-                let phase = self.lock();
-                if settled(&phase) {
-                    return phase.clone();
+                let progress = self.lock();
+                if settled(&progress) {
+                    return progress.clone();
                 }
             }
             changed.await;
@@ -78,33 +92,33 @@ impl Flight {
 
     /// The claim's new end, after a renewal. Wakes nobody.
     pub(crate) fn extend(&self, to: Instant) {
-        if let Phase::Running { until } = &mut *self.lock() {
+        if let Progress::Running { until } = &mut *self.lock() {
             *until = to;
         }
     }
 }
 
 /// The leaders of the calls under way in this process, by the hash of their record key.
-pub(crate) struct Flights {
+pub(crate) struct SingleFlight {
     shards: [Mutex<Leaders>; Self::SHARDS],
-    /// How many there are, for those who need not look if there is none.
+    /// The number of leaders, so that a call need not lock a shard where there is none.
     count: AtomicUsize,
     hasher: RandomState,
 }
 
-type Leaders = HashMap<u64, Arc<Context>, BuildHasherDefault<Hashed>>;
+type Leaders = HashMap<u64, Arc<CallContext>, BuildHasherDefault<Hashed>>;
 
-/// How a call takes part.
-pub(crate) enum Joined {
-    /// It is the first: it asks the store, for all.
-    Lead(Lead),
-    /// Another with the same fingerprint leads.
-    Follow(Arc<Context>),
-    /// Another with another fingerprint leads, or one whose key has the same hash: this one asks the store for itself.
-    Apart,
+/// The part that a call takes among its duplicates.
+pub(crate) enum Join {
+    /// The first call of the key asks the store, for all.
+    Leader(Leadership),
+    /// A call with the same fingerprint leads: this one shares its answer.
+    Follower(Arc<CallContext>),
+    /// A call with another fingerprint leads, or one whose key has the same hash: this one asks the store for itself.
+    Alone,
 }
 
-impl Flights {
+impl SingleFlight {
     const SHARDS: usize = 16;
 
     pub(crate) fn new() -> Self {
@@ -116,18 +130,18 @@ impl Flights {
     }
 
     fn shard(&self, hash: u64) -> MutexGuard<'_, Leaders> {
-        // From the middle: a map looks at both ends of its hashes.
+        // Bits from the middle: a `HashMap` uses those at both ends of a hash.
         let index = (hash >> 32) as usize % Self::SHARDS;
         #[expect(clippy::indexing_slicing, reason = "the index was reduced to the number of shards")]
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hash(&self, call: &Context) -> u64 {
+    fn hash(&self, call: &CallContext) -> u64 {
         self.hasher.hash_one(call.key.as_str())
     }
 
-    /// Whether another call of the key leads. One that begins to at this moment may be missed.
-    pub(crate) fn has_leader(&self, call: &Context) -> bool {
+    /// True if another call of the key leads. A call that begins to lead at this moment may be missed.
+    pub(crate) fn has_leader(&self, call: &CallContext) -> bool {
         if self.count.load(Ordering::Relaxed) == 0 {
             return false;
         }
@@ -136,21 +150,21 @@ impl Flights {
     }
 
     /// Joins the call to the others of its key.
-    pub(crate) fn join(&self, call: &Arc<Context>) -> Joined {
+    pub(crate) fn join(&self, call: &Arc<CallContext>) -> Join {
         let hash = self.hash(call);
         match self.shard(hash).entry(hash) {
             Entry::Vacant(vacant) => {
                 vacant.insert(Arc::clone(call));
                 self.count.fetch_add(1, Ordering::Relaxed);
-                Joined::Lead(Lead { of: Some((Arc::clone(call), hash)) })
+                Join::Leader(Leadership { of: Some((Arc::clone(call), hash)) })
             }
-            Entry::Occupied(leader) if leader.get().is_duplicate_of(call) => Joined::Follow(Arc::clone(leader.get())),
-            Entry::Occupied(_) => Joined::Apart,
+            Entry::Occupied(leader) if leader.get().is_duplicate_of(call) => Join::Follower(Arc::clone(leader.get())),
+            Entry::Occupied(_) => Join::Alone,
         }
     }
 }
 
-/// The hash of what is hashed already.
+/// A hasher for keys that are hashes already.
 #[derive(Default)]
 struct Hashed(u64);
 
@@ -168,49 +182,49 @@ impl Hasher for Hashed {
     }
 }
 
-/// Leadership of a key's calls in this process. Ends with what [`end`](Self::end) says, or [`End::Vacant`] when dropped.
-pub(crate) struct Lead {
+/// Leadership of a key's calls in this process. Ends with what [`end`](Self::end) says, or [`FlightEnd::Vacant`] when dropped.
+pub(crate) struct Leadership {
     /// The leading call and its key's hash; `None` for a call that stands apart, and after the end.
-    of: Option<(Arc<Context>, u64)>,
+    of: Option<(Arc<CallContext>, u64)>,
 }
 
-impl Lead {
+impl Leadership {
     /// Leads nobody.
-    pub(crate) const fn apart() -> Self {
+    pub(crate) const fn of_nobody() -> Self {
         Self { of: None }
     }
 
-    /// Whether it leads nobody.
-    pub(crate) const fn is_apart(&self) -> bool {
+    /// True if it leads nobody.
+    pub(crate) const fn is_of_nobody(&self) -> bool {
         self.of.is_none()
     }
 
     /// Tells the followers that a body runs, here or elsewhere.
     pub(crate) fn running(&self, until: Instant) {
         if let Some((context, _)) = &self.of {
-            *context.flight.lock() = Phase::Running { until };
+            *context.flight.lock() = Progress::Running { until };
             context.flight.changed.notify_waiters();
         }
     }
 
     /// Tells the followers how it ended, and makes way for the next call.
-    pub(crate) fn end(mut self, end: End) {
+    pub(crate) fn end(mut self, end: FlightEnd) {
         self.leave(end);
     }
 
-    fn leave(&mut self, end: End) {
+    fn leave(&mut self, end: FlightEnd) {
         let Some((context, hash)) = self.of.take() else { return };
-        // First out of the map, so that a follower that is woken does not join the same flight again.
-        let flights = &context.handle.inner.flights;
+        // Out of the map first: a follower that is woken before would join the same flight again.
+        let flights = &context.shared.single_flight;
         flights.shard(hash).remove(&hash);
         flights.count.fetch_sub(1, Ordering::Relaxed);
-        *context.flight.lock() = Phase::Over(end);
+        *context.flight.lock() = Progress::Over(end);
         context.flight.changed.notify_waiters();
     }
 }
 
-impl Drop for Lead {
+impl Drop for Leadership {
     fn drop(&mut self) {
-        self.leave(End::Vacant);
+        self.leave(FlightEnd::Vacant);
     }
 }

@@ -17,40 +17,39 @@ use std::{ops::ControlFlow, sync::Arc};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    Call, Context, LONGEST, Stage,
-    admission::mismatch,
-    answer,
-    call::{Encoded, within_limits},
-    encode_output,
-    heartbeat::Claim,
-    refuse, replay,
-    scope::Surroundings,
+    Call, Preparation, RunEnd,
+    admit::mismatch,
+    claim::Claim,
+    context::CallContext,
+    decode_result,
+    disposition::Disposition,
+    encode_output, events,
+    prepare::LONGEST,
+    reply::{Answer, Reply},
+    scope::{BodyScope, Scope},
 };
 use crate::{
-    disposition::Disposition,
-    engine::events,
     error::{Error, OperationError},
-    execution::Scope,
     operation::ErrorPolicy,
     store::{
-        ClaimOutcome, Finished, Outcome, StoreResult, Token,
+        ClaimOutcome, Outcome, StoreResult, Token,
         transactional::{Connection, Transactional},
     },
 };
 
 /// A body that may run in the transaction. Dropped before [`finish`](Self::finish), the transaction cannot be committed.
-pub(crate) struct Begun<'t, X: ?Sized, T, E, P> {
+pub struct Begun<'t, X: ?Sized, T, E, P> {
     transaction: &'t mut X,
-    run: Run,
+    run: TransactionRun,
     errors: P,
-    // What is asked of the types, so that it is asked, and reported where it is not met, in one place: `begin`.
+    // Function pointers captured in `begin`, so that all trait bounds appear, and fail, only there.
     connection: fn(&mut X) -> Connection<'_>,
-    encode: fn(&P, &Result<T, E>) -> Encoded,
+    encode: fn(&P, &Result<T, E>) -> RunEnd,
     error: fn(Error) -> E,
 }
 
 /// Answers at once, or lets the body run.
-pub(crate) type Beginning<'t, X, T, E, P> = ControlFlow<Result<T, E>, Begun<'t, X, T, E, P>>;
+pub(super) type Beginning<'t, X, T, E, P> = ControlFlow<Result<T, E>, Begun<'t, X, T, E, P>>;
 
 impl<P> Call<P> {
     /// Claims the key in the transaction.
@@ -65,39 +64,36 @@ impl<P> Call<P> {
         E: From<Error>,
         P: ErrorPolicy<E>,
     {
-        let Self { stage, errors } = self;
-        let context = match stage {
-            Stage::Replay(outcome, operation) => {
-                return ControlFlow::Break(replay(&errors, &operation, outcome, Disposition::Replayed));
+        let Self { preparation, errors } = self;
+        let answer = match preparation {
+            Preparation::AtHand(answer, operation) => {
+                Reply::new(&operation, answer, None, |outcome| decode_result(&errors, outcome))
             }
-            Stage::Refused(error) => return ControlFlow::Break(Err(error.into())),
-            Stage::Ask(context) => context,
+            Preparation::Ask(context) => match admit(&context, connection(transaction), P::MAY_KEEP).await {
+                ControlFlow::Continue(run) => {
+                    return ControlFlow::Continue(Begun {
+                        transaction,
+                        run,
+                        errors,
+                        connection,
+                        encode: encode_output,
+                        error: E::from,
+                    });
+                }
+                ControlFlow::Break(answer) => {
+                    let operation = context.key.operation();
+                    Reply::new(operation, answer, None, |outcome| decode_result(&errors, outcome))
+                }
+            },
         };
-        match enter(&context, connection(transaction), P::MAY_KEEP).await {
-            Ok(Entry::Run(run)) => ControlFlow::Continue(Begun {
-                transaction,
-                run,
-                errors,
-                connection,
-                encode: encode_output,
-                error: E::from,
-            }),
-            Ok(Entry::Replay(finished)) => {
-                let operation = context.key.operation();
-                ControlFlow::Break(replay(&errors, operation, finished.outcome, Disposition::Replayed))
-            }
-            Err(error) => {
-                refuse(context.key.operation(), &error);
-                ControlFlow::Break(Err(error.into()))
-            }
-        }
+        ControlFlow::Break(answer.give().unwrap_or_else(|error| Err(error.into())))
     }
 }
 
 impl<X: ?Sized, T, E, P> Begun<'_, X, T, E, P> {
-    /// What the body runs in, and the transaction for it.
-    pub(crate) fn body(&mut self) -> (Surroundings, &mut X) {
-        (Surroundings::of(&self.run.claim), self.transaction)
+    /// The scope that the body runs in, and the transaction for it.
+    pub fn body(&mut self) -> (BodyScope, &mut X) {
+        (BodyScope::of(&self.run.claim), self.transaction)
     }
 
     /// Writes how the body ended into the transaction, or takes back what it did.
@@ -105,29 +101,19 @@ impl<X: ?Sized, T, E, P> Begun<'_, X, T, E, P> {
     /// # Cancel safety
     ///
     /// Dropped, the transaction has all of it or cannot be committed.
-    pub(crate) async fn finish(self, output: Result<T, E>) -> Result<T, E> {
+    pub async fn finish(self, output: Result<T, E>) -> Result<T, E> {
         let Self { transaction, mut run, errors, connection, encode, error: from_error } = self;
-        let encoded = encode(&errors, &output);
-        match run.end(connection(transaction), encoded, output.is_err()).await {
-            Ok(()) => {
-                answer(run.operation(), run.disposition());
-                output
-            }
-            Err(error) => {
-                refuse(run.operation(), &error);
-                Err(from_error(error))
-            }
-        }
+        let end = encode(&errors, &output);
+        let answer = run.end(connection(transaction), end, output.is_err()).await;
+        let answer = answer.map(|()| Answer::Own(run.disposition()));
+        // The claim is in this transaction: no other run can have an outcome to answer with.
+        let reply = Reply::new(run.operation(), answer, Some(output), |_| Err(Error::ClaimLost));
+        reply.give().unwrap_or_else(|error| Err(from_error(error)))
     }
 }
 
-enum Entry {
-    Replay(Finished),
-    Run(Run),
-}
-
 /// A claim in a transaction.
-struct Run {
+struct TransactionRun {
     claim: Arc<Claim>,
     token: Token,
     /// Before the claim.
@@ -137,22 +123,39 @@ struct Run {
     ended: bool,
 }
 
-fn store_of(context: &Context) -> Result<&dyn Transactional, Error> {
+fn store_of(context: &CallContext) -> Result<&dyn Transactional, Error> {
     Ok(context.store().transactional().ok_or(OperationError::NoTransactions)?)
 }
 
-async fn enter(context: &Arc<Context>, connection: Connection<'_>, may_keep_errors: bool) -> Result<Entry, Error> {
+/// Claims the key in the transaction: `Break` with the call's answer, `Continue` if the body may run.
+async fn admit(
+    context: &Arc<CallContext>,
+    connection: Connection<'_>,
+    may_keep_errors: bool,
+) -> ControlFlow<Result<Answer, Error>, TransactionRun> {
+    match claim(context, connection, may_keep_errors).await {
+        Ok(ControlFlow::Continue(run)) => ControlFlow::Continue(run),
+        Ok(ControlFlow::Break(outcome)) => ControlFlow::Break(Ok(Answer::Other(outcome, Disposition::Replayed))),
+        Err(error) => ControlFlow::Break(Err(error)),
+    }
+}
+
+async fn claim(
+    context: &Arc<CallContext>,
+    connection: Connection<'_>,
+    may_keep_errors: bool,
+) -> Result<ControlFlow<Outcome, TransactionRun>, Error> {
     let store = store_of(context)?;
     let savepoint = format!("idempotent_{}", Scope::depth());
     store.savepoint(connection, &savepoint).await?;
     let claimed = store.claim(connection, &context.key, &context.request, context.wait.min(LONGEST)).await;
-    let entry = match claimed {
+    let answer = match claimed {
         Ok(ClaimOutcome::Claimed { token, attempt }) => {
             let claim = Arc::new(Claim::in_transaction(Arc::clone(context), token, attempt));
             let before_body = may_keep_errors.then(|| format!("{savepoint}_body"));
-            let mut run = Run { claim, token, savepoint, before_body, ended: false };
+            let mut run = TransactionRun { claim, token, savepoint, before_body, ended: false };
             return match run.mark(store, connection).await {
-                Ok(()) => Ok(Entry::Run(run)),
+                Ok(()) => Ok(ControlFlow::Continue(run)),
                 Err(error) => {
                     run.ended = true;
                     run.undo(store, connection).await;
@@ -160,7 +163,7 @@ async fn enter(context: &Arc<Context>, connection: Connection<'_>, may_keep_erro
                 }
             };
         }
-        Ok(ClaimOutcome::Done(finished)) => Ok(Entry::Replay(finished)),
+        Ok(ClaimOutcome::Done(finished)) => Ok(ControlFlow::Break(finished.outcome)),
         Ok(ClaimOutcome::InFlight { retry_after }) => {
             // A claim of this very transaction has no end that could be told.
             Err(Error::InFlight { retry_after: retry_after.min(context.request.lease) })
@@ -169,13 +172,13 @@ async fn enter(context: &Arc<Context>, connection: Connection<'_>, may_keep_erro
         Ok(ClaimOutcome::Abandoned { attempt }) => Err(Error::Abandoned { attempt }),
         Err(error) => Err(error.into()),
     };
-    // Nothing was written, but what was waited for in vain has failed the transaction. If this fails, so will the
-    // caller's next step.
+    // Nothing was written, but a wait that timed out has failed the transaction. If this fails, so will the caller's next
+    // step.
     let _ = store.undo(connection, &savepoint).await;
-    entry
+    answer
 }
 
-impl Run {
+impl TransactionRun {
     fn operation(&self) -> &str {
         self.claim.context.key.operation()
     }
@@ -192,14 +195,13 @@ impl Run {
         }
     }
 
-    async fn end(&mut self, connection: Connection<'_>, encoded: Encoded, failed: bool) -> Result<(), Error> {
+    async fn end(&mut self, connection: Connection<'_>, end: RunEnd, failed: bool) -> Result<(), Error> {
         let store = store_of(&self.claim.context)?;
-        let Encoded::Keep(outcome) = encoded else {
+        let RunEnd::Keep(outcome) = end.within_limits(&self.claim) else {
             self.undo(store, connection).await;
             self.ended = true;
             return Ok(());
         };
-        let outcome = within_limits(&self.claim.context, self.claim.attempt, outcome);
         let recorded = self.record(store, connection, &outcome, failed).await;
         if recorded.is_err() {
             self.undo(store, connection).await;
@@ -229,7 +231,7 @@ impl Run {
     }
 }
 
-impl Drop for Run {
+impl Drop for TransactionRun {
     fn drop(&mut self) {
         if !self.ended {
             events::abandoned(self.operation(), self.claim.attempt);

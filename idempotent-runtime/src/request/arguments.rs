@@ -6,7 +6,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 
-use crate::{error::ArgumentsError, request::fingerprint::Fingerprint};
+use super::fingerprint::{self, Fingerprint};
+use crate::error::ArgumentsError;
 
 const NO_JSON: &str = "what is to be recorded cannot be written as JSON";
 const TOO_LONG: &str = "what is to be recorded is longer than `max_arguments_len`";
@@ -14,29 +15,72 @@ const TOO_LONG: &str = "what is to be recorded is longer than `max_arguments_len
 /// The longest name that an error repeats.
 const MAX_NAME_LEN: usize = 64;
 
-/// What a call asks for.
+/// The request of a call.
 pub(crate) struct Request {
     pub(crate) fingerprint: Fingerprint,
-    /// The same in JSON, where it is recorded.
+    /// The arguments in JSON, where they are recorded.
     pub(crate) arguments: Option<Bytes>,
 }
 
+impl Request {
+    /// The request of one value of arguments, recorded in up to so many bytes where there is a limit.
+    pub(crate) fn of<A: Serialize + ?Sized>(
+        arguments: &A,
+        recorded_len: Option<usize>,
+    ) -> Result<Self, ArgumentsError> {
+        let fingerprint = Fingerprint::of(arguments)?;
+        let arguments = recorded_len.map(|max_len| json(arguments, max_len)).transpose()?;
+        Ok(Self { fingerprint, arguments })
+    }
+}
+
+/// The named arguments of one call, hashed and, where they are recorded, written as JSON.
+pub(crate) struct Arguments {
+    hashed: fingerprint::Arguments,
+    recorded: Option<Recorder>,
+}
+
+impl Arguments {
+    /// Starts a list of `count` arguments, recorded in up to so many bytes where there is a limit.
+    pub(crate) fn new(count: usize, recorded_len: Option<usize>) -> Self {
+        Self { hashed: fingerprint::Arguments::new(count), recorded: recorded_len.map(Recorder::new) }
+    }
+
+    /// Adds one. Names come in ascending order, each once.
+    pub(crate) fn argument<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) {
+        self.hashed.argument(name, value);
+        if let Some(recorded) = &mut self.recorded {
+            recorded.argument(name, value);
+        }
+    }
+
+    /// Their fingerprint, and their JSON where they are recorded.
+    ///
+    /// # Errors
+    ///
+    /// The first argument that cannot be hashed, or not be recorded.
+    pub(crate) fn finish(self) -> Result<Request, ArgumentsError> {
+        let fingerprint = self.hashed.finish()?;
+        Ok(Request { fingerprint, arguments: self.recorded.map(Recorder::finish).transpose()? })
+    }
+}
+
 /// Named arguments on their way into one JSON object.
-pub(crate) struct Recorder {
+struct Recorder {
     json: Limited,
     error: Option<ArgumentsError>,
 }
 
 impl Recorder {
     /// Starts an object of at most `max_len` bytes.
-    pub(crate) const fn new(max_len: usize) -> Self {
+    const fn new(max_len: usize) -> Self {
         Self { json: Limited { bytes: Vec::new(), max_len }, error: None }
     }
 
     /// Adds an argument.
-    // What is generic here is there once per type, and rarely needed.
+    // Instantiated once per argument type, and rarely needed: `cold` keeps it out of the way.
     #[cold]
-    pub(crate) fn argument<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) {
+    fn argument<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) {
         if self.error.is_some() {
             return;
         }
@@ -56,7 +100,7 @@ impl Recorder {
     ///
     /// The first argument that has no JSON, or with which they became too long.
     #[cold]
-    pub(crate) fn finish(mut self) -> Result<Bytes, ArgumentsError> {
+    fn finish(mut self) -> Result<Bytes, ArgumentsError> {
         if let Some(error) = self.error {
             return Err(error);
         }
@@ -67,20 +111,20 @@ impl Recorder {
 }
 
 /// One value as at most `max_len` bytes of JSON.
-pub(crate) fn json<T: Serialize + ?Sized>(value: &T, max_len: usize) -> Result<Bytes, ArgumentsError> {
+fn json<T: Serialize + ?Sized>(value: &T, max_len: usize) -> Result<Bytes, ArgumentsError> {
     let mut json = Limited { bytes: Vec::new(), max_len };
     json.value(value).map_err(|reason| ArgumentsError { argument: "", reason })?;
     Ok(json.into_bytes())
 }
 
-/// Takes so many bytes and no more.
+/// A buffer that refuses to grow beyond `max_len` bytes.
 struct Limited {
     bytes: Vec<u8>,
     max_len: usize,
 }
 
 impl Limited {
-    /// Fails without what serde says, which can quote the value.
+    /// Writes a value. The error leaves serde's own text out, which can quote the value.
     fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), &'static str> {
         serde_json::to_writer(self, value).map_err(|error| if error.is_io() { TOO_LONG } else { NO_JSON })
     }
@@ -89,7 +133,7 @@ impl Limited {
         io::Write::write_all(self, text).map_err(|_| TOO_LONG)
     }
 
-    /// Without spare room: a store may keep them for long.
+    /// Gives the bytes without spare capacity: a store may keep them for long.
     fn into_bytes(self) -> Bytes {
         self.bytes.into_boxed_slice().into()
     }
@@ -111,7 +155,7 @@ impl io::Write for Limited {
 
 /// The names of arguments that a call gives in another way than a record of another request.
 ///
-/// Nothing of the record is in the answer, and nothing that is no plain name: the keys of a map can be anything.
+/// The answer has only plain names, and nothing of the record: the keys of a map can be any text.
 pub(crate) fn differing(ours: &[u8], recorded: &[u8]) -> Arc<[String]> {
     let (Some(ours), Some(recorded)) = (object(ours), object(recorded)) else { return Arc::default() };
     let differing = ours.into_iter().filter_map(|(name, ours)| {
@@ -123,7 +167,7 @@ pub(crate) fn differing(ours: &[u8], recorded: &[u8]) -> Arc<[String]> {
         })
     });
     let (surely, maybe): (Vec<_>, Vec<_>) = differing.partition(|(_, surely)| *surely);
-    // One of them does differ.
+    // The fingerprints differ, so at least one of these does.
     let chosen = if surely.is_empty() { maybe } else { surely };
     chosen.into_iter().map(|(name, _)| name).collect()
 }
@@ -136,15 +180,15 @@ fn is_plain(name: &str) -> bool {
     name.len() <= MAX_NAME_LEN && name.chars().all(|character| character.is_alphanumeric() || character == '_')
 }
 
-/// Whether texts that differ may be of equal values: JSON has sequences for sets, in whatever order they are iterated,
-/// and maps likewise; and large numbers, as they are read here, are rounded.
+/// True if texts that differ may be of equal values: JSON has sequences for sets and maps, in the order in which they
+/// were iterated, and large numbers are rounded as they are read here.
 fn may_be_equal(ours: &RawValue, theirs: &RawValue) -> bool {
     let sorted = |json: &RawValue| {
         let mut value: Value = serde_json::from_str(json.get()).ok()?;
         sort(&mut value);
         Some(value)
     };
-    // What cannot be read is not known to differ.
+    // A text that cannot be read is not known to differ.
     let (Some(ours), Some(theirs)) = (sorted(ours), sorted(theirs)) else { return true };
     ours == theirs
 }

@@ -51,7 +51,7 @@
 //!
 //! # Transactions of the caller's
 //!
-//! With `transaction = tx` ([`call_in_transaction`](crate::Idempotency::call_in_transaction)) claim and record are written in
+//! With `transaction = tx` ([`Call::in_transaction`](crate::Call::in_transaction)) claim and record are written in
 //! the caller's transaction, at any isolation level. Under READ COMMITTED a duplicate waits and gets the committed result.
 //! Under REPEATABLE READ and SERIALIZABLE it may be told that it lost (SQLSTATE 40001), as [`Error::Store`](crate::Error::Store) that is
 //! retryable: begin a new transaction. The table has to be found through the transaction's `search_path`. A body must not

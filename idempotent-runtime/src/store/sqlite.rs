@@ -37,7 +37,7 @@
 //!
 //! # Transactions of the caller's
 //!
-//! With `transaction = tx` ([`call_in_transaction`](crate::Idempotency::call_in_transaction)) claim and record are written in
+//! With `transaction = tx` ([`Call::in_transaction`](crate::Call::in_transaction)) claim and record are written in
 //! the caller's transaction, on the same file. Its connection needs `foreign_keys` (sqlx's default). A claim waits for the
 //! lock of other writers for the operation's `wait`; SQLite cannot tell whether they have the same key, so that the error is
 //! [`Error::Store`](crate::Error::Store) then. Begin with `BEGIN IMMEDIATE`, or call before you read: a transaction that has read what another

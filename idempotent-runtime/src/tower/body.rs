@@ -1,4 +1,4 @@
-//! Bodies on their way in and out.
+//! The bodies of requests behind the layer, and of responses in front of it.
 
 use std::{
     collections::VecDeque,
@@ -12,7 +12,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-/// What a body fails with.
+/// The error of a body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The body of a request behind the layer: as it came, or read to its end.
@@ -64,12 +64,12 @@ impl<B: Body<Data = Bytes> + Unpin> Body for RequestBody<B> {
 
 /// The body of a response in front of the layer.
 pub struct ResponseBody<B> {
-    /// What is at hand.
+    /// Frames that are there already.
     ready: Frames,
     then: Then<B>,
 }
 
-/// Frames in their order. The first, as a rule the only one, costs no allocation.
+/// Frames in their order. The first one, as a rule the only one, costs no allocation.
 #[derive(Default)]
 pub(super) struct Frames {
     first: Option<Frame<Bytes>>,
@@ -93,35 +93,35 @@ impl Frames {
         self.first.is_none() && self.rest.is_empty()
     }
 
-    /// How many bytes of data they have.
+    /// The number of bytes of data in the frames.
     fn len(&self) -> u64 {
         self.first.iter().chain(&self.rest).filter_map(Frame::data_ref).map(|data| data.len() as u64).sum()
     }
 }
 
-/// What comes after it.
+/// The part of a body after the frames that are there already.
 pub(super) enum Then<B> {
     End,
     Failed(BoxError),
-    /// The handler's own body, or what is left of it.
+    /// The handler's own body, or the rest of it.
     Own(Pin<Box<B>>),
-    /// What is being copied on its way.
-    Copied(Copied<B>),
+    /// A body that is copied on its way to the client.
+    Copied(CopiedBody<B>),
 }
 
 /// The reading end of a body that is copied.
-pub(super) struct Copied<B> {
+pub(super) struct CopiedBody<B> {
     pub(super) messages: UnboundedReceiver<Message<B>>,
-    /// What is still to come.
+    /// The length that is still to come.
     pub(super) left: SizeHint,
 }
 
-/// What the copying end has to say.
+/// A message from the end that copies to the end that the client reads.
 pub(super) enum Message<B> {
     Frame(Frame<Bytes>),
-    /// Nothing comes after it.
+    /// The last frame, or the end.
     Last(Option<Frame<Bytes>>),
-    /// It is not copied any further.
+    /// The rest of the body, which is too large to be copied.
     Own(Pin<Box<B>>),
     Failed(BoxError),
 }
@@ -163,7 +163,7 @@ where
         let (answer, then) = match &mut this.then {
             Then::End => return Poll::Ready(None),
             Then::Own(body) => return body.as_mut().poll_frame(cx).map_err(Into::into),
-            Then::Failed(error) => (Some(Err(std::mem::replace(error, "it has failed".into()))), Then::End),
+            Then::Failed(error) => (Some(Err(std::mem::replace(error, "the body has failed".into()))), Then::End),
             Then::Copied(copied) => match ready!(copied.messages.poll_recv(cx)) {
                 Some(Message::Frame(frame)) => {
                     copied.passed(&frame);
@@ -200,28 +200,28 @@ where
             Then::Copied(copied) => copied.left,
         };
         let ready = self.ready.len();
-        // A bound may be as large as can be.
+        // `checked_add`: an upper bound of `u64::MAX` has no meaning, and would overflow.
         hint(then.lower().saturating_add(ready), then.upper().and_then(|upper| upper.checked_add(ready)))
     }
 }
 
-/// Without its data, which is not for logs.
+/// Does not show the data, which does not belong into logs.
 impl<B> fmt::Debug for RequestBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("RequestBody(..)")
     }
 }
 
-/// Without its data, which is not for logs.
+/// Does not show the data, which does not belong into logs.
 impl<B> fmt::Debug for ResponseBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ResponseBody(..)")
     }
 }
 
-/// The frames of a body as they are put together, up to a length.
+/// The data and trailers of a body, gathered up to a length.
 pub(super) struct Gathered {
-    /// The first piece of data, as a rule the only one: as it came. With a second one it is part of `data`.
+    /// The first piece of data, as it came: as a rule it is the only one. A second one moves both into `data`.
     first: Bytes,
     data: BytesMut,
     trailers: Option<HeaderMap>,
@@ -233,12 +233,12 @@ impl Gathered {
         Self { first: Bytes::new(), data: BytesMut::new(), trailers: None, max_len }
     }
 
-    /// For how many bytes there is room.
+    /// The number of bytes that there is room for.
     pub(super) fn room(&self) -> u64 {
         (self.max_len - self.first.len() - self.data.len()) as u64
     }
 
-    /// Adds a frame; false if that is too much.
+    /// Adds a frame; `false` if there is no room for it.
     pub(super) fn take(&mut self, frame: &Frame<Bytes>) -> bool {
         if let Some(data) = frame.data_ref() {
             if data.len() as u64 > self.room() {
@@ -257,14 +257,14 @@ impl Gathered {
         true
     }
 
-    /// Its data and trailers.
+    /// The data and trailers.
     pub(super) fn into_parts(self) -> (Bytes, Option<HeaderMap>) {
         let data = if self.data.is_empty() { self.first } else { self.data.freeze() };
         (data, self.trailers)
     }
 }
 
-impl<B> Copied<B> {
+impl<B> CopiedBody<B> {
     fn passed(&mut self, frame: &Frame<Bytes>) {
         let len = frame.data_ref().map_or(0, |data| data.len() as u64);
         let upper = self.left.upper().map(|upper| upper.saturating_sub(len));
@@ -335,7 +335,7 @@ mod tests {
             ready.push(data("ab"));
             let (_client, messages) = tokio::sync::mpsc::unbounded_channel();
             let left = hint(lower, Some(upper));
-            let body = ResponseBody::<Empty<Bytes>>::new(ready, Then::Copied(Copied { messages, left }));
+            let body = ResponseBody::<Empty<Bytes>>::new(ready, Then::Copied(CopiedBody { messages, left }));
             assert_eq!((body.size_hint().lower(), body.size_hint().upper()), sum);
         }
     }
@@ -343,7 +343,7 @@ mod tests {
     #[tokio::test]
     async fn what_has_passed_is_no_longer_to_come() {
         let (client, messages) = tokio::sync::mpsc::unbounded_channel();
-        let copied = Copied { messages, left: SizeHint::with_exact(3) };
+        let copied = CopiedBody { messages, left: SizeHint::with_exact(3) };
         let mut body = ResponseBody::<Empty<Bytes>>::new(Frames::default(), Then::Copied(copied));
         assert!(client.send(Message::Frame(data("ab"))).is_ok());
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "ab");

@@ -1,4 +1,4 @@
-//! Builds a layer.
+//! Builds a layer: a preset, then a scope, then settings.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,16 +13,37 @@ use http::{
 
 use super::{
     IdempotencyLayer,
-    config::{Config, Scope},
+    config::{Config, KeyScope},
     fingerprint::RequestFingerprint,
     key::KeyFormat,
     replies::Dialect,
 };
 use crate::{Idempotency, OnAbandoned, SetupError};
 
-/// A preset whose scope is still to be chosen, with [`scope`](Self::scope) or [`unscoped`](Self::unscoped): whose keys are whose.
+impl IdempotencyLayer {
+    /// Starts a layer after the draft "The Idempotency-Key HTTP Header Field": the key is required, errors are problem
+    /// documents.
+    pub const fn ietf(idempotency: Idempotency) -> ChooseScope {
+        ChooseScope { idempotency, preset: Config::ietf }
+    }
+
+    /// Starts a layer after Stripe's API v1: POST with an optional key, Stripe's error objects, request ids and hints on
+    /// retries. Responses of 500 are kept, too; a handler that refuses a request before it begins marks its response as
+    /// [`NotBegun`](super::NotBegun).
+    pub const fn stripe_v1(idempotency: Idempotency) -> ChooseScope {
+        ChooseScope { idempotency, preset: Config::stripe_v1 }
+    }
+
+    /// Starts a layer after Stripe's API v2: POST and DELETE; successes are kept for 30 days, failures are run again.
+    pub const fn stripe_v2(idempotency: Idempotency) -> ChooseScope {
+        ChooseScope { idempotency, preset: Config::stripe_v2 }
+    }
+}
+
+/// A preset that still needs a scope: [`scope`](Self::scope) or [`unscoped`](Self::unscoped).
 ///
-/// Without a scope, whoever guesses a key of another gets the other's response. So there is no layer without the choice:
+/// The scope keeps the keys of tenants apart. Without one, a client that guesses another client's key gets the other's response.
+/// A layer cannot be built without the choice:
 ///
 /// ```compile_fail
 /// # use idempotent_runtime::{Idempotency, tower::IdempotencyLayer};
@@ -37,29 +58,29 @@ use crate::{Idempotency, OnAbandoned, SetupError};
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ChooseScope {
-    pub(super) idempotency: Idempotency,
-    pub(super) preset: fn(Idempotency, Scope) -> Config,
+    idempotency: Idempotency,
+    preset: fn(Idempotency, KeyScope) -> Config,
 }
 
 impl ChooseScope {
-    /// Each tenant, account or user has keys of its own: the function says on whose behalf a request is made, from what
-    /// authentication has left in its extensions, say, or to which host. A request of which it returns `None` is refused
-    /// with 403.
+    /// Gives each tenant keys of its own. The function returns the tenant (an account, a user, a host) of a request, for example
+    /// from what authentication has left in the request's extensions. A request without a tenant, `None`, is refused with
+    /// 403.
     pub fn scope(self, of: impl Fn(&Parts) -> Option<String> + Send + Sync + 'static) -> IdempotencyLayerBuilder {
-        self.with(Scope::Of(Arc::new(of)))
+        self.with(KeyScope::Of(Arc::new(of)))
     }
 
-    /// All clients share the keys: for services with one client, or whose clients trust each other.
+    /// Lets all clients share the keys. For services with one client, or whose clients trust each other.
     pub fn unscoped(self) -> IdempotencyLayerBuilder {
-        self.with(Scope::Unscoped)
+        self.with(KeyScope::Unscoped)
     }
 
-    fn with(self, scope: Scope) -> IdempotencyLayerBuilder {
+    fn with(self, scope: KeyScope) -> IdempotencyLayerBuilder {
         IdempotencyLayerBuilder { config: (self.preset)(self.idempotency, scope), problem_base: None }
     }
 }
 
-/// Builds an [`IdempotencyLayer`]. What is said here of defaults is of the preset [`ietf`](IdempotencyLayer::ietf).
+/// Builds an [`IdempotencyLayer`]. The defaults named here are those of the preset [`ietf`](IdempotencyLayer::ietf).
 #[derive(Debug)]
 #[must_use]
 pub struct IdempotencyLayerBuilder {
@@ -68,13 +89,14 @@ pub struct IdempotencyLayerBuilder {
 }
 
 impl IdempotencyLayerBuilder {
-    /// The name of the operation, part of every stored key: layers of other names have other keys. `"http"` by default.
+    /// Sets the name of the operation, which is part of every stored key: layers with different names share no keys. `"http"` by
+    /// default.
     pub fn name(mut self, name: impl Into<std::borrow::Cow<'static, str>>) -> Self {
         self.config.operation.name = name.into();
         self
     }
 
-    /// Lets requests without a key pass, unprotected. By default they are refused.
+    /// Lets requests without a key pass, unprotected. By default, they are refused.
     pub const fn optional(mut self) -> Self {
         self.config.required = false;
         self
@@ -86,94 +108,97 @@ impl IdempotencyLayerBuilder {
         self
     }
 
-    /// The header that has the key: `Idempotency-Key` by default.
+    /// Sets the header that has the key: `Idempotency-Key` by default.
     pub fn header(mut self, name: HeaderName) -> Self {
         self.config.header = name;
         self
     }
 
-    /// The methods whose keys count: POST and PATCH by default. With any other, a request passes as if there were no layer.
+    /// Sets the methods that take a key: POST and PATCH by default. A request with another method passes as if there were no
+    /// layer.
     pub fn methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
         self.config.methods = methods.into_iter().collect();
         self
     }
 
-    /// How a key is written: [`KeyFormat::Lenient`] by default.
+    /// Sets the syntax of keys: [`KeyFormat::Lenient`] by default.
     pub const fn key_format(mut self, format: KeyFormat) -> Self {
         self.config.format = format;
         self
     }
 
-    /// What a key has to look like besides; the function gets it without quotation marks and escapes.
+    /// Adds a condition on keys. The function gets the key without quotation marks and escapes; `false` refuses the request
+    /// with 400.
     pub fn valid_key(mut self, is_valid: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         self.config.valid = Some(Arc::new(is_valid));
         self
     }
 
-    /// What has to be the same in a repeat: [`RequestFingerprint::bytes`] by default.
+    /// Sets the parts of a request that must be the same in a repeat: [`RequestFingerprint::bytes`] by default.
     pub fn fingerprint(mut self, fingerprint: RequestFingerprint) -> Self {
         self.config.fingerprint = fingerprint;
         self
     }
 
-    /// Which responses are kept and replayed. After others the key is free, and a repeat runs the handler again. By default
-    /// all but 5xx and 429 are kept. See also [`NotBegun`](super::NotBegun).
+    /// Decides by the status which responses are kept and replayed. After any other response the key is free, and a repeat runs
+    /// the handler again. By default, all but 5xx and 429 are kept. See also [`NotBegun`](super::NotBegun).
     pub fn keep_status(mut self, keep: impl Fn(StatusCode) -> bool + Send + Sync + 'static) -> Self {
         self.config.keep = Arc::new(keep);
         self
     }
 
-    /// The response headers that are kept, instead of the default ones: Cache-Control, Content-Disposition,
+    /// Sets the response headers that are kept, in place of the default ones: Cache-Control, Content-Disposition,
     /// Content-Encoding, Content-Language, Content-Type, `ETag`, Last-Modified, Link, Location, Vary.
     pub fn keep_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         self.config.headers = names.into_iter().collect();
         self
     }
 
-    /// The largest request body, in bytes, of a request with a key: 1 MiB by default. It is read before the handler runs;
-    /// larger ones are refused with 413.
+    /// Sets the largest body of a request with a key, in bytes: 1 MiB by default. The body is read before the handler runs; a
+    /// larger one is refused with 413.
     pub const fn max_request_body(mut self, bytes: usize) -> Self {
         self.config.max_request_body = bytes;
         self
     }
 
-    /// The largest response body that is kept, in bytes: 512 KiB by default. Larger ones reach the first client whole, and
-    /// repeats are told that the response is not available. The handle's
-    /// [`max_result_len`](crate::IdempotencyBuilder::max_result_len) bounds what is stored as well.
+    /// Sets the largest response body that is kept, in bytes: 512 KiB by default. A larger one reaches the first client whole,
+    /// and repeats get [`Error::ResultNotKept`](crate::Error::ResultNotKept), a 500. The handle's
+    /// [`max_result_len`](crate::IdempotencyBuilder::max_result_len) is a limit as well.
     pub const fn max_response_body(mut self, bytes: usize) -> Self {
         self.config.max_response_body = bytes;
         self
     }
 
-    /// How long a repeat waits for a request that is under way, to get its response. Zero, the default, refuses it at once.
+    /// Lets a repeat wait for the running request, to get its response. Zero, the default, refuses the repeat at once.
     pub fn wait(self, wait: Duration) -> Self {
         self.operation(|operation| operation.wait(wait))
     }
 
-    /// How long a response is kept, from its completion: 24 hours by default.
+    /// Keeps a response for this long, counted from its completion: 24 hours by default.
     pub fn ttl(self, ttl: Duration) -> Self {
         self.operation(|operation| operation.ttl(ttl))
     }
 
-    /// How long a claim lives without a sign of life of its process: 30 seconds by default.
+    /// Sets the time after which a claim that was not renewed may be taken over: 30 seconds by default. It is renewed while the
+    /// handler runs.
     pub fn lease(self, lease: Duration) -> Self {
         self.operation(|operation| operation.lease(lease))
     }
 
-    /// What a repeat does after a handler that ended without a response: a panic, an error of the service, a crash, the end
-    /// of [`run_on`](Self::run_on). Runs it again by default.
+    /// Decides about repeats after a handler ended without a response: a panic, an error of the service, a crash, the end of
+    /// [`run_on`](Self::run_on). By default, a repeat runs the handler again.
     pub fn abandoned(self, abandoned: OnAbandoned) -> Self {
         self.operation(|operation| operation.abandoned(abandoned))
     }
 
-    /// How long a handler may run on when its client has gone: a minute by default.
+    /// Limits the time that a handler may run after its client has gone: a minute by default.
     pub const fn run_on(mut self, limit: Duration) -> Self {
         self.config.run_on = limit;
         self
     }
 
-    /// Where the problem types are documented: each is this and its code, as in `https://api.example.com/problems/mismatch`
-    /// for `https://api.example.com/problems/`.
+    /// Sets the base of problem types, the address of their documentation: with `https://api.example.com/problems/`, a
+    /// mismatch has the type `https://api.example.com/problems/mismatch`.
     pub fn problem_base(mut self, url: impl Into<String>) -> Self {
         self.problem_base = Some(url.into());
         self
@@ -184,11 +209,11 @@ impl IdempotencyLayerBuilder {
         self
     }
 
-    /// The layer.
+    /// Builds the layer.
     ///
     /// # Errors
     ///
-    /// If a setting cannot work.
+    /// If a setting cannot work. The text names the setting.
     pub fn build(self) -> Result<IdempotencyLayer, SetupError> {
         let Self { mut config, problem_base } = self;
         let is_base = problem_base.as_deref().is_none_or(is_base);
@@ -197,17 +222,23 @@ impl IdempotencyLayerBuilder {
             config.dialect = Dialect::Problem { base };
         }
         let wrong = [
-            (config.methods.is_empty(), "no method takes a key"),
+            (config.methods.is_empty(), "`methods` is empty: no method takes a key"),
             (
                 config.methods.iter().any(|method| method.is_safe() || *method == Method::CONNECT),
-                "GET, HEAD, OPTIONS, TRACE and CONNECT take no key",
+                "`methods` has GET, HEAD, OPTIONS, TRACE or CONNECT, which take no key",
             ),
-            (config.headers.iter().any(is_of_one_response), "a header that is of one response cannot be kept"),
-            (config.headers.contains(&SET_COOKIE), "a cookie is for one client and cannot be kept"),
-            (!(1..=255).contains(&config.operation.name.len()), "the layer's name is empty or longer than 255 bytes"),
+            (
+                config.headers.iter().any(is_of_one_response),
+                "`keep_headers` has a header that belongs to one response, such as `Date`: it cannot be kept",
+            ),
+            (
+                config.headers.contains(&SET_COOKIE),
+                "`keep_headers` has `Set-Cookie`: a cookie is for one client and cannot be kept",
+            ),
+            (!(1..=255).contains(&config.operation.name.len()), "`name` is empty or longer than 255 bytes"),
             (config.max_response_body == 0, "`max_response_body` is zero"),
-            (unused_base, "Stripe's errors are no problem documents: `problem_base` has no use"),
-            (!is_base, "`problem_base` is not a URI that ends with one of `/ # : =`"),
+            (unused_base, "`problem_base` has no use with a preset for Stripe, whose errors are not problem documents"),
+            (!is_base, "`problem_base` must be a URI that ends with `/`, `#`, `:` or `=`"),
         ];
         if let Some((_, what)) = wrong.into_iter().find(|(is_wrong, _)| *is_wrong) {
             return Err(SetupError::Setting(what));
@@ -218,13 +249,13 @@ impl IdempotencyLayerBuilder {
     }
 }
 
-/// Whether a code can follow.
+/// True if the URI makes another URI with a code after it.
 fn is_base(base: &str) -> bool {
     let is_uri = base.starts_with("urn:") || base.split('#').next().is_some_and(|base| base.parse::<Uri>().is_ok());
     is_uri && base.ends_with(['/', '#', ':', '=']) && base.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'>')
 }
 
-/// Hop by hop, or counted and made anew for every response.
+/// True if a header is hop by hop, or made anew for every response.
 fn is_of_one_response(name: &HeaderName) -> bool {
     let known = [
         CONNECTION,
@@ -265,12 +296,12 @@ mod tests {
         assert!(ietf(|builder| builder.methods([])).contains("no method"));
         for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::CONNECT] {
             let methods = |builder: IdempotencyLayerBuilder| builder.methods([Method::POST, method]);
-            assert!(refused(IdempotencyLayer::ietf, methods).contains("take no key"));
+            assert!(refused(IdempotencyLayer::ietf, methods).contains("which take no key"));
         }
         assert!(ietf(|builder| builder.keep_headers([ETAG, SET_COOKIE])).contains("cookie"));
         for name in ["date", "connection", "keep-alive", "transfer-encoding", "content-length", "trailer", "upgrade"] {
             let headers = |builder: IdempotencyLayerBuilder| builder.keep_headers([HeaderName::from_static(name)]);
-            assert!(refused(IdempotencyLayer::ietf, headers).contains("one response"), "{name}");
+            assert!(refused(IdempotencyLayer::ietf, headers).contains("belongs to one response"), "{name}");
         }
         assert!(ietf(|builder| builder.name("")).contains("name"));
         assert!(ietf(|builder| builder.max_response_body(0)).contains("max_response_body"));

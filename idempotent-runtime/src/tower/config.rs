@@ -1,4 +1,4 @@
-//! What a layer was built to do.
+//! The settings of a layer, and their presets.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -11,13 +11,17 @@ use http::{
     request::Parts,
 };
 
-use super::{fingerprint::RequestFingerprint, key::KeyFormat, replies::Dialect};
+use super::{
+    fingerprint::RequestFingerprint,
+    key::KeyFormat,
+    replies::{Dialect, PROBLEM_BASE},
+};
 use crate::{Idempotency, Operation};
 
 pub(super) struct Config {
     pub(super) idempotency: Idempotency,
     pub(super) operation: Operation,
-    pub(super) scope: Scope,
+    pub(super) scope: KeyScope,
     pub(super) dialect: Dialect,
     pub(super) header: HeaderName,
     pub(super) methods: Vec<Method>,
@@ -35,21 +39,22 @@ pub(super) struct Config {
 type IsValid = dyn Fn(&str) -> bool + Send + Sync;
 type ScopeOf = dyn Fn(&Parts) -> Option<String> + Send + Sync;
 
-/// On whose behalf a request is made.
+/// The space of keys that a request belongs to.
 #[derive(Clone)]
-pub(super) enum Scope {
-    /// It does not matter.
+pub(super) enum KeyScope {
+    /// One space for all requests.
     Unscoped,
+    /// A space for each tenant; `None` refuses the request.
     Of(Arc<ScopeOf>),
 }
 
 impl Config {
-    pub(super) fn ietf(idempotency: Idempotency, scope: Scope) -> Self {
+    pub(super) fn ietf(idempotency: Idempotency, scope: KeyScope) -> Self {
         Self {
             idempotency,
             operation: Operation::new("http").wait(Duration::ZERO),
             scope,
-            dialect: Dialect::Problem { base: "urn:idempotent:problem:".to_owned() },
+            dialect: Dialect::Problem { base: PROBLEM_BASE.to_owned() },
             header: HeaderName::from_static("idempotency-key"),
             methods: vec![Method::POST, Method::PATCH],
             required: true,
@@ -75,7 +80,7 @@ impl Config {
         }
     }
 
-    pub(super) fn stripe_v1(idempotency: Idempotency, scope: Scope) -> Self {
+    pub(super) fn stripe_v1(idempotency: Idempotency, scope: KeyScope) -> Self {
         Self {
             dialect: Dialect::Stripe,
             methods: vec![Method::POST],
@@ -85,7 +90,7 @@ impl Config {
         }
     }
 
-    pub(super) fn stripe_v2(idempotency: Idempotency, scope: Scope) -> Self {
+    pub(super) fn stripe_v2(idempotency: Idempotency, scope: KeyScope) -> Self {
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);
         let v1 = Self::stripe_v1(idempotency, scope);
         Self {
@@ -100,7 +105,7 @@ impl Config {
         (self.keep)(status)
     }
 
-    /// What is kept of a response's headers.
+    /// The headers of a response that are kept with it.
     pub(super) fn kept_headers(&self, headers: &HeaderMap) -> HeaderMap {
         let mut kept = HeaderMap::new();
         for (name, value) in headers {
@@ -112,13 +117,13 @@ impl Config {
     }
 }
 
-/// Without the store's and the functions' insides.
+/// Shows neither the store nor the functions.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
             .field("idempotency", &self.idempotency)
             .field("operation", &self.operation)
-            .field("scoped", &matches!(self.scope, Scope::Of(_)))
+            .field("scoped", &matches!(self.scope, KeyScope::Of(_)))
             .field("dialect", &self.dialect)
             .field("header", &self.header)
             .field("methods", &self.methods)

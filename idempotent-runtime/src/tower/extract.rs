@@ -12,16 +12,19 @@ use http::{
     header::{CONTENT_TYPE, RETRY_AFTER},
     request::Parts,
 };
-use serde_json::json;
 
-use super::{IdempotencyKey, NotBegun, config::Config, replies::Refusal};
+use super::{
+    IdempotencyKey, NotBegun,
+    config::Config,
+    replies::{PROBLEM_BASE, PROBLEM_CONTENT_TYPE, Refusal, problem},
+};
 use crate::Error;
 
-/// In the extensions of a request that passed without a key, since it is optional: the layer.
+/// The layer that a request passed without a key. Kept in the request's extensions.
 #[derive(Clone)]
 struct Passed(Arc<Config>);
 
-/// Notes in a request whose key does not count that it passed the layer.
+/// Notes in a request without a key that it passed the layer, if the layer takes keys with its method.
 pub(super) fn pass(config: &Arc<Config>, mut parts: Parts) -> Parts {
     if config.methods.contains(&parts.method) {
         parts.extensions.insert(Passed(Arc::clone(config)));
@@ -29,11 +32,11 @@ pub(super) fn pass(config: &Arc<Config>, mut parts: Parts) -> Parts {
     parts
 }
 
-/// Why there is no key for a handler that asks for one.
+/// The rejection of a handler that asks for a key where the request has none.
 ///
-/// The client's mistake where the layer takes keys and the request has none: it is answered as by a layer whose keys are
-/// [required](super::Builder::required). The service's mistake, a 500, where no layer is around the handler, or none that
-/// takes keys with the request's method.
+/// If the layer takes keys with the request's method, the client made the mistake: it gets the response of a layer whose keys
+/// are [required](super::IdempotencyLayerBuilder::required). If there is no such layer around the handler, the service made
+/// it: the client gets a 500.
 pub struct KeyRejection(Option<Arc<Config>>);
 
 /// ```
@@ -48,8 +51,8 @@ pub struct KeyRejection(Option<Arc<Config>>);
 ///     order(&tenant.0, key.as_str(), &item).await
 /// }
 ///
-/// /// Called by handlers, and by whoever else has a key. The tenant is in it: the client's key alone is not unique.
-/// #[idempotent(key = (tenant, key))]
+/// /// The tenant is part of the key, because two clients may send the same one.
+/// #[idempotent(name = "orders.create", key = (tenant, key))]
 /// async fn order(tenant: &str, key: &str, item: &str) -> Result<String, Error> {
 ///     Ok(format!("ordered {item}"))
 /// }
@@ -70,7 +73,7 @@ impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
     }
 }
 
-/// `None` where no layer gave a key.
+/// Extracts `None` where no layer gave a key.
 impl<S: Sync> OptionalFromRequestParts<S> for IdempotencyKey {
     type Rejection = Infallible;
 
@@ -88,18 +91,17 @@ impl IntoResponse for KeyRejection {
     }
 }
 
-/// As a problem document (RFC 9457), for handlers that return it, or errors that have it in them.
+/// Answers with a problem document (RFC 9457), for handlers that return an `Error`, or an error of theirs that contains one.
 ///
-/// It is [`NotBegun`] to a layer around the handler: another run that is under way, say, is nothing to replay for a day.
+/// The response is marked as [`NotBegun`], so that a layer around the handler does not keep it: a repeat of an `InFlight`
+/// may find the other run finished.
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let (status, kind, code, detail) = (self.http_status(), self.problem_type(), self.code(), format!("{self}."));
+        let detail = format!("{self}.");
         let refusal = Refusal::Engine(self);
-        let title = refusal.title();
-        let problem = json!({ "type": kind, "title": title, "status": status, "detail": detail, "code": code });
-        let mut response = Response::new(Body::from(problem.to_string()));
-        *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        let mut response = Response::new(Body::from(problem(PROBLEM_BASE, &refusal, &detail)));
+        *response.status_mut() = refusal.status();
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_CONTENT_TYPE));
         if let Some(seconds) = refusal.retry_after() {
             response.headers_mut().insert(RETRY_AFTER, seconds.into());
         }
@@ -112,7 +114,7 @@ impl fmt::Display for KeyRejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
             Some(_) => "the request has no idempotency key",
-            None => "no idempotency layer that takes keys with this method is around the handler",
+            None => "no idempotency layer around the handler takes keys with this method",
         })
     }
 }

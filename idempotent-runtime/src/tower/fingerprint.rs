@@ -1,4 +1,4 @@
-//! What of a request has to be the same in its repeat.
+//! The parts of a request that must be the same in its repeat.
 
 mod json;
 
@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 
 use crate::{ArgumentsError, Fingerprint};
 
-/// What of a request has to be the same in its repeat. The same key with anything else is refused.
+/// The parts of a request that must be the same in its repeat. The same key with another request is refused.
 #[derive(Clone, Default)]
 pub struct RequestFingerprint(Kind);
 
@@ -25,21 +25,21 @@ enum Kind {
 type Of = dyn Fn(&Parts, &Bytes) -> Result<Fingerprint, ArgumentsError> + Send + Sync;
 
 impl RequestFingerprint {
-    /// Method, path, query and the body byte by byte. The default.
+    /// Compares method, path, query, and the body byte by byte. The default.
     #[must_use]
     pub const fn bytes() -> Self {
         Self(Kind::Bytes)
     }
 
-    /// Method, path, query and the body, of which white space and the order of keys do not matter where it is JSON (by
-    /// its `Content-Type`). Numbers and strings have to be the same; a number by the way it is written.
+    /// Compares method, path, query, and the body. Where the body is JSON (by its `Content-Type`), white space and the order of
+    /// keys do not matter. Strings must be the same, and numbers must be written the same way.
     #[must_use]
     pub const fn json() -> Self {
         Self(Kind::Json)
     }
 
-    /// What the function returns, and nothing else. To let the same key be used for other requests never is safe: have
-    /// in it whatever decides what the handler does.
+    /// Compares what the function returns, and nothing else. Everything that the handler acts on belongs in it: a request that
+    /// differs elsewhere gets the response of another one.
     #[must_use]
     pub fn parts<T: Serialize>(chosen: impl Fn(&Parts, &Bytes) -> T + Send + Sync + 'static) -> Self {
         Self(Kind::Parts(Arc::new(move |parts, body| Fingerprint::of(&chosen(parts, body)))))
@@ -51,7 +51,7 @@ impl RequestFingerprint {
             Kind::Json if is_json(&parts.headers) => json::parse(body),
             Kind::Json | Kind::Bytes => None,
         };
-        Fingerprint::of(&Request {
+        Fingerprint::of(&HashedRequest {
             method: parts.method.as_str(),
             path: parts.uri.path(),
             query: parts.uri.query(),
@@ -72,11 +72,11 @@ impl fmt::Debug for RequestFingerprint {
 }
 
 #[derive(Serialize)]
-struct Request<'a> {
+struct HashedRequest<'a> {
     method: &'a str,
     path: &'a str,
     query: Option<&'a str>,
-    /// Path and query as the client sent them, where they are others by now: a nested router sees a part of the path.
+    /// Path and query as the client sent them, if a nested router has cut off a part of the path.
     #[serde(skip_serializing_if = "Option::is_none")]
     original: Option<&'a str>,
     body: Body<'a>,

@@ -1,4 +1,4 @@
-//! The run of a handler under a claim: its response is handed on and copied, and what is kept of it is the run's end.
+//! Runs a handler under a claim: passes its response on to the client, copies it, and decides how the run ends.
 
 use std::{
     future::{Future, poll_fn},
@@ -23,56 +23,60 @@ use tokio::{
 use tower_service::Service;
 
 use super::{
-    body::{self, BoxError, Frames, Gathered, Message, RequestBody, ResponseBody, Then},
+    body::{BoxError, CopiedBody, Frames, Gathered, Message, RequestBody, ResponseBody, Then},
     config::Config,
-    layer::Running,
-    stored_response::Stored,
+    not_begun::NotBegun,
+    running::HandlerGuard,
+    stored_response::StoredResponse,
 };
 use crate::{
-    engine::Encoded,
-    store::{BoxFuture, NotKept},
+    engine::RunEnd,
+    store::{BoxFuture, NotKept, Outcome},
 };
 
 /// The response as the client gets it.
 pub(super) struct Head<R> {
     pub(super) response: Response<ResponseBody<R>>,
-    /// Whether its body is still being made: the client is not made to wait for that.
+    /// True if the handler still makes the body. The client gets the response without waiting for the record.
     pub(super) streamed: bool,
 }
 
-/// A run, and where the request that it is for gets its response.
-pub(super) struct Run<R> {
+/// One run of a handler.
+pub(super) struct HandlerRun<R> {
     pub(super) config: Arc<Config>,
+    /// Takes the response to the service, which waits for it.
     pub(super) head: oneshot::Sender<Head<R>>,
-    pub(super) running: Running,
+    pub(super) guard: HandlerGuard,
 }
 
-/// What lasts until the run is on record.
-pub(super) type UntilRecorded<R> = (Option<Ending<R>>, Running);
+/// Kept until the run is on record.
+pub(super) type UntilRecorded<R> = (Option<WithheldEnd<R>>, HandlerGuard);
 
-/// The end of a copied body. The client gets it when the response is on record; if it is dropped, the response breaks off.
-pub(super) struct Ending<R> {
+/// The end of a copied body, withheld from the client until the response is on record. If it is dropped, the client's response
+/// breaks off: the client must not believe a response that a repeat would not get.
+pub(super) struct WithheldEnd<R> {
     client: UnboundedSender<Message<R>>,
     last: Option<Frame<Bytes>>,
 }
 
-/// Sends the end of a copied body.
-pub(super) fn recorded<R>((ending, _running): UntilRecorded<R>) {
-    if let Some(Ending { client, last }) = ending {
-        // The client may have gone.
+/// Sends the withheld end of a body: the response is on record.
+pub(super) fn recorded<R>((end, _guard): UntilRecorded<R>) {
+    if let Some(WithheldEnd { client, last }) = end {
+        // Fails if the client has gone.
         let _ = client.send(Message::Last(last));
     }
 }
 
-/// How long a handler may run on when its client is gone.
-struct Limit {
+/// The time that a handler has left once its client is gone.
+struct RunOnLimit {
     run_on: Duration,
+    /// Started when the client goes.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl Limit {
-    /// Awaits a future; `None` when the time is up, which runs once the client is `gone`.
-    // By reference: what an async function takes by value has its place twice.
+impl RunOnLimit {
+    /// Awaits a future. `None` if the time is up before it is ready; the time starts when `gone` is ready.
+    // The future comes by reference: an async function reserves space twice for what it takes by value.
     async fn within<F: Future>(
         &mut self,
         gone: impl Future<Output = ()>,
@@ -98,104 +102,93 @@ impl Limit {
     }
 }
 
-/// Marks a response of which nothing is kept, whatever its status: the request was not begun. The key is free for another
-/// request, and for this one again.
-///
-/// A handler puts it into the response's extensions, for a request that it refuses before it has done anything. The same
-/// goes for an [`Error`](crate::Error) of an annotated function that it calls: kept, `InFlight` would be all that the key
-/// is answered with for a day. (With the feature `axum`, an `Error` that becomes a response has it.)
-///
-/// ```
-/// use http::Response;
-/// use idempotent_runtime::tower::NotBegun;
-///
-/// let mut refused = Response::builder().status(400).body("the amount is missing").unwrap();
-/// refused.extensions_mut().insert(NotBegun);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotBegun;
-
-impl<R> Run<R>
+impl<R> HandlerRun<R>
 where
     R: Body<Data = Bytes> + Send + 'static,
     R::Error: Into<BoxError>,
 {
-    /// Has the handler answer, hands its response on, and says what is kept of it.
+    /// Calls the handler, passes its response on, and returns how the run ends.
     pub(super) fn run<S, B>(
         self,
         handler: S,
         request: Request<RequestBody<B>>,
-    ) -> BoxFuture<'static, (Encoded, UntilRecorded<R>)>
+    ) -> BoxFuture<'static, (RunEnd, UntilRecorded<R>)>
     where
         S: Service<Request<RequestBody<B>>, Response = Response<R>> + Send + 'static,
         S::Future: Send,
         S::Error: Send,
         B: Send + 'static,
     {
-        let Self { config, mut head, running } = self;
+        let Self { config, mut head, guard } = self;
         Box::pin(async move {
             let mut kept = false;
             let ended = caught(pin!(async {
-                let mut limit = Limit { run_on: config.run_on, timer: None };
-                // Gone, their destructors have run, at the end of this block.
+                let mut limit = RunOnLimit { run_on: config.run_on, timer: None };
+                // This block drops the service and its future, so that their destructors run while the key is claimed.
                 let called = {
                     let mut handler = handler;
                     limit.within(poll_fn(|cx| head.poll_closed(cx)), pin!(handler.call(request))).await
                 };
-                let Some(Ok(response)) = called else { return (Encoded::Abandon, None) };
+                let Some(Ok(response)) = called else { return (RunEnd::Abandon, None) };
                 let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-                match answered(&config, head, limit, response, &waker, &mut kept) {
-                    ControlFlow::Break(encoded) => (encoded, None),
-                    ControlFlow::Continue(streamed) => streamed.await,
+                match pass_on(&config, head, limit, response, &waker, &mut kept) {
+                    ControlFlow::Break(run_end) => (run_end, None),
+                    ControlFlow::Continue(rest) => rest.await,
                 }
             }))
             .await;
-            let (encoded, ending) = ended.unwrap_or_else(|_| {
-                // A handler that has answered is not run again because its body panics.
-                let encoded = if kept { Encoded::Keep(Err(NotKept::NotSerializable)) } else { Encoded::Abandon };
-                (encoded, None)
+            let (run_end, withheld) = ended.unwrap_or_else(|_| {
+                // Once the handler has returned a response that is to be kept, a panic comes from the response's body (its
+                // length, its frames, its destructor). The handler has done its work and must not run again.
+                let run_end =
+                    if kept { RunEnd::Keep(Outcome::NotKept(NotKept::NotSerializable)) } else { RunEnd::Abandon };
+                (run_end, None)
             });
-            (encoded, (ending, running))
+            (run_end, (withheld, guard))
         })
     }
 }
 
-/// What is still to be copied.
-type Streamed<R> = BoxFuture<'static, (Encoded, Option<Ending<R>>)>;
+/// Copies the rest of a body that takes its time.
+type RestOfBody<R> = BoxFuture<'static, (RunEnd, Option<WithheldEnd<R>>)>;
 
-/// Hands a handler's response on, and says what is kept of it. What of its body is there at once, as a rule all of it,
-/// the client gets when it is on record; what takes longer, it gets as it comes. `kept` tells, before anything is asked of
-/// the body, whether anything is to be kept.
-// Not an `async fn`, and what takes longer is boxed: every run's future would be larger.
-fn answered<R>(
+/// Passes a response on to the client, and returns how the run ends.
+///
+/// `Break`: the whole body was ready at once, which is the rule; the client gets the response when it is on record.
+/// `Continue`: the body takes its time; the client gets it as it comes, while the returned future copies it.
+///
+/// `kept` is set before the body is polled, so that after a panic of the body the caller knows whether the response was to be kept.
+// A plain function with a boxed rest: as an `async fn`, it would make the future of every run larger.
+fn pass_on<R>(
     config: &Config,
     head: oneshot::Sender<Head<R>>,
-    limit: Limit,
+    limit: RunOnLimit,
     mut response: Response<R>,
     waker: &Waker,
     kept: &mut bool,
-) -> ControlFlow<Encoded, Streamed<R>>
+) -> ControlFlow<RunEnd, RestOfBody<R>>
 where
     R: Body<Data = Bytes> + Send + 'static,
     R::Error: Into<BoxError>,
 {
-    let hand_on = |response, streamed| {
-        // The client may have gone.
+    let send = |response, streamed| {
+        // Fails if the client has gone.
         let _ = head.send(Head { response, streamed });
     };
     let status = response.status();
     *kept = response.extensions().get::<NotBegun>().is_none() && config.keeps(status);
     let request_id = config.dialect.name(response.headers_mut(), *kept, status);
     if !*kept {
-        hand_on(response.map(ResponseBody::own), false);
-        return ControlFlow::Break(Encoded::Release);
+        send(response.map(ResponseBody::own), false);
+        return ControlFlow::Break(RunEnd::Release);
     }
     let headers = config.kept_headers(response.headers());
-    let encode = move |copied: Copied| {
-        Encoded::Keep(copied.and_then(|copied| {
+    let run_end = move |copied: CopyResult| {
+        let outcome = copied.and_then(|copied| {
             let (body, trailers) = copied.into_parts();
-            Stored { status, headers, body, trailers, request_id }.encode()
-        }))
+            StoredResponse { status, headers, body, trailers, request_id }.encode()
+        });
+        RunEnd::Keep(outcome.unwrap_or_else(Outcome::NotKept))
     };
     let (parts, body) = response.into_parts();
     let mut body = Box::pin(body);
@@ -208,11 +201,11 @@ where
         match poll_frame(&mut body, &mut Context::from_waker(waker)) {
             Poll::Pending => {
                 let (client, messages) = mpsc::unbounded_channel();
-                let then = Then::Copied(body::Copied { messages, left: body.size_hint() });
-                hand_on(Response::from_parts(parts, ResponseBody::new(at_hand, then)), true);
+                let then = Then::Copied(CopiedBody { messages, left: body.size_hint() });
+                send(Response::from_parts(parts, ResponseBody::new(at_hand, then)), true);
                 return ControlFlow::Continue(Box::pin(async move {
-                    let (copied, ending) = stream(body, copy, client, limit).await;
-                    (encode(copied), ending)
+                    let (copied, withheld) = copy_rest(body, copy, client, limit).await;
+                    (run_end(copied), withheld)
                 }));
             }
             Poll::Ready(None) => break (Then::End, Ok(copy)),
@@ -226,24 +219,24 @@ where
             }
         }
     };
-    hand_on(Response::from_parts(parts, ResponseBody::new(at_hand, then)), false);
-    ControlFlow::Break(encode(copied))
+    send(Response::from_parts(parts, ResponseBody::new(at_hand, then)), false);
+    ControlFlow::Break(run_end(copied))
 }
 
-type Copied = Result<Gathered, NotKept>;
+type CopyResult = Result<Gathered, NotKept>;
 
 /// Copies the rest of a body on its way to the client.
-async fn stream<R>(
+async fn copy_rest<R>(
     mut body: Pin<Box<R>>,
     mut copy: Gathered,
     client: UnboundedSender<Message<R>>,
-    mut limit: Limit,
-) -> (Copied, Option<Ending<R>>)
+    mut limit: RunOnLimit,
+) -> (CopyResult, Option<WithheldEnd<R>>)
 where
     R: Body<Data = Bytes>,
     R::Error: Into<BoxError>,
 {
-    // Whatever is sent to the client: it may have gone.
+    // Each `send` fails if the client has gone. The copy goes on without it.
     let last = loop {
         let polled = limit.within(client.closed(), pin!(poll_fn(|cx| poll_frame(&mut body, cx)))).await;
         let Some(frame) = polled else { return (Err(NotKept::NotSerializable), None) };
@@ -264,12 +257,13 @@ where
             }
         }
     };
-    // Its destructor may panic, and a client that has the end would not be told.
+    // Drop the body before its end is sent: its destructor may panic, and the client would have a whole response of a run
+    // that is recorded without one.
     drop(body);
-    (Ok(copy), Some(Ending { client, last }))
+    (Ok(copy), Some(WithheldEnd { client, last }))
 }
 
-/// Polls a body. A panic of it is its failure: the response has begun, and nobody else has it.
+/// Polls a body, and turns its panic into its error: the client already has the head of the response.
 fn poll_frame<R>(body: &mut Pin<Box<R>>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>>
 where
     R: Body<Data = Bytes>,
@@ -281,7 +275,7 @@ where
     }
 }
 
-/// Awaits a future, and catches its panic.
+/// Awaits a future and catches its panic.
 async fn caught<F: Future>(mut future: Pin<&mut F>) -> std::thread::Result<F::Output> {
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(polled) => polled.map(Ok),

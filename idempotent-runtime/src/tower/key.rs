@@ -1,63 +1,63 @@
-//! The key, as clients send it in a header.
+//! Reads the key from its header.
 
 use std::convert::Infallible;
 
 use http::{HeaderMap, HeaderName};
 use sfv::{BareItemFromInput, Parser, visitor::Ignored};
 
-/// The longest key.
+/// The longest key, in bytes.
 pub(super) const MAX_LEN: usize = 255;
 
-/// How a key is written in its header.
+/// The syntax of a key in its header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyFormat {
-    /// A string of RFC 9651, as in `"k"`, or the bare `k`, which is the same key. What begins with a quotation mark is
-    /// the former, with its escapes; parameters after it are ignored.
+    /// A string of RFC 9651, `"k"`, or a bare `k`: both are the same key. A value that begins with a quotation mark is a
+    /// string, with escapes; parameters after it are ignored.
     #[default]
     Lenient,
-    /// A string of RFC 9651 and nothing else.
+    /// A string of RFC 9651, and nothing else.
     Strict,
 }
 
 /// The key of a request, for its handler: the layer puts it into the request's extensions.
 ///
-/// With the feature `axum` it is an extractor. `key: IdempotencyKey` refuses requests without a key, `Option<IdempotencyKey>`
-/// does not.
+/// With the feature `axum`, it is an extractor: `key: IdempotencyKey` refuses requests without a key, `Option<IdempotencyKey>`
+/// lets them pass.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct IdempotencyKey(pub(super) String);
 
 impl IdempotencyKey {
     /// The key, without the quotation marks and escapes of its header.
     ///
-    /// It is the client's alone: two tenants may send the same one. Whoever makes a key from it takes what the layer's
-    /// [`scope`](super::ChooseScope::scope) is made from with it, as in `key = (tenant, key)`.
+    /// It is unique for one client only: two tenants may send the same one. A key made from it has to contain the tenant as well,
+    /// as the layer's [`scope`](super::ChooseScope::scope) does: `key = (tenant, key)`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Without the key, which is not for logs.
+/// Does not show the key, which does not belong into logs.
 impl std::fmt::Debug for IdempotencyKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("IdempotencyKey(..)")
     }
 }
 
-/// Why there is no key.
+/// The reason why a request has no key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoKey {
     Missing,
     Malformed(&'static str),
 }
 
-/// The key in these headers.
+/// Reads the key from these headers.
 pub(super) fn key(headers: &HeaderMap, name: &HeaderName, format: KeyFormat) -> Result<String, NoKey> {
     let mut values = headers.get_all(name).iter();
     let value = values.next().ok_or(NoKey::Missing)?;
     if values.next().is_some() {
-        return Err(NoKey::Malformed("there is more than one header line"));
+        return Err(NoKey::Malformed("it is given more than once"));
     }
     let value = value.as_bytes().trim_ascii();
     let key = match (format, value.first()) {
@@ -82,12 +82,12 @@ fn quoted(value: &[u8]) -> Result<String, NoKey> {
     parsed.ok().and(key).ok_or(NoKey::Malformed("it is not one quoted string"))
 }
 
-/// Visible ASCII without what makes lists and strings.
+/// Reads a bare key: visible ASCII without `,` and `"`, which make lists and strings.
 fn bare(value: &[u8]) -> Result<String, NoKey> {
     if value.iter().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b',' | b'"')) {
         Ok(value.iter().map(|byte| char::from(*byte)).collect())
     } else {
-        Err(NoKey::Malformed("it has characters that need quotation marks, or may not be in a key"))
+        Err(NoKey::Malformed("it has characters that need quotation marks, or that a key must not have"))
     }
 }
 

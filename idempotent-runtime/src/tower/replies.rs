@@ -1,4 +1,4 @@
-//! What the layer itself says to clients: its refusals, and headers on what others say.
+//! The layer's own responses to clients (refusals), and the headers that it adds to the handler's responses.
 
 use bytes::Bytes;
 use http::{
@@ -7,7 +7,7 @@ use http::{
 };
 use serde_json::json;
 
-use super::{body::ResponseBody, handler_run::NotBegun};
+use super::{body::ResponseBody, not_begun::NotBegun};
 use crate::Error;
 
 pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -15,18 +15,21 @@ const TTL: HeaderName = HeaderName::from_static("idempotency-ttl");
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const ORIGINAL_REQUEST: HeaderName = HeaderName::from_static("original-request");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("stripe-should-retry");
+pub(super) const PROBLEM_CONTENT_TYPE: &str = "application/problem+json";
+/// The default base of problem types, as in `urn:idempotent:problem:mismatch`.
+pub(super) const PROBLEM_BASE: &str = "urn:idempotent:problem:";
 const DRAFT: &str = "https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header-07";
 
-/// Whose manners the layer has.
+/// The form of the layer's own responses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Dialect {
-    /// Problem documents (RFC 9457), whose types begin with this.
+    /// Problem documents (RFC 9457), whose types begin with `base`.
     Problem { base: String },
     /// Stripe's error objects, request ids and hints on retries.
     Stripe,
 }
 
-/// Why a request does not get a response of its handler.
+/// The reason why a request gets no response of its handler.
 #[derive(Debug)]
 pub(super) enum Refusal {
     KeyMissing,
@@ -39,7 +42,7 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    fn status(&self) -> StatusCode {
+    pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::KeyMissing | Self::KeyMalformed(_) | Self::BodyUnreadable => StatusCode::BAD_REQUEST,
             Self::NoScope => StatusCode::FORBIDDEN,
@@ -63,17 +66,17 @@ impl Refusal {
         }
     }
 
-    pub(super) const fn title(&self) -> &'static str {
+    const fn title(&self) -> &'static str {
         match self {
             Self::KeyMissing => "Idempotency-Key is missing",
             Self::KeyMalformed(_) => "Idempotency-Key cannot be used",
-            Self::NoScope => "The request is nobody's",
+            Self::NoScope => "The caller could not be identified",
             Self::BodyTooLarge => "The request body is too large",
             Self::BodyUnreadable => "The request body cannot be read",
             Self::HandlerFailed => "The request failed",
-            Self::Engine(Error::InFlight { .. }) => "A request with this Idempotency-Key is outstanding",
+            Self::Engine(Error::InFlight { .. }) => "A request with this Idempotency-Key is still running",
             Self::Engine(Error::Mismatch { .. }) => "Idempotency-Key was used for another request",
-            Self::Engine(Error::ResultNotKept(_)) => "The response is not available any more",
+            Self::Engine(Error::ResultNotKept(_)) => "The response was not kept",
             Self::Engine(_) => "Idempotency cannot be ensured",
         }
     }
@@ -84,10 +87,12 @@ impl Refusal {
                 format!("Requests of this kind need the header `{header}`, with a key that is the same in each retry.")
             }
             Self::KeyMalformed(why) => format!("The header `{header}` cannot be used: {why}."),
-            Self::NoScope => "It is not known on whose behalf the request is made.".to_owned(),
-            Self::BodyTooLarge => "The body is larger than requests with a key may be.".to_owned(),
+            Self::NoScope => "The service could not tell on whose behalf the request is made.".to_owned(),
+            Self::BodyTooLarge => "The body is larger than this service accepts in a request with a key.".to_owned(),
             Self::BodyUnreadable => "The body ended before it was complete.".to_owned(),
-            Self::HandlerFailed => "The request was begun and ended without a response.".to_owned(),
+            Self::HandlerFailed => {
+                "The request was started and ended without a response. It may have taken effect.".to_owned()
+            }
             Self::Engine(Error::Mismatch { .. }) => {
                 "The key was used before with another method, path, query or body.".to_owned()
             }
@@ -98,7 +103,7 @@ impl Refusal {
         }
     }
 
-    /// When to ask again, in seconds. A running request is done sooner than its claim could lapse, as a rule.
+    /// Seconds after which the client may retry. A running request is short: as a rule it ends long before its lease would.
     pub(super) const fn retry_after(&self) -> Option<u16> {
         match self {
             Self::Engine(Error::InFlight { .. } | Error::ClaimLost) => Some(1),
@@ -112,14 +117,16 @@ impl Dialect {
     /// The refusal as a response.
     pub(super) fn refuse<B>(&self, refusal: &Refusal, header: &HeaderName) -> Response<ResponseBody<B>> {
         let (status, body, content_type) = match self {
-            Self::Problem { base } => (refusal.status(), problem(base, refusal, header), "application/problem+json"),
+            Self::Problem { base } => {
+                (refusal.status(), problem(base, refusal, &refusal.detail(header)), PROBLEM_CONTENT_TYPE)
+            }
             Self::Stripe => stripe_error(refusal, header),
         };
         let body = ResponseBody::whole(Bytes::from(body), None);
         let mut response = Response::new(body);
         *response.status_mut() = status;
         if refusal.retry_after().is_some() {
-            // A layer further out would keep it otherwise, and answer whoever asks again with the same.
+            // Otherwise an idempotency layer further out would keep the refusal, and replay it to the retry.
             response.extensions_mut().insert(NotBegun);
         }
         let headers = response.headers_mut();
@@ -148,7 +155,7 @@ impl Dialect {
         response
     }
 
-    /// Names the request in its own response; the name is kept with it.
+    /// Gives the response of a run its request id, and returns the id, which is kept with the response.
     pub(super) fn name(&self, headers: &mut HeaderMap, kept: bool, status: StatusCode) -> Option<String> {
         if *self != Self::Stripe {
             return None;
@@ -165,12 +172,12 @@ impl Dialect {
         Some(name)
     }
 
-    /// Says of a response that it is a replay, and of which request.
+    /// Marks a response as a replay, and names the request that it replays.
     pub(super) fn replayed(&self, headers: &mut HeaderMap, original: Option<String>, status: StatusCode) {
         headers.insert(REPLAYED, HeaderValue::from_static("true"));
         if *self == Self::Stripe {
             let original = original.and_then(|id| HeaderValue::try_from(id).ok());
-            // In place of what may have been kept of them.
+            // `insert` replaces the ids that were kept with the response.
             for (name, id) in [(REQUEST_ID, request_id()), (ORIGINAL_REQUEST, original)] {
                 if let Some(id) = id {
                     headers.insert(name, id);
@@ -180,7 +187,7 @@ impl Dialect {
         }
     }
 
-    /// What every response to a request with a key says: how long results are kept, and where that is usual the key.
+    /// Adds the headers of every response to a request with a key: the time to live, and with Stripe's presets the key.
     pub(super) fn mark(headers: &mut HeaderMap, ttl: HeaderValue, key: Option<(&HeaderName, HeaderValue)>) {
         headers.insert(TTL, ttl);
         if let Some((name, sent)) = key {
@@ -188,13 +195,13 @@ impl Dialect {
         }
     }
 
-    /// The key as it was sent, where that is usual in responses.
+    /// The key as it was sent, where responses repeat it.
     pub(super) fn echo(&self, headers: &HeaderMap, name: &HeaderName) -> Option<HeaderValue> {
         if *self == Self::Stripe { headers.get(name).cloned() } else { None }
     }
 }
 
-/// Clients repeat these by themselves, and would be told the same again.
+/// Tells Stripe's clients not to retry. They retry 409 and 5xx by themselves, and would get the same response again.
 fn no_use_in_retrying(headers: &mut HeaderMap, status: StatusCode) {
     if status == StatusCode::CONFLICT || status.is_server_error() {
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
@@ -205,12 +212,13 @@ fn problem_type(base: &str, refusal: &Refusal) -> String {
     format!("{base}{}", refusal.code())
 }
 
-fn problem(base: &str, refusal: &Refusal, header: &HeaderName) -> String {
+/// A problem document (RFC 9457).
+pub(super) fn problem(base: &str, refusal: &Refusal, detail: &str) -> String {
     json!({
         "type": problem_type(base, refusal),
         "title": refusal.title(),
         "status": refusal.status().as_u16(),
-        "detail": refusal.detail(header),
+        "detail": detail,
         "code": refusal.code(),
     })
     .to_string()

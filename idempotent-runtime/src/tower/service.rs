@@ -1,4 +1,4 @@
-//! The service: from a request to its response.
+//! The service: takes a request to its response.
 
 use std::{
     future::{Future, poll_fn, ready},
@@ -19,17 +19,18 @@ use tower_service::Service;
 use super::{
     IdempotencyKey,
     body::{BoxError, Gathered, RequestBody, ResponseBody},
-    config::{Config, Scope},
-    handler_run::{self, Head, Run},
-    key::{self, NoKey},
-    layer::{Running, Shared},
+    config::{Config, KeyScope},
+    handler_run::{self, HandlerRun, Head},
+    key::{self as header_key, NoKey},
+    layer::LayerState,
     replies::{Dialect, Refusal},
-    stored_response::Stored,
+    running::HandlerGuard,
+    stored_response::StoredResponse,
 };
 use crate::{
     Error,
-    engine::{self, ToAsk},
-    request::arguments,
+    engine::{self, Prepared, Unanswered},
+    request::{arguments::Request as CallRequest, key},
     store::BoxFuture,
 };
 
@@ -37,10 +38,10 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct IdempotencyService<S> {
     pub(super) inner: S,
-    pub(super) shared: Arc<Shared>,
+    pub(super) state: Arc<LayerState>,
 }
 
-/// What the service answers with.
+/// The future of a response.
 pub type ResponseFuture<R, E> = Pin<Box<dyn Future<Output = Result<Response<ResponseBody<R>>, E>> + Send>>;
 
 impl<S, B, R> Service<Request<B>> for IdempotencyService<S>
@@ -65,57 +66,57 @@ where
         let not_ready = self.inner.clone();
         let mut inner = mem::replace(&mut self.inner, not_ready);
         let (parts, body) = request.into_parts();
-        match keyed(&self.shared.config, &parts) {
-            Ok(Some(keyed)) => Box::pin(keyed.answer(Arc::clone(&self.shared), inner, parts, body)),
+        match keyed(&self.state.config, &parts) {
+            Ok(Some(keyed)) => Box::pin(keyed.answer(Arc::clone(&self.state), inner, parts, body)),
             Ok(None) => {
                 #[cfg(feature = "axum")]
-                let parts = super::extract::pass(&self.shared.config, parts);
+                let parts = super::extract::pass(&self.state.config, parts);
                 let response = inner.call(Request::from_parts(parts, RequestBody::through(body)));
                 Box::pin(async move { Ok(response.await?.map(ResponseBody::own)) })
             }
             Err(refusal) => {
-                let Config { dialect, header, .. } = &*self.shared.config;
+                let Config { dialect, header, .. } = &*self.state.config;
                 Box::pin(ready(Ok(dialect.refuse(&refusal, header))))
             }
         }
     }
 }
 
-/// A request whose key counts.
-struct Keyed {
+/// A request with a key that counts.
+struct KeyedRequest {
     key: String,
     scope: Option<String>,
-    /// The key as it was sent, where it is sent back.
+    /// The header with the key as it was sent, where responses repeat it.
     sent: Option<HeaderValue>,
 }
 
-/// The key of a request, if it counts. Nothing is asked of the store here.
-fn keyed(config: &Config, parts: &Parts) -> Result<Option<Keyed>, Refusal> {
+/// Reads key and scope of a request; `None` lets the request pass. Asks nothing of the store.
+fn keyed(config: &Config, parts: &Parts) -> Result<Option<KeyedRequest>, Refusal> {
     if !config.methods.contains(&parts.method) {
         return Ok(None);
     }
-    let key = match key::key(&parts.headers, &config.header, config.format) {
+    let key = match header_key::key(&parts.headers, &config.header, config.format) {
         Ok(key) => key,
         Err(NoKey::Missing) if config.required => return Err(Refusal::KeyMissing),
         Err(NoKey::Missing) => return Ok(None),
         Err(NoKey::Malformed(why)) => return Err(Refusal::KeyMalformed(why)),
     };
     if config.valid.as_ref().is_some_and(|is_valid| !is_valid(&key)) {
-        return Err(Refusal::KeyMalformed("it is not of the form that keys have here"));
+        return Err(Refusal::KeyMalformed("it does not have the form that this service asks for"));
     }
     let scope = match &config.scope {
-        Scope::Unscoped => None,
-        Scope::Of(of) => Some(of(parts).ok_or(Refusal::NoScope)?),
+        KeyScope::Unscoped => None,
+        KeyScope::Of(of) => Some(of(parts).ok_or(Refusal::NoScope)?),
     };
-    Ok(Some(Keyed { key, scope, sent: config.dialect.echo(&parts.headers, &config.header) }))
+    Ok(Some(KeyedRequest { key, scope, sent: config.dialect.echo(&parts.headers, &config.header) }))
 }
 
-impl Keyed {
-    /// What is at hand, or else what the store and the handler come to.
-    // Not an `async fn`, whose future would hold the request twice: as its argument and as what it was moved to.
+impl KeyedRequest {
+    /// Reads the body, and answers the request: with a response at hand, or through the store and the handler.
+    // A plain function: the future of an `async fn` would hold the request twice, as its argument and where it is moved to.
     fn answer<S, B, R>(
         self,
-        shared: Arc<Shared>,
+        state: Arc<LayerState>,
         inner: S,
         parts: Parts,
         body: B,
@@ -131,47 +132,50 @@ impl Keyed {
     {
         let Self { key, scope, sent } = self;
         async move {
-            let config = &*shared.config;
+            let config = &*state.config;
             let answered = match read(body, config.max_request_body).await {
                 Ok((data, trailers)) => match at_hand(config, &key, scope.as_deref(), &parts, &data) {
                     ControlFlow::Break(answer) => answer,
                     ControlFlow::Continue(call) => {
                         let body = RequestBody::read(data, trailers);
-                        ask(call, &shared, inner, IdempotencyKey(key), parts, body).await
+                        ask(call, &state, inner, IdempotencyKey(key), parts, body).await
                     }
                 },
                 Err(refusal) => Err(refusal),
             };
             let mut response = answered.unwrap_or_else(|refusal| config.dialect.refuse(&refusal, &config.header));
-            Dialect::mark(response.headers_mut(), shared.ttl.clone(), sent.map(|sent| (&config.header, sent)));
+            Dialect::mark(response.headers_mut(), state.ttl.clone(), sent.map(|sent| (&config.header, sent)));
             Ok(response)
         }
     }
 }
 
-/// The answer, if the store is not to be asked.
+/// Prepares the call; `Break` is the answer, if it is at hand without the store.
 fn at_hand<R>(
     config: &Config,
     key: &str,
     scope: Option<&str>,
     parts: &Parts,
     data: &Bytes,
-) -> ControlFlow<Result<Response<ResponseBody<R>>, Refusal>, ToAsk<Stored>> {
-    let request =
-        config.fingerprint.of(parts, data).map(|fingerprint| arguments::Request { fingerprint, arguments: None });
-    let call = engine::Call::new(Ok(&config.idempotency), config.operation.clone(), request, |writer, _| match scope {
-        Some(scope) => writer.value(&(scope, key)),
-        None => writer.value(key),
+) -> ControlFlow<Result<Response<ResponseBody<R>>, Refusal>, Unanswered<StoredResponse>> {
+    let shared = &config.idempotency.shared;
+    let prepared = config.fingerprint.of(parts, data).map_err(Error::from).and_then(|fingerprint| {
+        let key = key::record_key(&config.operation.name, shared.limits.max_key_len, |writer| match scope {
+            Some(scope) => writer.value(&(scope, key)),
+            None => writer.value(key),
+        })?;
+        Ok(Prepared { shared, key, request: CallRequest { fingerprint, arguments: None } })
     });
-    call.at_hand(Stored::decode)
+    let call = engine::Call::new(config.operation.clone(), prepared);
+    call.at_hand(StoredResponse::decode)
         .map_break(|answer| answer.map(|stored| replayed(config, stored)).map_err(Refusal::Engine))
 }
 
-/// Claims the key, has the handler run, and answers with what there is first.
-// Boxed: a replay does without.
+/// Claims the key, runs the handler, and answers with the handler's response or with the recorded one.
+// The future is boxed here, so that a replay, which does not come here, allocates nothing for it.
 fn ask<S, B, R>(
-    call: ToAsk<Stored>,
-    shared: &Arc<Shared>,
+    call: Unanswered<StoredResponse>,
+    state: &Arc<LayerState>,
     inner: S,
     key: IdempotencyKey,
     mut parts: Parts,
@@ -186,9 +190,9 @@ where
     R::Error: Into<BoxError>,
 {
     parts.extensions.insert(key);
-    let config = Arc::clone(&shared.config);
+    let config = Arc::clone(&state.config);
     let (head, mut from_handler) = oneshot::channel();
-    let run = Run { config: Arc::clone(&config), head, running: Running::new(shared) };
+    let run = HandlerRun { config: Arc::clone(&config), head, guard: HandlerGuard::new(&state.handlers) };
     let run = run.run(inner, Request::from_parts(parts, body));
     Box::pin(async move {
         match first(pin!(call.run(run, handler_run::recorded)), &mut from_handler).await {
@@ -200,25 +204,27 @@ where
     })
 }
 
-fn replayed<R>(config: &Config, mut stored: Stored) -> Response<ResponseBody<R>> {
+fn replayed<R>(config: &Config, mut stored: StoredResponse) -> Response<ResponseBody<R>> {
     let (original, status) = (stored.request_id.take(), stored.status);
     let mut response = stored.into_response();
     config.dialect.replayed(response.headers_mut(), original, status);
     response
 }
 
-type Answer = Result<Option<Stored>, Error>;
+/// The engine's answer: a recorded response, or `None` if the handler's own run is the answer.
+type EngineAnswer = Result<Option<StoredResponse>, Error>;
 
-/// What there is to answer a client with: the engine's answer, and the handler's response if it has run. Without the
-/// former, the response's body is still being made.
+/// Waits for the engine's answer, or for a response that is streamed, whichever comes first. Returns both, as far as they are
+/// there: without the engine's answer, the handler still makes the body of the response.
 async fn first<R>(
-    mut answer: Pin<&mut impl Future<Output = Answer>>,
+    mut answer: Pin<&mut impl Future<Output = EngineAnswer>>,
     head: &mut oneshot::Receiver<Head<R>>,
-) -> (Option<Answer>, Option<Response<ResponseBody<R>>>) {
+) -> (Option<EngineAnswer>, Option<Response<ResponseBody<R>>>) {
     let (mut waiting, mut own) = (true, None);
     poll_fn(|cx| {
         if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
-            // What there is of a head is there by now. Polled, it would be kept back from a task that has done much.
+            // The handler has already sent its response, if it has one. `try_recv`, not `poll`: tokio's coop budget could make
+            // `poll` return `Pending`.
             let head = own.take().or_else(|| head.try_recv().ok());
             return Poll::Ready((Some(answer), head.map(|head: Head<R>| head.response)));
         }
@@ -234,7 +240,7 @@ async fn first<R>(
     .await
 }
 
-/// Reads a body to its end, if it is not too long.
+/// Reads a body to its end, up to `max_len` bytes.
 async fn read<B>(body: B, max_len: usize) -> Result<(Bytes, Option<HeaderMap>), Refusal>
 where
     B: Body<Data = Bytes>,
@@ -247,7 +253,7 @@ where
     let mut gathered = Gathered::new(max_len);
     while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
         let frame = frame.map_err(|error| match error.into() {
-            // Of a limit further out.
+            // A limit in a layer further out cut it off.
             error if error.is::<LengthLimitError>() => Refusal::BodyTooLarge,
             _ => Refusal::BodyUnreadable,
         })?;
@@ -265,9 +271,9 @@ mod tests {
 
     use super::*;
 
-    /// The response was lost, and its client told that there is none.
+    /// With `poll` in place of `try_recv`, the response was lost, and the client got a 500.
     #[tokio::test]
-    async fn a_task_that_has_used_its_budget_up_gets_its_response() {
+    async fn a_task_without_coop_budget_gets_its_response() {
         let (sender, mut head) = oneshot::channel();
         let response = Response::new(ResponseBody::own(Full::new(Bytes::new())));
         assert!(sender.send(Head { response, streamed: false }).is_ok());

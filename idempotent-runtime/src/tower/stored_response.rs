@@ -1,4 +1,4 @@
-//! A response as it is kept: JSON that can be read with the store's own tools.
+//! The recorded form of a response: JSON that the store's own tools can show.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -14,14 +14,14 @@ use crate::{
     store::{NotKept, Outcome},
 };
 
-/// What is kept of a response.
+/// The part of a response that is kept.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Stored {
+pub(super) struct StoredResponse {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
     pub(super) trailers: Option<HeaderMap>,
-    /// The id that the request had, where requests have one.
+    /// The id of the request, with the presets for Stripe.
     pub(super) request_id: Option<String>,
 }
 
@@ -29,40 +29,40 @@ pub(super) struct Stored {
 struct Written<'a> {
     status: u16,
     #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
-    headers: Vec<(Text<'a>, Text<'a>)>,
+    headers: Vec<(JsonText<'a>, JsonText<'a>)>,
     body: Content<'a>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    trailers: Option<Vec<(Text<'a>, Text<'a>)>>,
+    trailers: Option<Vec<(JsonText<'a>, JsonText<'a>)>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    request_id: Option<Text<'a>>,
+    request_id: Option<JsonText<'a>>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Content<'a> {
-    /// As it came, to the byte.
+    /// A body that is JSON, as it came, to the byte.
     #[serde(borrow)]
     Json(&'a RawValue),
-    Text(Text<'a>),
-    Base64(Text<'a>),
+    Text(JsonText<'a>),
+    Base64(JsonText<'a>),
 }
 
-/// Read without a copy, unless it has escapes.
+/// A JSON string. It is read without a copy, unless it has escapes.
 #[derive(Serialize, Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+struct JsonText<'a>(#[serde(borrow)] Cow<'a, str>);
 
-impl Stored {
+impl StoredResponse {
     pub(super) fn encode(&self) -> Result<Outcome, NotKept> {
         let written = Written {
             status: self.status.as_u16(),
             headers: write(&self.headers),
             body: content(&self.body),
             trailers: self.trailers.as_ref().map(write),
-            request_id: self.request_id.as_deref().map(|id| Text(id.into())),
+            request_id: self.request_id.as_deref().map(|id| JsonText(id.into())),
         };
         let mut bytes = Vec::with_capacity(self.body.len() + 256);
         match serde_json::to_writer(&mut bytes, &written) {
-            // Into a box: what is kept has no room to spare.
+            // A boxed slice, without the spare capacity of the vector: the record may be kept in memory for long.
             Ok(()) => Ok(Outcome::Ok(bytes.into_boxed_slice().into())),
             Err(_) => Err(NotKept::NotSerializable),
         }
@@ -92,8 +92,8 @@ impl Stored {
     }
 }
 
-impl Text<'_> {
-    /// Its bytes, if it was read from these without a copy of its own.
+impl JsonText<'_> {
+    /// The bytes of the string: a slice of the record, or a copy where the string had escapes.
     fn in_bytes_of(self, record: &Bytes) -> Bytes {
         match self.0 {
             Cow::Borrowed(text) => record.slice_ref(text.as_bytes()),
@@ -104,26 +104,26 @@ impl Text<'_> {
 
 fn content(body: &[u8]) -> Content<'_> {
     match serde_json::from_slice::<&RawValue>(body) {
-        // White space around it would be lost.
+        // White space around JSON would be lost, so such a body is text.
         Ok(json) if json.get().len() == body.len() => Content::Json(json),
         _ => match std::str::from_utf8(body) {
-            Ok(text) => Content::Text(Text(text.into())),
-            Err(_) => Content::Base64(Text(BASE64_STANDARD.encode(body).into())),
+            Ok(text) => Content::Text(JsonText(text.into())),
+            Err(_) => Content::Base64(JsonText(BASE64_STANDARD.encode(body).into())),
         },
     }
 }
 
-/// A value may have any bytes: each is the character with its number.
-fn write(headers: &HeaderMap) -> Vec<(Text<'_>, Text<'_>)> {
+/// Header values may have any bytes. Each byte beyond ASCII is written as the character of its number.
+fn write(headers: &HeaderMap) -> Vec<(JsonText<'_>, JsonText<'_>)> {
     let text = |value| match std::str::from_utf8(value) {
         Ok(text) if text.is_ascii() => text.into(),
         _ => value.iter().map(|byte| char::from(*byte)).collect::<String>().into(),
     };
-    headers.iter().map(|(name, value)| (Text(name.as_str().into()), Text(text(value.as_bytes())))).collect()
+    headers.iter().map(|(name, value)| (JsonText(name.as_str().into()), JsonText(text(value.as_bytes())))).collect()
 }
 
-fn read(record: &Bytes, written: Vec<(Text<'_>, Text<'_>)>) -> Result<HeaderMap, Error> {
-    // The layer adds two as a rule.
+fn read(record: &Bytes, written: Vec<(JsonText<'_>, JsonText<'_>)>) -> Result<HeaderMap, Error> {
+    // Room for the two headers that the layer adds.
     let mut headers = HeaderMap::with_capacity(written.len() + 2);
     for (name, value) in written {
         let value = if value.0.is_ascii() {
@@ -139,7 +139,7 @@ fn read(record: &Bytes, written: Vec<(Text<'_>, Text<'_>)>) -> Result<HeaderMap,
 }
 
 fn no_response() -> Error {
-    undecodable(de::Error::custom("the record is not of a response"))
+    undecodable(de::Error::custom("the record does not hold a response"))
 }
 
 fn undecodable(error: serde_json::Error) -> Error {
@@ -152,9 +152,9 @@ mod tests {
 
     use super::*;
 
-    fn round_trip(stored: &Stored) -> Stored {
+    fn round_trip(stored: &StoredResponse) -> StoredResponse {
         let Ok(Outcome::Ok(bytes)) = stored.encode() else { panic!("it is kept") };
-        Stored::decode(&bytes).unwrap()
+        StoredResponse::decode(&bytes).unwrap()
     }
 
     proptest! {
@@ -167,7 +167,7 @@ mod tests {
         ) {
             let values = values.iter().filter_map(|value| HeaderValue::from_bytes(value).ok());
             let headers: HeaderMap = values.map(|value| (http::header::ETAG, value)).collect();
-            let stored = Stored {
+            let stored = StoredResponse {
                 status: StatusCode::from_u16(status).unwrap(),
                 trailers: trailers.then(|| headers.clone()),
                 headers,
@@ -180,7 +180,7 @@ mod tests {
         /// JSON is kept as it stands, what only looks like it as text.
         #[test]
         fn a_body_comes_back_to_the_byte(body in "[ \\n]?[\\[{\"]?[0-9a-z\"\\\\/:,.\u{1}\u{e9}-]{0,12}[\\]}\"]?[ \\n]?") {
-            let stored = Stored {
+            let stored = StoredResponse {
                 status: StatusCode::OK,
                 headers: HeaderMap::new(),
                 body: body.into(),
@@ -192,13 +192,13 @@ mod tests {
 
         #[test]
         fn any_record_is_read_or_refused(text in ".{0,80}") {
-            let _ = Stored::decode(&Bytes::from(text));
+            let _ = StoredResponse::decode(&Bytes::from(text));
         }
     }
 
     #[test]
     fn the_form_is_readable_and_stays() {
-        let stored = Stored {
+        let stored = StoredResponse {
             status: StatusCode::CREATED,
             headers: HeaderMap::from_iter([(http::header::LOCATION, HeaderValue::from_static("/c/1"))]),
             body: Bytes::from_static(b"{\"id\":1}"),
@@ -207,10 +207,10 @@ mod tests {
         };
         let Ok(Outcome::Ok(bytes)) = stored.encode() else { panic!("it is kept") };
         assert_eq!(bytes, r#"{"status":201,"headers":[["location","/c/1"]],"body":{"json":{"id":1}}}"#);
-        let text = Stored { body: Bytes::from_static(b" {}\r\n"), headers: HeaderMap::new(), ..stored };
+        let text = StoredResponse { body: Bytes::from_static(b" {}\r\n"), headers: HeaderMap::new(), ..stored };
         let Ok(Outcome::Ok(bytes)) = text.encode() else { panic!("it is kept") };
         assert_eq!(bytes, r#"{"status":201,"body":{"text":" {}\r\n"}}"#);
-        let binary = Stored { body: Bytes::from_static(&[0xff, 0]), ..text };
+        let binary = StoredResponse { body: Bytes::from_static(&[0xff, 0]), ..text };
         let Ok(Outcome::Ok(bytes)) = binary.encode() else { panic!("it is kept") };
         assert_eq!(bytes, r#"{"status":201,"body":{"base64":"/wA="}}"#);
     }
@@ -225,7 +225,7 @@ mod tests {
             r#"{"status":200,"headers":[["a","\n"]],"body":{"text":""}}"#,
             r#"{"status":200,"headers":[["a","Ā"]],"body":{"text":""}}"#,
         ] {
-            let error = Stored::decode(&Bytes::from_static(text.as_bytes())).unwrap_err();
+            let error = StoredResponse::decode(&Bytes::from_static(text.as_bytes())).unwrap_err();
             assert!(matches!(error, Error::Undecodable(_)), "{text}");
         }
     }

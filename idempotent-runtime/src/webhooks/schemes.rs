@@ -1,4 +1,4 @@
-//! What each sender puts into its headers.
+//! Reads the headers of each sender.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::HeaderMap;
@@ -16,25 +16,25 @@ pub(super) enum Scheme {
     Shopify,
 }
 
-/// What the headers say, none of it to be believed yet.
-pub(super) struct Claimed<'h> {
-    /// `None`: it is in the body.
+/// The content of the headers, none of it verified yet.
+pub(super) struct Unverified<'h> {
+    /// The event id; `None` if the body has it.
     pub(super) id: Option<&'h str>,
     /// Seconds since 1970.
     pub(super) timestamp: Option<u64>,
-    /// What is signed in front of the body.
+    /// The text that is signed in front of the body.
     pub(super) preamble: String,
-    /// Those that can be one. Others are passed over: a scheme of tomorrow beside today's.
+    /// The signatures of a known form. Others are ignored, so that a sender can add a new form beside the known one.
     pub(super) signatures: Vec<Signature>,
 }
 
 impl Scheme {
-    /// Whether the time of the attempt is signed.
+    /// True if the time of the attempt is signed.
     pub(super) const fn has_timestamp(self) -> bool {
         matches!(self, Self::Standard | Self::Stripe)
     }
 
-    pub(super) fn read(self, headers: &HeaderMap) -> Result<Claimed<'_>, VerifyError> {
+    pub(super) fn read(self, headers: &HeaderMap) -> Result<Unverified<'_>, VerifyError> {
         match self {
             Self::Standard => standard(headers),
             Self::Stripe => stripe(headers),
@@ -45,14 +45,14 @@ impl Scheme {
 }
 
 /// `v1,BASE64 v1,BASE64 v1a,…`
-fn standard(headers: &HeaderMap) -> Result<Claimed<'_>, VerifyError> {
-    // A dot would let a body that begins like a time be signed as the end of a longer id.
+fn standard(headers: &HeaderMap) -> Result<Unverified<'_>, VerifyError> {
+    // The signed text is `ID.TIME.BODY`. With a dot in the id, a signed `a.1.2.{}` could be read as the id `a.1` or as the id `a`.
     let id = Some(header::id(headers, "webhook-id")?).filter(|id| !id.contains('.'));
     let id = id.ok_or(VerifyError::MalformedHeader("webhook-id"))?;
     let seconds = header::only(headers, "webhook-timestamp")?;
     let timestamp = header::seconds(seconds).ok_or(VerifyError::MalformedHeader("webhook-timestamp"))?;
     let signatures = header::only(headers, "webhook-signature")?.split(' ');
-    Ok(Claimed {
+    Ok(Unverified {
         id: Some(id),
         timestamp: Some(timestamp),
         preamble: format!("{id}.{seconds}."),
@@ -61,13 +61,13 @@ fn standard(headers: &HeaderMap) -> Result<Claimed<'_>, VerifyError> {
 }
 
 /// `t=SECONDS,v1=HEX,v1=HEX,v0=…`
-fn stripe(headers: &HeaderMap) -> Result<Claimed<'_>, VerifyError> {
+fn stripe(headers: &HeaderMap) -> Result<Unverified<'_>, VerifyError> {
     const NAME: &str = "stripe-signature";
     let malformed = VerifyError::MalformedHeader(NAME);
     let (mut time, mut signatures) = (None, Vec::new());
     for item in header::only(headers, NAME)?.split(',') {
         match item.split_once('=').ok_or(malformed)? {
-            // Of two times, one is not the signed one.
+            // Of two times, only one is signed.
             ("t", seconds) if time.replace(seconds).is_some() => return Err(malformed),
             ("v1", signature) => signatures.extend(from_hex(signature)),
             _ => {}
@@ -75,14 +75,14 @@ fn stripe(headers: &HeaderMap) -> Result<Claimed<'_>, VerifyError> {
     }
     let seconds = time.ok_or(malformed)?;
     let timestamp = header::seconds(seconds).ok_or(malformed)?;
-    Ok(Claimed { id: None, timestamp: Some(timestamp), preamble: format!("{seconds}."), signatures })
+    Ok(Unverified { id: None, timestamp: Some(timestamp), preamble: format!("{seconds}."), signatures })
 }
 
 /// `sha256=HEX`
-fn github(headers: &HeaderMap) -> Result<Claimed<'_>, VerifyError> {
+fn github(headers: &HeaderMap) -> Result<Unverified<'_>, VerifyError> {
     const NAME: &str = "x-hub-signature-256";
     let signature = header::only(headers, NAME)?.strip_prefix("sha256=").and_then(from_hex);
-    Ok(Claimed {
+    Ok(Unverified {
         id: Some(header::id(headers, "x-github-delivery")?),
         timestamp: None,
         preamble: String::new(),
@@ -91,10 +91,10 @@ fn github(headers: &HeaderMap) -> Result<Claimed<'_>, VerifyError> {
 }
 
 /// `BASE64`
-fn shopify(headers: &HeaderMap) -> Result<Claimed<'_>, VerifyError> {
+fn shopify(headers: &HeaderMap) -> Result<Unverified<'_>, VerifyError> {
     const NAME: &str = "x-shopify-hmac-sha256";
     let signature = from_base64(header::only(headers, NAME)?);
-    Ok(Claimed {
+    Ok(Unverified {
         id: Some(header::id(headers, "x-shopify-webhook-id")?),
         timestamp: None,
         preamble: String::new(),

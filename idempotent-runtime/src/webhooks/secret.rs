@@ -1,4 +1,4 @@
-//! Secrets, as senders hand them out.
+//! Reads the secrets that senders hand out.
 
 use base64::{
     Engine as _,
@@ -10,8 +10,8 @@ use sha2::Sha256;
 use super::schemes::Scheme;
 use crate::error::SetupError;
 
-/// HMAC-SHA-256 with its key, and nothing signed yet.
-pub(super) type Key = Hmac<Sha256>;
+/// HMAC-SHA-256 with its key, before any input.
+pub(super) type HmacKey = Hmac<Sha256>;
 
 /// Secrets are handed out with padding and without.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -19,25 +19,28 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-pub(super) fn key(scheme: Scheme, secret: &str) -> Result<Key, SetupError> {
+pub(super) fn key(scheme: Scheme, secret: &str) -> Result<HmacKey, SetupError> {
     if secret.is_empty() {
-        return Err(SetupError::Setting("a webhook's secret is empty"));
+        return Err(SetupError::Setting("a secret for webhooks is empty"));
     }
-    // A file's last line break, mostly: with it, nothing would ever be verified.
+    // Mostly the line break at the end of a file. With it, no delivery would ever be verified.
     if secret.trim().len() != secret.len() {
-        return Err(SetupError::Setting("a webhook's secret begins or ends with white space"));
+        return Err(SetupError::Setting("a secret for webhooks begins or ends with white space: remove it"));
     }
     match scheme {
         Scheme::Standard => {
             let secret = BASE64.decode(secret.strip_prefix("whsec_").unwrap_or(secret));
             let secret = secret.ok().filter(|secret| !secret.is_empty());
-            new(&secret.ok_or(SetupError::Setting("a Standard Webhooks secret is not `whsec_` and base64"))?)
+            new(&secret.ok_or(SetupError::Setting(
+                "a secret for Standard Webhooks must be base64, with or without `whsec_` before it",
+            ))?)
         }
-        // As it is, `whsec_` and all.
+        // The whole text is the key, also its `whsec_`.
         Scheme::Stripe | Scheme::GitHub | Scheme::Shopify => new(secret.as_bytes()),
     }
 }
 
-fn new(secret: &[u8]) -> Result<Key, SetupError> {
-    Key::new_from_slice(secret).map_err(|_| SetupError::Setting("a webhook's secret has a length that HMAC refuses"))
+fn new(secret: &[u8]) -> Result<HmacKey, SetupError> {
+    HmacKey::new_from_slice(secret)
+        .map_err(|_| SetupError::Setting("a secret for webhooks has a length that HMAC refuses"))
 }

@@ -1,4 +1,4 @@
-//! From headers and bytes to a delivery.
+//! Verifies headers and bytes, and makes a delivery of them.
 
 use std::{
     fmt,
@@ -14,17 +14,17 @@ use serde::Deserialize;
 
 use super::{
     VerifyError, header,
-    schemes::{Claimed, Scheme},
-    secret::{self, Key},
+    schemes::{Scheme, Unverified},
+    secret::{self, HmacKey},
 };
 use crate::error::SetupError;
 
-/// What senders and their libraries tolerate.
+/// The tolerance of the senders' own libraries.
 const TOLERANCE: Duration = Duration::from_secs(300);
 
 /// Verifies the deliveries of one sender to one endpoint.
 ///
-/// It takes all secrets that are valid: while one replaces another, a delivery may be signed with either.
+/// It takes all valid secrets: while one replaces another, a delivery may be signed with either.
 ///
 /// ```
 /// # use idempotent_runtime::SetupError;
@@ -40,14 +40,14 @@ const TOLERANCE: Duration = Duration::from_secs(300);
 #[derive(Clone)]
 pub struct Verifier {
     scheme: Scheme,
-    keys: Vec<Key>,
+    keys: Vec<HmacKey>,
     tolerance: Duration,
 }
 
 impl Verifier {
-    /// For senders that follow [Standard Webhooks](https://www.standardwebhooks.com), with secrets like `whsec_…`.
+    /// Verifies senders that follow [Standard Webhooks](https://www.standardwebhooks.com), with secrets like `whsec_…`.
     ///
-    /// Its symmetric signatures, `v1`; asymmetric ones, `v1a`, are passed over.
+    /// Reads the symmetric signatures, `v1`, and ignores the asymmetric ones, `v1a`.
     ///
     /// # Errors
     ///
@@ -56,7 +56,7 @@ impl Verifier {
         Self::new(Scheme::Standard, secrets)
     }
 
-    /// For [Stripe](https://docs.stripe.com/webhooks), with an endpoint's secrets like `whsec_…`.
+    /// Verifies [Stripe](https://docs.stripe.com/webhooks), with an endpoint's secrets like `whsec_…`.
     ///
     /// # Errors
     ///
@@ -65,7 +65,7 @@ impl Verifier {
         Self::new(Scheme::Stripe, secrets)
     }
 
-    /// For [GitHub](https://docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries), with the secrets that
+    /// Verifies [GitHub](https://docs.github.com/webhooks/using-webhooks/validating-webhook-deliveries), with the secrets that
     /// you chose.
     ///
     /// # Errors
@@ -75,7 +75,7 @@ impl Verifier {
         Self::new(Scheme::GitHub, secrets)
     }
 
-    /// For [Shopify](https://shopify.dev/docs/apps/build/webhooks/subscribe/https), with an app's client secrets.
+    /// Verifies [Shopify](https://shopify.dev/docs/apps/build/webhooks/subscribe/https), with an app's client secrets.
     ///
     /// # Errors
     ///
@@ -88,31 +88,31 @@ impl Verifier {
         let keys: Vec<_> =
             secrets.into_iter().map(|secret| secret::key(scheme, secret.as_ref())).collect::<Result<_, _>>()?;
         if keys.is_empty() {
-            return Err(SetupError::Setting("there is no secret to verify webhooks with"));
+            return Err(SetupError::Setting("no secret was given to verify webhooks with"));
         }
         Ok(Self { scheme, keys, tolerance: TOLERANCE })
     }
 
-    /// How far the time of an attempt may be from this machine's, before or after: 5 minutes if not set.
+    /// Sets the largest difference between the time of an attempt and this machine's clock: 5 minutes by default.
     ///
     /// # Errors
     ///
-    /// It is zero, or the sender signs no time (GitHub, Shopify).
+    /// If it is zero, or if the sender does not sign a timestamp (GitHub, Shopify).
     pub fn tolerance(mut self, tolerance: Duration) -> Result<Self, SetupError> {
         if !self.scheme.has_timestamp() {
             return Err(SetupError::Setting("this sender does not sign a timestamp, so a tolerance cannot be set"));
         }
         if tolerance.is_zero() {
-            return Err(SetupError::Setting("the tolerance of webhooks is zero"));
+            return Err(SetupError::Setting("the tolerance for webhooks must not be zero"));
         }
         self.tolerance = tolerance;
         Ok(self)
     }
 
-    /// Whether a secret's owner sent this, in time, and as which event. `body` has to be what came over the wire, to the
+    /// Verifies that an owner of a secret sent the delivery, in time. `body` must be the body as it came over the wire, to the
     /// byte.
     ///
-    /// Signatures are compared in constant time. Nothing is parsed of the body before.
+    /// Compares signatures in constant time, and parses nothing of the body before that.
     ///
     /// # Errors
     ///
@@ -122,30 +122,30 @@ impl Verifier {
         self.verify_at(headers, body, SystemTime::now())
     }
 
-    /// The same at another time: for tests with deliveries that were recorded.
+    /// Verifies a delivery as [`verify`](Self::verify) does, at another time: for tests with recorded deliveries.
     ///
     /// # Errors
     ///
     /// As [`verify`](Self::verify).
     pub fn verify_at(&self, headers: &HeaderMap, body: &[u8], now: SystemTime) -> Result<Delivery, VerifyError> {
-        let claimed = self.scheme.read(headers)?;
-        if !self.is_signed(&claimed, body) {
+        let unverified = self.scheme.read(headers)?;
+        if !self.is_signed(&unverified, body) {
             return Err(VerifyError::WrongSignature);
         }
-        let timestamp = claimed.timestamp.map(|seconds| self.in_time(seconds, now)).transpose()?;
-        let id = match claimed.id {
+        let timestamp = unverified.timestamp.map(|seconds| self.in_time(seconds, now)).transpose()?;
+        let id = match unverified.id {
             Some(id) => id.to_owned(),
             None => id_in(body)?,
         };
         Ok(Delivery { id, timestamp })
     }
 
-    /// Whether one of the signatures is one of the keys'.
-    fn is_signed(&self, claimed: &Claimed<'_>, body: &[u8]) -> bool {
+    /// True if one of the signatures was made with one of the keys.
+    fn is_signed(&self, unverified: &Unverified<'_>, body: &[u8]) -> bool {
         self.keys.iter().any(|key| {
-            let right = key.clone().chain_update(&claimed.preamble).chain_update(body).finalize();
-            // In constant time.
-            claimed.signatures.iter().any(|signature| right == CtOutput::new(Array::from(*signature)))
+            let right = key.clone().chain_update(&unverified.preamble).chain_update(body).finalize();
+            // `CtOutput` compares in constant time.
+            unverified.signatures.iter().any(|signature| right == CtOutput::new(Array::from(*signature)))
         })
     }
 
@@ -159,7 +159,7 @@ impl Verifier {
     }
 }
 
-/// Without the secrets.
+/// Shows the number of secrets, not the secrets.
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Verifier")
@@ -170,7 +170,7 @@ impl fmt::Debug for Verifier {
     }
 }
 
-/// The id of Stripe's events.
+/// Reads the event id in the body, for Stripe.
 fn id_in(body: &[u8]) -> Result<String, VerifyError> {
     #[derive(Deserialize)]
     struct Event {
@@ -188,21 +188,21 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// The event's id, the same for each attempt to deliver it: 1 to 255 characters of visible ASCII. With the sender and
-    /// the endpoint it makes the key.
+    /// The event's id, the same for each attempt to deliver it: 1 to 255 characters of visible ASCII. The key is made from it,
+    /// the sender and the endpoint.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// When this attempt was signed, where the sender says so. It is not the time of the event.
+    /// The time at which this attempt was signed, if the sender signs one. It is not the time of the event.
     #[must_use]
     pub const fn timestamp(&self) -> Option<SystemTime> {
         self.timestamp
     }
 }
 
-/// Without the id, which is not for logs.
+/// Does not show the id, which does not belong into logs.
 impl fmt::Debug for Delivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Delivery").field("timestamp", &self.timestamp).finish_non_exhaustive()
@@ -210,5 +210,4 @@ impl fmt::Debug for Delivery {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;

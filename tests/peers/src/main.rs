@@ -9,7 +9,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
-#[path = "../../../idempotent-runtime/benches/support/mod.rs"]
+#[path = "../../../idempotent-runtime/benches/support.rs"]
 mod support;
 
 use std::{

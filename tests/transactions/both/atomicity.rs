@@ -214,7 +214,7 @@ async fn s40_the_same_without_the_attribute() {
         let bank = bank.clone();
         let task = tokio::spawn(async move {
             let mut tx = bank.begin().await;
-            let answer = bank.idempotency.call_in_transaction(&mut tx, "call", "a", &5, |tx| {
+            let answer = bank.idempotency.call("call").key("a").arguments(&5).in_transaction(&mut tx).run(|tx| {
                 Box::pin(async move {
                     effect(tx, "a", 1).await?;
                     let execution = Execution::current().expect("an execution");
@@ -237,9 +237,12 @@ async fn s40_fences_rise_with_every_claim() {
     let (bank, mut last) = (Bank::open().await, 0);
     for _ in 0..3 {
         let mut tx = bank.begin().await;
-        let fence = bank.idempotency.call_in_transaction(&mut tx, "fence", "a", &(), |_| {
-            Box::pin(async { Execution::current().unwrap().fence().await })
-        });
+        let fence = bank
+            .idempotency
+            .call("fence")
+            .key("a")
+            .in_transaction(&mut tx)
+            .run(|_| Box::pin(async { Execution::current().unwrap().fence().await }));
         let fence = fence.await.unwrap();
         assert!(fence > last, "{fence} after {last}");
         last = fence;

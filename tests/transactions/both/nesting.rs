@@ -90,7 +90,7 @@ async fn s40_savepoints_of_the_body_end_with_it() {
     {
         let mut tx = bank.begin().await;
         let operation_ = Operation::new(operation).keep_errors();
-        let answer = bank.idempotency.call_in_transaction(&mut tx, operation_, id, &(), |tx| {
+        let answer = bank.idempotency.call(operation_).key(id).in_transaction(&mut tx).run(|tx| {
             Box::pin(async move {
                 effect(tx, id, 1).await?;
                 sqlx::raw_sql("SAVEPOINT idempotent").execute(&mut **tx).await?;
@@ -157,7 +157,7 @@ async fn s40_a_body_that_ignores_an_error_of_the_database() {
         let mut tx = bank.begin().await;
         effect(&mut tx, "before", 1).await.unwrap();
         let operation = Operation::new("ignore").keep_errors();
-        let answer = bank.idempotency.call_in_transaction(&mut tx, operation, &id, &(), |tx| {
+        let answer = bank.idempotency.call(operation).key(&id).in_transaction(&mut tx).run(|tx| {
             let id = id.clone();
             Box::pin(async move {
                 effect(tx, &id, 1).await?;

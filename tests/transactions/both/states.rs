@@ -12,7 +12,7 @@ use super::{
 type Tx<'t> = sqlx::Transaction<'t, Db>;
 
 async fn in_transaction(bank: &Bank, tx: &mut Tx<'_>, operation: Operation, cents: i64) -> Result<String, Failure> {
-    let call = bank.idempotency.call_in_transaction(tx, operation, "a", &cents, |tx| {
+    let call = bank.idempotency.call(operation).key("a").arguments(&cents).in_transaction(tx).run(|tx| {
         Box::pin(async move {
             effect(tx, "a", cents).await?;
             Ok::<_, Failure>("in a transaction".to_owned())
@@ -22,7 +22,12 @@ async fn in_transaction(bank: &Bank, tx: &mut Tx<'_>, operation: Operation, cent
 }
 
 async fn outside(bank: &Bank, operation: Operation, cents: i64) -> Result<String, Failure> {
-    bank.idempotency.call(operation, "a", &cents, async { Ok::<_, Failure>("outside".to_owned()) }).await
+    bank.idempotency
+        .call(operation)
+        .key("a")
+        .arguments(&cents)
+        .run(async { Ok::<_, Failure>("outside".to_owned()) })
+        .await
 }
 
 fn error<T: std::fmt::Debug>(answer: Result<T, Failure>) -> Error {
@@ -38,7 +43,8 @@ fn operation(abandoned: OnAbandoned) -> Operation {
 
 /// A run outside that is given up in its body.
 async fn begun(bank: &Bank, operation: Operation) {
-    let hang = bank.idempotency.call(operation, "a", &5, std::future::pending::<Result<String, Failure>>());
+    let hang =
+        bank.idempotency.call(operation).key("a").arguments(&5).run(std::future::pending::<Result<String, Failure>>());
     assert!(tokio::time::timeout(Duration::from_millis(100), hang).await.is_err());
 }
 
@@ -102,7 +108,7 @@ async fn a_live_run_outside_is_told_and_goes_on() {
                 left.await.unwrap();
                 Ok::<_, Failure>("outside".to_owned())
             };
-            bank.idempotency.call(operation(OnAbandoned::Rerun), "a", &5, body).await
+            bank.idempotency.call(operation(OnAbandoned::Rerun)).key("a").arguments(&5).run(body).await
         }
     });
     entered.await.unwrap();
@@ -125,7 +131,7 @@ async fn a_transaction_may_stay_open() {
     let bank = Bank::open().await;
     let op = || Operation::new("op").lease(Duration::from_millis(50)).ttl(Duration::from_millis(100));
     let mut tx = bank.begin().await;
-    let call = bank.idempotency.call_in_transaction(&mut tx, op(), "a", &5, |tx| {
+    let call = bank.idempotency.call(op()).key("a").arguments(&5).in_transaction(&mut tx).run(|tx| {
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(400)).await;
             effect(tx, "a", 5).await?;
@@ -191,7 +197,7 @@ async fn two_keys_in_opposite_order() {
                 let mut tx = bank.begin().await;
                 for (nth, key) in keys.into_iter().enumerate() {
                     let op = Operation::new("op").wait(Duration::from_secs(2));
-                    let call = bank.idempotency.call_in_transaction(&mut tx, op, key, &(), |tx| {
+                    let call = bank.idempotency.call(op).key(key).in_transaction(&mut tx).run(|tx| {
                         Box::pin(async move {
                             effect(tx, key, 1).await?;
                             Ok::<_, Failure>(())

@@ -87,9 +87,12 @@ async fn s47_a_server_that_is_killed_at_any_step_keeps_all_or_nothing() {
     let call = async |id: &str| {
         let mut tx = pool.begin().await?;
         let name = id.to_owned();
-        let answer = idempotency.call_in_transaction(&mut tx, "deposit", id, &5, |tx| {
-            Box::pin(async move { Ok::<_, Failure>(effect(tx, &name, 1).await?) })
-        });
+        let answer = idempotency
+            .call("deposit")
+            .key(id)
+            .arguments(&5)
+            .in_transaction(&mut tx)
+            .run(|tx| Box::pin(async move { Ok::<_, Failure>(effect(tx, &name, 1).await?) }));
         answer.await?;
         Ok::<_, Failure>(tx.commit().await?)
     };

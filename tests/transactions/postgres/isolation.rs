@@ -102,13 +102,16 @@ async fn s41_the_callers_own_lock_timeout_stays() {
     deposit(&mut other, &bank, "taken", 5, Then::Return, &runs).await.unwrap();
     let mut tx = bank.begin().await;
     sqlx::raw_sql("SET LOCAL lock_timeout = '1234ms'").execute(&mut *tx).await.unwrap();
-    let inside = bank.idempotency.call_in_transaction(&mut tx, "show", "a", &(), |tx| Box::pin(lock_timeout(tx)));
+    let inside = bank.idempotency.call("show").key("a").in_transaction(&mut tx).run(|tx| Box::pin(lock_timeout(tx)));
     assert_eq!(inside.await.unwrap(), "1234ms");
     for (id, expected) in [("a", true), ("a", true), ("taken", false)] {
         let operation = Operation::new("deposit").wait(Duration::from_millis(50));
         let answer = bank
             .idempotency
-            .call_in_transaction(&mut tx, operation, id, &(), |_| Box::pin(async { Ok::<_, Failure>(String::new()) }));
+            .call(operation)
+            .key(id)
+            .in_transaction(&mut tx)
+            .run(|_| Box::pin(async { Ok::<_, Failure>(String::new()) }));
         let answer = answer.await;
         assert_eq!(answer.is_ok(), expected, "{id}: {answer:?}");
         assert_eq!(lock_timeout(&mut tx).await.unwrap(), "1234ms", "{id}");

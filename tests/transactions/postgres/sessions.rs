@@ -92,7 +92,7 @@ async fn a_body_that_meddles_with_the_transaction_is_told() {
             run(&mut tx, "SAVEPOINT mine").await;
             let id = format!("{sql} {keeps}");
             let operation = Operation::new("meddle").keep_errors();
-            let answer = bank.idempotency.call_in_transaction(&mut tx, operation, &id, &(), |tx| {
+            let answer = bank.idempotency.call(operation).key(&id).in_transaction(&mut tx).run(|tx| {
                 let id = id.clone();
                 Box::pin(async move {
                     effect(tx, &id, 1).await?;
@@ -128,7 +128,7 @@ async fn a_wait_has_an_end_however_many_are_ahead() {
                 let mut tx = bank.begin().await;
                 let (asked, mut began) = (Instant::now(), None);
                 let operation = Operation::new("op").wait(wait);
-                let call = bank.idempotency.call_in_transaction(&mut tx, operation, "a", &(), |tx| {
+                let call = bank.idempotency.call(operation).key("a").in_transaction(&mut tx).run(|tx| {
                     began = Some(asked.elapsed());
                     Box::pin(async move { Ok::<_, Failure>(effect(tx, "a", 1).await?) })
                 });

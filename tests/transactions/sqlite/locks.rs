@@ -60,7 +60,10 @@ async fn s48_the_callers_own_busy_timeout_stays() {
     let operation = idempotent_runtime::Operation::new("wait").wait(std::time::Duration::from_millis(50));
     let answer = bank
         .idempotency
-        .call_in_transaction(&mut tx, operation, "a", &(), |_| Box::pin(async { Ok::<_, Failure>(String::new()) }));
+        .call(operation)
+        .key("a")
+        .in_transaction(&mut tx)
+        .run(|_| Box::pin(async { Ok::<_, Failure>(String::new()) }));
     assert_eq!(kind(answer.await), StoreErrorKind::Unavailable);
     let after: i64 = sqlx::query_scalar("PRAGMA busy_timeout").fetch_one(&mut *tx).await.unwrap();
     assert_eq!((before, after, runs.count()), (20_000, 20_000, 0));
@@ -78,7 +81,10 @@ async fn s48_the_callers_own_busy_timeout_stays_though_the_call_is_dropped() {
         let operation = idempotent_runtime::Operation::new("wait").wait(std::time::Duration::from_millis(100));
         let answer = bank
             .idempotency
-            .call_in_transaction(&mut tx, operation, "a", &(), |_| Box::pin(async { Ok::<_, Failure>(String::new()) }));
+            .call(operation)
+            .key("a")
+            .in_transaction(&mut tx)
+            .run(|_| Box::pin(async { Ok::<_, Failure>(String::new()) }));
         super::cancellation::woken(answer, times).await;
         other.rollback().await.unwrap();
         let after: i64 = sqlx::query_scalar("PRAGMA busy_timeout").fetch_one(&mut *tx).await.unwrap();

@@ -1,4 +1,4 @@
-//! What a plain `async fn` lets a body do with what it owns.
+//! The body may use and drop its arguments as in a plain `async fn`.
 #![deny(warnings)]
 
 use idempotent_runtime::{Error, idempotent};

@@ -1,4 +1,4 @@
-//! Inside of other functions, blocks and modules.
+//! Inside other functions, blocks and modules.
 #![deny(warnings)]
 
 use idempotent_runtime::{Error, idempotent};

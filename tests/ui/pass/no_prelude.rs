@@ -1,4 +1,4 @@
-//! Nothing of the prelude is assumed, and nothing of the macro's is unused.
+//! Without the prelude, and without a warning about anything that the macro writes.
 #![no_implicit_prelude]
 #![deny(warnings, let_underscore_drop, unused_results, unused_qualifications)]
 

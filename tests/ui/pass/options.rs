@@ -1,4 +1,4 @@
-//! Every option, together where they can be.
+//! Every option, combined where possible.
 #![deny(warnings)]
 
 use std::time::Duration;

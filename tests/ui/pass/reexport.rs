@@ -1,4 +1,4 @@
-//! Through a crate that re-exports this one.
+//! Through a crate that re-exports the runtime.
 #![deny(warnings)]
 
 mod framework {

@@ -34,16 +34,17 @@ mod anyhow {
 }
 
 #[idempotent(errors = keep)]
-async fn stored(id: u64) -> Res<u64> {
+async fn kept(id: u64) -> Res<u64> {
     Ok(id)
 }
 
 #[idempotent(errors = PaymentError::is_final)]
-async fn stored_if(id: u64) -> Fixed {
+async fn kept_if(id: u64) -> Fixed {
     if id == 0 { Err(PaymentError::Declined) } else { Ok(id) }
 }
 
-#[idempotent(errors = keep)]
+// A path with `::` is a function, never the word `keep`.
+#[idempotent(errors = self::keep)]
 async fn generic_predicate(id: u64) -> core::result::Result<u64, PaymentError> {
     Ok(id)
 }
@@ -59,5 +60,5 @@ async fn tuple(id: u64) -> Result<(u64, Option<()>, Vec<u8>), Error> {
 }
 
 fn main() {
-    drop((stored(1), stored_if(1), generic_predicate(1), anyhow_like(1), tuple(1)));
+    drop((kept(1), kept_if(1), generic_predicate(1), anyhow_like(1), tuple(1)));
 }

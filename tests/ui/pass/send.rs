@@ -1,4 +1,4 @@
-//! The future is `Send` whenever that of the plain function is, and demands no more than it.
+//! The future is `Send` whenever that of the plain function is, without further bounds.
 #![deny(warnings)]
 
 use std::{borrow::Cow, cell::Cell, rc::Rc};
@@ -68,7 +68,7 @@ fn bounded<T: Finds>(finds: &T) {
     send(finds.find_one(""));
 }
 
-// Not `Send`, and no reason to complain.
+// The plain future is not `Send`, so the macro's need not be.
 #[idempotent(skip(shared))]
 async fn not_send(shared: Rc<u8>, id: u64) -> Result<u64, Error> {
     std::future::ready(()).await;

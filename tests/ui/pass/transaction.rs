@@ -104,7 +104,7 @@ async fn instrumented(tx: &mut Pg<'_>, id: u64) -> Result<u64, Error> {
     plain(tx, id).await
 }
 
-/// Names that the attribute's own code has.
+/// Arguments with the names of the generated code.
 #[idempotent(key = (call, body, __idempotent_call), transaction = __idempotent_transaction)]
 async fn names(
     __idempotent_transaction: &mut Pg<'_>,

@@ -1,13 +1,13 @@
-//! The network of the banks, far away: outside of the database and of its transactions.
+//! The card network: a remote service, outside the database and its transactions.
 
 use sha2::{Digest, Sha256};
 
 use crate::stripe::{NewCharge, Refused};
 
-/// Authorizes a charge. Like every system of its kind, it takes an idempotency key: asked again with the same one, it
-/// gives the same authorization, and takes the money once. Another charge is never authorized by the code of the first.
+/// Authorizes a charge. The network takes an idempotency key, as such services do: a repeat with the same key gets the same
+/// authorization code, and the money is taken once. Another charge gets another code.
 pub(crate) async fn authorize(key: &str, charge: &NewCharge) -> Result<String, Refused> {
-    tokio::task::yield_now().await; // where the request would be under way
+    tokio::task::yield_now().await; // here, the request would travel to the network
     if charge.source == "tok_chargeDeclined" {
         return Err(Refused::Declined);
     }

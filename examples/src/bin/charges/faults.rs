@@ -1,4 +1,4 @@
-//! What goes wrong on purpose.
+//! Faults on purpose.
 
 use std::{
     panic::resume_unwind,
@@ -21,24 +21,25 @@ use tokio::time::{sleep, timeout};
 
 use idempotent_examples::say;
 
-/// What can go wrong with a charge, and what a client sees of it.
+/// A fault of a charge. The text of each is in `--help`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Fault {
-    /// A 500 from a server in between: the request does not come this far.
+    /// A proxy answers 500: the request does not reach the service.
     FailBefore,
-    /// A 500 from the handler, which has not begun: the key is free again.
+    /// The handler answers 500 before it begins: the key is free again.
     Refuse,
-    /// A panic of the handler before it has begun: a 500, and the next try takes over.
+    /// The handler panics before it begins: the client gets a 500, and its next try takes over.
     Crash,
-    /// A 500 after the charge was made: kept and replayed, as by Stripe. The client is told not to retry.
+    /// The handler answers 500 after the charge: the response is kept and replayed, as by Stripe, and tells the client not to
+    /// retry.
     FailAfter,
-    /// The connection is lost with the request.
+    /// The connection breaks before the request arrives.
     DropBefore,
-    /// The connection is lost with the answer.
+    /// The connection breaks before the response arrives.
     DropAfter,
-    /// The connection is lost while the charge is being made: the next try meets a 409.
+    /// The connection breaks while the charge is made: the next try gets a 409.
     HangUp,
-    /// It takes a while from the charge to the answer.
+    /// The response takes 1.5 seconds.
     Slow,
 }
 
@@ -48,11 +49,11 @@ impl Fault {
     }
 }
 
-/// How long a while is.
-const WHILE: Duration = Duration::from_millis(1500);
+/// The delay of slow requests.
+const DELAY: Duration = Duration::from_millis(1500);
 
-/// Which request meets which fault: dealt from a deck, shuffled anew when it is empty, in which each of the faults is
-/// once, and as many requests that meet none.
+/// Deals faults to requests from a shuffled deck. The deck has each fault once, and as many blank cards; when it is empty, a new
+/// one is shuffled.
 pub(crate) struct Faults {
     faults: Vec<Fault>,
     deck: Mutex<(Vec<Option<Fault>>, StdRng)>,
@@ -75,7 +76,7 @@ impl Faults {
     }
 }
 
-/// Between client and server: outside of all layers.
+/// Faults between client and server, outside all layers.
 pub(crate) async fn outside(State(faults): State<Arc<Faults>>, mut request: Request, next: Next) -> Response {
     let fault = if request.method() == Method::POST { faults.draw() } else { None };
     let Some(fault) = fault else { return next.run(request).await };
@@ -97,7 +98,7 @@ pub(crate) async fn outside(State(faults): State<Arc<Faults>>, mut request: Requ
     }
 }
 
-/// Around the handler: inside of the idempotency layer.
+/// Faults of the handler, inside the idempotency layer.
 pub(crate) async fn inside(request: Request, next: Next) -> Response {
     match request.extensions().get() {
         Some(Fault::Refuse) => {
@@ -111,12 +112,12 @@ pub(crate) async fn inside(request: Request, next: Next) -> Response {
             failure()
         }
         Some(Fault::HangUp) => {
-            sleep(WHILE).await;
+            sleep(DELAY).await;
             next.run(request).await
         }
         Some(Fault::Slow) => {
             let response = next.run(request).await;
-            sleep(WHILE).await;
+            sleep(DELAY).await;
             response
         }
         _ => next.run(request).await,
@@ -128,7 +129,7 @@ fn failure() -> Response {
     (StatusCode::INTERNAL_SERVER_ERROR, Json(error)).into_response()
 }
 
-/// Outside of all layers, a panic takes the connection with it.
+/// Breaks the connection: outside all layers, a panic ends its task.
 fn drop_connection() -> ! {
     resume_unwind(Box::new("a lost connection on purpose"))
 }

@@ -1,6 +1,9 @@
-//! Serves a small part of Stripe's API, `POST /v1/charges`, and charges once, however often a client tries.
+//! Serves a small part of Stripe's API, `POST /v1/charges`, and makes each charge once, however often a client tries.
 
-#![expect(clippy::duplicate_mod, reason = "the file in `on_each_database` is compiled once for each database")]
+#![expect(
+    clippy::duplicate_mod,
+    reason = "generic code over sqlx's databases would need a page of bounds for each function"
+)]
 
 mod accounts;
 mod card_network;
@@ -29,32 +32,32 @@ use self::{
     faults::{Fault, Faults},
 };
 
-/// How long the keys of a server that was killed stay taken. Those of one that runs are renewed.
+/// The time for which a killed server's keys stay claimed. A running server renews its claims.
 const LEASE: Duration = Duration::from_secs(5);
 
-/// How often expired records are removed.
+/// The interval at which expired records are removed.
 const SWEEP: Duration = Duration::from_mins(10);
 
-/// Serves a small part of Stripe's API, and charges once, however often a client tries.
+/// Serves a small part of Stripe's API, and makes each charge once, however often a client tries.
 #[derive(Parser)]
 #[command(
     name = "charges",
     after_help = "Exit codes:
-  0  stopped with Ctrl-C, or told to: what was begun has ended
-  2  usage, unreachable database, address in use"
+  0  stopped by Ctrl-C or SIGTERM, after the running requests ended
+  2  wrong usage, database not reachable, or address in use"
 )]
 struct Args {
-    /// The database of the charges and of the records: a file, `sqlite://PATH`, or a server,
+    /// Database of the charges and of the records: a file, `sqlite://PATH`, or a server,
     /// `postgres://[user[:password]@]host[:port]/database`.
     #[arg(long, value_name = "URL", default_value = "sqlite://charges.db")]
     store: String,
-    /// Where to listen.
+    /// Address to listen on.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4242")]
     listen: SocketAddr,
-    /// Have half of the charges meet a fault: each of these in turn, or of all if none is named.
+    /// Let half of the charges meet a fault: one of those named here, or any if none is named.
     #[arg(long, value_delimiter = ',', num_args = 0.., value_name = "FAULT,…")]
     faults: Option<Vec<Fault>>,
-    /// What the order of the faults is made from.
+    /// Seed of the order of the faults.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 }
@@ -94,23 +97,23 @@ async fn run(args: Args) -> Result<(), Failure> {
     greet(listener.local_addr()?);
     let service = faulty(service, args.faults, args.seed);
     axum::serve(listener, service).with_graceful_shutdown(told_to_stop()?).await?;
-    // Clients that have gone are nobody to wait for, their charges are.
+    // The server has waited for its clients. This waits for handlers whose clients have gone.
     layer.idle().await;
     Ok(())
 }
 
-/// The service behind the faults, if there are to be any.
+/// Puts the faults in front of the service, if any were asked for.
 fn faulty(service: Router, faults: Option<Vec<Fault>>, seed: Option<u64>) -> Router {
     let Some(mut faults) = faults else { return service };
     if faults.is_empty() {
         faults = Fault::all();
     }
     let seed = seed.unwrap_or_else(|| rand::random::<u32>().into());
-    say(format_args!("faults are from --seed {seed}"));
+    say(format_args!("to repeat these faults: --seed {seed}"));
     service.layer(from_fn_with_state(Faults::new(faults, seed), faults::outside))
 }
 
-/// Waits for Ctrl-C, or for whoever stops services here.
+/// Waits for Ctrl-C, or for SIGTERM, with which service managers stop a program.
 fn told_to_stop() -> Result<impl Future<Output = ()> + Send, Failure> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     Ok(async move {
@@ -118,7 +121,7 @@ fn told_to_stop() -> Result<impl Future<Output = ()> + Send, Failure> {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        say("stopping, when what was begun has ended");
+        say("stopping after the running requests");
     })
 }
 

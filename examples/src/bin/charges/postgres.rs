@@ -29,7 +29,7 @@ const TABLE: &str = "
     )";
 
 pub(crate) async fn routes(url: &str) -> Result<Router, Failure> {
-    // The text of the error may quote the URL, and with it a password.
+    // sqlx's error text may quote the URL, and with it a password.
     let options = PgConnectOptions::from_str(url).map_err(|_| "--store is not a PostgreSQL URL")?;
     let pool = PgPoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(5));
     let pool = pool.connect_with(options).await?;

@@ -1,9 +1,9 @@
-//! What the user sees.
+//! The log on standard error.
 
 use axum::{extract::Request, middleware::Next, response::Response};
 use idempotent_examples::say;
 
-/// Says of each request what it was answered with.
+/// Logs each request with the status of its response.
 pub(crate) async fn log(request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = next.run(request).await;

@@ -31,7 +31,7 @@ pub(crate) async fn routes(url: &str) -> Result<Router, Failure> {
     let options = SqliteConnectOptions::from_str(url)?
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
-        // What was answered stays answered, also after a power cut.
+        // `FULL`: a committed charge survives a power cut.
         .synchronous(SqliteSynchronous::Full);
     let pool = SqlitePoolOptions::new().max_connections(8).connect_with(options).await?;
     raw_sql(TABLE).execute(&pool).await?;

@@ -1,4 +1,4 @@
-//! What goes over the wire: a small part of Stripe's API, with its names.
+//! The wire format: a small part of Stripe's API, with Stripe's names.
 
 use std::fmt;
 
@@ -27,7 +27,7 @@ pub(crate) struct NewCharge {
 }
 
 impl NewCharge {
-    /// What can be said without asking anybody.
+    /// Checks what can be checked without the card network and the database.
     pub(crate) fn check(&self) -> Result<(), Refused> {
         if self.amount < 1 {
             return Err(Refused::Request("The amount has to be a positive integer.".to_owned()));
@@ -39,7 +39,7 @@ impl NewCharge {
     }
 }
 
-/// A charge that was made: the answer, the first time and every time after.
+/// A charge that was made: the answer to the first request and to every repeat.
 #[derive(Serialize, Deserialize, FromRow)]
 pub(crate) struct Charge {
     pub(crate) id: String,
@@ -67,7 +67,7 @@ impl Charge {
     }
 }
 
-/// The query of `GET /v1/charges`: the latest first, those after one of them.
+/// The query of `GET /v1/charges`: a page of charges, the latest first.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Page {
@@ -81,25 +81,25 @@ impl Page {
     }
 }
 
-/// A page of charges; one more than asked for says that there are more.
+/// Makes a page of charges. One charge more than `limit` shows that there is a next page.
 pub(crate) fn list(charges: &[Charge], limit: usize) -> Response {
     let data: Vec<_> = charges.iter().take(limit).map(Charge::object).collect();
     let has_more = charges.len() > limit;
     Json(json!({ "object": "list", "url": "/v1/charges", "has_more": has_more, "data": data })).into_response()
 }
 
-/// Why there is no charge.
+/// The reason why no charge was made.
 #[derive(Debug)]
 pub(crate) enum Refused {
-    /// The secret key is nobody's.
+    /// No account has this secret key.
     Unauthorized,
-    /// The request makes no sense.
+    /// The request is wrong.
     Request(String),
     /// The card network said no, and will say so again.
     Declined,
-    /// The database failed, or gave no answer: nothing was charged, or the next try finds the charge.
+    /// The database failed or did not answer: no charge was entered, or the next try finds it.
     Database(sqlx::Error),
-    /// The call was not answered by a run of the function.
+    /// The call failed without a run of the function.
     Idempotency(Error),
 }
 
@@ -158,7 +158,7 @@ impl IntoResponse for Refused {
         let code = matches!(self, Self::Declined).then_some("card_declined");
         let error = json!({ "error": { "type": self.kind(), "code": code, "message": self.to_string() } });
         let mut response = (self.status(), Json(error)).into_response();
-        // A decline is the answer, to be kept. The rest is none: the key is free, for a corrected request or another try.
+        // A decline is an answer, and is kept. Any other error frees the key, for a corrected request or another try.
         if !matches!(self, Self::Declined) {
             response.extensions_mut().insert(NotBegun);
         }

@@ -1,4 +1,4 @@
-//! The audit: what the bank's books say about the answers that the clients got.
+//! The audit: compares the answers that clients got with the bank's books.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -7,7 +7,7 @@ use crate::{
     log::Kind,
 };
 
-/// What a client was told: its money moved.
+/// An answer to a client that says that money moved.
 #[derive(PartialEq, Eq)]
 pub(crate) struct Accepted {
     pub(crate) kind: Kind,
@@ -16,11 +16,11 @@ pub(crate) struct Accepted {
     pub(crate) currency: String,
 }
 
-/// An order's account, read.
+/// The movements on an order's account.
 pub(crate) struct Account<'a> {
-    /// Money that moved, each once.
+    /// The movements of money, each once.
     pub(crate) movements: Vec<&'a Row>,
-    /// A function ran that had no reason to.
+    /// A function ran without a reason.
     ran_twice: bool,
 }
 
@@ -29,7 +29,7 @@ impl<'a> Account<'a> {
     pub(crate) fn read(rows: &'a [Row]) -> Self {
         let mut runs = HashSet::new();
         let mut by_key: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
-        // The same run again is one request that was sent twice, since its reply was lost.
+        // The same run twice is one request that was sent twice, because its reply was lost.
         for row in rows.iter().filter(|row| runs.insert(row.run.as_str())) {
             by_key.entry(&row.bank_key).or_default().push(row);
         }
@@ -38,12 +38,13 @@ impl<'a> Account<'a> {
         Self { movements, ran_twice: by_key.into_values().any(ran_twice) }
     }
 
-    /// Whether the order was charged more than once, or only the bank's memory kept it from being.
+    /// True if the order was charged more than once, or a function ran without a reason and only the bank's own check kept it
+    /// from charging again.
     pub(crate) fn charged_twice(&self) -> bool {
         self.ran_twice || self.movements.iter().filter(|row| row.kind == Kind::Charge).count() > 1
     }
 
-    /// Whether the account shows what the client was told.
+    /// True if the account shows what the client was told.
     pub(crate) fn shows(&self, accepted: &Accepted) -> bool {
         self.movements.iter().any(|row| {
             row.kind == accepted.kind
@@ -54,10 +55,10 @@ impl<'a> Account<'a> {
     }
 }
 
-/// Whether one of a key's runs is one that nothing justifies.
+/// True if one of a key's runs has no reason.
 ///
-/// In the order of their claims, attempts rise from run to run, whatever ends a run, until a run frees the key, which
-/// only an unavailable bank makes it do here. So the same attempt again is a run too many.
+/// In the order of their fences, attempts rise from run to run, until a run frees the key, which here only an unavailable bank
+/// makes it do. So a second run with the same attempt is one too many.
 fn ran_twice(mut runs: Vec<&Row>) -> bool {
     runs.sort_by_key(|row| row.fence);
     let mut attempts = HashSet::new();

@@ -1,4 +1,4 @@
-//! The bank: slow, sometimes unavailable, and with a memory for the keys it is given.
+//! The bank: slow, sometimes unavailable, and idempotent for the keys that it gets.
 
 use std::{
     sync::{
@@ -16,20 +16,20 @@ use crate::{
     service::{Payment, PaymentError, Receipt},
 };
 
-/// How long the bank takes.
+/// The time that the bank takes.
 const LATENCY: Duration = Duration::from_millis(2);
-/// How long it takes when a client is to lose its patience, on top.
+/// The additional time when a client is to lose its patience.
 const SLOW: Duration = Duration::from_millis(120);
 
 /// The payload of the panic that stands for a crash of the service.
 pub(crate) struct Crash;
 
-/// One delivery's connection to the bank. It fails in the way that the log says.
+/// One delivery's connection to the bank. It fails as the log says.
 #[derive(Clone)]
 pub(crate) struct Bank {
     ledger: Arc<Ledger>,
     fault: Option<Fault>,
-    /// The name of the run, should this delivery be the one that runs the function.
+    /// The name of the run, if this delivery runs the function.
     run: String,
     /// The attempt that used this connection, 0 while none has.
     attempt: Arc<AtomicU32>,
@@ -40,12 +40,12 @@ impl Bank {
         Self { ledger: Arc::clone(ledger), fault, run, attempt: Arc::default() }
     }
 
-    /// Takes the money. A key that was used before gets the answer that it got before.
+    /// Takes the money. A repeated key gets the first answer again.
     pub(crate) async fn debit(&self, key: &str, payment: &Payment) -> Result<Receipt, PaymentError> {
         self.request(Kind::Charge, key, payment).await
     }
 
-    /// Gives it back.
+    /// Gives the money back.
     pub(crate) async fn credit(&self, key: &str, payment: &Payment) -> Result<Receipt, PaymentError> {
         self.request(Kind::Refund, key, payment).await
     }
@@ -55,7 +55,7 @@ impl Bank {
         Some(self.attempt.load(Ordering::Relaxed)).filter(|attempt| *attempt > 0)
     }
 
-    /// Whether the function ran, or still runs, for the delivery. To ask once its client is gone.
+    /// True if the function ran, or still runs, for the delivery. Asked after the client has gone.
     pub(crate) fn is_used(&self) -> bool {
         self.used_by().is_some() || Arc::strong_count(&self.attempt) > 1
     }
@@ -64,7 +64,7 @@ impl Bank {
         let run = Execution::current();
         let attempt = run.as_ref().map_or(1, Execution::attempt);
         self.attempt.store(attempt, Ordering::Relaxed);
-        // A run that was paused until another took over learns it here, and leaves the bank alone.
+        // A run that was paused while another one took over gets an error here, and does not call the bank.
         let fence = if let Some(run) = run { run.fence().await? } else { 0 };
         tokio::time::sleep(LATENCY).await;
         self.crash_if(Fault::CrashBeforeDebit, attempt);
@@ -102,7 +102,7 @@ impl Bank {
 
     fn crash_if(&self, fault: Fault, attempt: u32) {
         if self.fault == Some(fault) && attempt == 1 {
-            // A panic that says nothing on stderr.
+            // `resume_unwind` panics without a message on standard error.
             std::panic::resume_unwind(Box::new(Crash));
         }
     }

@@ -1,4 +1,4 @@
-//! The gateway: calls the service for each delivery, as a server does for each request, and notes what came of it.
+//! The gateway: calls the service for each delivery, as a server does for each request, and notes the outcome.
 
 use std::{panic::resume_unwind, time::Duration};
 
@@ -10,15 +10,15 @@ use crate::{
     service::{Payment, PaymentError, Receipt, charge, refund},
 };
 
-/// How long a client waits that is to give up.
+/// The time that an impatient client waits.
 const PATIENCE: Duration = Duration::from_millis(30);
 
-/// What came of a delivery.
+/// The outcome of a delivery.
 pub(crate) struct Outcome {
     pub(crate) delivery: String,
     pub(crate) kind: Kind,
     pub(crate) payment: Payment,
-    /// The attempt that the delivery ran the function in, `None` if it did not.
+    /// The attempt in which the delivery ran the function; `None` if it did not run it.
     pub(crate) ran: Option<u32>,
     pub(crate) ending: Ending,
 }
@@ -26,7 +26,7 @@ pub(crate) struct Outcome {
 pub(crate) enum Ending {
     /// The client got this answer.
     Answered(Result<Receipt, PaymentError>, Disposition),
-    /// The service crashed, so that the client lost its connection.
+    /// The service crashed, and the client lost its connection.
     Crashed,
     /// The client did not wait for the answer.
     GaveUp,
@@ -35,7 +35,7 @@ pub(crate) enum Ending {
 /// Delivers a request.
 pub(crate) async fn deliver(delivery: Delivery, bank: Bank) -> Outcome {
     let (id, kind, payment) = (delivery.id.clone(), delivery.kind, delivery.payment());
-    // On a task of its own, as in a server: a panic takes down the request and nothing else.
+    // A task of its own, as in a server: a panic ends the request and nothing else.
     let call = tokio::spawn(call(delivery, bank.clone()));
     let ending = match call.await {
         Ok(Some((answer, disposition))) => Ending::Answered(answer, disposition),
@@ -67,8 +67,8 @@ async fn call(delivery: Delivery, bank: Bank) -> Option<(Result<Receipt, Payment
     }
 }
 
-/// Waits until no run of the key is under way: the program must not exit with a charge half-way, nor before it is
-/// on record that a run vanished.
+/// Waits until no run of the key is under way. The program must not exit with a charge half-way, nor before an abandoned run is on
+/// record.
 async fn settle(kind: Kind, key: &str) {
     let Ok(idempotency) = installed() else { return };
     while let Ok(Some(record)) = idempotency.inspect(kind.operation(), key).await {

@@ -1,12 +1,12 @@
-//! The built-in log: the same on every machine and in every release.
+//! Makes the built-in log, the same on every machine and in every release.
 
 use crate::log::{Delivery, Fault, Kind};
 
 const ORDERS: u64 = 2_000;
 const SEED: u64 = 0x1de0_90fe_47ed_0001;
-/// How far apart orders begin, on a time line on which the deliveries are then sorted.
+/// The distance between two orders on the time line by which deliveries are sorted.
 const SPACING: u64 = 10;
-/// Later than anything that is under way at the same time: some 700 deliveries.
+/// Later than everything that is under way at the same time: some 700 deliveries.
 const MUCH_LATER: u64 = 3_000;
 
 /// The deliveries, in the order of their arrival.
@@ -33,7 +33,7 @@ pub(crate) fn deliveries() -> Vec<Delivery> {
 const DECLINED: &str = "tok_declined";
 const CARDS: [&str; 4] = ["tok_visa", "tok_visa_debit", "tok_mastercard", "tok_amex"];
 
-/// What a client wants.
+/// A client's request.
 struct Request {
     kind: Kind,
     number: u64,
@@ -47,17 +47,17 @@ impl Request {
         Self { kind, number, amount_cents: 100 + random.below(20_000), card }
     }
 
-    /// The refund of a charge: of all of it, or of a part.
+    /// The refund of a charge, or of a part of it.
     fn refunded(&self, random: &mut SplitMix) -> Self {
         let amount_cents = if random.below(2) == 0 { self.amount_cents } else { 1 + random.below(self.amount_cents) };
         Self { kind: Kind::Refund, amount_cents, ..*self }
     }
 
-    /// All deliveries of the request. What goes wrong goes wrong first: the last delivery is always a clean one.
+    /// All deliveries of the request. Faults come first: the last delivery is always a clean one.
     fn story(&self, begins: u64, random: &mut SplitMix, arrivals: &mut Vec<(u64, Delivery)>) {
         let mut arrive = |time, fault| arrivals.push((time, self.delivery(fault)));
         match random.below(100) {
-            // A client that retries, though it was answered.
+            // A client that retries, although it was answered.
             30..55 => {
                 for _ in 0..=random.below(3) {
                     arrive(begins + 100 + random.below(MUCH_LATER), None);
@@ -85,14 +85,14 @@ impl Request {
                 arrive(begins, Some(Fault::GivesUp));
                 return arrive(begins + random.below(500), None);
             }
-            // A client that uses its key again, for another amount; and then the right one again. Not near the end, where
-            // deliveries are so sparse that much later is soon.
+            // A client that reuses its key for another amount, and then sends the right amount again. Not near the end of the log,
+            // where too few deliveries are left in between.
             95.. if begins + MUCH_LATER < ORDERS * SPACING => {
                 let wrong = Self { amount_cents: self.amount_cents + 1 + random.below(1_000), ..*self };
                 arrive(begins + MUCH_LATER + 100, None);
                 arrivals.push((begins + MUCH_LATER, wrong.delivery(None)));
             }
-            // One delivery, and nothing happens.
+            // One clean delivery.
             _ => {}
         }
         arrivals.push((begins, self.delivery(None)));

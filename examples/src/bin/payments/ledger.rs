@@ -1,4 +1,4 @@
-//! The bank's books: an account per order, to which every request is appended.
+//! The bank's books: an account for each order, to which every request is appended.
 
 mod redis;
 mod sql;
@@ -22,7 +22,7 @@ pub(crate) struct Row {
     /// The downstream key: requests with the same one are the same request.
     pub(crate) bank_key: String,
     pub(crate) attempt: u32,
-    /// Rises from claim to claim of the key: the order of the runs, even if a paused one gets here late.
+    /// Rises from claim to claim of the key. It gives the order of the runs, even if a paused one arrives late.
     pub(crate) fence: u64,
     pub(crate) amount_cents: u64,
     pub(crate) currency: String,
@@ -45,14 +45,14 @@ impl Row {
     }
 }
 
-/// The request that decided for its key: the first that the bank was there to answer. The later ones are repeats.
+/// The request that decides for its key: the first one that the bank answered. The later ones are repeats.
 pub(crate) fn settled<'a>(rows: &'a [Row], bank_key: &str) -> Option<&'a Row> {
     rows.iter().find(|row| row.bank_key == bank_key && row.answer != Answer::Unavailable)
 }
 
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
-/// Where the books are kept: beside the idempotency records, so that all processes on one store have one bank.
+/// The store of the books. It is beside the idempotency records, so that all processes on one store share one bank.
 pub(crate) enum Ledger {
     Memory(Mutex<HashMap<String, Vec<Row>>>),
     Redis(redis::Books),
@@ -72,7 +72,7 @@ impl Ledger {
         Ok(Self::Sql(sql::Books::open(url).await?))
     }
 
-    /// Appends to an order's account, and answers the account.
+    /// Appends a row to an order's account, and returns the account.
     pub(crate) async fn append(&self, order_id: &str, row: Row) -> Result<Vec<Row>, Failure> {
         match self {
             Self::Memory(accounts) => {

@@ -1,4 +1,4 @@
-//! The log: one delivery a line.
+//! Reads the log: one delivery for each line.
 
 use std::io::{self, BufRead, Read as _};
 
@@ -9,7 +9,7 @@ use crate::service::Payment;
 /// The longest line that is read, in bytes.
 const MAX_LINE_LEN: u64 = 64 * 1024;
 
-/// One request as it arrived. Retries and duplicates are deliveries of their own.
+/// A request as it arrived. Each retry and each duplicate is a delivery of its own.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Delivery {
@@ -42,7 +42,7 @@ impl Kind {
     }
 }
 
-/// What goes wrong if the delivery is the one that runs the function.
+/// The fault that happens if this delivery is the one that runs the function.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Fault {
@@ -53,11 +53,11 @@ pub(crate) enum Fault {
 }
 
 impl Delivery {
-    /// The line's content, or what is wrong with it.
+    /// Parses a line. An error is the text for the user.
     fn parse(line: &[u8]) -> Result<Self, String> {
         let delivery: Self = serde_json::from_slice(line).map_err(|error| {
             let text = error.to_string();
-            // Its line number is that of the value, which is always 1.
+            // serde_json counts lines within the value, so its line number is always 1.
             let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
             format!("{text} (column {})", error.column())
         })?;
@@ -96,7 +96,7 @@ pub(crate) enum Line {
     Malformed { number: u64, why: String },
 }
 
-/// Hands the lines over one by one, until the input ends or the receiver wants no more.
+/// Passes the lines on, one by one, until the input ends or the receiver returns `false`.
 pub(crate) fn read(mut input: impl BufRead, mut receiver: impl FnMut(Line) -> bool) -> io::Result<()> {
     let mut line = Vec::new();
     for number in 1.. {

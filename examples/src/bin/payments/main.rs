@@ -37,25 +37,25 @@ use self::{
     tally::Tally,
 };
 
-/// How many deliveries are under way at a time.
+/// The number of deliveries under way at a time.
 const IN_FLIGHT: usize = 256;
 
-/// Pushes a log of payment requests, as a gateway would send them, through two idempotent functions, and proves from
-/// the bank's ledger that each accepted order was charged once.
+/// Pushes a log of payment requests, as a gateway would send them, through two idempotent functions. Proves from the bank's
+/// ledger that each accepted order was charged once.
 #[derive(Parser)]
 #[command(
     name = "payments",
     after_help = "Exit codes:
   0  everything was processed and proven
   1  the proof failed, or a delivery got no answer because of an error
-  2  usage, unreadable input, or unreachable store
+  2  wrong usage, input not readable, or store not reachable
   3  processed and proven, but some lines were malformed (they are named on standard error)"
 )]
 struct Args {
-    /// The log, one JSON object a line; `-` for standard input. Without it, a built-in log.
+    /// File with the log, one JSON object for each line; `-` for standard input. By default, a built-in log.
     #[arg(conflicts_with = "print_log")]
     file: Option<PathBuf>,
-    /// Where the records and the bank's ledger are kept: `memory:`, or what other processes share:
+    /// Store of the records and of the bank's ledger: `memory:`, or one that processes share, such as
     /// `redis://[user[:password]@]host[:port][/db]`, `postgres://[user[:password]@]host[:port]/database`, or
     /// `sqlite://path`.
     #[arg(long, value_name = "URL", default_value = "memory:")]
@@ -130,15 +130,15 @@ async fn connect(url: &str) -> Result<(Arc<Ledger>, &'static str), Failure> {
     Ok((Arc::new(ledger), store))
 }
 
-/// The log on its way in.
+/// The log while it is read.
 struct Source {
-    /// How many lines it has, where that is known.
+    /// The number of lines, if it is known.
     len: Option<u64>,
     lines: mpsc::Receiver<Line>,
     reader: JoinHandle<io::Result<()>>,
 }
 
-/// Begins to read the log, on a thread of its own and no further ahead than needed.
+/// Starts to read the log, on a thread of its own and only as far ahead as needed.
 fn open(args: &Args) -> Result<Source, Failure> {
     let (sender, lines) = mpsc::channel(IN_FLIGHT);
     let receiver = move |line| sender.blocking_send(line).is_ok();
@@ -167,7 +167,7 @@ fn open(args: &Args) -> Result<Source, Failure> {
 async fn push(mut lines: mpsc::Receiver<Line>, ledger: &Arc<Ledger>, bar: &ProgressBar) -> Tally {
     let mut tally = Tally::default();
     let mut under_way = JoinSet::new();
-    // Names the runs of this process: unlike those of any other on the same ledger.
+    // Makes the names of this process's runs different from those of other processes on the same ledger.
     let process: u64 = rand::random();
     let mut number: u64 = 0;
     while let Some(line) = lines.recv().await {
@@ -196,7 +196,7 @@ async fn push(mut lines: mpsc::Receiver<Line>, ledger: &Arc<Ledger>, bar: &Progr
     tally
 }
 
-/// A delivery does not panic, whatever it delivers; if it does, so does the program.
+/// Takes a delivery's outcome. If the delivery panicked, the program does.
 fn outcome(ended: Result<Outcome, JoinError>) -> Outcome {
     ended.unwrap_or_else(|stopped| resume_unwind(stopped.into_panic()))
 }

@@ -1,4 +1,4 @@
-//! What the user sees.
+//! Progress, and the summary on standard output.
 
 use std::{
     fmt::{self, Display, Write as _},
@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::tally::Summary;
 
-/// A progress bar, if somebody is there to see it.
+/// Makes a progress bar, hidden unless standard error is a terminal.
 pub(crate) fn progress(len: Option<u64>, wanted: bool) -> ProgressBar {
     if !wanted || !io::stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -101,7 +101,7 @@ fn rows(f: &mut fmt::Formatter<'_>, rows: &[(&str, u64, &str)]) -> fmt::Result {
     Ok(())
 }
 
-/// A number with a comma after each group of three digits.
+/// Formats a number with commas between groups of three digits.
 fn grouped(number: u128) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -121,7 +121,7 @@ pub(crate) fn json(summary: &Summary) -> serde_json::Result<String> {
     Ok(text)
 }
 
-/// The log, one delivery a line.
+/// The log, one delivery for each line.
 pub(crate) fn lines(deliveries: &[crate::log::Delivery]) -> serde_json::Result<String> {
     let mut text = String::new();
     for delivery in deliveries {

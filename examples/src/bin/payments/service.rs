@@ -1,4 +1,4 @@
-//! The service: what a gateway may call any number of times. This is the file to copy from.
+//! The service: two functions that a gateway may call any number of times. This is the file to copy from.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bank::Bank;
 
-/// What a client asks for.
+/// A client's request.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Payment {
     pub(crate) idempotency_key: String,
@@ -17,19 +17,19 @@ pub(crate) struct Payment {
     pub(crate) card: String,
 }
 
-/// What a client gets, the first time and every time after.
+/// The answer to the first request and to every repeat.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Receipt {
     /// The bank's name for the movement of money.
     pub(crate) transaction: String,
-    /// The run of the function that made this receipt: a replay has the first one's.
+    /// The run of the function that made this receipt. A replay has the same one.
     pub(crate) run: String,
 }
 
-/// Charges an order once, however often it is asked to.
+/// Charges an order once, however often it is called.
 ///
-/// It runs on a task of its own (`detach`): a client that gives up does not stop a charge half-way. A declined card is
-/// final and replayed; an outage of the bank frees the key, so that a retry charges.
+/// `detach` runs it on a task of its own: a client that gives up does not stop a charge half-way. A declined card is final and
+/// replayed. An outage of the bank frees the key, so that a retry charges.
 #[idempotent(
     name = "payments.charge",
     key = payment.idempotency_key,
@@ -42,7 +42,7 @@ pub(crate) async fn charge(bank: Bank, payment: Payment) -> Result<Receipt, Paym
     bank.debit(&bank_key("debit"), &payment).await
 }
 
-/// Refunds once. Without `detach`, a client that gives up abandons the run, and its retry takes over.
+/// Refunds once. Without `detach`, a client that gives up abandons the run, and the retry takes over.
 #[idempotent(
     name = "payments.refund",
     key = payment.idempotency_key,
@@ -54,26 +54,26 @@ pub(crate) async fn refund(bank: &Bank, payment: &Payment) -> Result<Receipt, Pa
     bank.credit(&bank_key("credit"), payment).await
 }
 
-/// The key that the bank gets: the same in every attempt, so that it recognises what a crashed run has asked for.
+/// The key for the bank. It is the same in every attempt, so that the bank recognises the request of a run that crashed.
 #[expect(clippy::expect_used, reason = "called by the bodies of idempotent functions only")]
 fn bank_key(label: &str) -> String {
     Execution::current().expect("inside an idempotent function").child_key(label)
 }
 
-/// Why a payment was not made.
+/// The reason why a payment was not made.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum PaymentError {
     /// The bank said no, and will say so again.
     Declined,
     /// The bank gave no answer.
     BankUnavailable,
-    /// The call was not answered by a run of the function. Never stored: no run returns it.
+    /// The call failed without a run of the function. Never stored.
     #[serde(skip)]
     Idempotency(idempotent_runtime::Error),
 }
 
 impl PaymentError {
-    /// Whether a retry gets this error too, instead of another try.
+    /// True if a retry gets this error again, instead of another try.
     pub(crate) const fn is_final(&self) -> bool {
         matches!(self, Self::Declined)
     }

@@ -1,4 +1,4 @@
-//! What happened, counted.
+//! Counts the outcomes.
 
 use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 
@@ -14,8 +14,8 @@ use crate::{
     service::{Payment, PaymentError, Receipt},
 };
 
-/// What the program answers with. Deliveries are the sum of those that ran a function (executions) and of those that
-/// did not: replays, waits, mismatches, refused in flight, gave up waiting, errors.
+/// The summary. The number of deliveries is the sum of executions, which ran a function, and of those that did not: replays,
+/// waits, mismatches, refused in flight, gave up waiting, errors.
 #[derive(Default, Serialize)]
 pub(crate) struct Summary {
     pub(crate) deliveries: u64,
@@ -27,7 +27,7 @@ pub(crate) struct Summary {
     pub(crate) executions: u64,
     pub(crate) takeovers: u64,
     pub(crate) crashes: u64,
-    /// Runs that ended with the client who gave up.
+    /// Runs that ended because their client gave up.
     pub(crate) dropped: u64,
     pub(crate) bank_unavailable: u64,
     pub(crate) replays: u64,
@@ -49,7 +49,7 @@ pub(crate) struct Summary {
     pub(crate) ok: bool,
 }
 
-/// What the clients of an order were told.
+/// The answers to the clients of an order.
 #[derive(Default)]
 struct Order {
     declined: bool,
@@ -70,7 +70,7 @@ impl Tally {
         self.summary.malformed += 1;
     }
 
-    /// Counts what came of a delivery.
+    /// Counts a delivery.
     pub(crate) fn add(&mut self, outcome: Outcome) {
         let Outcome { delivery, kind, payment, ran, ending } = outcome;
         let summary = &mut self.summary;
@@ -98,7 +98,7 @@ impl Tally {
         }
     }
 
-    /// How a call was answered that did not run the function.
+    /// Counts a call that did not run the function.
     fn not_run(&mut self, answer: &Result<Receipt, PaymentError>, disposition: Disposition) {
         let summary = &mut self.summary;
         match (disposition, answer) {
@@ -110,7 +110,7 @@ impl Tally {
         }
     }
 
-    /// Notes what the client was told.
+    /// Notes the answer to the client.
     fn answered(&mut self, delivery: &str, kind: Kind, payment: Payment, answer: Result<Receipt, PaymentError>) {
         let told = match &answer {
             Ok(receipt) => format!("{} by {}", receipt.transaction, receipt.run),
@@ -146,12 +146,12 @@ impl Tally {
         }
     }
 
-    /// Why the first of the deliveries failed that count as errors.
+    /// The first error.
     pub(crate) fn first_error(&self) -> Option<&str> {
         self.first_error.as_deref()
     }
 
-    /// Holds what the clients were told against the ledger.
+    /// Compares the answers to the clients with the ledger.
     pub(crate) async fn audit(mut self, ledger: &Ledger) -> Result<Summary, Failure> {
         let ids: Vec<&str> = self.orders.keys().map(String::as_str).collect();
         let accounts = ledger.accounts(&ids).await?;

@@ -1,4 +1,4 @@
-//! The audit: what the books come to, and what is wrong with them.
+//! The audit: the sums of the books, and every mistake in them.
 
 use serde::Serialize;
 use sqlx::FromRow;
@@ -13,28 +13,28 @@ pub(crate) struct Books {
     accounts: i64,
     pub(crate) total_cents: i64,
     pub(crate) entries: i64,
-    /// Transfers, by their records: made, and refused.
+    /// Transfers according to their records: made, and refused.
     pub(crate) made: i64,
     pub(crate) refused: i64,
-    /// Accounts with less than nothing, and accounts whose balance is not what their entries come to.
+    /// Accounts with a negative balance, and accounts whose balance is not the sum of their entries.
     overdrawn: i64,
     off_balance: i64,
     /// Transfers with more than two entries; with fewer, or with two that do not cancel out.
     made_twice: i64,
     made_in_part: i64,
-    /// Entries without a record, records without entries, and records of runs that have not ended.
+    /// Transfers with entries and no record, records without entries, and records of runs that have not ended.
     without_record: i64,
     without_entries: i64,
     without_end: i64,
 }
 
 impl Books {
-    /// What the accounts had to begin with.
+    /// The sum of all accounts at the start.
     pub(crate) const fn expected_cents(&self) -> i64 {
         self.accounts * OPENING_CENTS
     }
 
-    /// What is wrong, and how often.
+    /// The mistakes, each with its count.
     pub(crate) fn mistakes(&self) -> impl Iterator<Item = (&'static str, i64)> {
         let mistakes = [
             ("cents too few or too many", (self.total_cents - self.expected_cents()).abs()),

@@ -1,4 +1,4 @@
-//! Crashes on purpose.
+//! A crash on purpose.
 
 use std::{
     future::poll_fn,
@@ -11,10 +11,10 @@ use std::{
     time::Duration,
 };
 
-/// Longer than any statement takes: what was asked of the database has been done by then, and nobody has heard of it.
+/// Longer than any statement takes. After this time, the database has done what it was asked, and nobody has got the reply.
 const UNHEARD: Duration = Duration::from_millis(60);
 
-/// Ends the process, as a crash does, once futures have waited a number of times.
+/// Aborts the process after its futures have waited a given number of times.
 #[derive(Clone)]
 pub(crate) struct Plug {
     waits_left: Option<Arc<AtomicU32>>,
@@ -25,7 +25,7 @@ impl Plug {
         Self { waits_left: waits.map(|waits| Arc::new(AtomicU32::new(waits))) }
     }
 
-    /// Runs the future, or into the crash.
+    /// Awaits the future, or crashes in the middle of it.
     pub(crate) async fn run<F: Future>(&self, future: F) -> F::Output {
         let Some(waits_left) = &self.waits_left else { return future.await };
         let mut future = pin!(future);
@@ -37,7 +37,7 @@ impl Plug {
         if let Some(output) = output.await {
             return output;
         }
-        // The future is left as it is, neither polled nor dropped.
+        // Do not drop the future: a crash runs no destructors.
         tokio::time::sleep(UNHEARD).await;
         std::process::abort()
     }

@@ -1,30 +1,30 @@
-//! The load: the same from the same seed, on every machine and in every release.
+//! The load. The same seed gives the same load, on every machine and in every release.
 
 use crate::transfer::Transfer;
 
-/// How many accounts there are: few enough for transfers to get in each other's way.
+/// The number of accounts: few enough for transfers to get in each other's way.
 pub(crate) const ACCOUNTS: u64 = 20;
-/// What each of them has to begin with.
+/// The opening balance of each account.
 pub(crate) const OPENING_CENTS: i64 = 100_000;
 
-/// A transfer, and how its client goes about it.
+/// A transfer, and the behaviour of its client.
 pub(crate) struct Plan {
     pub(crate) transfer: Transfer,
     pub(crate) client: Client,
 }
 
-/// How a client goes about its transfer.
+/// The behaviour of a client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Client {
-    /// Asks, and believes the answer.
+    /// Asks once, and believes the answer.
     Content,
-    /// Asks again this often, though it was answered.
+    /// Repeats the request this often, although it was answered.
     Repeats(u64),
-    /// Asks this often at the same time.
+    /// Sends the request this often at the same time.
     AsksAtOnce(u64),
-    /// Leaves after so many milliseconds, and comes back later.
+    /// Leaves after this many milliseconds, and comes back later.
     Leaves { after_ms: u64 },
-    /// Uses the id again, for an amount that is higher by this.
+    /// Reuses the id for a larger amount.
     ReusesId { more_cents: i64 },
 }
 
@@ -49,7 +49,7 @@ impl Plan {
     }
 }
 
-/// Accounts are counted from one.
+/// The account at an index. Account numbers start at one.
 pub(crate) fn account(index: u64) -> i64 {
     1 + i64::try_from(index).unwrap_or(i64::MAX - 1)
 }

@@ -1,6 +1,9 @@
 //! Moves money between accounts in a SQL database, and proves from the books that each transfer was made once.
 
-#![expect(clippy::duplicate_mod, reason = "the files in `on_each_database` are compiled once for each database")]
+#![expect(
+    clippy::duplicate_mod,
+    reason = "generic code over sqlx's databases would need a page of bounds for each function"
+)]
 
 mod audit;
 mod crash;
@@ -17,43 +20,43 @@ use clap::Parser;
 use idempotent_examples::{chain, print, say};
 use tokio::time::Instant;
 
-/// Moves money between accounts in a SQL database, for clients that retry, ask twice and give up, and proves from the
+/// Moves money between accounts in a SQL database, for clients that retry, send duplicates and give up. Proves from the
 /// books that each transfer was made once, to the cent.
 #[derive(Parser)]
 #[command(
     name = "transfers",
-    after_help = "Start it as often as you like, also at the same time: the same seed is the same load, and each of its
-transfers is made once. Kill it, and the database, whenever you like.
+    after_help = "Start it as often as you like, also several times at once: the same seed gives the same load, and each
+transfer of it is made once. Kill the program or the database whenever you like.
 
 Exit codes:
-  0  every transfer was settled, and the books are proven
+  0  every transfer was made or refused, and the books are proven
   1  the proof failed, or a transfer got no answer because of an error
-  2  usage, or unreachable database"
+  2  wrong usage, or database not reachable"
 )]
 struct Args {
-    /// The database with the books: a file, `sqlite://PATH`, or a server,
+    /// Database with the books: a file, `sqlite://PATH`, or a server,
     /// `postgres://[user[:password]@]host[:port]/database`.
     #[arg(long, value_name = "URL", default_value = "sqlite://transfers.db")]
     store: String,
-    /// How many transfers there are.
+    /// Number of transfers.
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     transfers: u64,
-    /// The number of the first of them.
+    /// Number of the first transfer.
     #[arg(long, value_name = "N", default_value_t = 1)]
     first: u64,
-    /// What the load is made from.
+    /// Seed of the load.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
     /// Print one summary object instead of the table.
     #[arg(long)]
     json: bool,
-    /// Make no transfers: only check the books.
+    /// Check the books, and make no transfers.
     #[arg(long)]
     check: bool,
-    /// Make the transfers, and leave the check of the books to somebody else.
+    /// Make the transfers, and do not check the books.
     #[arg(long, conflicts_with = "check")]
     work: bool,
-    /// Crash once the transfers have waited for the database this often.
+    /// Crash after the transfers have waited for the database this often.
     #[arg(long, value_name = "WAITS")]
     crash: Option<u32>,
 }

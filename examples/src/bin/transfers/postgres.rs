@@ -33,7 +33,7 @@ const TABLES: &str = "
 
 /// The records are kept in the database of the books, which is what `transaction` needs.
 async fn open(url: &str) -> Result<(Pool<Db>, Idempotency), Failure> {
-    // The text of the error may quote the URL, and with it a password.
+    // sqlx's error text may quote the URL, and with it a password.
     let options = PgConnectOptions::from_str(url).map_err(|_| "--store is not a PostgreSQL URL")?;
     let pool = PgPoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(5));
     let pool = pool.connect_with(options).await?;

@@ -1,4 +1,4 @@
-//! What the user sees.
+//! The summary on standard output.
 
 use std::{
     fmt::{self, Display},

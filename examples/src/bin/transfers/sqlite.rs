@@ -36,7 +36,7 @@ async fn open(url: &str) -> Result<(Pool<Db>, Idempotency), Failure> {
     let options = SqliteConnectOptions::from_str(url)?
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
-        // What was answered stays answered, also after a power cut.
+        // `FULL`: what was committed survives a power cut.
         .synchronous(SqliteSynchronous::Full);
     let pool = SqlitePoolOptions::new().max_connections(8).connect_with(options).await?;
     let store = SqliteStore::new(pool.clone());

@@ -1,4 +1,4 @@
-//! The count of what came of it.
+//! Counts the answers.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
@@ -11,21 +11,21 @@ use crate::{
     transfer::{Answer, Receipt, Transfer, TransferError},
 };
 
-/// A request on its way to the service, once.
+/// One delivery of a request.
 pub(crate) struct Delivery {
     pub(crate) transfer: Transfer,
     /// `None` if the client did not wait for it.
     pub(crate) answer: Option<Answer>,
 }
 
-/// What came of the load, and what the books say.
+/// The counts of the answers, and the sums of the books.
 #[derive(Default, Serialize)]
 pub(crate) struct Summary {
-    /// Requests by their ids, and what their clients were told.
+    /// Requests by id: all, those that clients were told were made, and those refused.
     pub(crate) transfers: u64,
     pub(crate) made: u64,
     pub(crate) refused: u64,
-    /// Every delivery ended in one of these.
+    /// Deliveries. Each is counted in exactly one of the next five.
     pub(crate) deliveries: u64,
     pub(crate) executions: u64,
     pub(crate) replays: u64,
@@ -34,20 +34,20 @@ pub(crate) struct Summary {
     pub(crate) errors: u64,
     /// Transactions that were begun anew.
     pub(crate) retries: u64,
-    /// Commits of transfers that failed or were not answered, and those of them that had been applied.
+    /// Commits of transfers that failed or were not answered, and those of them that were applied all the same.
     pub(crate) commits_in_doubt: u64,
     pub(crate) commits_applied: u64,
-    /// Answers that differ from an earlier one, and transfers that a client was told of and the books do not show.
+    /// Answers that differ from an earlier one; transfers that a client was told of and the books do not show.
     pub(crate) changed_answers: u64,
     pub(crate) lost: u64,
-    /// `None` if they were not asked for.
+    /// `None` if they were not checked.
     pub(crate) books: Option<Books>,
     #[serde(skip)]
     pub(crate) first_error: Option<String>,
 }
 
 impl Summary {
-    /// What is wrong, and how often.
+    /// The mistakes, each with its count.
     pub(crate) fn mistakes(&self) -> Vec<(&'static str, i64)> {
         let told = [("answers changed", self.changed_answers), ("transfers lost", self.lost), ("errors", self.errors)];
         let told = told.into_iter().filter(|(_, count)| *count != 0);
@@ -101,7 +101,7 @@ impl Tally {
         };
         summary.executions += u64::from(disposition.ran());
         summary.replays += u64::from(!disposition.ran());
-        // An entry has its number to itself: this one is that of the commit whose reply was lost, or another's.
+        // An entry's number is unique. The same number as before the failed commit means that this commit was applied.
         summary.commits_applied += in_doubt.iter().filter(|receipt| answer.as_ref() == Ok(receipt)).count() as u64;
         match self.told.entry(transfer.id.clone()) {
             Entry::Occupied(first) => {
@@ -117,7 +117,7 @@ impl Tally {
         }
     }
 
-    /// The transfers that clients were told of.
+    /// The transfers that clients were told were made.
     pub(crate) fn made(&self) -> impl Iterator<Item = (&Transfer, &Receipt)> {
         self.told.values().filter_map(|(transfer, answer)| Some((transfer, answer.as_ref().ok()?)))
     }

@@ -1,11 +1,11 @@
-//! What clients ask for, and what they get.
+//! Requests and answers.
 
 use std::fmt;
 
 use idempotent_runtime::Disposition;
 use serde::{Deserialize, Serialize};
 
-/// A request. Retries and duplicates are the same request, with the same id.
+/// A request. A retry is the same request, with the same id.
 #[derive(Clone, Serialize)]
 pub(crate) struct Transfer {
     pub(crate) id: String,
@@ -14,51 +14,51 @@ pub(crate) struct Transfer {
     pub(crate) cents: i64,
 }
 
-/// The answer to a transfer that was made: the first time, and every time after.
+/// The answer to a transfer that was made: to the first request and to every repeat.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Receipt {
     /// The ledger's entry for the account that paid.
     pub(crate) entry: i64,
-    /// What that account was left with.
+    /// The balance of that account afterwards.
     pub(crate) balance_cents: i64,
 }
 
-/// What a client gets in the end.
+/// The final answer to a client.
 pub(crate) struct Answer {
     pub(crate) result: Result<Receipt, TransferError>,
     pub(crate) disposition: Disposition,
-    /// How often it was tried again.
+    /// The number of retries.
     pub(crate) retries: u64,
-    /// What the tries had made whose commit failed.
+    /// The receipts of tries whose commit failed or was not answered.
     pub(crate) in_doubt: Vec<Receipt>,
 }
 
-/// Why a transfer was not made.
+/// The reason why a transfer was not made.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum TransferError {
-    /// The account that pays does not have that much. The answer stays the same if it has later.
+    /// The paying account has too little. The answer stays the same, even if the account has enough later.
     InsufficientFunds,
     /// There is no such account.
     NoSuchAccount,
     /// The database failed in the body. Never stored.
     #[serde(skip)]
     Database(sqlx::Error),
-    /// The commit failed, or was not answered: the transfer was made or not, which the next try finds out. Has what
-    /// the body returned, if it ran. Comes from the caller, not from the body.
+    /// The commit failed or was not answered: the next try finds out whether the transfer was made. Holds the receipt of the
+    /// body, if it ran. The caller returns this error, never the body.
     #[serde(skip)]
     Commit(sqlx::Error, Option<Receipt>),
-    /// The call was not answered by a run of the function. Never stored: no run returns it.
+    /// The call failed without a run of the function. Never stored.
     #[serde(skip)]
     Idempotency(idempotent_runtime::Error),
 }
 
 impl TransferError {
-    /// Whether it is the answer to the request, to be kept and replayed.
+    /// True if the error is the answer to the request, to be kept and replayed.
     pub(crate) const fn is_final(&self) -> bool {
         matches!(self, Self::InsufficientFunds | Self::NoSuchAccount)
     }
 
-    /// Whether it is worth trying again, in a new transaction: deadlocks, lost connections, a server that restarts.
+    /// True if a retry in a new transaction may succeed: after a deadlock, a lost connection, a restart of the server.
     pub(crate) const fn is_retryable(&self) -> bool {
         match self {
             Self::InsufficientFunds | Self::NoSuchAccount => false,

@@ -1,4 +1,4 @@
-//! What senders are answered.
+//! The responses to senders.
 
 use std::fmt;
 
@@ -12,40 +12,40 @@ use idempotent_runtime::{Disposition, webhooks::VerifyError};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// What came of an event: the first time, and every time after.
+/// The outcome of an event: the answer to the first delivery and to every repeat.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Outcome {
-    /// It is the newest of its object.
+    /// The event is the newest of its object.
     Applied,
-    /// Something newer was there. It is noted, and changes nothing.
+    /// A newer event came first. This one is noted, and changes nothing.
     Outdated,
-    /// Not of a kind that matters here.
+    /// This service does not use events of this kind.
     Ignored,
-    /// To be worked off later.
+    /// A worker processes the event later.
     Accepted,
 }
 
-/// A 2xx, once the outcome is durable.
+/// Answers 2xx. Called once the outcome is durable.
 pub(crate) fn answer(outcome: Outcome, disposition: Disposition) -> Response {
     let status = if matches!(outcome, Outcome::Accepted) { StatusCode::ACCEPTED } else { StatusCode::OK };
     (status, Json(json!({ "outcome": outcome, "replayed": !disposition.ran() }))).into_response()
 }
 
-/// Why there is no outcome. Nothing was done, or all of it was rolled back; but for a commit that was not answered.
+/// The reason why there is no outcome. Nothing was written, unless a commit was applied and its reply was lost.
 #[derive(Debug)]
 pub(crate) enum HookError {
-    /// Not from the sender.
+    /// The delivery is not from the sender.
     Signature(VerifyError),
-    /// From the sender, and not what it says it sends.
+    /// The delivery is from the sender, but not in the documented form.
     Malformed,
     Database(sqlx::Error),
-    /// The call was not answered by a run of the function.
+    /// The call failed without a run of the function.
     Idempotency(idempotent_runtime::Error),
 }
 
 impl HookError {
-    /// No 2xx: the sender tries again.
+    /// The status. None is a 2xx, so that the sender tries again.
     fn status(&self) -> StatusCode {
         match self {
             Self::Signature(_) | Self::Malformed => StatusCode::BAD_REQUEST,
@@ -72,7 +72,7 @@ impl From<VerifyError> for HookError {
     }
 }
 
-/// What serde says can quote the body, which is not for logs.
+/// Drops serde's text, which can quote the body: the body does not belong into logs.
 impl From<serde_json::Error> for HookError {
     fn from(_: serde_json::Error) -> Self {
         Self::Malformed
@@ -95,7 +95,7 @@ impl fmt::Display for HookError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Signature(error) => error.fmt(f),
-            Self::Malformed => f.write_str("the body is not such an event"),
+            Self::Malformed => f.write_str("the body is not an event of the documented form"),
             Self::Database(_) => f.write_str("the database failed"),
             Self::Idempotency(error) => error.fmt(f),
         }

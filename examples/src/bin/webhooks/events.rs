@@ -1,7 +1,7 @@
-//! What the senders tell, as far as this service wants to know.
+//! The events, reduced to the fields that this service uses.
 //!
-//! These are the arguments of the annotated functions: what is not in them, like Stripe's `pending_webhooks`, may differ
-//! from one attempt to the next.
+//! They are the arguments of the annotated functions, and so must be the same in every attempt. Fields that differ between
+//! attempts, like Stripe's `pending_webhooks`, are left out.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +21,7 @@ pub(crate) struct StripeData {
     pub(crate) object: Subscription,
 }
 
-/// Empty, where the event is about something else.
+/// Empty if the event is about something else.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Subscription {
@@ -35,7 +35,7 @@ pub(crate) struct Push {
     /// The branch.
     #[serde(rename = "ref")]
     pub(crate) branch: String,
-    /// The commit that it is at now.
+    /// The commit that the branch is at now.
     pub(crate) after: String,
     pub(crate) repository: Repository,
 }
@@ -47,7 +47,7 @@ pub(crate) struct Repository {
     pub(crate) pushed_at: i64,
 }
 
-/// An event of our own shop, which follows Standard Webhooks and numbers the versions of an order.
+/// An event of our own shop. The shop follows Standard Webhooks, and numbers the versions of an order.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct ShopEvent {
     #[serde(rename = "type")]
@@ -55,7 +55,7 @@ pub(crate) struct ShopEvent {
     pub(crate) data: Order,
 }
 
-/// Empty, where the event is about something else.
+/// Empty if the event is about something else.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Order {

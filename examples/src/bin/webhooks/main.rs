@@ -1,6 +1,9 @@
-//! Takes webhooks of GitHub, Stripe and Standard Webhooks senders, and works each event off once.
+//! Takes webhooks of GitHub, Stripe and Standard Webhooks senders, and processes each event once.
 
-#![expect(clippy::duplicate_mod, reason = "the files in `on_each_database` are compiled once for each database")]
+#![expect(
+    clippy::duplicate_mod,
+    reason = "generic code over sqlx's databases would need a page of bounds for each function"
+)]
 
 mod answer;
 mod events;
@@ -18,30 +21,30 @@ use tokio::net::TcpListener;
 
 use self::stall::Stall;
 
-/// Takes webhooks of GitHub, Stripe and Standard Webhooks senders. Each event is verified, and worked off once: its
+/// Takes webhooks of GitHub, Stripe and Standard Webhooks senders. Verifies each delivery, and processes each event once: its
 /// effects and its record are committed together.
 #[derive(Parser)]
 #[command(
     name = "webhooks",
-    after_help = "Several secrets, separated by commas, are all valid: for the time in which one replaces another.
+    after_help = "Give several secrets, separated by commas, while one replaces another: all of them are valid.
 
 Exit codes:
-  0  stopped with Ctrl-C
-  2  usage, unreachable database, address in use"
+  0  stopped by Ctrl-C
+  2  wrong usage, database not reachable, or address in use"
 )]
 struct Args {
-    /// Where to listen; port 0 takes a free one.
+    /// Address to listen on; port 0 takes a free port.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// The database: a file, `sqlite://PATH`, or a server, `postgres://[user[:password]@]host[:port]/database`.
+    /// Database of the effects and of the records: a file, `sqlite://PATH`, or a server, `postgres://[user[:password]@]host[:port]/database`.
     #[arg(long, value_name = "URL", default_value = "sqlite://webhooks.db")]
     store: String,
     #[command(flatten)]
     secrets: senders::Secrets,
-    /// How many deliveries are worked off at a time, of those that are accepted first.
+    /// Number of workers, which process the deliveries that are accepted first.
     #[arg(long, value_name = "N", default_value_t = 1)]
     workers: usize,
-    /// Stop at this point of each delivery for good, to be killed there.
+    /// Stop each delivery at this point for good, so that you can kill the program there.
     #[arg(long, value_name = "POINT")]
     stall: Option<Stall>,
 }

@@ -43,7 +43,7 @@ const TABLES: &str = "
         due timestamptz NOT NULL DEFAULT clock_timestamp()
     )";
 
-/// Takes the delivery that has waited longest, for an attempt. If that fails, the next one is due some seconds later.
+/// Takes the delivery that has waited longest, and counts the attempt. The next attempt is due some seconds later.
 const TAKE: &str = "
     UPDATE inbox SET attempts = attempts + 1, due = clock_timestamp() + (attempts + 1) * interval '5 seconds'
     WHERE id = (SELECT id FROM inbox WHERE attempts < $1 AND due <= clock_timestamp() ORDER BY due, id LIMIT 1
@@ -52,9 +52,9 @@ const TAKE: &str = "
 
 /// The records are kept in the database of the effects, which is what `transaction` needs.
 async fn open(url: &str) -> Result<(Pool<Db>, Idempotency), Failure> {
-    // First, since it says at once what is wrong: a pool goes on trying.
+    // First, because `connect` reports a wrong URL at once, where a pool would go on trying.
     let idempotency = Idempotency::connect(url).await?;
-    // The text of the error may quote the URL, and with it a password.
+    // sqlx's error text may quote the URL, and with it a password.
     let options = PgConnectOptions::from_str(url).map_err(|_| "--store is not a PostgreSQL URL")?;
     let pool = PgPoolOptions::new().max_connections(8).acquire_timeout(Duration::from_secs(5));
     let pool = pool.connect_with(options).await?;

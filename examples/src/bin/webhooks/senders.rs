@@ -1,9 +1,9 @@
-//! Who may send, and how that is verified.
+//! The senders: their secrets and their verifiers.
 
 use clap::Args;
 use idempotent_runtime::{SetupError, webhooks::Verifier};
 
-/// For trying it out. They are in this file, so that anybody has them.
+/// Secrets for trying it out. They are in this file, so everybody has them.
 const STRIPE: &str = "whsec_stripe-demo";
 const GITHUB: &str = "github-demo";
 const STANDARD: &str = "whsec_c3RhbmRhcmQtd2ViaG9va3MtZGVtby1zZWNyZXQ=";
@@ -11,22 +11,22 @@ const STANDARD: &str = "whsec_c3RhbmRhcmQtd2ViaG9va3MtZGVtby1zZWNyZXQ=";
 /// One secret, or several that are valid at the same time.
 #[derive(Args)]
 pub(crate) struct Secrets {
-    /// Of the endpoint at Stripe.
+    /// Secrets of the endpoint at Stripe.
     #[arg(long = "stripe-secret", env = "STRIPE_WEBHOOK_SECRET", default_value = STRIPE)]
     #[arg(hide_env_values = true, value_name = "SECRETS")]
     stripe: String,
-    /// Of the repository's webhook at GitHub.
+    /// Secrets of the repository's webhook at GitHub.
     #[arg(long = "github-secret", env = "GITHUB_WEBHOOK_SECRET", default_value = GITHUB)]
     #[arg(hide_env_values = true, value_name = "SECRETS")]
     github: String,
-    /// Of the sender that follows Standard Webhooks.
+    /// Secrets of the sender that follows Standard Webhooks.
     #[arg(long = "standard-secret", env = "STANDARD_WEBHOOK_SECRET", default_value = STANDARD)]
     #[arg(hide_env_values = true, value_name = "SECRETS")]
     standard: String,
 }
 
 impl Secrets {
-    /// Those of this file, by the names of their variables. The others are nobody's business.
+    /// The secrets of this file that are in use, each with the name of its variable. Real secrets are never printed.
     pub(crate) fn of_demo(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         let used = [
             ("STRIPE_WEBHOOK_SECRET", STRIPE, &self.stripe),

@@ -43,7 +43,7 @@ const TABLES: &str = "
         due INTEGER NOT NULL DEFAULT 0
     )";
 
-/// Takes the delivery that has waited longest, for an attempt. If that fails, the next one is due some seconds later.
+/// Takes the delivery that has waited longest, and counts the attempt. The next attempt is due some seconds later.
 const TAKE: &str = "
     UPDATE inbox SET attempts = attempts + 1, due = unixepoch() + 5 * (attempts + 1)
     WHERE id = (SELECT id FROM inbox WHERE attempts < $1 AND due <= unixepoch() ORDER BY due, id LIMIT 1)
@@ -54,7 +54,7 @@ async fn open(url: &str) -> Result<(Pool<Db>, Idempotency), Failure> {
     let idempotency = Idempotency::connect(url).await?;
     let options = SqliteConnectOptions::from_str(url)?
         .journal_mode(SqliteJournalMode::Wal)
-        // What was answered stays answered, also after a power cut.
+        // `FULL`: what was committed survives a power cut.
         .synchronous(SqliteSynchronous::Full);
     let pool = SqlitePoolOptions::new().max_connections(8).connect_with(options).await?;
     Ok((pool, idempotency))

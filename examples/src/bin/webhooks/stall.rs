@@ -1,4 +1,4 @@
-//! Points to be killed at.
+//! Points at which the program can be killed.
 
 use std::future::pending;
 
@@ -18,7 +18,7 @@ pub(crate) enum Stall {
 }
 
 impl Stall {
-    /// Stays here for good, if it is this point that was chosen.
+    /// Waits for ever, if this is the chosen point.
     pub(crate) async fn at(self, chosen: Option<Self>) {
         if chosen == Some(self) {
             let _ = print("stalled\n");

@@ -1,4 +1,4 @@
-//! JSON up to white space and the order of keys, and no further: a number is what is written.
+//! JSON without white space and the order of keys. Everything else is kept: numbers stay as they are written.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -8,7 +8,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-/// How deep it may be nested: each level is looked at once more.
+/// The deepest nesting. Each level is parsed once more than the one around it.
 const MAX_DEPTH: u8 = 32;
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -20,7 +20,7 @@ pub(super) enum Value<'a> {
     Object(BTreeMap<String, Value<'a>>),
 }
 
-/// `None` for what is not JSON, has a key twice, since each reader understands that differently, or is too deep.
+/// Parses JSON. `None` if it is not JSON, is nested too deep, or has a key twice, which each reader understands differently.
 pub(super) fn parse(text: &[u8]) -> Option<Value<'_>> {
     value(serde_json::from_slice(text).ok()?, 0)
 }
@@ -66,7 +66,7 @@ impl<'de> Visitor<'de> for Each {
         let mut fields = BTreeMap::new();
         while let Some((name, value)) = map.next_entry::<String, &RawValue>()? {
             if fields.insert(name, value).is_some() {
-                return Err(A::Error::custom("a key is there twice"));
+                return Err(A::Error::custom("a key is given twice"));
             }
         }
         Ok(Fields(fields))

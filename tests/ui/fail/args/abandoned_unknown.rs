@@ -1,4 +1,4 @@
-//! `abandoned` with a word that there is not.
+//! `abandoned` with an unknown word.
 
 use idempotent_runtime::{Error, idempotent};
 

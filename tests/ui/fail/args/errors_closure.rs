@@ -1,4 +1,4 @@
-//! A closure where the path of a function is asked for.
+//! A closure in place of the path of a function.
 
 use idempotent_runtime::{Error, idempotent};
 

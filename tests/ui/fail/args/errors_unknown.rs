@@ -1,8 +1,8 @@
-//! `errors` that is neither of its words nor a path.
+//! `errors` with a string.
 
 use idempotent_runtime::{Error, idempotent};
 
-#[idempotent(errors = "store")]
+#[idempotent(errors = "keep")]
 async fn charge(order_id: u64) -> Result<u64, Error> {
     Ok(order_id)
 }

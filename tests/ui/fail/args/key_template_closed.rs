@@ -1,4 +1,4 @@
-//! A template with a brace too many.
+//! A template with an unmatched closing brace.
 
 use idempotent_runtime::{Error, idempotent};
 

@@ -1,4 +1,4 @@
-//! A template whose brace is open.
+//! A template with an unmatched opening brace.
 
 use idempotent_runtime::{Error, idempotent};
 

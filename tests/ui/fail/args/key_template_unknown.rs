@@ -1,4 +1,4 @@
-//! A template over an argument that there is not.
+//! A template over an unknown argument.
 
 use idempotent_runtime::{Error, idempotent};
 

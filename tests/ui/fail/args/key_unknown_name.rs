@@ -1,4 +1,4 @@
-//! A key over a variable that there is not.
+//! A key over an unknown variable.
 
 use idempotent_runtime::{Error, idempotent};
 

@@ -1,4 +1,4 @@
-//! A lease longer than the results are kept.
+//! A lease longer than the `ttl`.
 
 use idempotent_runtime::{Error, idempotent};
 

@@ -1,4 +1,4 @@
-//! A claim that never holds.
+//! A lease of zero.
 
 use idempotent_runtime::{Error, idempotent};
 

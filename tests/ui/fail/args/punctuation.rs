@@ -1,4 +1,4 @@
-//! Separators that are not commas, and commas too many.
+//! Separators that are not commas, and a comma too many.
 
 use idempotent_runtime::{Error, idempotent};
 

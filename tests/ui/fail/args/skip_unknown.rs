@@ -1,4 +1,4 @@
-//! `skip` of an argument that there is not.
+//! `skip` of an argument whose name is misspelt.
 
 use idempotent_runtime::{Error, idempotent};
 

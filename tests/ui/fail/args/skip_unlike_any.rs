@@ -1,4 +1,4 @@
-//! `skip` of an argument that is like none.
+//! `skip` of an unknown argument, unlike any other.
 
 use idempotent_runtime::{Error, idempotent};
 

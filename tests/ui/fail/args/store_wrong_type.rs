@@ -1,4 +1,4 @@
-//! A `store` that is no `Idempotency`.
+//! A `store` that is not an `Idempotency`.
 
 use idempotent_runtime::{Error, idempotent};
 

@@ -1,4 +1,4 @@
-//! An expression, where a name belongs.
+//! `transaction` with an expression in place of a name.
 
 use idempotent_runtime::{Error, idempotent};
 use sqlx::{Postgres, Transaction};

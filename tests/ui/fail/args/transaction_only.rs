@@ -1,4 +1,4 @@
-//! With nothing beside the transaction, all calls would be one.
+//! No argument beside the transaction, and no key.
 
 use idempotent_runtime::{Error, idempotent};
 use sqlx::{Postgres, Transaction};

@@ -1,4 +1,4 @@
-//! It is skipped as it is.
+//! `skip` of the transaction.
 
 use idempotent_runtime::{Error, idempotent};
 use sqlx::{Postgres, Transaction};

@@ -1,4 +1,4 @@
-//! No argument has this name.
+//! `transaction` with an unknown argument.
 
 use idempotent_runtime::{Error, idempotent};
 use sqlx::{Postgres, Transaction};

@@ -1,4 +1,4 @@
-//! Options that mean nothing in a transaction, all at once.
+//! Options that have no meaning in a transaction, all at once.
 
 use idempotent_runtime::{Error, idempotent};
 use sqlx::{Postgres, Transaction};

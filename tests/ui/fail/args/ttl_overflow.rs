@@ -1,4 +1,4 @@
-//! A duration beyond what can be counted.
+//! A duration too long for 64 bits of milliseconds.
 
 use idempotent_runtime::{Error, idempotent};
 

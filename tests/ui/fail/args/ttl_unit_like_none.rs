@@ -1,4 +1,4 @@
-//! A duration in a unit that there is not.
+//! A duration in an unknown unit.
 
 use idempotent_runtime::{Error, idempotent};
 

@@ -1,4 +1,4 @@
-//! An expression of another type than `Duration`.
+//! An expression of a type other than `Duration`.
 
 use idempotent_runtime::{Error, idempotent};
 

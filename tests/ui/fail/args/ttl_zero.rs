@@ -1,4 +1,4 @@
-//! A result that is never kept.
+//! A `ttl` of zero.
 
 use idempotent_runtime::{Error, idempotent};
 

@@ -1,4 +1,4 @@
-//! An option that is like no other.
+//! An unknown option, unlike any other.
 
 use idempotent_runtime::{Error, idempotent};
 

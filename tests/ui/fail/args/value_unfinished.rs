@@ -1,4 +1,4 @@
-//! Values that end too early, as while typing: the functions are there all the same.
+//! Values that end too early, as while typing. The functions exist all the same.
 
 use idempotent_runtime::{Error, idempotent};
 

@@ -1,4 +1,4 @@
-//! An associated function that shows itself as one.
+//! An associated function whose signature mentions `Self`.
 
 use idempotent_runtime::{Error, idempotent};
 

@@ -1,4 +1,4 @@
-//! Below an attribute that makes the function block.
+//! Below an attribute that makes the function blocking.
 
 use idempotent_runtime::{Error, idempotent};
 

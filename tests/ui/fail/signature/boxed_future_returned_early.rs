@@ -1,4 +1,4 @@
-//! A boxed future that is not the only one: the other would run without the store.
+//! A body that returns a second boxed future early, which would run without a claim.
 
 use std::pin::Pin;
 

@@ -1,4 +1,4 @@
-//! Everything that a detached body cannot borrow.
+//! Every kind of borrow that a detached body cannot have.
 
 use idempotent_runtime::{Error, idempotent};
 

@@ -1,4 +1,4 @@
-//! A receiver that borrows behind a type.
+//! A receiver that borrows inside a `Pin`.
 
 use idempotent_runtime::{Error, idempotent};
 

@@ -1,4 +1,4 @@
-//! Something else than a function.
+//! A struct.
 
 use idempotent_runtime::{idempotent};
 

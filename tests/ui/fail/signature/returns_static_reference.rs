@@ -1,4 +1,4 @@
-//! A result that borrows from the program.
+//! A result with a `'static` reference.
 
 use idempotent_runtime::{Error, idempotent};
 

@@ -1,4 +1,4 @@
-//! A detached body that cannot leave its thread.
+//! A detached body that is not `Send`.
 
 use idempotent_runtime::{Error, idempotent};
 

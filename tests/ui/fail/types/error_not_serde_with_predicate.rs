@@ -1,4 +1,4 @@
-//! The same with a function that decides.
+//! `errors = PATH` with an error that cannot be stored.
 
 use idempotent_runtime::{Error, idempotent};
 
@@ -12,11 +12,11 @@ impl From<Error> for PaymentError {
     }
 }
 
-fn keep(error: &PaymentError) -> bool {
+fn is_final(error: &PaymentError) -> bool {
     matches!(error, PaymentError::Idempotency(_))
 }
 
-#[idempotent(errors = keep)]
+#[idempotent(errors = is_final)]
 async fn charge(order_id: u64) -> Result<u64, PaymentError> {
     Ok(order_id)
 }

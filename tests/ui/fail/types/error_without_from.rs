@@ -1,4 +1,4 @@
-//! An error that cannot carry those of the library.
+//! An error type without `From<idempotent_runtime::Error>`.
 
 use idempotent_runtime::idempotent;
 

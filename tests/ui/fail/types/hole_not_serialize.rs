@@ -1,4 +1,4 @@
-//! A hole that cannot be written.
+//! A template over an argument that is not `Serialize`.
 
 use idempotent_runtime::{Error, idempotent};
 

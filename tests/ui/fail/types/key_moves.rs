@@ -1,4 +1,4 @@
-//! A body that uses what it moved: the key is not to blame.
+//! A body that uses a value after moving it: the error is about the body, not about the key.
 
 use idempotent_runtime::{Error, idempotent};
 

@@ -1,4 +1,4 @@
-//! A key that cannot be written.
+//! A key that is not `Serialize`.
 
 use idempotent_runtime::{Error, idempotent};
 

@@ -1,4 +1,4 @@
-//! A part of a key that cannot be written.
+//! A part of a key that is not `Serialize`.
 
 use idempotent_runtime::{Error, idempotent};
 

@@ -1,4 +1,4 @@
-//! A return type that is no `Result`.
+//! A return type that is not a `Result`.
 
 use idempotent_runtime::idempotent;
 

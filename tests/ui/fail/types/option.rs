@@ -1,4 +1,4 @@
-//! An `Option` where a `Result` should be.
+//! An `Option` in place of a `Result`.
 
 use idempotent_runtime::idempotent;
 

@@ -1,12 +1,12 @@
-//! A function that decides about another error.
+//! `errors = PATH` with a function over another error type.
 
 use idempotent_runtime::{Error, idempotent};
 
-fn keep(error: &std::fmt::Error) -> bool {
+fn is_final(error: &std::fmt::Error) -> bool {
     error.to_string().is_empty()
 }
 
-#[idempotent(errors = keep)]
+#[idempotent(errors = is_final)]
 async fn charge(order_id: u64) -> Result<u64, Failure> {
     Ok(order_id)
 }

@@ -1,8 +1,8 @@
-//! A function that there is not.
+//! `errors = PATH` with an unknown function.
 
 use idempotent_runtime::{Error, idempotent};
 
-#[idempotent(errors = stored)]
+#[idempotent(errors = is_final)]
 async fn charge(order_id: u64) -> Result<u64, Error> {
     Ok(order_id)
 }

@@ -1,4 +1,4 @@
-//! An error that does not convert.
+//! A `?` on an error that does not convert.
 
 use idempotent_runtime::{Error, idempotent};
 

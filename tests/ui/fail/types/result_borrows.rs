@@ -1,4 +1,4 @@
-//! A result that borrows when it is read.
+//! A result that borrows from the text that it is decoded from.
 
 use idempotent_runtime::{Error, idempotent};
 

@@ -1,4 +1,4 @@
-//! A result that can be written and not read.
+//! A result that is `Serialize` and not `Deserialize`.
 
 use idempotent_runtime::{Error, idempotent};
 

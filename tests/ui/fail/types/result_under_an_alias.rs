@@ -1,4 +1,4 @@
-//! The same under an alias.
+//! A result that cannot be stored, in a `Result` under an alias.
 
 use idempotent_runtime::idempotent;
 

@@ -1,4 +1,4 @@
-//! A transaction that the function would own, and one that it cannot write in.
+//! A transaction by value, and one by shared reference.
 
 use idempotent_runtime::{Error, idempotent};
 use sqlx::{Postgres, Transaction};

@@ -1,4 +1,4 @@
-//! The bounds of the result are the same in a transaction, and are reported once.
+//! An error type without `From`, in a transaction: reported once.
 
 use idempotent_runtime::idempotent;
 use sqlx::{Postgres, Transaction};

@@ -1,4 +1,4 @@
-//! A pool is not a transaction.
+//! A pool in place of a transaction.
 
 use idempotent_runtime::{Error, idempotent};
 use sqlx::PgPool;

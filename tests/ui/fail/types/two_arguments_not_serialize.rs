@@ -1,4 +1,4 @@
-//! Two of them.
+//! Two arguments that cannot be hashed.
 
 use idempotent_runtime::{Error, idempotent};
 

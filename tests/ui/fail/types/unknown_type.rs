@@ -1,4 +1,4 @@
-//! A type that there is not, reported once.
+//! An unknown type, reported once.
 
 use idempotent_runtime::{Error, idempotent};
 

@@ -1,4 +1,4 @@
-//! A body of another type: the compiler says so, as ever.
+//! A body of another type: the compiler reports it as in a plain function.
 
 use idempotent_runtime::{Error, idempotent};
 

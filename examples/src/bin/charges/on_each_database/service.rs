@@ -1,7 +1,6 @@
-//! The service: a function that charges a card once, and how a handler calls it. This is the file to copy from.
+//! The service: a function that charges a card once, and a handler that calls it. This is the file to copy from.
 //!
-//! sqlx has a type for each database. `Db` is one of them: this file is compiled once with `sqlx::Postgres` and once
-//! with `sqlx::Sqlite`.
+//! This file is compiled twice: with `Db` as `sqlx::Postgres`, and as `sqlx::Sqlite`. In your service, write the one that you use.
 
 use axum::{
     Form, Json,
@@ -31,8 +30,8 @@ const LIST: &str = "
 
 /// Enters a charge into the books, once for each key of an account: row and record are committed together.
 ///
-/// The layer around the handler answers repeats before they come this far. What it cannot know is whether a run that
-/// vanished, with its process, had committed: its successor finds out here, also if it comes with another authorization.
+/// The layer around the handler answers repeats before they reach this function. But if the process was killed, the layer does not
+/// know whether the run had committed. The next run finds out here, even if it comes with another authorization code.
 #[idempotent(name = "charges.enter", key = (account, key), ttl = "24h", skip(authorization_code), transaction = tx)]
 async fn enter(
     tx: &mut Transaction<'_, Db>,
@@ -60,9 +59,9 @@ pub(crate) async fn create(
 ) -> Result<Response, Refused> {
     let Form(new) = form.map_err(|error| Refused::Request(error.body_text()))?;
     new.check()?;
-    // Without a key, a request is a charge of its own.
+    // A request without a key is a charge of its own.
     let key = key.map_or_else(|| format!("{:032x}", rand::random::<u128>()), |key| key.as_str().to_owned());
-    // Whoever is outside of our database gets a key as well, the same in every attempt.
+    // The card network is outside our database. It gets a key as well, the same one in every attempt.
     let authorize = Execution::current().map_or_else(|| key.clone(), |run| run.child_key("authorize"));
     let authorization_code = card_network::authorize(&authorize, &new).await?;
     let mut tx = pool.begin().await?;

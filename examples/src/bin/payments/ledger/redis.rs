@@ -9,11 +9,11 @@ use redis::{
 
 use super::{Failure, Row, account, decode, encode};
 
-/// How often Redis is asked. A row that is appended twice is told by its run.
+/// The number of tries. A row that is appended twice is recognised by its run.
 const TRIES: u32 = 3;
-/// Longer than the services keep their results: a replay finds its transaction here.
+/// Longer than the `ttl` of the functions, so that every replay finds its transaction here.
 const KEEP: Duration = Duration::from_hours(8 * 24);
-/// How many accounts are read in one round trip.
+/// The number of accounts that are read in one round trip.
 const BATCH: usize = 256;
 
 pub(crate) struct Books(ConnectionManager);

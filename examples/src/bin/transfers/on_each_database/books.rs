@@ -1,4 +1,4 @@
-//! The books: their tables, and what an auditor reads in them.
+//! The books: their tables, and the queries of the audit.
 
 use sqlx::{Pool, query, query_as, query_scalar, raw_sql};
 
@@ -9,10 +9,10 @@ use crate::{
     transfer::{Receipt, Transfer},
 };
 
-/// Creates the books where there are none. Of processes that do so at the same time, all but one get an error, and
-/// find them there when they try again.
+/// Creates the books, unless they exist. Of several processes that create them at the same time, one succeeds; the others get an
+/// error, and find the books when they try again.
 pub(crate) async fn set_up(pool: &Pool<Db>) -> sqlx::Result<()> {
-    // What is created in one transaction is there as a whole.
+    // The books are created in one transaction, so they are there as a whole or not at all.
     if query("SELECT id FROM accounts").fetch_all(pool).await.is_ok() {
         return Ok(());
     }
@@ -25,12 +25,12 @@ pub(crate) async fn set_up(pool: &Pool<Db>) -> sqlx::Result<()> {
     tx.commit().await
 }
 
-/// What the books come to.
+/// Reads the audit.
 pub(crate) async fn audit(pool: &Pool<Db>) -> sqlx::Result<Books> {
     query_as(AUDIT).bind(OPENING_CENTS).fetch_one(pool).await
 }
 
-/// Whether the books show what a client was told.
+/// True if the books have the entry that the client was told of.
 pub(crate) async fn shows(pool: &Pool<Db>, transfer: &Transfer, receipt: &Receipt) -> sqlx::Result<bool> {
     let entry = "SELECT count(*) FROM ledger WHERE id = $1 AND transfer_id = $2 AND account_id = $3 AND cents = $4";
     let entry = query_scalar(entry).bind(receipt.entry).bind(transfer.id.as_str()).bind(transfer.from);

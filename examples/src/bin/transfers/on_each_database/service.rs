@@ -1,7 +1,6 @@
-//! The service: a function that moves money, and how it is called. This is the file to copy from.
+//! The service: a function that moves money, and the calls of it. This is the file to copy from.
 //!
-//! sqlx has a type for each database. `Db` is one of them: this file is compiled once with `sqlx::Postgres` and once
-//! with `sqlx::Sqlite`.
+//! This file is compiled twice: with `Db` as `sqlx::Postgres`, and as `sqlx::Sqlite`. In your service, write the one that you use.
 
 use std::time::Duration;
 
@@ -15,11 +14,11 @@ use crate::transfer::{Answer, Receipt, Transfer, TransferError};
 const MOVE: &str = "UPDATE accounts SET balance_cents = balance_cents + $1 WHERE id = $2 RETURNING balance_cents";
 const POST: &str = "INSERT INTO ledger (transfer_id, account_id, cents) VALUES ($1, $2, $3) RETURNING id";
 
-/// Moves money once, however often it is asked to: two balances, two entries in the ledger and the record of the call
-/// are committed together, or none of them.
+/// Moves money once, however often it is called: two balances, two entries in the ledger and the record of the call are
+/// committed together, or none of them.
 ///
-/// An `Err` takes back what the body has done so far, however the caller goes on: of a transfer that is refused, the
-/// record is all there is.
+/// An `Err` rolls back what the body has written, whatever the caller does next: a transfer that is refused leaves nothing but
+/// its record.
 #[idempotent(
     name = "transfers.transfer",
     key = request.id,
@@ -29,7 +28,7 @@ const POST: &str = "INSERT INTO ledger (transfer_id, account_id, cents) VALUES (
 )]
 pub(crate) async fn transfer(tx: &mut Transaction<'_, Db>, request: &Transfer) -> Result<Receipt, TransferError> {
     let mut changes = [(request.from, -request.cents), (request.to, request.cents)];
-    // In the same order by everybody, so that no two transfers wait for an account that the other one has.
+    // All transfers lock accounts in the same order, so that no two of them wait for each other.
     changes.sort_unstable();
     let mut receipt = Receipt { entry: 0, balance_cents: 0 };
     for (account, cents) in changes {
@@ -47,19 +46,19 @@ pub(crate) async fn transfer(tx: &mut Transaction<'_, Db>, request: &Transfer) -
     Ok(receipt)
 }
 
-/// One try: begin, call, commit.
+/// Tries once: begins, calls, commits.
 ///
 /// # Errors
 ///
-/// Those of [`transfer`], and [`TransferError::Commit`]. What is not [final](TransferError::is_final) has left nothing,
-/// but a commit that failed may have been applied all the same.
+/// Those of [`transfer`], and [`TransferError::Commit`]. After an error that is not [final](TransferError::is_final), nothing was
+/// written; but a commit that failed may have been applied all the same.
 async fn attempt(pool: &Pool<Db>, request: &Transfer) -> (Result<Receipt, TransferError>, Disposition) {
     let mut tx = match pool.begin().await {
         Ok(tx) => tx,
         Err(error) => return (Err(error.into()), Disposition::NotCalled),
     };
     let (answer, disposition) = with_disposition(transfer(&mut tx, request)).await;
-    // A refusal has a record, to be committed as well.
+    // A refusal has a record, which has to be committed as well.
     if answer.as_ref().is_err_and(|error| !error.is_final()) {
         return (answer, disposition);
     }
@@ -72,13 +71,13 @@ async fn attempt(pool: &Pool<Db>, request: &Transfer) -> (Result<Receipt, Transf
     }
 }
 
-/// How long a request is tried for.
+/// The time for which a request is tried.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Tries, each time in a new transaction, until there is an answer or patience ends.
 ///
-/// There is nothing to find out before another try, not even whether a commit was applied whose reply was lost: the
-/// call itself waits for the old transaction's end, and then gets its result or runs.
+/// A retry needs no check first, not even after a commit whose reply was lost: the call itself waits until the old transaction
+/// has ended, and then gets its result or runs.
 pub(crate) async fn submit(pool: &Pool<Db>, request: &Transfer) -> Answer {
     let begin = Instant::now();
     let (mut retries, mut in_doubt) = (0, Vec::new());
@@ -93,7 +92,7 @@ pub(crate) async fn submit(pool: &Pool<Db>, request: &Transfer) -> Answer {
             (result, disposition) => return Answer { result, disposition, retries, in_doubt },
         }
         retries += 1;
-        // Not all at once.
+        // A random pause, so that the clients do not retry all at once.
         sleep(Duration::from_millis(rand::random_range(0..=pause_ms))).await;
         pause_ms = (pause_ms * 2).min(200);
     }

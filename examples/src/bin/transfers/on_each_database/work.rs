@@ -1,4 +1,4 @@
-//! The clients, at work.
+//! Runs the clients.
 
 use std::{panic::resume_unwind, time::Duration};
 
@@ -18,10 +18,10 @@ use crate::{
     transfer::Transfer,
 };
 
-/// How many clients there are at a time.
+/// The number of clients at a time.
 const CLIENTS: usize = 8;
 
-/// How often, and how far apart, the books are looked at that cannot be read.
+/// The number of tries to read the books, and the pause between them.
 const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -40,7 +40,7 @@ pub(crate) async fn run(args: &Args) -> Result<Summary, Failure> {
     Ok(tally.summary(books))
 }
 
-/// Asks again what was not answered, since the database may be restarting.
+/// Repeats a query that fails, since the database may be restarting.
 async fn patiently<T>(ask: impl AsyncFn() -> sqlx::Result<T>) -> sqlx::Result<T> {
     let mut tries = 1;
     loop {
@@ -67,12 +67,12 @@ async fn work(pool: &Pool<Db>, args: &Args) -> Tally {
     tally
 }
 
-/// A client does not panic; if it does, so does the program.
+/// Takes a client's result. If the client panicked, the program does.
 fn ended<T>(client: Result<T, JoinError>) -> T {
     client.unwrap_or_else(|stopped| resume_unwind(stopped.into_panic()))
 }
 
-/// One client, with everything it does about its transfer.
+/// Runs one client.
 async fn serve(pool: Pool<Db>, plan: Plan, plug: Plug) -> Vec<Delivery> {
     let Plan { transfer, client } = plan;
     let deliver = async |transfer: &Transfer| {

@@ -1,4 +1,4 @@
-//! What this service knows: what was done, and how things are by the newest event.
+//! The state of this service: the events that it has processed, and each object as of its newest event.
 
 use serde::Serialize;
 use sqlx::{FromRow, Pool, Transaction, query, query_as, raw_sql};
@@ -6,23 +6,23 @@ use sqlx::{FromRow, Pool, Transaction, query, query_as, raw_sql};
 use super::{Db, TABLES};
 use crate::answer::{HookError, Outcome};
 
-/// Nothing in the table keeps an event from being done twice: the record of the call does.
+/// No constraint of the table refuses an event twice: the record of the call does.
 const NOTE: &str = "INSERT INTO done (endpoint, event_id, object, status) VALUES ($1, $2, $3, $4)";
 
-/// An older event does not overwrite a newer one. One of the same age does: Stripe and GitHub count seconds, and what
-/// comes later is the newer one more often than not.
+/// An older event does not overwrite a newer one. An event of the same second does, because Stripe and GitHub count seconds, and
+/// the event that arrives later is more often the newer one.
 const SET: &str = "
     INSERT INTO objects (id, status, version) VALUES ($1, $2, $3)
     ON CONFLICT (id) DO UPDATE SET status = excluded.status, version = excluded.version
     WHERE excluded.version >= objects.version";
 
-/// What an event says about an object.
+/// A change of an object, according to an event.
 pub(crate) struct Change<'e> {
     pub(crate) endpoint: &'e str,
     pub(crate) event_id: &'e str,
     pub(crate) object: &'e str,
     pub(crate) status: &'e str,
-    /// Rises with each change of the object: whatever the sender has that does.
+    /// A number of the sender's that rises with each change of the object.
     pub(crate) version: i64,
 }
 
@@ -33,7 +33,7 @@ pub(crate) async fn apply(tx: &mut Transaction<'_, Db>, change: Change<'_>) -> R
     Ok(if set.rows_affected() == 1 { Outcome::Applied } else { Outcome::Outdated })
 }
 
-/// What there is to see: the last of it, if it is much.
+/// The state as JSON, at most 100 rows of each table.
 #[derive(Serialize)]
 pub(crate) struct Overview {
     objects: Vec<Object>,
@@ -71,9 +71,9 @@ pub(crate) async fn overview(pool: &Pool<Db>) -> sqlx::Result<Overview> {
     })
 }
 
-/// Creates the tables where there are none.
+/// Creates the tables, unless they exist.
 pub(crate) async fn set_up(pool: &Pool<Db>) -> sqlx::Result<()> {
-    // Of processes that do so at the same time, some get an error, and find the tables there when they try again.
+    // Of several processes that create them at the same time, some get an error, and find the tables when they try again.
     if raw_sql(TABLES).execute(pool).await.is_err() {
         raw_sql(TABLES).execute(pool).await?;
     }

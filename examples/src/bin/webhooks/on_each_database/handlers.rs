@@ -1,6 +1,6 @@
-//! The handlers. Each verifies the bytes as they came, before anything else, and answers 2xx once everything is durable.
+//! The handlers. Each verifies the raw bytes before anything else, and answers 2xx once everything is durable.
 //!
-//! An error drops the transaction, which rolls it back; so does a sender that goes away.
+//! An error drops the transaction, which rolls it back. So does a sender that disconnects.
 
 use axum::{
     body::Bytes,
@@ -17,7 +17,7 @@ use crate::{
     events::StripeEvent,
 };
 
-/// The endpoints, which are part of the keys.
+/// The paths of the endpoints. They are part of the keys.
 pub(crate) const STRIPE: &str = "/hooks/stripe";
 pub(crate) const GITHUB: &str = "/hooks/github";
 pub(crate) const STANDARD: &str = "/hooks/standard";
@@ -35,7 +35,7 @@ pub(crate) async fn stripe(State(app): State<App>, headers: HeaderMap, body: Byt
 
 pub(crate) async fn github(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Result<Response, HookError> {
     let delivery = app.verifiers.github.verify(&headers, &body)?;
-    // The first one is a `ping`, to see whether anybody is there.
+    // GitHub's first event is a `ping`.
     if headers.get("x-github-event").is_none_or(|event| event != "push") {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
@@ -57,7 +57,7 @@ pub(crate) async fn standard(State(app): State<App>, headers: HeaderMap, body: B
     Ok(answer(outcome, disposition))
 }
 
-/// The same, for work that takes longer than a sender waits: accepted now, worked off later.
+/// Accepts a delivery for a worker, for work that takes longer than a sender waits.
 pub(crate) async fn queued(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Result<Response, HookError> {
     let delivery = app.verifiers.standard.verify(&headers, &body)?;
     let event: &RawValue = serde_json::from_slice(&body)?;

@@ -1,4 +1,4 @@
-//! Deliveries that are accepted first and worked off later, by workers that may die as well.
+//! Deliveries that are accepted first and processed later, by workers that may crash as well.
 
 use std::time::Duration;
 
@@ -11,13 +11,14 @@ use tokio::time::{sleep, timeout};
 use super::{Db, TAKE, server::App, service};
 use crate::{answer::HookError, stall::Stall};
 
-/// What has failed so often stays where it is, for somebody to look at: `UPDATE inbox SET attempts = 0` is another chance.
+/// A delivery that has failed this often stays in the inbox, for somebody to look at. `UPDATE inbox SET attempts = 0` lets the
+/// workers try again.
 const MAX_ATTEMPTS: i64 = 5;
 
-/// How often the inbox is looked at: also for what other processes have accepted, and for what is tried again.
+/// The interval at which the inbox is read, for deliveries that other processes accepted and for retries.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Keeps a delivery. It is in the inbox exactly if its record is there.
+/// Puts a delivery into the inbox. Row and record are committed together.
 #[idempotent(
     name = "webhooks.accept",
     key = ("standard", endpoint, delivery_id),
@@ -44,12 +45,12 @@ struct Waiting {
     body: String,
 }
 
-/// Works off one delivery after the other.
+/// Processes one delivery after the other.
 pub(crate) async fn work(app: App) {
     loop {
-        match work_off(&app).await {
+        match process_next(&app).await {
             Ok(true) => {}
-            // The time-out is what is waited for, mostly.
+            // Mostly the time-out ends this wait.
             Ok(false) => drop(timeout(PAUSE, app.wake.notified()).await),
             Err(error) => {
                 say(format_args!("an attempt failed: {}", chain(&error)));
@@ -59,16 +60,16 @@ pub(crate) async fn work(app: App) {
     }
 }
 
-/// Works off the next delivery, if there is one.
-async fn work_off(app: &App) -> Result<bool, HookError> {
-    // Committed by itself, so that an attempt counts also if it is never heard of again. All rows are fetched, since
-    // SQLite commits after the last.
+/// Processes the next delivery, if there is one.
+async fn process_next(app: &App) -> Result<bool, HookError> {
+    // This statement commits by itself, so that the attempt counts even if this worker dies. `fetch_all`, because SQLite commits
+    // after the last row.
     let mut taken: Vec<Waiting> = query_as(TAKE).bind(MAX_ATTEMPTS).fetch_all(&app.pool).await?;
     let Some(waiting) = taken.pop() else { return Ok(false) };
     let event = serde_json::from_str(&waiting.body)?;
     let mut tx = app.pool.begin().await?;
-    // The same function as for deliveries that are worked off at once: a worker that was taken for dead, and the one in
-    // its place, do it once.
+    // An annotated function here as well. A slow worker may still be at it when the delivery is due again for another worker:
+    // the event is processed once all the same.
     service::standard(&mut tx, &waiting.endpoint, &waiting.delivery_id, &event).await?;
     query("DELETE FROM inbox WHERE id = $1").bind(waiting.id).execute(&mut *tx).await?;
     Stall::Worker.at(app.stall).await;

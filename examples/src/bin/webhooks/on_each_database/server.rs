@@ -19,24 +19,24 @@ use super::{
 };
 use crate::{Args, Failure, answer::HookError, guide::guide, senders::Verifiers, stall::Stall};
 
-/// How often expired records are removed.
+/// The interval at which expired records are removed.
 const SWEEP: Duration = Duration::from_mins(10);
 
-/// What GitHub sends at most. axum's handlers take 2 MiB, unless told otherwise.
+/// The largest body that GitHub sends. By default, axum's handlers take 2 MiB.
 const GITHUB_MAX_LEN: usize = 25 * 1024 * 1024;
 
-/// What handlers and workers share.
+/// Shared by handlers and workers.
 #[derive(Clone)]
 pub(crate) struct App {
     pub(crate) pool: Pool<Db>,
     pub(crate) verifiers: Arc<Verifiers>,
-    /// Something is in the inbox.
+    /// Notified when a delivery was put into the inbox.
     pub(crate) wake: Arc<Notify>,
     pub(crate) stall: Option<Stall>,
 }
 
 impl App {
-    /// Makes it durable: effects and record.
+    /// Commits effects and record.
     pub(crate) async fn commit(&self, tx: Transaction<'_, Db>) -> sqlx::Result<()> {
         Stall::BeforeCommit.at(self.stall).await;
         tx.commit().await?;
@@ -65,10 +65,10 @@ pub(crate) async fn run(args: &Args, listener: TcpListener) -> Result<(), Failur
         .route(handlers::QUEUED, post(handlers::queued))
         .with_state(app);
     print(&guide(listener.local_addr()?, &args.secrets))?;
-    // What a worker has begun is rolled back, and begun anew by the next one.
+    // A worker that is stopped half-way is rolled back; the next one starts again.
     let stop = async { drop(signal::ctrl_c().await) };
     if args.stall.is_some() {
-        // So are deliveries that have stalled. They would be waited for in vain.
+        // Stalled deliveries never end, so that a graceful shutdown would wait for ever. They are rolled back, too.
         tokio::select! {
             ended = axum::serve(listener, router) => ended?,
             () = stop => {}

@@ -1,11 +1,10 @@
-//! The service: what is done about an event, once. This is the file to copy from, with `handlers.rs`.
+//! The service: functions that process an event once. This is the file to copy from, with `handlers.rs`.
 //!
-//! sqlx has a type for each database. `Db` is one of them: this file is compiled once with `sqlx::Postgres` and once
-//! with `sqlx::Sqlite`.
+//! This file is compiled twice: with `Db` as `sqlx::Postgres`, and as `sqlx::Sqlite`. In your service, write the one that you use.
 //!
-//! The key is sender, endpoint and event id; the time to live covers as long as the sender may deliver an event again.
-//! What the body writes is committed with the record of the call, or not at all. A duplicate waits for up to `wait`,
-//! which is less than senders wait for their answer.
+//! The key is made of sender, endpoint and event id. `ttl` is longer than the time in which the sender may deliver an event again.
+//! What the body writes is committed with the record of the call, or not at all. A duplicate waits up to `wait`, which is shorter
+//! than the time that senders wait for their response.
 
 use idempotent_runtime::idempotent;
 use sqlx::Transaction;
@@ -19,7 +18,7 @@ use crate::{
     events::{Push, ShopEvent, StripeEvent},
 };
 
-/// A subscription has changed. Stripe can send an event again for 30 days.
+/// Processes a change of a subscription. Stripe can send an event again for 30 days.
 #[idempotent(
     name = "webhooks.stripe",
     key = ("stripe", endpoint, &event.id),
@@ -40,7 +39,7 @@ pub(crate) async fn stripe(
     apply(tx, Change { endpoint, event_id, object, status, version: event.created }).await
 }
 
-/// A branch was pushed to. GitHub can send a delivery again for 3 days, an Enterprise Server for 7.
+/// Processes a push to a branch. GitHub can send a delivery again for 3 days, an Enterprise Server for 7.
 #[idempotent(
     name = "webhooks.github",
     key = ("github", endpoint, delivery_id),
@@ -59,8 +58,7 @@ pub(crate) async fn github(
     apply(tx, Change { endpoint, event_id: delivery_id, object, status: &push.after, version }).await
 }
 
-/// An order of our shop has changed. The shop sends an event again for as long as somebody wants it to: for 30 days,
-/// say.
+/// Processes a change of an order. Our shop can send an event again for 30 days.
 #[idempotent(
     name = "webhooks.standard",
     key = ("standard", endpoint, delivery_id),

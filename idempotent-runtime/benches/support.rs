@@ -3,7 +3,10 @@
 #![allow(unused_imports, reason = "each bench uses its part")]
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
+// `tests/peers` loads this file by its path, where `mod payload;` alone would look beside it.
+#[path = "support/payload.rs"]
 mod payload;
+#[path = "support/side.rs"]
 mod side;
 
 use std::{

@@ -1,4 +1,4 @@
-//! Published signatures, and everything that headers can be.
+//! Verifies published signatures, and refuses malformed headers.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderName, HeaderValue};
@@ -21,14 +21,14 @@ fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
-/// The id, of what was verified.
+/// Verifies a delivery at a time, and returns its id.
 fn verify(verifier: &Verifier, pairs: Headers<'_>, body: &str, seconds: u64) -> Result<String, VerifyError> {
     verifier.verify_at(&headers(pairs), body.as_bytes(), at(seconds)).map(|delivery| delivery.id)
 }
 
 fn sign(secret: &[u8], signed: &str) -> [u8; 32] {
     use hmac::KeyInit as _;
-    Key::new_from_slice(secret).unwrap().chain_update(signed).finalize().into_bytes().into()
+    HmacKey::new_from_slice(secret).unwrap().chain_update(signed).finalize().into_bytes().into()
 }
 
 /// From the tests of the reference libraries: `libraries/javascript/src/webhook.test.ts` of the repository
@@ -70,7 +70,7 @@ fn published_signatures() {
     let delivery = verifier.verify_at(&headers(STANDARD), STANDARD_BODY.as_bytes(), at(STANDARD_TIME)).unwrap();
     assert_eq!((delivery.id(), delivery.timestamp()), ("msg_p5jXN8AQM9LWM0D4loKWxJek", Some(at(STANDARD_TIME))));
 
-    // `libraries/rust/src/lib.rs`, there.
+    // From `libraries/rust/src/lib.rs` of the same repository.
     let verifier = Verifier::standard(["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"]).unwrap();
     let pairs = [
         ("webhook-id", "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk"),
@@ -93,7 +93,7 @@ fn published_signatures() {
     assert_eq!(id.as_deref(), Ok("b54557e4-bdd9-4b37-8a5f-bf7d70bcd043"));
 }
 
-/// One verifier of each kind with what it accepts.
+/// One verifier of each kind, with a delivery that it accepts.
 fn all() -> [(Verifier, Headers<'static>, &'static str, u64); 4] {
     [
         (Verifier::standard([STANDARD_SECRET]).unwrap(), STANDARD, STANDARD_BODY, STANDARD_TIME),
@@ -149,7 +149,7 @@ fn headers_that_are_missing_doubled_too_long_or_not_text() {
             for other in &others {
                 match verify(other) {
                     Err(VerifyError::MalformedHeader(header)) => assert_eq!(name, header),
-                    // An empty list of signatures is one that does not fit.
+                    // An empty list of signatures has none that matches.
                     Err(VerifyError::WrongSignature) => assert_eq!(name, "webhook-signature"),
                     verified => panic!("{verified:?} of {other:?}"),
                 }
@@ -258,7 +258,8 @@ fn one_signature_of_several_is_enough_and_other_schemes_are_passed_over() {
     }
 }
 
-/// `{id}.{time}.{body}` reads in more than one way, once ids may have dots: the body's own could end a longer id.
+/// With a dot in the id, `{id}.{time}.{body}` could be split in more than one way, and a part of the body could pass as the
+/// time.
 #[test]
 fn a_body_is_not_passed_off_as_id_and_time() {
     let verifier = Verifier::standard([STANDARD_SECRET]).unwrap();

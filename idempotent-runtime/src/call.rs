@@ -1,0 +1,219 @@
+//! Calls without the attribute: an operation, its key and its arguments, then the body.
+
+use std::{fmt, future::Future, ops::ControlFlow, pin::pin};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    engine::{self, Prepared},
+    error::{ArgumentsError, Error},
+    idempotency::Idempotency,
+    operation::{ErrorPolicy, Operation, ReleaseErrors},
+    request::arguments::Request,
+    store::{BoxFuture, RecordKey, transactional::OpenTransaction},
+};
+
+/// A call that has no key yet: made by [`Idempotency::call`].
+#[must_use = "nothing happens until the call has a key and `run` is awaited"]
+pub struct CallBuilder<'i, P = ReleaseErrors> {
+    idempotency: &'i Idempotency,
+    operation: Operation<P>,
+}
+
+/// A call with its key: give it the [`arguments`](Self::arguments), then the body.
+#[must_use = "nothing happens until `run` is awaited"]
+pub struct Call<'i, P = ReleaseErrors> {
+    idempotency: &'i Idempotency,
+    operation: Operation<P>,
+    key: Result<RecordKey, Error>,
+    /// `None` where no arguments were given.
+    request: Option<Result<Request, ArgumentsError>>,
+}
+
+/// A call whose body runs on a task of its own: made by [`Call::detached`].
+#[must_use = "nothing happens until `run` is awaited"]
+pub struct DetachedCall<'i, P = ReleaseErrors>(Call<'i, P>);
+
+/// A call in a transaction that its caller has open: made by [`Call::in_transaction`].
+#[must_use = "nothing happens until `run` is awaited"]
+pub struct TransactionCall<'i, 't, X, P = ReleaseErrors> {
+    call: Call<'i, P>,
+    transaction: &'t mut X,
+}
+
+impl Idempotency {
+    /// Starts a call without the attribute. `operation` is a name, or an [`Operation`] with policies.
+    ///
+    /// ```
+    /// # use idempotent_runtime::{Error, Idempotency};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
+    /// # let idempotency = Idempotency::memory();
+    /// let body = async { Ok::<_, Error>("charged 4200".to_owned()) };
+    /// let receipt = idempotency.call("payments.charge").key("order-17").arguments(&4_200).run(body).await?;
+    /// assert_eq!(receipt, "charged 4200");
+    /// # Ok(()) }
+    /// ```
+    pub fn call<P>(&self, operation: impl Into<Operation<P>>) -> CallBuilder<'_, P> {
+        CallBuilder { idempotency: self, operation: operation.into() }
+    }
+}
+
+impl<'i, P> CallBuilder<'i, P> {
+    /// Sets the key: what identifies the call within its operation. A string, an integer, a tuple of such, or whatever
+    /// else [`key`](crate::key) can write.
+    ///
+    /// # Panics
+    ///
+    /// If the key's `Serialize` does.
+    pub fn key<K: Serialize>(self, key: K) -> Call<'i, P> {
+        let Self { idempotency, operation } = self;
+        let key = idempotency.encode_key(&operation.name, &key);
+        Call { idempotency, operation, key, request: None }
+    }
+}
+
+impl<'i, P> Call<'i, P> {
+    /// Hashes the arguments, so that the key with other arguments is refused. Several are a tuple, or a struct.
+    ///
+    /// # Panics
+    ///
+    /// If the arguments' `Serialize` does.
+    pub fn arguments<A: Serialize>(mut self, arguments: A) -> Self {
+        self.request = Some(self.request_of(&arguments));
+        self
+    }
+
+    /// Runs the body on a task of its own: dropping the caller's future does not stop it half-way.
+    pub const fn detached(self) -> DetachedCall<'i, P> {
+        DetachedCall(self)
+    }
+
+    /// Writes the record in this open transaction: record and effects are committed together when the caller commits,
+    /// or not at all. `transaction = …` of the attribute does the same.
+    ///
+    /// The store has to be in the same database. A duplicate waits there until the other transaction has ended, up to
+    /// the operation's `wait`. An `Err` of the body takes back what the body wrote, however the caller goes on.
+    pub const fn in_transaction<X: OpenTransaction>(self, transaction: &mut X) -> TransactionCall<'i, '_, X, P> {
+        TransactionCall { call: self, transaction }
+    }
+
+    /// Runs the body if it is this call's to run, or answers with the stored result.
+    ///
+    /// # Errors
+    ///
+    /// The body's own, and [`Error`] converted into them.
+    ///
+    /// # Panics
+    ///
+    /// If the body does.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped while the body runs, the run is abandoned and the operation's policy decides ([`Operation::abandoned`]).
+    /// Dropped before, nothing has happened; dropped after the body returned, its result is recorded all the same.
+    pub async fn run<T, E, B>(self, body: B) -> Result<T, E>
+    where
+        T: Serialize + DeserializeOwned,
+        E: From<Error>,
+        P: ErrorPolicy<E>,
+        B: Future<Output = Result<T, E>>,
+    {
+        self.prepare().run(pin!(Some(body))).await
+    }
+
+    fn request_of(&self, arguments: &impl Serialize) -> Result<Request, ArgumentsError> {
+        Request::of(arguments, self.idempotency.shared.limits.recorded_len())
+    }
+
+    fn prepare(mut self) -> engine::Call<P> {
+        let request = self.request.take().unwrap_or_else(|| self.request_of(&()));
+        let prepared =
+            self.key.and_then(|key| Ok(Prepared { shared: &self.idempotency.shared, key, request: request? }));
+        engine::Call::new(self.operation, prepared)
+    }
+}
+
+impl<P> DetachedCall<'_, P> {
+    /// Runs the body on its own task, or answers with the stored result.
+    ///
+    /// # Errors
+    ///
+    /// As [`Call::run`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Call::run`], and outside a tokio runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped while the body runs, it runs on and its result is recorded.
+    pub async fn run<T, E, B>(self, body: B) -> Result<T, E>
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+        E: From<Error> + Send + 'static,
+        P: ErrorPolicy<E>,
+        B: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        self.0.prepare().run_detached(body).await
+    }
+}
+
+impl<X: OpenTransaction, P> TransactionCall<'_, '_, X, P> {
+    /// Runs the body in the transaction, or answers with the stored result.
+    ///
+    /// # Errors
+    ///
+    /// As [`Call::run`]. After [`Error::Store`] the transaction has nothing of this call; if that error is retryable,
+    /// begin a new transaction for the retry.
+    ///
+    /// # Panics
+    ///
+    /// As [`Call::run`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped or panicking half-way, it leaves a transaction that the database refuses to commit, so that there is
+    /// neither a record nor half of an effect.
+    pub async fn run<T, E>(self, body: impl for<'a> FnOnce(&'a mut X) -> BoxFuture<'a, Result<T, E>>) -> Result<T, E>
+    where
+        T: Serialize + DeserializeOwned,
+        E: From<Error>,
+        P: ErrorPolicy<E>,
+    {
+        let Self { call, transaction } = self;
+        match call.prepare().begin(transaction, X::connection).await {
+            ControlFlow::Break(answer) => answer,
+            ControlFlow::Continue(mut begun) => {
+                let (scope, transaction) = begun.body();
+                let output = scope.run(pin!(Some(body(transaction)))).await;
+                begun.finish(output).await
+            }
+        }
+    }
+}
+
+/// Keys and arguments are not for logs.
+impl<P> fmt::Debug for CallBuilder<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallBuilder").field("operation", &self.operation.name).finish_non_exhaustive()
+    }
+}
+
+/// Keys and arguments are not for logs.
+impl<P> fmt::Debug for Call<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("operation", &self.operation.name).finish_non_exhaustive()
+    }
+}
+
+impl<P> fmt::Debug for DetachedCall<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("DetachedCall").field(&self.0).finish()
+    }
+}
+
+impl<X, P> fmt::Debug for TransactionCall<'_, '_, X, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TransactionCall").field("call", &self.call).finish_non_exhaustive()
+    }
+}

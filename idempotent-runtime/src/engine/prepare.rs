@@ -1,0 +1,80 @@
+//! *Prepare*: from an identified call to a question for the store, or to the answer that is at hand.
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use super::{context::CallContext, disposition::Disposition, reply::Answer, shared::Shared, single_flight::Flight};
+use crate::{
+    error::{Error, OperationError},
+    operation::{OnAbandoned, Operation},
+    request::arguments::Request,
+    store::{ClaimRequest, Nonce, RecordKey},
+};
+
+/// A hundred years. A longer time is a mistake, and would overflow the clock of some store.
+pub(super) const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// A call that is identified: its key, and the fingerprint of its arguments.
+pub(crate) struct Prepared<'h> {
+    pub(crate) shared: &'h Arc<Shared>,
+    pub(crate) key: RecordKey,
+    pub(crate) request: Request,
+}
+
+/// A call that is ready to be answered.
+pub struct Call<P> {
+    pub(super) preparation: Preparation,
+    pub(super) errors: P,
+}
+
+/// The result of preparation.
+pub(super) enum Preparation {
+    /// Answered without asking the store, on behalf of the operation of this name.
+    AtHand(Result<Answer, Error>, Cow<'static, str>),
+    /// The store is to be asked.
+    Ask(Arc<CallContext>),
+}
+
+impl<P> Call<P> {
+    /// Looks for an answer that is at hand. Claims nothing, waits for nothing.
+    pub(crate) fn new(operation: Operation<P>, prepared: Result<Prepared<'_>, Error>) -> Self {
+        let Operation { name, ttl, lease, wait, abandoned, errors } = operation;
+        let take_over = match abandoned {
+            OnAbandoned::Rerun => true,
+            OnAbandoned::Refuse => false,
+        };
+        let preparation = prepared.and_then(|Prepared { shared, key, request }| {
+            check_durations(lease, ttl)?;
+            let Request { fingerprint, arguments } = request;
+            match shared.store.peek(&key) {
+                Some(finished) if finished.fingerprint == fingerprint => {
+                    let answer = Answer::Other(finished.outcome, Disposition::Replayed);
+                    Ok(Preparation::AtHand(Ok(answer), name.clone()))
+                }
+                // Which arguments differ is in the store's record, and asking for it may wait: the claim does so.
+                Some(_) if arguments.is_none() => Err(Error::Mismatch { arguments: Arc::default() }),
+                _ => {
+                    let request = ClaimRequest::new(fingerprint, Nonce::random(), lease, ttl)
+                        .with_take_over(take_over)
+                        .with_arguments(arguments);
+                    let shared = Arc::clone(shared);
+                    Ok(Preparation::Ask(Arc::new(CallContext { shared, key, request, wait, flight: Flight::new() })))
+                }
+            }
+        });
+        let preparation = preparation.unwrap_or_else(|error| Preparation::AtHand(Err(error), name));
+        Self { preparation, errors }
+    }
+}
+
+pub(crate) const fn check_durations(lease: Duration, ttl: Duration) -> Result<(), OperationError> {
+    if lease.as_millis() < 10 {
+        return Err(OperationError::LeaseTooShort);
+    }
+    if ttl.as_nanos() < lease.as_nanos() {
+        return Err(OperationError::TtlBelowLease);
+    }
+    if ttl.as_nanos() > LONGEST.as_nanos() {
+        return Err(OperationError::TtlTooLong);
+    }
+    Ok(())
+}

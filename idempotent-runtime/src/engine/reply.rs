@@ -1,0 +1,72 @@
+//! *Reply*: the one place where a call is answered, and where its answer is told.
+
+use bytes::Bytes;
+
+use super::{disposition::Disposition, events, scope::Scope};
+use crate::{error::Error, store::Outcome};
+
+/// The answer of a call.
+pub(super) enum Answer {
+    /// By the output of its own body.
+    Own(Disposition),
+    /// By the output of its own body, which said that the run has no outcome. Its event was told with the record.
+    Abandoned,
+    /// By the outcome of another run.
+    Other(Outcome, Disposition),
+}
+
+/// An answer that was told to the operator, and not yet to whoever awaits the call.
+pub(super) struct Reply<R> {
+    result: Result<R, Error>,
+    disposition: Option<Disposition>,
+}
+
+impl<R> Reply<R> {
+    /// Answers a call: with `own`, the output of its body, or with the outcome of another run, decoded.
+    pub(super) fn new(
+        operation: &str,
+        answer: Result<Answer, Error>,
+        own: Option<R>,
+        decode: impl FnOnce(Outcome) -> Result<R, Error>,
+    ) -> Self {
+        let (result, disposition) = match answer {
+            // A call is answered by its own body only after that body has ended, so that there is an output.
+            Ok(Answer::Own(disposition)) => (own.ok_or(Error::ClaimLost), Some(disposition)),
+            Ok(Answer::Abandoned) => (own.ok_or(Error::ClaimLost), None),
+            Ok(Answer::Other(outcome, disposition)) => (decode(outcome), Some(disposition)),
+            Err(error) => (Err(error), None),
+        };
+        match (&result, disposition) {
+            (Err(error), _) => {
+                events::refused(operation, error);
+                Self { result, disposition: Some(Disposition::Refused) }
+            }
+            (Ok(_), Some(answered)) => {
+                events::answered(operation, answered);
+                Self { result, disposition }
+            }
+            (Ok(_), None) => Self { result, disposition },
+        }
+    }
+
+    /// Tells [`with_disposition`](crate::with_disposition) around the caller, and gives the result up.
+    pub(super) fn give(self) -> Result<R, Error> {
+        if let Some(disposition) = self.disposition {
+            Scope::note(disposition);
+        }
+        self.result
+    }
+}
+
+/// Decodes the outcome of another run.
+pub(super) fn decode<R>(
+    outcome: Outcome,
+    ok: impl FnOnce(&Bytes) -> Result<R, Error>,
+    err: impl FnOnce(&Bytes) -> Result<R, Error>,
+) -> Result<R, Error> {
+    match outcome {
+        Outcome::Ok(bytes) => ok(&bytes),
+        Outcome::Err(bytes) => err(&bytes),
+        Outcome::NotKept(why) => Err(Error::ResultNotKept(why)),
+    }
+}

@@ -1,0 +1,72 @@
+//! The state that all calls through one handle share.
+
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicUsize},
+};
+
+use super::single_flight::SingleFlight;
+use crate::store::Store;
+
+/// The store of a handle, its limits, and the calls under way through it.
+pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) limits: Limits,
+    pub(super) single_flight: SingleFlight,
+    /// The number of calls that wait for a running duplicate.
+    pub(super) waiters: AtomicUsize,
+}
+
+impl Shared {
+    pub(crate) fn new(store: Arc<dyn Store>, limits: Limits) -> Self {
+        Self { store, limits, single_flight: SingleFlight::new(), waiters: AtomicUsize::new(0) }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("store", &self.store).field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// The limits that a handle was built with. Lengths are in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) max_key_len: usize,
+    pub(crate) max_result_len: usize,
+    pub(crate) max_waiters: usize,
+    pub(crate) on_store_failure: OnStoreFailure,
+    pub(crate) record_arguments: bool,
+    pub(crate) max_arguments_len: usize,
+}
+
+impl Limits {
+    /// The limit for recorded arguments, `None` where they are not recorded.
+    pub(crate) fn recorded_len(&self) -> Option<usize> {
+        self.record_arguments.then_some(self.max_arguments_len)
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_key_len: 1024,
+            max_result_len: 1024 * 1024,
+            max_waiters: 10_000,
+            on_store_failure: OnStoreFailure::Fail,
+            record_arguments: false,
+            max_arguments_len: 64 * 1024,
+        }
+    }
+}
+
+/// The answer to a call whose claim found the store out of reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnStoreFailure {
+    /// Answers [`Error::Store`](crate::Error::Store); the body does not run.
+    #[default]
+    Fail,
+    /// Runs the body without protection, and says so in an event: duplicates can run, and nothing is stored.
+    RunUnprotected,
+}
