@@ -13,4 +13,5 @@ mod faults;
 mod plans;
 mod schema;
 mod support;
+mod version_2;
 mod wakes;
