@@ -6,10 +6,10 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     engine::{self, Prepared},
-    error::{ArgumentsError, Error},
+    error::Error,
     idempotency::Idempotency,
     operation::{ErrorPolicy, Operation, ReleaseErrors},
-    request::arguments::Request,
+    request::{arguments::Request, error::ArgumentsError},
     store::{BoxFuture, RecordKey, transactional::OpenTransaction},
 };
 

@@ -5,9 +5,9 @@ use std::{fmt, ops::Range};
 use serde::ser::{self, Impossible, Serialize};
 
 use super::text::Text;
-use crate::{
+use crate::request::{
     error::KeyError,
-    request::fingerprint::{MAX_DEPTH, set_name},
+    fingerprint::{MAX_DEPTH, set_name},
 };
 
 /// A [`KeyError`] as serde wants it.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::error::KeyError;
+use crate::request::error::KeyError;
 
 /// The text of a record key while it is written.
 pub(super) struct Text {
