@@ -13,7 +13,6 @@ use crate::{
         Fixture, LEASE, TTL, bytes_of, claim, claim_name, connect, granted, keep, key, lapse, left_of,
         other_fingerprint, outcome, raw, request, request_for, request_of, transition_name,
     },
-    wait_for,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
