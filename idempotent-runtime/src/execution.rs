@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     engine::{claim::Claim, scope::Scope},
     error::Error,
+    hex,
 };
 
 /// One run of an idempotent function, as its body sees it.
@@ -88,12 +89,7 @@ impl Execution {
         hash.update(record.as_bytes());
         hash.update(b"\0");
         hash.update(label.as_bytes());
-        hash.finalize().iter().fold(String::with_capacity(64), |mut hex, byte| {
-            for nibble in [byte >> 4, byte & 0xf] {
-                hex.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
-            }
-            hex
-        })
+        hash.finalize().into_iter().flat_map(hex::lower).collect()
     }
 }
 

@@ -82,6 +82,7 @@ mod disposition;
 mod engine;
 mod error;
 mod execution;
+mod hex;
 mod idempotency;
 mod install;
 mod operation;

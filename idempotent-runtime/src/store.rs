@@ -49,6 +49,8 @@ pub use self::{
 };
 use crate::{request::fingerprint::Fingerprint, store::record::Hidden};
 
+#[cfg(any(feature = "redis", feature = "postgres", feature = "sqlite"))]
+mod duration;
 mod error;
 mod forward;
 #[doc(hidden)]

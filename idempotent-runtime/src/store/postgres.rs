@@ -80,7 +80,7 @@ use sqlx::{PgPool, SqlStr};
 
 use super::{
     ClaimOutcome, ClaimRequest, Cursor, Outcome, Page, Record, RecordKey, Store, StoreError, StoreErrorKind,
-    StoreResult, Subscription, Token, Transactional, Transition,
+    StoreResult, Subscription, Token, Transactional, Transition, duration,
     sql::states::{EndColumns, RowState},
 };
 use crate::error::SetupError;
@@ -97,7 +97,7 @@ mod transaction;
 pub use builder::PostgresStoreBuilder;
 use executor::{Bound, Session};
 use fault::undecodable;
-use listener::{Ear, payload};
+use listener::{Listener, payload};
 use statements::{Statements, Table};
 
 /// How often a step is asked anew when the record changes between its two statements.
@@ -105,9 +105,6 @@ const TRIES: usize = 8;
 
 /// How many records one page of a listing, or one batch of a purge, has at most.
 const MAX_BATCH_LEN: usize = 10_000;
-
-/// Durations stay within a hundred years, far from the end of the database's time.
-const MAX_MICROS: u64 = 100 * 366 * 24 * 60 * 60 * 1_000_000;
 
 /// A store in PostgreSQL. See the [module](self) for what it promises.
 ///
@@ -128,7 +125,7 @@ struct Shared {
     table: Table,
     statements: Statements,
     session: Session,
-    ear: Ear,
+    listener: Listener,
     allow_data_loss: bool,
 }
 
@@ -192,10 +189,8 @@ impl fmt::Debug for PostgresStore {
     }
 }
 
-/// A duration in whole microseconds: rounded up, never zero, capped at a hundred years.
 fn micros(duration: Duration) -> i64 {
-    let rounded = duration.as_nanos().div_ceil(1_000).clamp(1, u128::from(MAX_MICROS));
-    i64::try_from(rounded).unwrap_or(i64::MAX)
+    i64::try_from(duration::micros(duration)).unwrap_or(i64::MAX)
 }
 
 /// The parameters that the owner's statements begin with.
@@ -389,7 +384,7 @@ impl Shared {
     }
 
     async fn subscribe(&self, key: &RecordKey) -> Subscription {
-        let subscription = self.ear.subscribe(key).await;
+        let subscription = self.listener.subscribe(key).await;
         // A failure leaves a subscription that may be silent: its owner polls as well.
         let _ = self.session.rows(&self.statements.wait, |query| query.bind(key.operation()).bind(key.key())).await;
         subscription

@@ -71,7 +71,7 @@ use redis::{Cmd, RedisWrite, ToRedisArgs, Value};
 
 use super::{
     ClaimOutcome, ClaimRequest, Cursor, Outcome, Page, Record, RecordKey, State, Store, StoreError, StoreErrorKind,
-    StoreResult, Subscribers, Subscription, Token, Transition,
+    StoreResult, Subscribers, Subscription, Token, Transition, duration::millis,
 };
 use crate::error::SetupError;
 
@@ -88,8 +88,8 @@ mod script;
 pub use builder::RedisStoreBuilder;
 use connection::Connector;
 use fault::unexpected_reply;
-use listener::Inbox;
-use record::{ClaimRecord, Phase, Stored, millis};
+use listener::Listener;
+use record::{ClaimRecord, Phase, Stored};
 use script::Script;
 
 /// A store in Redis or Valkey. See the [module](self) for what it promises.
@@ -111,9 +111,9 @@ struct Shared {
     /// The connection for commands.
     commands: Arc<Connector>,
     /// The connection for wake-ups: the same, except in a cluster.
-    listener: Arc<Connector>,
+    subscriber: Arc<Connector>,
     subscribers: Subscribers,
-    inbox: Arc<Inbox>,
+    listener: Arc<Listener>,
     is_cluster: bool,
 }
 
@@ -190,7 +190,7 @@ impl Shared {
         set.arg("SET").arg(self.full_key(key)).arg(&record).arg("NX").arg("GET").arg("PX").arg(keep_ms);
         match self.commands.call(&set).await? {
             Value::Nil => Ok(ClaimOutcome::Claimed { token: Token::new(request.nonce), attempt: 1 }),
-            Value::BulkString(bytes) => match settle(record::decode(&Bytes::from(bytes))?, request) {
+            Value::BulkString(bytes) => match as_outcome(record::decode(&Bytes::from(bytes))?, request) {
                 Ok(outcome) => Ok(outcome),
                 // Boxed, so that a hit does not carry its state.
                 Err(_) => Box::pin(self.contend(key, request, &record, keep_ms)).await,
@@ -213,7 +213,7 @@ impl Shared {
         });
         match answer.await? {
             Value::BulkString(bytes) => {
-                settle(record::decode(&Bytes::from(bytes))?, request).map_err(|_| unexpected_reply())
+                as_outcome(record::decode(&Bytes::from(bytes))?, request).map_err(|_| unexpected_reply())
             }
             Value::Int(left_ms @ 1..) => Ok(in_flight(left_ms.unsigned_abs())),
             Value::Int(attempt @ ..=-1) => {
@@ -232,7 +232,7 @@ impl Shared {
         full: StoreError,
     ) -> StoreResult<ClaimOutcome> {
         let Some((record, pttl_ms)) = self.read(key).await? else { return Err(full) };
-        match settle(record::decode(&record)?, request) {
+        match as_outcome(record::decode(&record)?, request) {
             Ok(outcome) => Ok(outcome),
             Err(stored) => match stored.lease_left_ms(pttl_ms) {
                 Some(left_ms) => Ok(in_flight(left_ms)),
@@ -287,14 +287,14 @@ impl Shared {
 
     async fn subscribe(&self, key: &RecordKey) -> Subscription {
         let (subscription, _) = self.subscribers.subscribe(key);
-        let inbox = Arc::downgrade(&self.inbox);
+        let listener = Arc::downgrade(&self.listener);
         let subscription = subscription.on_last_drop(move |key| {
-            if let Some(inbox) = inbox.upgrade() {
-                inbox.left(key);
+            if let Some(listener) = listener.upgrade() {
+                listener.left(key);
             }
         });
         // A failure leaves a subscription that is silent until the server is back: its owner polls as well.
-        if self.inbox.listen(&self.listener, key.as_str()).await.is_ok() {
+        if self.listener.listen(&self.subscriber, key.as_str()).await.is_ok() {
             let answer = self.commands.run(&script::AWAIT, |command| {
                 command.arg(self.full_key(key));
             });
@@ -305,7 +305,7 @@ impl Shared {
 }
 
 /// What a claim makes of the record that is there; the record back where that takes the server's clock.
-fn settle(stored: Stored, request: &ClaimRequest) -> Result<ClaimOutcome, Stored> {
+fn as_outcome(stored: Stored, request: &ClaimRequest) -> Result<ClaimOutcome, Stored> {
     if stored.fingerprint != request.fingerprint {
         return Ok(ClaimOutcome::Mismatch);
     }

@@ -63,7 +63,7 @@ use sqlx::{SqlStr, sqlite::SqlitePool};
 
 use super::{
     ClaimOutcome, ClaimRequest, Cursor, Outcome, Page, Record, RecordKey, Store, StoreError, StoreErrorKind,
-    StoreResult, Subscription, Token, Transactional, Transition, sql::states::EndColumns,
+    StoreResult, Subscription, Token, Transactional, Transition, duration, sql::states::EndColumns,
 };
 use crate::error::SetupError;
 
@@ -78,7 +78,7 @@ mod transaction;
 
 pub use builder::SqliteStoreBuilder;
 use database::{Bound, Database};
-use listener::Watch;
+use listener::Listener;
 use row::{SqliteRecord, SqliteState};
 use statements::Statements;
 
@@ -88,9 +88,6 @@ const CLAIM_TRIES: usize = 8;
 /// The most records of a page, and of a batch of a purge: a writer is not to keep others waiting.
 const MAX_PAGE_LEN: usize = 1000;
 const PURGE_BATCH_LEN: usize = 250;
-
-/// A hundred years, far from any overflow.
-const MAX_MILLIS: u64 = 100 * 366 * 24 * 60 * 60 * 1000;
 
 /// A store in a SQLite file. See the [module](self) for what it promises.
 ///
@@ -104,7 +101,7 @@ const MAX_MILLIS: u64 = 100 * 366 * 24 * 60 * 60 * 1000;
 /// ```
 pub struct SqliteStore {
     database: Arc<Database>,
-    watch: Arc<Watch>,
+    listener: Arc<Listener>,
 }
 
 impl SqliteStore {
@@ -201,7 +198,7 @@ impl SqliteStore {
     ) -> StoreResult<Transition> {
         let ended = !self.database.write(query).await?.is_empty();
         if ended {
-            self.watch.ended(key);
+            self.listener.ended(key);
         }
         Ok(if ended || had_ended(self.look(key).await?) { Transition::Applied } else { Transition::Lost })
     }
@@ -284,10 +281,8 @@ fn is_of(found: Option<SqliteRecord>, token: &Token, state: impl FnOnce(&SqliteS
     found.is_some_and(|stored| stored.nonce == token.nonce && state(&stored.state))
 }
 
-/// A duration in whole milliseconds: rounded up, never zero, capped at a hundred years.
 fn millis(duration: Duration) -> i64 {
-    let rounded = duration.as_nanos().div_ceil(1_000_000).clamp(1, u128::from(MAX_MILLIS));
-    i64::try_from(rounded).unwrap_or(i64::MAX)
+    i64::try_from(duration::millis(duration)).unwrap_or(i64::MAX)
 }
 
 fn signed(count: usize) -> i64 {
@@ -341,7 +336,7 @@ impl Store for SqliteStore {
 
     async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {
         let rows = self.database.write(named(&self.database.statements.forget, key)).await?;
-        self.watch.ended(key);
+        self.listener.ended(key);
         rows.first().map_or(Ok(false), row::was_alive)
     }
 
@@ -358,7 +353,7 @@ impl Store for SqliteStore {
     }
 
     async fn subscribe(&self, key: &RecordKey) -> StoreResult<Subscription> {
-        Ok(self.watch.subscribe(key, &self.database))
+        Ok(self.listener.subscribe(key, &self.database))
     }
 
     fn transactional(&self) -> Option<&dyn Transactional> {

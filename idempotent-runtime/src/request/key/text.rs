@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::request::error::KeyError;
+use crate::{hex, request::error::KeyError};
 
 /// The text of a record key while it is written.
 pub(super) struct Text {
@@ -115,10 +115,7 @@ impl Text {
     /// Writes bytes as lower-case hexadecimal digits.
     pub(super) fn hex(&mut self, bytes: &[u8]) -> Result<(), KeyError> {
         self.allow(bytes.len().saturating_mul(2))?;
-        for byte in bytes {
-            self.written.push(digit(byte >> 4, b'a'));
-            self.written.push(digit(byte & 0xf, b'a'));
-        }
+        self.written.extend(bytes.iter().copied().flat_map(hex::lower));
         Ok(())
     }
 
@@ -146,13 +143,7 @@ impl fmt::Write for Escaping<'_> {
 
 fn push_escaped(text: &mut String, byte: u8) {
     text.push('%');
-    text.push(digit(byte >> 4, b'A'));
-    text.push(digit(byte & 0xf, b'A'));
-}
-
-/// A hexadecimal digit, where `ten` is the digit of value 10.
-fn digit(value: u8, ten: u8) -> char {
-    char::from(if value < 10 { b'0' + value } else { ten + value - 10 })
+    text.extend(hex::upper(byte));
 }
 
 /// What names of operations usually consist of.

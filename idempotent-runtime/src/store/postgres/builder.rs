@@ -7,7 +7,7 @@ use sqlx::{ConnectOptions, PgConnection, PgPool, Postgres, postgres::PgConnectOp
 use super::{
     PostgresStore, Shared,
     executor::Session,
-    listener::Ear,
+    listener::Listener,
     statements::{Statements, Table},
 };
 use crate::{
@@ -106,11 +106,11 @@ impl PostgresStoreBuilder {
 
     fn store(self, connections: Connections<Postgres>) -> Result<PostgresStore, SetupError> {
         let table = Table::parse(&self.table)?;
-        let ear = Ear::new(connections.options().into(), table.name(), self.timeout);
+        let listener = Listener::new(connections.options().into(), table.name(), self.timeout);
         let statements = Statements::new(&table);
         let session = Session { connections, timeout: self.timeout };
         Ok(PostgresStore {
-            shared: Arc::new(Shared { table, statements, session, ear, allow_data_loss: self.allow_data_loss }),
+            shared: Arc::new(Shared { table, statements, session, listener, allow_data_loss: self.allow_data_loss }),
         })
     }
 }

@@ -1,7 +1,6 @@
 //! Wake-ups through LISTEN/NOTIFY: one connection and one task, from the first waiter on.
 
 use std::{
-    fmt::Write,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -17,7 +16,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::store::{RecordKey, Subscribers, Subscription};
+use crate::{
+    hex,
+    store::{RecordKey, Subscribers, Subscription},
+};
 
 /// How long after a failure the connection is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -25,8 +27,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// How often a silent connection is asked whether it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// Hears of the ends of runs, for those who wait for them.
-pub(super) struct Ear {
+/// Wakes the waiters of this process at the ends of runs.
+pub(super) struct Listener {
     subscribers: Subscribers,
     options: Arc<PgConnectOptions>,
     channel: Box<str>,
@@ -36,17 +38,17 @@ pub(super) struct Ear {
 
 struct Listening {
     task: JoinHandle<()>,
-    state: watch::Receiver<State>,
+    state: watch::Receiver<ListenState>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ListenState {
     Connecting,
     Connected,
     Failed,
 }
 
-impl Ear {
+impl Listener {
     pub(super) fn new(options: Arc<PgConnectOptions>, channel: &str, timeout: Duration) -> Self {
         Self { subscribers: Subscribers::new(), options, channel: channel.into(), timeout, task: Mutex::new(None) }
     }
@@ -59,34 +61,34 @@ impl Ear {
         let Ok(name) = name else { return Subscription::never() };
         let (subscription, _) = self.subscribers.subscribe(&name);
         let mut state = self.state();
-        let settled = state.wait_for(|state| *state != State::Connecting);
+        let settled = state.wait_for(|state| *state != ListenState::Connecting);
         // Either way the caller goes on: at worst it polls until the connection is there.
         let _ = timeout(self.timeout, settled).await;
         subscription
     }
 
     /// The task's state; starts it on first use, and again when its runtime has ended.
-    fn state(&self) -> watch::Receiver<State> {
+    fn state(&self) -> watch::Receiver<ListenState> {
         let mut listening = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         match &*listening {
             Some(listening) if !listening.task.is_finished() => listening.state.clone(),
             _ => {
-                let (sender, state) = watch::channel(State::Connecting);
-                let listener = Listener {
+                let (sender, state) = watch::channel(ListenState::Connecting);
+                let task = ListenTask {
                     subscribers: self.subscribers.clone(),
                     options: Arc::clone(&self.options),
                     channel: self.channel.clone(),
                     timeout: self.timeout,
                     state: sender,
                 };
-                *listening = Some(Listening { task: tokio::spawn(listener.run()), state: state.clone() });
+                *listening = Some(Listening { task: tokio::spawn(task.run()), state: state.clone() });
                 state
             }
         }
     }
 }
 
-impl Drop for Ear {
+impl Drop for Listener {
     fn drop(&mut self) {
         let listening = self.task.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(listening) = listening {
@@ -97,32 +99,27 @@ impl Drop for Ear {
 
 /// What a notification about a key carries: a hash, since anybody who may connect to the database may listen.
 pub(super) fn payload(key: &RecordKey) -> String {
-    let digest = Sha256::digest(key.as_str());
-    digest.iter().take(16).fold(String::with_capacity(32), |mut hex, byte| {
-        // Writing to memory does not fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    Sha256::digest(key.as_str()).into_iter().take(16).flat_map(hex::lower).collect()
 }
 
-struct Listener {
+struct ListenTask {
     subscribers: Subscribers,
     options: Arc<PgConnectOptions>,
     channel: Box<str>,
     timeout: Duration,
-    state: watch::Sender<State>,
+    state: watch::Sender<ListenState>,
 }
 
-impl Listener {
+impl ListenTask {
     async fn run(self) {
         loop {
             if let Some(connection) = self.connect().await {
-                self.state.send_replace(State::Connected);
+                self.state.send_replace(ListenState::Connected);
                 // What ended while nobody listened was not heard of.
                 self.subscribers.notify_all();
                 self.listen(connection).await;
             }
-            self.state.send_replace(State::Failed);
+            self.state.send_replace(ListenState::Failed);
             sleep(RETRY_PAUSE).await;
         }
     }

@@ -7,7 +7,7 @@ use super::{
     address::{self, Address},
     check::check_server,
     connection::{Connector, Target, Timeouts},
-    listener::Inbox,
+    listener::Listener,
 };
 use crate::{error::SetupError, store::Subscribers};
 
@@ -82,10 +82,10 @@ impl RedisStoreBuilder {
         }
         let address = address::parse(url)?;
         let subscribers = Subscribers::new();
-        let inbox = Arc::new(Inbox::new(subscribers.clone(), self.prefix.as_str().into()));
-        let connector = |target| Arc::new(Connector::new(target, self.timeouts, Arc::downgrade(&inbox)));
+        let listener = Arc::new(Listener::new(subscribers.clone(), self.prefix.as_str().into()));
+        let connector = |target| Arc::new(Connector::new(target, self.timeouts, Arc::downgrade(&listener)));
         let is_cluster = matches!(address, Address::Cluster(_));
-        let (commands, listener) = match address {
+        let (commands, subscriber) = match address {
             Address::Standalone(node) => {
                 let commands = connector(Target::Nodes(vec![node]));
                 (Arc::clone(&commands), commands)
@@ -99,6 +99,6 @@ impl RedisStoreBuilder {
         };
         check_server(&commands, self.allow_eviction).await?;
         let prefix = self.prefix.into();
-        Ok(RedisStore { shared: Arc::new(Shared { prefix, commands, listener, subscribers, inbox, is_cluster }) })
+        Ok(RedisStore { shared: Arc::new(Shared { prefix, commands, subscriber, subscribers, listener, is_cluster }) })
     }
 }

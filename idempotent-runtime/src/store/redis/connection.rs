@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::{
     address::Sentinel,
     fault::{spoils_connection, store_error},
-    listener::Inbox,
+    listener::Listener,
     script::Script,
 };
 use crate::store::{StoreError, StoreErrorKind, StoreResult};
@@ -57,7 +57,7 @@ pub(super) struct Timeouts {
 pub(super) struct Connector {
     target: Target,
     timeouts: Timeouts,
-    inbox: Weak<Inbox>,
+    listener: Weak<Listener>,
     current: Mutex<Option<Arc<Link>>>,
     /// Held while connecting, so that one caller connects and the others wait for it.
     last_failure: tokio::sync::Mutex<Option<(Instant, StoreError)>>,
@@ -78,16 +78,16 @@ enum Connection {
 
 /// The connection's receiver of pushes. It goes when the connection goes, and says so.
 struct Pushes {
-    inbox: Weak<Inbox>,
+    listener: Weak<Listener>,
     _alive: Arc<()>,
 }
 
 impl AsyncPushSender for Pushes {
     fn send(&self, push: PushInfo) -> Result<(), SendError> {
-        if let (PushKind::Message, Some(inbox), Some(Value::BulkString(channel))) =
-            (push.kind, self.inbox.upgrade(), push.data.first())
+        if let (PushKind::Message, Some(listener), Some(Value::BulkString(channel))) =
+            (push.kind, self.listener.upgrade(), push.data.first())
         {
-            inbox.published(channel);
+            listener.published(channel);
         }
         Ok(())
     }
@@ -95,15 +95,15 @@ impl AsyncPushSender for Pushes {
 
 impl Drop for Pushes {
     fn drop(&mut self) {
-        if let Some(inbox) = self.inbox.upgrade() {
-            inbox.link_closed();
+        if let Some(listener) = self.listener.upgrade() {
+            listener.link_closed();
         }
     }
 }
 
 impl Connector {
-    pub(super) fn new(target: Target, timeouts: Timeouts, inbox: Weak<Inbox>) -> Self {
-        Self { target, timeouts, inbox, current: Mutex::new(None), last_failure: tokio::sync::Mutex::new(None) }
+    pub(super) fn new(target: Target, timeouts: Timeouts, listener: Weak<Listener>) -> Self {
+        Self { target, timeouts, listener, current: Mutex::new(None), last_failure: tokio::sync::Mutex::new(None) }
     }
 
     /// The link in use, if it has not failed.
@@ -187,7 +187,7 @@ impl Connector {
         link: &Arc<Link>,
         then: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<()>,
     ) -> StoreResult<()> {
-        // Cluster links carry commands only: see `RedisStore::listener`.
+        // Cluster links carry commands only: see `RedisStore::subscriber`.
         let Connection::Node(mut node) = link.connection.clone() else { return Ok(()) };
         let answer = then(&mut node).await;
         self.discard_if_spoilt(link, &answer);
@@ -214,8 +214,8 @@ impl Connector {
         if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, link)) {
             *current = None;
             drop(current);
-            if let Some(inbox) = self.inbox.upgrade() {
-                inbox.link_closed();
+            if let Some(listener) = self.listener.upgrade() {
+                listener.link_closed();
             }
         }
     }
@@ -293,7 +293,7 @@ impl Connector {
     fn pushes(&self) -> (Pushes, Weak<()>) {
         let alive = Arc::new(());
         let observer = Arc::downgrade(&alive);
-        (Pushes { inbox: self.inbox.clone(), _alive: alive }, observer)
+        (Pushes { listener: self.listener.clone(), _alive: alive }, observer)
     }
 }
 

@@ -18,7 +18,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const BATCH_LEN: usize = 256;
 
 /// Where connections and waiters leave word for the task.
-pub(super) struct Inbox {
+pub(super) struct Listener {
     subscribers: Subscribers,
     prefix: Box<str>,
     /// The task's, once there is one. It ends when this goes.
@@ -34,7 +34,7 @@ enum Request {
     LinkClosed,
 }
 
-impl Inbox {
+impl Listener {
     pub(super) fn new(subscribers: Subscribers, prefix: Box<str>) -> Self {
         Self { subscribers, prefix, requests: Mutex::new(None) }
     }

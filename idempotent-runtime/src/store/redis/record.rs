@@ -17,13 +17,16 @@
 //! Offsets are fixed, so that scripts in a store can read the header without parsing. A change of the format is a new
 //! magic; the golden tests keep today's readable.
 
-use std::{io, time::Duration};
+use std::io;
 
 use bytes::Bytes;
 
 use crate::{
     request::fingerprint::Fingerprint,
-    store::{ClaimRequest, Finished, Nonce, NotKept, Outcome, StoreError, StoreErrorKind, StoreResult},
+    store::{
+        ClaimRequest, Finished, Nonce, NotKept, Outcome, StoreError, StoreErrorKind, StoreResult,
+        duration::{MAX_MILLIS, millis},
+    },
 };
 
 /// Length of the header, and of a record without payload.
@@ -36,9 +39,6 @@ const FLAGS: usize = 5;
 
 /// Fences are computed by scripts whose numbers are doubles: exact below this.
 const FENCE_LIMIT: u64 = 1 << 53;
-
-/// Durations in milliseconds stay within a hundred years, far from any store's overflow.
-const MAX_MILLIS: u64 = 100 * 366 * 24 * 60 * 60 * 1000;
 
 /// A decoded record.
 #[derive(Debug)]
@@ -57,12 +57,6 @@ pub(crate) enum Phase {
     Running,
     Abandoned,
     Done(Outcome),
-}
-
-/// A duration in whole milliseconds: rounded up, never zero, capped at a hundred years.
-pub(crate) fn millis(duration: Duration) -> u64 {
-    let rounded = duration.as_nanos().div_ceil(1_000_000).clamp(1, u128::from(MAX_MILLIS));
-    u64::try_from(rounded).unwrap_or(MAX_MILLIS)
 }
 
 /// The record of a first claim, in parts: its header and, where there are any, its arguments.
@@ -343,15 +337,6 @@ mod tests {
             let error = decode(&bytes).expect_err("corrupt");
             assert_eq!(error.kind(), StoreErrorKind::Corrupt);
         }
-    }
-
-    #[test]
-    fn durations_are_rounded_up_and_capped() {
-        assert_eq!(millis(Duration::ZERO), 1);
-        assert_eq!(millis(Duration::from_nanos(1)), 1);
-        assert_eq!(millis(Duration::from_micros(1_001)), 2);
-        assert_eq!(millis(Duration::from_secs(30)), 30_000);
-        assert_eq!(millis(Duration::MAX), MAX_MILLIS);
     }
 
     proptest! {

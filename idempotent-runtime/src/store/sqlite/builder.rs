@@ -7,7 +7,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous},
 };
 
-use super::{SqliteStore, database::Database, listener::Watch, statements::TableName};
+use super::{SqliteStore, database::Database, listener::Listener, statements::TableName};
 use crate::{
     error::SetupError,
     store::{BoxFuture, sql::connections::Connections},
@@ -85,7 +85,7 @@ impl SqliteStore {
     }
 
     fn with(connections: [Connections<Sqlite>; 2], table: TableName, patience: Duration) -> Self {
-        Self { database: Arc::new(Database::new(connections, table, patience)), watch: Watch::new() }
+        Self { database: Arc::new(Database::new(connections, table, patience)), listener: Listener::new() }
     }
 }
 

@@ -18,12 +18,12 @@ const INTERVAL: Duration = Duration::from_millis(20);
 const BATCH_LEN: usize = 500;
 
 /// Who waits, and the task that looks for them. It runs only while somebody waits.
-pub(super) struct Watch {
+pub(super) struct Listener {
     subscribers: Subscribers,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
-impl Watch {
+impl Listener {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self { subscribers: Subscribers::new(), task: Mutex::new(None) })
     }
@@ -54,21 +54,21 @@ impl Watch {
     }
 }
 
-async fn run(watch: Weak<Watch>, database: Weak<Database>) {
+async fn run(listener: Weak<Listener>, database: Weak<Database>) {
     loop {
         sleep(INTERVAL).await;
-        let (Some(watch), Some(database)) = (watch.upgrade(), database.upgrade()) else { return };
-        if watch.is_over() {
+        let (Some(listener), Some(database)) = (listener.upgrade(), database.upgrade()) else { return };
+        if listener.is_over() {
             return;
         }
-        for keys in watch.subscribers.keys().chunks(BATCH_LEN) {
+        for keys in listener.subscribers.keys().chunks(BATCH_LEN) {
             let Ok(keys) = serde_json::to_string(keys) else { continue };
             let query = sqlx::query(database.statements.ended.clone()).bind(keys);
             // After an error waiters poll, and the next round may succeed.
             let Ok(rows) = database.read(query).await else { break };
             for row in rows {
                 if let Ok(key) = row.try_get::<&str, _>(0) {
-                    watch.subscribers.notify(key);
+                    listener.subscribers.notify(key);
                 }
             }
         }
