@@ -139,7 +139,7 @@ async fn a_lease_ends_exactly_at_its_end() {
     // After the end.
     keep(&server, &key, TTL / 2).await;
     assert_eq!(claim_name(&theirs.claim(&key, &refusing).await), "abandoned 1");
-    assert!(matches!(theirs.inspect(&key).await.unwrap().unwrap().state, State::Abandoned));
+    assert!(matches!(theirs.inspect(&key).await.unwrap().unwrap().state, State::Lapsed));
 }
 
 #[tokio::test]

@@ -72,7 +72,7 @@ async fn s31_completion_that_fails_for_good_is_told(backend: Backend) {
 
     backend.advance(lease + backend.tick()).await;
     let record = record(&*observer, &record_key("faults.for_good", "k")).await.expect("a record");
-    assert_eq!(record.state, State::Abandoned);
+    assert_eq!(record.state, State::Lapsed);
     let (answer, disposition) = run(&backend.caller().await).await;
     assert_eq!((answer.expect("a result"), disposition), (2, Disposition::TookOver));
 }

@@ -105,7 +105,7 @@ async fn s14_lapsed_refuses_another_request(backend: Backend) {
     let gate = Gate::new();
     let run = running(&owner, Operation::new(OPERATION).lease(LEASE).ttl(TTL), ORDER, &gate).await;
     backend.advance(LEASE).await;
-    assert_eq!(record(&backend).await.state, State::Abandoned);
+    assert_eq!(record(&backend).await.state, State::Lapsed);
     refused_to_all(&backend, &owner).await;
     backend.advance(TTL - backend.tick()).await;
     refused_to_all(&backend, &owner).await;

@@ -81,8 +81,8 @@ async fn what_cannot_work_is_said_at_once() {
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
     for (url, arguments, secret, says) in [
-        (&*database.url(), &[][..], "", "secret is empty"),
-        (&database.url(), &[], "whsec_a,", "secret is empty"),
+        (&*database.url(), &[][..], "", "a secret for webhooks is empty"),
+        (&database.url(), &[], "whsec_a,", "a secret for webhooks is empty"),
         (&database.url(), &[], "whsec_a\n", "white space"),
         (&database.url(), &["--standard-secret", "whsec_*"], STRIPE_SECRET, "base64"),
         ("mysql://localhost", &[], STRIPE_SECRET, "--store"),
