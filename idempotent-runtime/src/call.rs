@@ -78,8 +78,8 @@ impl<'i, P> Call<'i, P> {
     /// # Panics
     ///
     /// If the arguments' `Serialize` does.
-    pub fn arguments<A: Serialize>(mut self, arguments: A) -> Self {
-        self.request = Some(self.request_of(&arguments));
+    pub fn arguments<A: Serialize + ?Sized>(mut self, arguments: &A) -> Self {
+        self.request = Some(self.request_of(arguments));
         self
     }
 
@@ -121,7 +121,7 @@ impl<'i, P> Call<'i, P> {
         self.prepare().run(pin!(Some(body))).await
     }
 
-    fn request_of(&self, arguments: &impl Serialize) -> Result<Request, ArgumentsError> {
+    fn request_of<A: Serialize + ?Sized>(&self, arguments: &A) -> Result<Request, ArgumentsError> {
         Request::of(arguments, self.idempotency.shared.limits.recorded_len())
     }
 

@@ -14,4 +14,5 @@ mod faults;
 mod plans;
 mod schema;
 mod support;
+mod version_2;
 mod wakes;

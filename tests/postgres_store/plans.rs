@@ -79,7 +79,7 @@ async fn every_statement_finds_its_rows_by_an_index() {
     database
         .execute(
             "INSERT INTO idempotent_records
-                (operation, key, state, fingerprint, nonce, attempt, expires_at, created_at)
+                (operation, key, state, fingerprint, nonce, attempt, expires_at, first_claimed_at)
              SELECT 'op' || i % 10, i::text, 'ok', ''::bytea, ''::bytea, 1, now() + i * interval '1 second', now()
              FROM generate_series(1, 20000) AS i
              UNION ALL

@@ -22,7 +22,7 @@ async fn many_migrate_at_once() {
     }
     migrations.join_all().await;
     let version: i32 = value(&database, "SELECT version FROM idempotent_records_schema").await;
-    assert_eq!(version, 2);
+    assert_eq!(version, 3);
     assert_eq!(value::<i64>(&database, "SELECT count(*) FROM idempotent_records_schema").await, 1);
     assert_eq!(value::<i64>(&database, "SELECT count(*) FROM idempotent_records").await, 16);
 }
@@ -73,17 +73,17 @@ async fn many_upgrade_an_older_schema_at_once() {
         });
     }
     migrations.join_all().await;
-    assert_eq!(value::<i32>(&database, "SELECT version FROM idempotent_records_schema").await, 2);
+    assert_eq!(value::<i32>(&database, "SELECT version FROM idempotent_records_schema").await, 3);
     assert_eq!(value::<i64>(&database, "SELECT count(*) FROM idempotent_records_schema").await, 1);
 
     let store = connect(&database.url()).await;
-    for (name, attempt) in [("abandoned", 2), ("lapsed", 2)] {
+    for (name, state) in [("abandoned", State::Abandoned), ("lapsed", State::Lapsed)] {
         let record = store.inspect(&key(name)).await.expect("inspect").expect("a record");
-        assert_eq!((record.state, record.arguments), (State::Abandoned, None), "{name}");
+        assert_eq!((record.state, record.arguments), (state, None), "{name}");
         let token = granted(store.claim(&key(name), &recording()).await);
         assert!(store.fence(&key(name), &token).await.expect("a fence") > Some(7));
         let record = store.inspect(&key(name)).await.expect("inspect").expect("a record");
-        assert_eq!((record.attempt, record.arguments), (attempt, recording().arguments), "{name}");
+        assert_eq!((record.attempt, record.arguments), (2, recording().arguments), "{name}");
     }
     let owner = Token::new(Nonce::from_bytes([1; 16]));
     assert_eq!(store.fence(&key("running"), &owner).await.expect("a fence"), Some(7));
@@ -115,7 +115,7 @@ async fn an_upgrade_that_waits_lets_others_pass() {
     sqlx::raw_sql("COMMIT").execute(&mut reader).await.expect("its end");
     let store = upgrade.await.expect("an upgrade");
     assert!(is_done(&store, &key("done")).await);
-    assert_eq!(value::<i32>(&database, "SELECT version FROM idempotent_records_schema").await, 2);
+    assert_eq!(value::<i32>(&database, "SELECT version FROM idempotent_records_schema").await, 3);
 }
 
 /// The sessions of this database that wait for an advisory lock.
@@ -185,7 +185,7 @@ async fn a_missing_or_newer_schema_is_refused() {
     store.migrate().await.expect("the same schema");
     finish(&store, &key("k")).await;
 
-    database.execute("UPDATE idempotent_records_schema SET version = 3").await;
+    database.execute("UPDATE idempotent_records_schema SET version = 4").await;
     assert_eq!(kind(&store.migrate().await.expect_err("a newer schema")), StoreErrorKind::Refused);
     let error = PostgresStore::connect(&database.url()).await.expect_err("a newer schema");
     assert_eq!(kind(&error), StoreErrorKind::Refused);
@@ -277,7 +277,7 @@ async fn people_can_read_the_view() {
 async fn a_row_of_somebody_else_is_corrupt() {
     let database = PostgresDatabase::create().await;
     let store = connect(&database.url()).await;
-    let damages = ["state = 'x'", "result = NULL", "attempt = 0", "state = 'unavailable', reason = 'x'"];
+    let damages = ["state = 'x'", "result = NULL", "attempt = 0", "state = 'not-kept', reason = 'x'"];
     for (number, damage) in damages.into_iter().enumerate() {
         let key = key(format_args!("damaged-{number}"));
         finish(&store, &key).await;

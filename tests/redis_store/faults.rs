@@ -77,7 +77,7 @@ async fn a_claim_cut_anywhere_is_recognised_when_repeated() {
     let fixture = Fixture::start().await;
     for fault in CUTS {
         for lapsed in [false, true] {
-            let key = key(&format!("claim-{fault:?}-{lapsed}"));
+            let key = key(format!("claim-{fault:?}-{lapsed}"));
             if lapsed {
                 claim(&fixture.direct, &key).await;
                 lapse(&fixture.server, &key).await;
@@ -105,7 +105,7 @@ async fn a_claim_cut_anywhere_is_recognised_when_repeated() {
 async fn a_takeover_cut_anywhere_is_recognised_when_repeated() {
     let fixture = Fixture::start().await;
     for fault in CUTS {
-        let key = key(&format!("takeover-{fault:?}"));
+        let key = key(format!("takeover-{fault:?}"));
         claim(&fixture.direct, &key).await;
         lapse(&fixture.server, &key).await;
         let before = bytes_of(&fixture.server, &key).await;
@@ -141,7 +141,7 @@ async fn a_transition_cut_anywhere_is_applied_once_when_repeated() {
     let fixture = Fixture::start().await;
     for fault in CUTS {
         for (name, step) in STEPS {
-            let key = key(&format!("{name}-{fault:?}"));
+            let key = key(format!("{name}-{fault:?}"));
             let token = claim(&fixture.ours, &key).await;
             let before = bytes_of(&fixture.server, &key).await;
             fixture.proxy.set(fault);
@@ -167,7 +167,7 @@ async fn a_transition_cut_anywhere_is_applied_once_when_repeated() {
 async fn a_fence_cut_anywhere_is_made_once() {
     let fixture = Fixture::start().await;
     for fault in CUTS {
-        let key = key(&format!("fence-{fault:?}"));
+        let key = key(format!("fence-{fault:?}"));
         let token = claim(&fixture.ours, &key).await;
         fixture.proxy.set(fault);
         fixture.ours.fence(&key, &token).await.expect_err("cut");
@@ -271,7 +271,7 @@ async fn a_paused_server_times_out_and_goes_on() {
 async fn dropped_calls_leave_the_store_working() {
     let fixture = Fixture::start().await;
     for round in 0..200_u64 {
-        let key = key(&format!("dropped-{}", round % 10));
+        let key = key(format!("dropped-{}", round % 10));
         let request = request();
         let claiming = fixture.ours.claim(&key, &request);
         let answer = tokio::time::timeout(Duration::from_micros(round * 3), claiming).await;

@@ -130,7 +130,7 @@ async fn foreign_data_is_corrupt_and_stays() {
         &["f", "v"],
     ];
     for (index, (command, rest)) in values.into_iter().zip(rest).enumerate() {
-        let key = key(&format!("foreign-{index}"));
+        let key = key(format!("foreign-{index}"));
         let name = raw(&key);
         let words: Vec<&str> = command.iter().copied().chain([name.as_str()]).chain(rest.iter().copied()).collect();
         let _: redis::Value = server.command(&words).await;
@@ -154,7 +154,7 @@ async fn a_record_with_any_byte_flipped_never_grants_a_live_claim() {
     let Fixture { server, ours, theirs } = Fixture::start().await;
     let mut client = server.client().await;
     for done in [false, true] {
-        let key = key(&format!("flipped-{done}"));
+        let key = key(format!("flipped-{done}"));
         let token = claim(&ours, &key).await;
         if done {
             let _ = ours.complete(&key, &token, &outcome(), TTL).await.unwrap();

@@ -45,7 +45,7 @@ pub(crate) async fn connect(url: &str) -> RedisStore {
 pub(crate) fn claim_name(answer: &StoreResult<ClaimOutcome>) -> String {
     match answer {
         Ok(ClaimOutcome::Claimed { attempt, .. }) => format!("claimed {attempt}"),
-        Ok(ClaimOutcome::InFlight { retry_after }) => {
+        Ok(ClaimOutcome::InFlight { retry_after, .. }) => {
             assert!(!retry_after.is_zero() && *retry_after <= LEASE, "{retry_after:?}");
             "in flight".to_owned()
         }
@@ -53,8 +53,9 @@ pub(crate) fn claim_name(answer: &StoreResult<ClaimOutcome>) -> String {
             assert_eq!(finished.outcome, outcome());
             format!("done {}", finished.attempt)
         }
-        Ok(ClaimOutcome::Abandoned { attempt }) => format!("abandoned {attempt}"),
+        Ok(ClaimOutcome::Abandoned { attempt, .. }) => format!("abandoned {attempt}"),
         Ok(ClaimOutcome::Mismatch) => "mismatch".to_owned(),
+        Ok(other) => format!("{other:?}"),
         Err(error) => format!("{:?}", error.kind()),
     }
 }

@@ -13,7 +13,6 @@ use crate::{
         Fixture, LEASE, TTL, bytes_of, claim, claim_name, connect, granted, keep, key, lapse, left_of,
         other_fingerprint, outcome, raw, request, request_for, request_of, transition_name,
     },
-    wait_for,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -306,7 +305,7 @@ async fn every_outcome_is_replayed_as_it_was_stored() {
         Outcome::NotKept(NotKept::NotSerializable),
     ];
     for (index, outcome) in outcomes.into_iter().enumerate() {
-        let key = key(&format!("outcome-{index}"));
+        let key = key(format!("outcome-{index}"));
         let token = claim(&ours, &key).await;
         assert_eq!(ours.complete(&key, &token, &outcome, TTL).await.unwrap(), Transition::Applied);
         match theirs.claim(&key, &request()).await.unwrap() {
@@ -341,7 +340,7 @@ async fn of_many_claims_one_is_granted() {
     let server = RedisServer::start().await;
     let stores = [connect(&server.url()).await, connect(&server.url()).await].map(std::sync::Arc::new);
     for round in 0..20 {
-        let key = key(&format!("race-{round}"));
+        let key = key(format!("race-{round}"));
         // Half of the rounds are for a vacant key, half for a lapsed one.
         if round % 2 == 1 {
             claim(&stores[0], &key).await;
@@ -363,7 +362,7 @@ async fn of_many_claims_one_is_granted() {
 async fn records_are_inspected_listed_and_forgotten() {
     let Fixture { server, ours, theirs } = Fixture::start().await;
     for index in 0..50 {
-        claim(&ours, &key(&format!("listed-{index}"))).await;
+        claim(&ours, &key(format!("listed-{index}"))).await;
     }
     let other = "tests.operation2|listed".parse::<RecordKey>().unwrap();
     claim(&ours, &other).await;

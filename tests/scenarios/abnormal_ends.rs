@@ -173,9 +173,9 @@ async fn s30_result_over_the_limit_is_never_run_again(backend: Backend) {
             Ok::<_, Failure>(value.clone())
         };
         let before = effects.count();
-        let first = caller.idempotency.call("over.limit").key(&len).run(call()).await;
+        let first = caller.idempotency.call("over.limit").key(len).run(call()).await;
         assert_eq!(first.expect("the body's own value"), value);
-        let (second, disposition) = with_disposition(caller.idempotency.call("over.limit").key(&len).run(call())).await;
+        let (second, disposition) = with_disposition(caller.idempotency.call("over.limit").key(len).run(call())).await;
         if fits {
             assert_eq!((second.expect("a result"), disposition), (value, Disposition::Replayed));
         } else {
@@ -278,7 +278,7 @@ async fn runtime_that_stops_in_mid_run_abandons_or_lapses(backend: Backend) {
         }
         let caller = backend.caller().await;
         let body = async { Ok::<_, Failure>(effects.happen()) };
-        let call = caller.idempotency.call(Operation::new("runtime.stops")).key(&number).run(body);
+        let call = caller.idempotency.call(Operation::new("runtime.stops")).key(number).run(body);
         let (answer, disposition) = soon("the retry", with_disposition(call)).await;
         assert_eq!(disposition, Disposition::TookOver);
         assert_eq!(answer.expect("a result"), effects.count());

@@ -273,7 +273,7 @@ async fn arguments_are_limited_to_the_byte(backend: Backend) {
             let operation = Operation::new(NAME).wait(Duration::ZERO);
             let text = "x".repeat(len - 2);
             let answer =
-                caller.idempotency.call(operation).key(&len).arguments(&text).run(async { Ok::<_, Error>(()) }).await;
+                caller.idempotency.call(operation).key(len).arguments(&text).run(async { Ok::<_, Error>(()) }).await;
             let record = caller.idempotency.inspect(NAME, &len).await.expect("an answer");
             (answer, record.map(|record| record.arguments.map_or(0, |recorded| recorded.len())))
         };

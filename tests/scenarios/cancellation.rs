@@ -300,7 +300,7 @@ async fn s28_g_body_is_gone_before_its_claim(backend: Backend) {
     tokio::select! {
         biased;
         () = stop.reached() => {}
-        _ = caller.idempotency.call("dropped.guard").key(&2).run(body) => panic!("not stopped"),
+        _ = caller.idempotency.call("dropped.guard").key(2).run(body) => panic!("not stopped"),
     }
     assert_eq!(*guards.lock().expect("a lock"), [0, 1]);
     settled(&*observer, &record_key("dropped.guard", "~2")).await.expect("a record");

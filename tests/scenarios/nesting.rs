@@ -168,8 +168,7 @@ async fn s17_interleaved_calls_never_cross(backend: Backend) {
                         let execution = Execution::current().expect("an execution");
                         Ok::<_, Error>((execution.operation().to_owned(), execution.key().to_owned()))
                     };
-                    let answer =
-                        handle.call(operation).key(&order).arguments(&order).run(body).await.expect("a result");
+                    let answer = handle.call(operation).key(order).arguments(&order).run(body).await.expect("a result");
                     assert_eq!(answer, (operation.to_owned(), format!("~{order}")));
                 });
             }

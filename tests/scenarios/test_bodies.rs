@@ -99,7 +99,7 @@ pub(crate) async fn assert_no_waiter_is_counted(idempotency: &Idempotency) {
     static CALLS: AtomicU64 = AtomicU64::new(0);
     let (stop, key) = (Stop::new(), CALLS.fetch_add(1, Ordering::Relaxed));
     let operation = || idempotent_runtime::Operation::new("places").wait(Duration::from_secs(20));
-    let call = || async { idempotency.call(operation()).key(&key).run(stop.body::<Error>()).await };
+    let call = || async { idempotency.call(operation()).key(key).run(stop.body::<Error>()).await };
     let calls = async { tokio::join!(call(), call(), call()) };
     let end = async {
         stop.reached().await;

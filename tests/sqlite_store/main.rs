@@ -9,3 +9,4 @@ mod faults;
 mod processes;
 mod schema;
 mod support;
+mod version_2;

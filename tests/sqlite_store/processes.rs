@@ -108,7 +108,7 @@ async fn what_was_acknowledged_survives_kills() {
     for key in acknowledged {
         let body = async { panic!("the body of an acknowledged key runs again") };
         let result: Result<u64, idempotent_runtime::Error> =
-            Box::pin(idempotency.call("sqlite.worker").key(&key).run(body)).await;
+            Box::pin(idempotency.call("sqlite.worker").key(key).run(body)).await;
         assert_eq!(result.expect("a result"), key * 3);
         assert_eq!(before.get(&key), Some(&1), "an acknowledged key ran more than once");
     }

@@ -208,7 +208,7 @@ impl Backend {
                 let (operation, key) = (key.operation(), key.key());
                 let sql = format!(
                     "INSERT INTO idempotent_records
-                       (operation, key, state, fingerprint, nonce, attempt, expires_at, created_at)
+                       (operation, key, state, fingerprint, nonce, attempt, expires_at, first_claimed_at)
                      VALUES ('{operation}', '{key}', 'x', '', '', 1, 'infinity', now())
                      ON CONFLICT (operation, key) DO UPDATE SET state = 'x'"
                 );
@@ -221,7 +221,7 @@ impl Backend {
                 let (operation, key) = (key.operation(), key.key());
                 let sql = format!(
                     "INSERT INTO idempotent_records
-                       (operation, key, state, fingerprint, nonce, fence, attempt, expires_at, created_at)
+                       (operation, key, state, fingerprint, nonce, fence, attempt, expires_at, first_claimed_at)
                      VALUES ('{operation}', '{key}', 'ok', x'00', x'00', 1, 1, 1e15, 0)
                      ON CONFLICT DO UPDATE SET fingerprint = x'00'"
                 );

@@ -45,6 +45,7 @@ pub async fn in_time(test: impl Future<Output = ()>) {
 
 /// A database under a program, read with the test's own eyes.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a test has one or two of them")]
 pub enum Database {
     /// On the shared server, or on one of its own.
     Postgres(PostgresDatabase),

@@ -69,7 +69,6 @@ pub fn outcome() -> Outcome {
 }
 
 /// The token of a granted claim.
-#[expect(clippy::must_use_candidate, reason = "it is an assertion as well")]
 pub fn granted(answer: StoreResult<ClaimOutcome>) -> Token {
     match answer.expect("an answer") {
         ClaimOutcome::Claimed { token, .. } => token,

@@ -81,6 +81,7 @@ use sqlx::{PgPool, SqlStr};
 use super::{
     ClaimOutcome, ClaimRequest, Cursor, Outcome, Page, Record, RecordKey, Store, StoreError, StoreErrorKind,
     StoreResult, Subscription, Token, Transactional, Transition,
+    sql::states::{EndColumns, RowState},
 };
 use crate::error::SetupError;
 
@@ -97,7 +98,6 @@ pub use builder::PostgresStoreBuilder;
 use executor::{Bound, Session};
 use fault::undecodable;
 use listener::{Ear, payload};
-use row::Stage;
 use statements::{Statements, Table};
 
 /// How often a step is asked anew when the record changes between its two statements.
@@ -224,14 +224,8 @@ fn lock_timeout(wait: Duration) -> String {
 }
 
 /// The parameters of `end.sql`.
-fn end<'q>(
-    query: Bound<'q>,
-    key: &'q RecordKey,
-    token: &'q Token,
-    (state, result, reason): (&'static str, Option<&'q [u8]>, Option<&'static str>),
-    ttl: Duration,
-) -> Bound<'q> {
-    of(query, key, token).bind(state).bind(result).bind(reason).bind(micros(ttl)).bind(payload(key))
+fn end<'q>(query: Bound<'q>, key: &'q RecordKey, token: &'q Token, end: EndColumns<'q>, ttl: Duration) -> Bound<'q> {
+    of(query, key, token).bind(end.state).bind(end.result).bind(end.reason).bind(micros(ttl)).bind(payload(key))
 }
 
 fn contended() -> StoreError {
@@ -242,7 +236,7 @@ fn contended() -> StoreError {
 enum Owner {
     Vacant,
     Other,
-    Ours(Stage),
+    Ours(RowState),
 }
 
 impl Shared {
@@ -261,8 +255,8 @@ impl Shared {
     async fn owner(&self, key: &RecordKey, token: &Token) -> StoreResult<Owner> {
         let answer = self.session.row(&self.statements.owner, |query| of(query, key, token));
         let Some(row) = answer.await? else { return Ok(Owner::Vacant) };
-        let stage = row::stage(&row, 0)?;
-        Ok(if row::get(&row, 1)? { Owner::Ours(stage) } else { Owner::Other })
+        let state = row::state(&row, 0)?;
+        Ok(if row::get(&row, 1)? { Owner::Ours(state) } else { Owner::Other })
     }
 
     /// A statement that is applied where it has a row, and else where the record already shows it.
@@ -280,7 +274,7 @@ impl Shared {
             }
             match self.owner(key, token).await? {
                 // Our own claim, asked twice, was committed in between.
-                Owner::Ours(Stage::Running) => {}
+                Owner::Ours(RowState::Running) => {}
                 owner if shows(&owner) => return Ok(Transition::Applied),
                 _ => return Ok(Transition::Lost),
             }
@@ -300,20 +294,20 @@ impl Shared {
         outcome: &Outcome,
         ttl: Duration,
     ) -> StoreResult<Transition> {
-        let shows = |owner: &Owner| matches!(owner, Owner::Ours(Stage::Done));
-        self.end(key, token, row::columns(outcome), ttl, shows).await
+        let shows = |owner: &Owner| matches!(owner, Owner::Ours(RowState::Done));
+        self.end(key, token, EndColumns::of(outcome), ttl, shows).await
     }
 
     async fn abandon(&self, key: &RecordKey, token: &Token, ttl: Duration) -> StoreResult<Transition> {
-        let shows = |owner: &Owner| matches!(owner, Owner::Ours(Stage::Abandoned));
-        self.end(key, token, (row::ABANDONED, None, None), ttl, shows).await
+        let shows = |owner: &Owner| matches!(owner, Owner::Ours(RowState::Abandoned));
+        self.end(key, token, EndColumns::ABANDONED, ttl, shows).await
     }
 
     async fn end(
         &self,
         key: &RecordKey,
         token: &Token,
-        columns: (&'static str, Option<&[u8]>, Option<&'static str>),
+        columns: EndColumns<'_>,
         ttl: Duration,
         shows: fn(&Owner) -> bool,
     ) -> StoreResult<Transition> {
@@ -332,7 +326,7 @@ impl Shared {
             if let Some(row) = answer.await? {
                 return row::fence(&row, 0);
             }
-            if !matches!(self.owner(key, token).await?, Owner::Ours(Stage::Running)) {
+            if !matches!(self.owner(key, token).await?, Owner::Ours(RowState::Running)) {
                 return Ok(None);
             }
         }

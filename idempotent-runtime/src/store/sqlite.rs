@@ -63,7 +63,7 @@ use sqlx::{SqlStr, sqlite::SqlitePool};
 
 use super::{
     ClaimOutcome, ClaimRequest, Cursor, Outcome, Page, Record, RecordKey, Store, StoreError, StoreErrorKind,
-    StoreResult, Subscription, Token, Transactional, Transition,
+    StoreResult, Subscription, Token, Transactional, Transition, sql::states::EndColumns,
 };
 use crate::error::SetupError;
 
@@ -79,7 +79,7 @@ mod transaction;
 pub use builder::SqliteStoreBuilder;
 use database::{Bound, Database};
 use listener::Watch;
-use row::{Phase, Stored};
+use row::{SqliteRecord, SqliteState};
 use statements::Statements;
 
 /// How often a claim looks again at a record that changes as it looks.
@@ -173,7 +173,7 @@ impl SqliteStore {
         Ok(self.database.migrate().await?)
     }
 
-    async fn look(&self, key: &RecordKey) -> StoreResult<Option<Stored>> {
+    async fn look(&self, key: &RecordKey) -> StoreResult<Option<SqliteRecord>> {
         let rows = self.database.read(named(&self.database.statements.look, key)).await?;
         rows.first().map(row::decode).transpose()
     }
@@ -181,7 +181,7 @@ impl SqliteStore {
     async fn try_claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
         for _ in 0..CLAIM_TRIES {
             // A hit ends here. What is found otherwise decides nothing: the statement that writes looks for itself.
-            if let Some(outcome) = self.look(key).await?.and_then(|stored| stored.settle(request)) {
+            if let Some(outcome) = self.look(key).await?.and_then(|stored| stored.answer(request)) {
                 return Ok(outcome);
             }
             let claim = claim(&self.database.statements, key, request, false);
@@ -197,7 +197,7 @@ impl SqliteStore {
         &self,
         key: &RecordKey,
         query: Bound<'_>,
-        had_ended: impl FnOnce(Option<Stored>) -> bool,
+        had_ended: impl FnOnce(Option<SqliteRecord>) -> bool,
     ) -> StoreResult<Transition> {
         let ended = !self.database.write(query).await?.is_empty();
         if ended {
@@ -218,7 +218,7 @@ impl SqliteStore {
         let last = rows.last().filter(|_| rows.len() == limit);
         let next = last.map(row::id).transpose()?.map(|id| Cursor::new(id.to_string()));
         // A row that is no record is not shown; a claim of its key says so.
-        let records = rows.iter().filter_map(|row| row::decode(row).ok()).map(Stored::into_record).collect();
+        let records = rows.iter().filter_map(|row| row::decode(row).ok()).map(SqliteRecord::into_record).collect();
         Ok(Page::new(records, next))
     }
 
@@ -276,12 +276,12 @@ fn complete<'q>(
     outcome: &'q Outcome,
     ttl: Duration,
 ) -> Bound<'q> {
-    let (state, result, reason) = row::columns_of(outcome);
+    let EndColumns { state, result, reason } = EndColumns::of(outcome);
     owned(&statements.complete, key, token).bind(state).bind(result).bind(reason).bind(millis(ttl))
 }
 
-fn is_of(found: Option<Stored>, token: &Token, phase: impl FnOnce(&Phase) -> bool) -> bool {
-    found.is_some_and(|stored| stored.nonce == token.nonce && phase(&stored.phase))
+fn is_of(found: Option<SqliteRecord>, token: &Token, state: impl FnOnce(&SqliteState) -> bool) -> bool {
+    found.is_some_and(|stored| stored.nonce == token.nonce && state(&stored.state))
 }
 
 /// A duration in whole milliseconds: rounded up, never zero, capped at a hundred years.
@@ -320,7 +320,7 @@ impl Store for SqliteStore {
         ttl: Duration,
     ) -> StoreResult<Transition> {
         let query = complete(&self.database.statements, key, token, outcome, ttl);
-        self.end(key, query, |found| is_of(found, token, |phase| matches!(phase, Phase::Done(_)))).await
+        self.end(key, query, |found| is_of(found, token, |state| matches!(state, SqliteState::Done(_)))).await
     }
 
     async fn release(&self, key: &RecordKey, token: &Token) -> StoreResult<Transition> {
@@ -330,13 +330,13 @@ impl Store for SqliteStore {
 
     async fn abandon(&self, key: &RecordKey, token: &Token, ttl: Duration) -> StoreResult<Transition> {
         let query = owned(&self.database.statements.abandon, key, token).bind(millis(ttl));
-        self.end(key, query, |found| is_of(found, token, |phase| matches!(phase, Phase::Abandoned))).await
+        self.end(key, query, |found| is_of(found, token, |state| matches!(state, SqliteState::Abandoned))).await
     }
 
     async fn fence(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<u64>> {
         let found = self.look(key).await?;
         let fence = found.as_ref().map(|stored| stored.fence);
-        Ok(fence.filter(|_| is_of(found, token, |phase| matches!(phase, Phase::Running(_)))))
+        Ok(fence.filter(|_| is_of(found, token, |state| matches!(state, SqliteState::Running(_)))))
     }
 
     async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {
@@ -346,7 +346,7 @@ impl Store for SqliteStore {
     }
 
     async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {
-        Ok(self.look(key).await?.map(Stored::into_record))
+        Ok(self.look(key).await?.map(SqliteRecord::into_record))
     }
 
     async fn list(&self, operation: Option<&str>, after: Option<&Cursor>, limit: usize) -> StoreResult<Page> {

@@ -35,7 +35,10 @@ WITH patience AS MATERIALIZED (
         )
 ), claimed AS (
     INSERT INTO "{table}" AS record
-        (operation, key, state, fingerprint, nonce, attempt, lease_until, expires_at, created_at, unended, arguments)
+        (
+            operation, key, state, fingerprint, nonce, attempt, lease_until, expires_at, first_claimed_at, unended,
+            arguments
+        )
     SELECT
         $1, $2, 'running', $3, $4, 1,
         clock_timestamp() + $5 * interval '1 microsecond',
@@ -53,7 +56,9 @@ WITH patience AS MATERIALIZED (
         attempt = CASE WHEN record.expires_at <= clock_timestamp() THEN 1 ELSE least(record.attempt, 2147483646) + 1 END,
         lease_until = clock_timestamp() + $5 * interval '1 microsecond',
         expires_at = clock_timestamp() + ($5 + $6) * interval '1 microsecond',
-        created_at = CASE WHEN record.expires_at <= clock_timestamp() THEN clock_timestamp() ELSE record.created_at END,
+        first_claimed_at = CASE
+            WHEN record.expires_at <= clock_timestamp() THEN clock_timestamp() ELSE record.first_claimed_at
+        END,
         completed_at = NULL,
         result = NULL,
         reason = NULL,

@@ -12,13 +12,13 @@ use super::{
 };
 use crate::store::{StoreError, StoreErrorKind, StoreResult};
 
-/// What leads from each version to the next; an empty database is at version 0. Never changed, only added to.
-const STEPS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
+/// The scripts that lead from each version to the next; an empty database is at version 0. Never changed, only added to.
+const STEPS: [&str; 3] = [include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
 
 /// `SELECT … FOR UPDATE SKIP LOCKED` and generated plans are older; exact intervals came with this release.
 const OLDEST_SERVER: i32 = 140_000;
 
-/// How long it waits for those who use the table, and they for it; and how long it lets them be.
+/// The migration waits this long for sessions that use the table, and blocks later ones for as long. Then it pauses.
 const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '100ms'";
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -36,10 +36,10 @@ impl Shared {
         let migrated = async {
             check_server(&mut lent, self.allow_data_loss).await?;
             // A role that may not change the schema gets by where there is nothing to change.
-            if self.version(&mut lent).await? < STEPS.len() {
-                // Whoever waits to alter the table keeps everybody else from it who comes later. So this waits for what is
-                // under way for a moment only, and lets others pass before it tries again.
-                while !self.upgrade(&mut lent).await? {
+            while self.version(&mut lent).await? < STEPS.len() {
+                // A session that waits for `ALTER TABLE` blocks every later session. So this waits for those that use the
+                // table for a moment only, and lets others pass before it tries again.
+                if !self.upgrade(&mut lent).await? {
                     sleep(PAUSE).await;
                 }
             }
@@ -50,7 +50,10 @@ impl Shared {
         Ok(())
     }
 
-    /// Whether it is up to date now: `false` where the table is in use.
+    /// Brings the schema to the next version, in one transaction: `false` where the table is in use.
+    ///
+    /// One version at a time: a script may go through the whole table before it alters it, and must not do so under the
+    /// lock that the script before has taken.
     async fn upgrade(&self, connection: &mut PgConnection) -> StoreResult<bool> {
         let mut transaction = connection.begin().await.map_err(store_error)?;
         // Waiting for another process's migration is not waiting for a claim.
@@ -64,20 +67,20 @@ impl Shared {
             .await
             .map_err(store_error)?;
         transaction.execute(sqlx::raw_sql(self.table.fill(START))).await.map_err(store_error)?;
-        // The lock is ours, and this statement sees all that its former holder has committed.
+        // Several processes saw the same old version before they queued for the lock. This one has it now, and its next
+        // statement sees the versions that those before it committed: it goes on from there, or has nothing to do.
         let version = self.version(&mut transaction).await?;
-        transaction.execute(LOCK_TIMEOUT).await.map_err(store_error)?;
-        for step in STEPS.iter().skip(version) {
+        if let Some(step) = STEPS.get(version) {
+            transaction.execute(LOCK_TIMEOUT).await.map_err(store_error)?;
             match transaction.execute(sqlx::raw_sql(self.table.fill(step))).await {
                 Err(error) if is_lock_timeout(&error) => {
                     return transaction.rollback().await.map_err(store_error).map(|()| false);
                 }
                 answer => answer.map_err(store_error)?,
             };
+            let done = self.table.fill(r#"UPDATE "{table}_schema" SET version = version + 1"#);
+            sqlx::query(done).execute(&mut *transaction).await.map_err(store_error)?;
         }
-        let done = self.table.fill(r#"UPDATE "{table}_schema" SET version = $1"#);
-        let newest = i32::try_from(STEPS.len()).unwrap_or(i32::MAX);
-        sqlx::query(done).bind(newest).execute(&mut *transaction).await.map_err(store_error)?;
         transaction.commit().await.map_err(store_error)?;
         Ok(true)
     }
@@ -92,14 +95,14 @@ impl Shared {
         };
         let version = usize::try_from(version).unwrap_or(usize::MAX);
         if version > STEPS.len() {
-            let what = "the PostgreSQL schema is newer than this version of the library";
+            let what = "the PostgreSQL schema is newer than this version of the library: update this process";
             return Err(StoreError::new(StoreErrorKind::Refused, what));
         }
         Ok(version)
     }
 }
 
-/// Whether the server is fit to keep records.
+/// Refuses a server that cannot keep the promises.
 async fn check_server(connection: &mut PgConnection, allow_data_loss: bool) -> StoreResult<()> {
     const SETTINGS: &str = "SELECT
         current_setting('server_version_num')::integer,

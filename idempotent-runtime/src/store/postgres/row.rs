@@ -8,34 +8,11 @@ use sqlx::{Row, postgres::PgRow};
 use super::fault::{store_error, undecodable};
 use crate::{
     request::fingerprint::Fingerprint,
-    store::{ClaimOutcome, ClaimRequest, Finished, NotKept, Outcome, Record, RecordKey, State, StoreResult, Token},
+    store::{
+        ClaimOutcome, ClaimRequest, Finished, Outcome, Record, RecordKey, State, StoreResult, Token,
+        sql::states::{self, RowState},
+    },
 };
-
-/// What the column `state` holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    Running,
-    Abandoned,
-    Done,
-}
-
-const RUNNING: &str = "running";
-pub(super) const ABANDONED: &str = "abandoned";
-const OK: &str = "ok";
-const ERROR: &str = "error";
-const UNAVAILABLE: &str = "unavailable";
-const TOO_LARGE: &str = "too_large";
-const NOT_SERIALIZABLE: &str = "not_serializable";
-
-/// The columns `state`, `result` and `reason` of a finished run.
-pub(super) fn columns(outcome: &Outcome) -> (&'static str, Option<&[u8]>, Option<&'static str>) {
-    match outcome {
-        Outcome::Ok(bytes) => (OK, Some(bytes), None),
-        Outcome::Err(bytes) => (ERROR, Some(bytes), None),
-        Outcome::NotKept(NotKept::TooLarge) => (UNAVAILABLE, None, Some(TOO_LARGE)),
-        Outcome::NotKept(NotKept::NotSerializable) => (UNAVAILABLE, None, Some(NOT_SERIALIZABLE)),
-    }
-}
 
 /// A column's value.
 pub(super) fn get<'r, T>(row: &'r PgRow, index: usize) -> StoreResult<T>
@@ -45,27 +22,12 @@ where
     row.try_get(index).map_err(store_error)
 }
 
-pub(super) fn stage(row: &PgRow, index: usize) -> StoreResult<Stage> {
-    match get::<&str>(row, index)? {
-        RUNNING => Ok(Stage::Running),
-        ABANDONED => Ok(Stage::Abandoned),
-        OK | ERROR | UNAVAILABLE => Ok(Stage::Done),
-        _ => Err(undecodable()),
-    }
+pub(super) fn state(row: &PgRow, index: usize) -> StoreResult<RowState> {
+    RowState::parse(get(row, index)?).ok_or_else(undecodable)
 }
 
 fn outcome(row: &PgRow, state: usize, result: usize, reason: usize) -> StoreResult<Outcome> {
-    let bytes = |index| get::<Option<Vec<u8>>>(row, index)?.map(Bytes::from).ok_or_else(undecodable);
-    match get::<&str>(row, state)? {
-        OK => Ok(Outcome::Ok(bytes(result)?)),
-        ERROR => Ok(Outcome::Err(bytes(result)?)),
-        UNAVAILABLE => match get::<Option<&str>>(row, reason)? {
-            Some(TOO_LARGE) => Ok(Outcome::NotKept(NotKept::TooLarge)),
-            Some(NOT_SERIALIZABLE) => Ok(Outcome::NotKept(NotKept::NotSerializable)),
-            _ => Err(undecodable()),
-        },
-        _ => Err(undecodable()),
-    }
+    states::outcome(get(row, state)?, get(row, result)?, get(row, reason)?).ok_or_else(undecodable)
 }
 
 fn attempt(row: &PgRow, index: usize) -> StoreResult<u32> {
@@ -91,23 +53,23 @@ fn settled(row: &PgRow, request: &ClaimRequest, is_claimed: bool) -> StoreResult
     if is_claimed {
         return Ok(ClaimOutcome::Claimed { token: Token::new(request.nonce).with_fence(fence(row, 3)?), attempt });
     }
-    let stage = stage(row, 1)?;
+    let state = state(row, 1)?;
     if !get::<bool>(row, 4)? {
         return Ok(ClaimOutcome::Mismatch);
     }
-    match stage {
-        Stage::Done => {
+    match state {
+        RowState::Done => {
             let outcome = outcome(row, 1, 7, 8)?;
             Ok(ClaimOutcome::Done(Finished::new(request.fingerprint, attempt, outcome)))
         }
-        Stage::Running if get::<bool>(row, 5)? => {
+        RowState::Running if get::<bool>(row, 5)? => {
             Ok(ClaimOutcome::Claimed { token: Token::new(request.nonce).with_fence(fence(row, 3)?), attempt })
         }
-        Stage::Running => match left(get::<Option<i64>>(row, 6)?.ok_or_else(undecodable)?) {
+        RowState::Running => match left(get::<Option<i64>>(row, 6)?.ok_or_else(undecodable)?) {
             Some(retry_after) => Ok(ClaimOutcome::InFlight { retry_after }),
             None => Ok(ClaimOutcome::Abandoned { attempt }),
         },
-        Stage::Abandoned => Ok(ClaimOutcome::Abandoned { attempt }),
+        RowState::Abandoned => Ok(ClaimOutcome::Abandoned { attempt }),
     }
 }
 
@@ -116,10 +78,10 @@ pub(super) fn record(row: &PgRow) -> StoreResult<Record> {
     let text = format!("{}{}{}", get::<&str>(row, 0)?, RecordKey::SEPARATOR, get::<&str>(row, 1)?);
     let key = text.parse().map_err(|_| undecodable())?;
     let fingerprint = <[u8; Fingerprint::LEN]>::try_from(get::<&[u8]>(row, 4)?).map_err(|_| undecodable())?;
-    let state = match stage(row, 2)? {
-        Stage::Done => State::Done(outcome(row, 2, 7, 8)?),
-        Stage::Abandoned => State::Abandoned,
-        Stage::Running => match left(get::<Option<i64>>(row, 5)?.ok_or_else(undecodable)?) {
+    let state = match state(row, 2)? {
+        RowState::Done => State::Done(outcome(row, 2, 7, 8)?),
+        RowState::Abandoned => State::Abandoned,
+        RowState::Running => match left(get::<Option<i64>>(row, 5)?.ok_or_else(undecodable)?) {
             Some(lease_left) => State::Running { lease_left },
             None => State::Lapsed,
         },

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::store::{
     ClaimOutcome, ClaimRequest, Outcome, Record, RecordKey, StoreError, StoreErrorKind, StoreResult, Token,
+    sql::states::EndColumns,
     transactional::{Connection, OpenTransaction, Transactional},
 };
 
@@ -95,7 +96,7 @@ impl Shared {
         ttl: Duration,
     ) -> StoreResult<()> {
         const GONE: &str = "the body ended the transaction that its record was to be written in";
-        let query = end(sqlx::query(self.statements.end.clone()), key, token, row::columns(outcome), ttl);
+        let query = end(sqlx::query(self.statements.end.clone()), key, token, EndColumns::of(outcome), ttl);
         let row = self.one(postgres(connection)?, Duration::ZERO, query).await?.map_err(store_error)?;
         row.map(drop).ok_or(StoreError::new(StoreErrorKind::Refused, GONE))
     }

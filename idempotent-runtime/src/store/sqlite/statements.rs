@@ -10,7 +10,8 @@ use crate::error::SetupError;
 const NOW: &str = "CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)";
 
 /// What leads from each version of the schema to the next; an empty file is at version 0. Never changed, only added to.
-pub(super) const STEPS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
+pub(super) const STEPS: [&str; 3] =
+    [include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
 
 /// The longest name of a table.
 const MAX_NAME_LEN: usize = 48;

@@ -14,7 +14,7 @@ use super::{
     database::{Database, Tries},
     fault::{is_busy, is_outdated, store_error},
     named,
-    row::{self, Stored},
+    row::{self, SqliteRecord},
 };
 use crate::store::{
     ClaimOutcome, ClaimRequest, Outcome, Record, RecordKey, StoreError, StoreErrorKind, StoreResult, Token,
@@ -139,7 +139,7 @@ impl Database {
                 return row::granted(row, request);
             }
             if let Some(outcome) =
-                self.look_in(&mut *patient.connection, key).await?.and_then(|found| found.settle(request))
+                self.look_in(&mut *patient.connection, key).await?.and_then(|found| found.answer(request))
             {
                 return Ok(outcome);
             }
@@ -147,7 +147,7 @@ impl Database {
         Err(super::changing())
     }
 
-    async fn look_in(&self, connection: &mut SqliteConnection, key: &RecordKey) -> StoreResult<Option<Stored>> {
+    async fn look_in(&self, connection: &mut SqliteConnection, key: &RecordKey) -> StoreResult<Option<SqliteRecord>> {
         let found = named(&self.statements.look, key).fetch_all(connection).await;
         found.map_err(|error| store_error(&error))?.first().map(row::decode).transpose()
     }
@@ -184,7 +184,7 @@ impl Transactional for Database {
     }
 
     async fn inspect(&self, connection: Connection<'_>, key: &RecordKey) -> StoreResult<Option<Record>> {
-        Ok(self.look_in(sqlite(connection)?, key).await?.map(Stored::into_record))
+        Ok(self.look_in(sqlite(connection)?, key).await?.map(SqliteRecord::into_record))
     }
 
     async fn complete(

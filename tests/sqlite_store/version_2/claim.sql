@@ -1,0 +1,30 @@
+-- Takes a key that is vacant, or whose owner is gone. The write lock is held from before the first read, so that what
+-- the conditions see is what is overwritten.
+-- ?1 operation, ?2 key, ?3 fingerprint, ?4 nonce, ?5 lease in ms, ?6 time to live in ms, ?7 whether to take over,
+-- ?8 NULL, or 1 in a transaction of the caller's: the claim has to be ended in it (see the schema)
+-- ?9 arguments
+-- A row if the claim was granted.
+INSERT INTO {table} AS old
+  (operation, key, state, fingerprint, nonce, fence, attempt, lease_until, expires_at, created_at, unended, arguments)
+VALUES
+  (?1, ?2, 'running', ?3, ?4, max((SELECT fence_floor FROM {table}_schema) + 1, {now} * 1000), 1,
+   {now} + ?5, {now} + ?5 + ?6, {now}, ?8, ?9)
+ON CONFLICT (operation, key) DO UPDATE SET
+  state        = 'running',
+  fingerprint  = excluded.fingerprint,
+  nonce        = excluded.nonce,
+  fence        = max(old.fence + 1, excluded.fence),
+  attempt      = iif(old.expires_at <= {now}, 1, old.attempt + 1),
+  lease_until  = excluded.lease_until,
+  expires_at   = excluded.expires_at,
+  created_at   = iif(old.expires_at <= {now}, excluded.created_at, old.created_at),
+  completed_at = NULL,
+  result       = NULL,
+  reason       = NULL,
+  unended      = excluded.unended,
+  arguments    = excluded.arguments
+WHERE old.expires_at <= {now}
+   OR (?7 AND old.fingerprint = excluded.fingerprint
+       AND (old.state = 'abandoned'
+            OR (old.state = 'running' AND old.lease_until <= {now} AND old.nonce <> excluded.nonce)))
+RETURNING fence, attempt
