@@ -15,8 +15,7 @@ SELECT
     (SELECT CAST(coalesce(sum(balance_cents), 0) AS bigint) FROM accounts) AS total_cents,
     (SELECT count(*) FROM ledger) AS entries,
     (SELECT count(*) FROM recorded WHERE state = 'ok') AS made,
-    -- `error` in PostgreSQL, `err` in SQLite
-    (SELECT count(*) FROM recorded WHERE state LIKE 'err%') AS refused,
+    (SELECT count(*) FROM recorded WHERE state = 'error') AS refused,
     (SELECT count(*) FROM accounts WHERE balance_cents < 0) AS overdrawn,
     (SELECT count(*) FROM accounts LEFT JOIN moved ON moved.account_id = accounts.id
         WHERE accounts.balance_cents <> $1 + coalesce(moved.cents, 0)) AS off_balance,
@@ -26,4 +25,4 @@ SELECT
         WHERE recorded.state IS NULL OR recorded.state <> 'ok') AS without_record,
     (SELECT count(*) FROM recorded LEFT JOIN made ON made.transfer_id = recorded.transfer_id
         WHERE recorded.state = 'ok' AND made.entries IS NULL) AS without_entries,
-    (SELECT count(*) FROM recorded WHERE state <> 'ok' AND state NOT LIKE 'err%') AS without_end
+    (SELECT count(*) FROM recorded WHERE state NOT IN ('ok', 'error')) AS without_end
