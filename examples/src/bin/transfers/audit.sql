@@ -1,7 +1,7 @@
--- What the books come to, and everything that may be wrong with them. The same text for PostgreSQL and SQLite.
--- $1 what each account had to begin with, in cents
+-- The sums of the books, and every mistake in them. The same text for PostgreSQL and SQLite.
+-- $1 the opening balance of each account, in cents
 --
--- One statement, so that all of it is about the same moment, whatever is written meanwhile.
+-- One statement, so that all of it is about the same moment, whatever other processes write meanwhile.
 WITH made AS (
     SELECT transfer_id, count(*) AS entries, sum(cents) AS cents FROM ledger GROUP BY transfer_id
 ), moved AS (
