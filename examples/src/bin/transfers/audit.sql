@@ -1,7 +1,7 @@
--- What the books come to, and everything that may be wrong with them. The same text for PostgreSQL and SQLite.
--- $1 what each account had to begin with, in cents
+-- The sums of the books, and every mistake in them. The same text for PostgreSQL and SQLite.
+-- $1 the opening balance of each account, in cents
 --
--- One statement, so that all of it is about the same moment, whatever is written meanwhile.
+-- One statement, so that all of it is about the same moment, whatever other processes write meanwhile.
 WITH made AS (
     SELECT transfer_id, count(*) AS entries, sum(cents) AS cents FROM ledger GROUP BY transfer_id
 ), moved AS (
@@ -15,8 +15,7 @@ SELECT
     (SELECT CAST(coalesce(sum(balance_cents), 0) AS bigint) FROM accounts) AS total_cents,
     (SELECT count(*) FROM ledger) AS entries,
     (SELECT count(*) FROM recorded WHERE state = 'ok') AS made,
-    -- `error` in PostgreSQL, `err` in SQLite
-    (SELECT count(*) FROM recorded WHERE state LIKE 'err%') AS refused,
+    (SELECT count(*) FROM recorded WHERE state = 'error') AS refused,
     (SELECT count(*) FROM accounts WHERE balance_cents < 0) AS overdrawn,
     (SELECT count(*) FROM accounts LEFT JOIN moved ON moved.account_id = accounts.id
         WHERE accounts.balance_cents <> $1 + coalesce(moved.cents, 0)) AS off_balance,
@@ -26,4 +25,4 @@ SELECT
         WHERE recorded.state IS NULL OR recorded.state <> 'ok') AS without_record,
     (SELECT count(*) FROM recorded LEFT JOIN made ON made.transfer_id = recorded.transfer_id
         WHERE recorded.state = 'ok' AND made.entries IS NULL) AS without_entries,
-    (SELECT count(*) FROM recorded WHERE state <> 'ok' AND state NOT LIKE 'err%') AS without_end
+    (SELECT count(*) FROM recorded WHERE state NOT IN ('ok', 'error')) AS without_end
