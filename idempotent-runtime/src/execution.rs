@@ -88,12 +88,7 @@ impl Execution {
         hash.update(record.as_bytes());
         hash.update(b"\0");
         hash.update(label.as_bytes());
-        hash.finalize().iter().fold(String::with_capacity(64), |mut hex, byte| {
-            for nibble in [byte >> 4, byte & 0xf] {
-                hex.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
-            }
-            hex
-        })
+        hex::encode(hash.finalize())
     }
 }
 

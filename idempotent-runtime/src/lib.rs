@@ -84,6 +84,7 @@ mod error;
 mod execution;
 mod idempotency;
 mod install;
+mod lock;
 mod operation;
 mod request;
 pub mod store;

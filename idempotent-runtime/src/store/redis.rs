@@ -71,7 +71,7 @@ use redis::{Cmd, RedisWrite, ToRedisArgs, Value};
 
 use super::{
     ClaimOutcome, ClaimRequest, Cursor, Outcome, Page, Record, RecordKey, State, Store, StoreError, StoreErrorKind,
-    StoreResult, Subscribers, Subscription, Token, Transition,
+    StoreResult, Subscribers, Subscription, Token, Transition, duration::millis,
 };
 use crate::error::SetupError;
 
@@ -88,8 +88,8 @@ mod script;
 pub use builder::RedisStoreBuilder;
 use connection::Connector;
 use fault::unexpected_reply;
-use listener::Inbox;
-use record::{ClaimRecord, Phase, Stored, millis};
+use listener::Listener;
+use record::{ClaimRecord, RedisRecord, RedisState};
 use script::Script;
 
 /// A store in Redis or Valkey. See the [module](self) for what it promises.
@@ -103,17 +103,17 @@ use script::Script;
 /// # }
 /// ```
 pub struct RedisStore {
-    shared: Arc<Shared>,
+    shared: Arc<RedisShared>,
 }
 
-struct Shared {
+struct RedisShared {
     prefix: Box<str>,
     /// The connection for commands.
     commands: Arc<Connector>,
     /// The connection for wake-ups: the same, except in a cluster.
-    listener: Arc<Connector>,
+    wakes: Arc<Connector>,
     subscribers: Subscribers,
-    inbox: Arc<Inbox>,
+    listener: Arc<Listener>,
     is_cluster: bool,
 }
 
@@ -178,7 +178,7 @@ impl ToRedisArgs for ClaimRecord<'_> {
     }
 }
 
-impl Shared {
+impl RedisShared {
     fn full_key<'a>(&'a self, key: &'a RecordKey) -> FullKey<'a> {
         FullKey { prefix: &self.prefix, key: key.as_str() }
     }
@@ -190,7 +190,7 @@ impl Shared {
         set.arg("SET").arg(self.full_key(key)).arg(&record).arg("NX").arg("GET").arg("PX").arg(keep_ms);
         match self.commands.call(&set).await? {
             Value::Nil => Ok(ClaimOutcome::Claimed { token: Token::new(request.nonce), attempt: 1 }),
-            Value::BulkString(bytes) => match settle(record::decode(&Bytes::from(bytes))?, request) {
+            Value::BulkString(bytes) => match as_outcome(record::decode(&Bytes::from(bytes))?, request) {
                 Ok(outcome) => Ok(outcome),
                 // Boxed, so that a hit does not carry its state.
                 Err(_) => Box::pin(self.contend(key, request, &record, keep_ms)).await,
@@ -213,7 +213,7 @@ impl Shared {
         });
         match answer.await? {
             Value::BulkString(bytes) => {
-                settle(record::decode(&Bytes::from(bytes))?, request).map_err(|_| unexpected_reply())
+                as_outcome(record::decode(&Bytes::from(bytes))?, request).map_err(|_| unexpected_reply())
             }
             Value::Int(left_ms @ 1..) => Ok(in_flight(left_ms.unsigned_abs())),
             Value::Int(attempt @ ..=-1) => {
@@ -232,7 +232,7 @@ impl Shared {
         full: StoreError,
     ) -> StoreResult<ClaimOutcome> {
         let Some((record, pttl_ms)) = self.read(key).await? else { return Err(full) };
-        match settle(record::decode(&record)?, request) {
+        match as_outcome(record::decode(&record)?, request) {
             Ok(outcome) => Ok(outcome),
             Err(stored) => match stored.lease_left_ms(pttl_ms) {
                 Some(left_ms) => Ok(in_flight(left_ms)),
@@ -271,12 +271,12 @@ impl Shared {
         let Some((record, pttl_ms)) = self.read(key).await? else { return Ok(None) };
         let stored = record::decode(&record)?;
         let lease_left = stored.lease_left_ms(pttl_ms).map(Duration::from_millis);
-        let Stored { fingerprint, attempt, phase, .. } = stored;
-        let state = match (phase, lease_left) {
-            (Phase::Done(outcome), _) => State::Done(outcome),
+        let RedisRecord { fingerprint, attempt, state, .. } = stored;
+        let state = match (state, lease_left) {
+            (RedisState::Done(outcome), _) => State::Done(outcome),
             (_, Some(lease_left)) => State::running(lease_left),
-            (Phase::Running, None) => State::Lapsed,
-            (Phase::Abandoned, None) => State::Abandoned,
+            (RedisState::Running, None) => State::Lapsed,
+            (RedisState::Abandoned, None) => State::Abandoned,
         };
         let expires_in = Duration::from_millis(u64::try_from(pttl_ms).unwrap_or_default());
         Ok(Some(
@@ -287,14 +287,14 @@ impl Shared {
 
     async fn subscribe(&self, key: &RecordKey) -> Subscription {
         let (subscription, _) = self.subscribers.subscribe(key);
-        let inbox = Arc::downgrade(&self.inbox);
+        let listener = Arc::downgrade(&self.listener);
         let subscription = subscription.on_last_drop(move |key| {
-            if let Some(inbox) = inbox.upgrade() {
-                inbox.left(key);
+            if let Some(listener) = listener.upgrade() {
+                listener.left(key);
             }
         });
         // A failure leaves a subscription that is silent until the server is back: its owner polls as well.
-        if self.inbox.listen(&self.listener, key.as_str()).await.is_ok() {
+        if self.listener.listen(&self.wakes, key.as_str()).await.is_ok() {
             let answer = self.commands.run(&script::AWAIT, |command| {
                 command.arg(self.full_key(key));
             });
@@ -304,8 +304,8 @@ impl Shared {
     }
 }
 
-/// What a claim makes of the record that is there; the record back where that takes the server's clock.
-fn settle(stored: Stored, request: &ClaimRequest) -> Result<ClaimOutcome, Stored> {
+/// The answer to a claim of the record that stands against it; the record back where only the server's clock can tell.
+fn as_outcome(stored: RedisRecord, request: &ClaimRequest) -> Result<ClaimOutcome, RedisRecord> {
     if stored.fingerprint != request.fingerprint {
         return Ok(ClaimOutcome::Mismatch);
     }
@@ -313,7 +313,7 @@ fn settle(stored: Stored, request: &ClaimRequest) -> Result<ClaimOutcome, Stored
         Ok(finished) => return Ok(ClaimOutcome::Done(finished)),
         Err(stored) => stored,
     };
-    if stored.phase == Phase::Running && stored.nonce == request.nonce {
+    if stored.state == RedisState::Running && stored.nonce == request.nonce {
         let token = Token::new(stored.nonce).with_fence(stored.fence);
         return Ok(ClaimOutcome::Claimed { token, attempt: stored.attempt });
     }

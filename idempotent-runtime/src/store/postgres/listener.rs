@@ -1,7 +1,6 @@
 //! Wake-ups through LISTEN/NOTIFY: one connection and one task, from the first waiter on.
 
 use std::{
-    fmt::Write,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -17,16 +16,19 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::store::{RecordKey, Subscribers, Subscription};
+use crate::{
+    lock::lock,
+    store::{RecordKey, Subscribers, Subscription},
+};
 
-/// How long after a failure the connection is tried again.
+/// The pause after a failed connection.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
-/// How often a silent connection is asked whether it is alive.
+/// The time after which a silent connection is asked whether it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// Hears of the ends of runs, for those who wait for them.
-pub(super) struct Ear {
+/// Wakes waiters at the ends of runs, in this process and in others.
+pub(super) struct Listener {
     subscribers: Subscribers,
     options: Arc<PgConnectOptions>,
     channel: Box<str>,
@@ -46,7 +48,7 @@ enum State {
     Failed,
 }
 
-impl Ear {
+impl Listener {
     pub(super) fn new(options: Arc<PgConnectOptions>, channel: &str, timeout: Duration) -> Self {
         Self { subscribers: Subscribers::new(), options, channel: channel.into(), timeout, task: Mutex::new(None) }
     }
@@ -67,26 +69,26 @@ impl Ear {
 
     /// The task's state; starts it on first use, and again when its runtime has ended.
     fn state(&self) -> watch::Receiver<State> {
-        let mut listening = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut listening = lock(&self.task);
         match &*listening {
             Some(listening) if !listening.task.is_finished() => listening.state.clone(),
             _ => {
                 let (sender, state) = watch::channel(State::Connecting);
-                let listener = Listener {
+                let task = ListenTask {
                     subscribers: self.subscribers.clone(),
                     options: Arc::clone(&self.options),
                     channel: self.channel.clone(),
                     timeout: self.timeout,
                     state: sender,
                 };
-                *listening = Some(Listening { task: tokio::spawn(listener.run()), state: state.clone() });
+                *listening = Some(Listening { task: tokio::spawn(task.run()), state: state.clone() });
                 state
             }
         }
     }
 }
 
-impl Drop for Ear {
+impl Drop for Listener {
     fn drop(&mut self) {
         let listening = self.task.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(listening) = listening {
@@ -95,17 +97,13 @@ impl Drop for Ear {
     }
 }
 
-/// What a notification about a key carries: a hash, since anybody who may connect to the database may listen.
+/// The payload of a notification about a key: a hash, since every role that may connect to the database may listen.
 pub(super) fn payload(key: &RecordKey) -> String {
-    let digest = Sha256::digest(key.as_str());
-    digest.iter().take(16).fold(String::with_capacity(32), |mut hex, byte| {
-        // Writing to memory does not fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    let digest: [u8; 32] = Sha256::digest(key.as_str()).into();
+    hex::encode(&digest[..16])
 }
 
-struct Listener {
+struct ListenTask {
     subscribers: Subscribers,
     options: Arc<PgConnectOptions>,
     channel: Box<str>,
@@ -113,12 +111,12 @@ struct Listener {
     state: watch::Sender<State>,
 }
 
-impl Listener {
+impl ListenTask {
     async fn run(self) {
         loop {
             if let Some(connection) = self.connect().await {
                 self.state.send_replace(State::Connected);
-                // What ended while nobody listened was not heard of.
+                // Runs may have ended between the loss of the old connection and this `LISTEN`: every waiter looks again.
                 self.subscribers.notify_all();
                 self.listen(connection).await;
             }
@@ -151,7 +149,8 @@ impl Listener {
                 Ok(Ok(Some(notification))) => {
                     self.subscribers.notify(&format!("sha256{}{}", RecordKey::SEPARATOR, notification.payload()));
                 }
-                // Gone: replaced as a whole, so that nothing is missed unnoticed.
+                // The connection is gone. A new one wakes all waiters: reconnected by sqlx, it would miss notifications
+                // silently.
                 Ok(Ok(None) | Err(_)) => return,
                 Err(_) => {
                     let alive = timeout(self.timeout, connection.execute("SELECT 1")).await;

@@ -1,7 +1,7 @@
 //! Connections: one multiplexed link at a time, replaced when it fails.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
@@ -19,10 +19,13 @@ use tokio::time::Instant;
 use super::{
     address::Sentinel,
     fault::{spoils_connection, store_error},
-    listener::Inbox,
+    listener::Listener,
     script::Script,
 };
-use crate::store::{StoreError, StoreErrorKind, StoreResult};
+use crate::{
+    lock::lock,
+    store::{StoreError, StoreErrorKind, StoreResult},
+};
 
 /// After a failed attempt to connect, callers get its error for this long instead of trying themselves.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -33,7 +36,7 @@ const PIPELINE_LEN: usize = 1024;
 /// Bytes collected before they are written: a batch of requests in one system call.
 const WRITE_BUFFER_LEN: usize = 64 * 1024;
 
-/// What to connect to.
+/// The servers to connect to.
 pub(super) enum Target {
     /// The first of these that answers.
     Nodes(Vec<ConnectionInfo>),
@@ -43,7 +46,7 @@ pub(super) enum Target {
     Cluster(Vec<ConnectionInfo>),
 }
 
-/// How long to wait for what.
+/// The longest waits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timeouts {
     pub(super) connection: Duration,
@@ -57,7 +60,7 @@ pub(super) struct Timeouts {
 pub(super) struct Connector {
     target: Target,
     timeouts: Timeouts,
-    inbox: Weak<Inbox>,
+    listener: Weak<Listener>,
     current: Mutex<Option<Arc<Link>>>,
     /// Held while connecting, so that one caller connects and the others wait for it.
     last_failure: tokio::sync::Mutex<Option<(Instant, StoreError)>>,
@@ -78,16 +81,16 @@ enum Connection {
 
 /// The connection's receiver of pushes. It goes when the connection goes, and says so.
 struct Pushes {
-    inbox: Weak<Inbox>,
+    listener: Weak<Listener>,
     _alive: Arc<()>,
 }
 
 impl AsyncPushSender for Pushes {
     fn send(&self, push: PushInfo) -> Result<(), SendError> {
-        if let (PushKind::Message, Some(inbox), Some(Value::BulkString(channel))) =
-            (push.kind, self.inbox.upgrade(), push.data.first())
+        if let (PushKind::Message, Some(listener), Some(Value::BulkString(channel))) =
+            (push.kind, self.listener.upgrade(), push.data.first())
         {
-            inbox.published(channel);
+            listener.published(channel);
         }
         Ok(())
     }
@@ -95,20 +98,20 @@ impl AsyncPushSender for Pushes {
 
 impl Drop for Pushes {
     fn drop(&mut self) {
-        if let Some(inbox) = self.inbox.upgrade() {
-            inbox.link_closed();
+        if let Some(listener) = self.listener.upgrade() {
+            listener.link_closed();
         }
     }
 }
 
 impl Connector {
-    pub(super) fn new(target: Target, timeouts: Timeouts, inbox: Weak<Inbox>) -> Self {
-        Self { target, timeouts, inbox, current: Mutex::new(None), last_failure: tokio::sync::Mutex::new(None) }
+    pub(super) fn new(target: Target, timeouts: Timeouts, listener: Weak<Listener>) -> Self {
+        Self { target, timeouts, listener, current: Mutex::new(None), last_failure: tokio::sync::Mutex::new(None) }
     }
 
     /// The link in use, if it has not failed.
     pub(super) fn live(&self) -> Option<Arc<Link>> {
-        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = lock(&self.current);
         current.as_ref().filter(|link| link.alive.strong_count() > 0).cloned()
     }
 
@@ -131,7 +134,7 @@ impl Connector {
         match Box::pin(self.connect()).await {
             Ok(link) => {
                 let link = Arc::new(link);
-                *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&link));
+                *lock(&self.current) = Some(Arc::clone(&link));
                 *last_failure = None;
                 Ok(link)
             }
@@ -187,7 +190,7 @@ impl Connector {
         link: &Arc<Link>,
         then: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<()>,
     ) -> StoreResult<()> {
-        // Cluster links carry commands only: see `RedisStore::listener`.
+        // Cluster links carry commands only: see `RedisShared::wakes`.
         let Connection::Node(mut node) = link.connection.clone() else { return Ok(()) };
         let answer = then(&mut node).await;
         self.discard_if_spoilt(link, &answer);
@@ -210,12 +213,12 @@ impl Connector {
         if matches!(link.connection, Connection::Cluster(_)) || !spoils_connection(error) {
             return;
         }
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = lock(&self.current);
         if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, link)) {
             *current = None;
             drop(current);
-            if let Some(inbox) = self.inbox.upgrade() {
-                inbox.link_closed();
+            if let Some(listener) = self.listener.upgrade() {
+                listener.link_closed();
             }
         }
     }
@@ -293,7 +296,7 @@ impl Connector {
     fn pushes(&self) -> (Pushes, Weak<()>) {
         let alive = Arc::new(());
         let observer = Arc::downgrade(&alive);
-        (Pushes { inbox: self.inbox.clone(), _alive: alive }, observer)
+        (Pushes { listener: self.listener.clone(), _alive: alive }, observer)
     }
 }
 
