@@ -278,6 +278,8 @@ async fn without_a_store_the_installed_one_is_used() {
         static RUNS: AtomicU32 = AtomicU32::new(0);
         Ok(format!("{text}{id}{}", RUNS.fetch_add(1, Ordering::Relaxed)))
     }
+    assert!(matches!(installed(1, "a").await, Err(Error::NotInstalled)), "shared stores are compiled in");
+    idempotent_runtime::install(Idempotency::memory()).unwrap();
     assert_eq!(installed(1, "a").await.unwrap(), "a10");
     assert_eq!(installed(1, "a").await.unwrap(), "a10");
     assert_eq!(installed(2, "a").await.unwrap(), "a21");

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 CARGO = ["cargo", "test", "--workspace", "--all-features"]
 # Those that take longest begin first, so that none of them is left over at the end.
-LONGEST = ["macros", "transfers", "conformance", "chaos", "scenarios", "postgres_store", "charges", "transactions"]
+LONGEST = ["macros", "transfers", "conformance", "chaos", "scenarios", "postgres_store", "charges", "transactions_postgres"]
 THREADS = os.environ.setdefault("RUST_TEST_THREADS", "8")
 AT_ONCE = int(os.environ.get("TEST_TARGETS_AT_ONCE", "3"))
 

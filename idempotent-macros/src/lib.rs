@@ -41,7 +41,7 @@ use proc_macro::{Span, TokenStream};
 /// | `name = "payments.charge"` | `module::function` | Identifies the operation; it is part of every stored key. See [Names](#names). |
 /// | `skip(db, …)` | none | Leaves arguments out of the hash, and out of what `record_arguments` stores: connections, contexts. `self` is always left out. |
 /// | `store = EXPR` | the installed handle | Calls through this handle, as in `store = self.idempotency`: an `Idempotency`, or a reference, an `Arc` or a `Box` of one. |
-/// | `lease = "30s"` | 30 s | Lets another caller take over a claim that was not renewed for this long. The claim is renewed while the body runs. Independent of `ttl`. |
+/// | `lease = "30s"` | 30 s | Lets another caller take over a claim that was not renewed for this long. The claim is renewed while the body runs. It may not be longer than `ttl`. |
 /// | `wait = "10s"` | 10 s | Lets a duplicate wait this long for the running call, to get its result. `"0s"` refuses duplicates at once. |
 /// | `errors = release` | `release` | An `Err` frees the key: the next call runs the body again. |
 /// | `errors = keep` | | An `Err` is kept and replayed, like a result. See [Your error type](#your-error-type). |

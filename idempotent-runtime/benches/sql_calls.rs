@@ -10,6 +10,9 @@
 #[allow(dead_code, unreachable_pub, unfulfilled_lint_expectations, reason = "written for tests, which use the rest")]
 #[path = "../../tests/src/postgres_server.rs"]
 mod postgres_server;
+#[allow(dead_code, unreachable_pub, unfulfilled_lint_expectations, reason = "written for tests, which use the rest")]
+#[path = "../../tests/src/process.rs"]
+mod process;
 mod support;
 
 use std::{ops::Range, sync::Arc, time::Duration};

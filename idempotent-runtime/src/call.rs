@@ -6,10 +6,10 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     engine::{self, Prepared},
-    error::{ArgumentsError, Error},
+    error::Error,
     idempotency::Idempotency,
     operation::{ErrorPolicy, Operation, ReleaseErrors},
-    request::arguments::Request,
+    request::{arguments::Request, error::ArgumentsError},
     store::{BoxFuture, RecordKey, transactional::OpenTransaction},
 };
 
@@ -78,8 +78,8 @@ impl<'i, P> Call<'i, P> {
     /// # Panics
     ///
     /// If the arguments' `Serialize` does.
-    pub fn arguments<A: Serialize>(mut self, arguments: A) -> Self {
-        self.request = Some(self.request_of(&arguments));
+    pub fn arguments<A: Serialize + ?Sized>(mut self, arguments: &A) -> Self {
+        self.request = Some(self.request_of(arguments));
         self
     }
 
@@ -121,14 +121,14 @@ impl<'i, P> Call<'i, P> {
         self.prepare().run(pin!(Some(body))).await
     }
 
-    fn request_of(&self, arguments: &impl Serialize) -> Result<Request, ArgumentsError> {
+    fn request_of<A: Serialize + ?Sized>(&self, arguments: &A) -> Result<Request, ArgumentsError> {
         Request::of(arguments, self.idempotency.shared.limits.recorded_len())
     }
 
     fn prepare(mut self) -> engine::Call<P> {
         let request = self.request.take().unwrap_or_else(|| self.request_of(&()));
-        let prepared =
-            self.key.and_then(|key| Ok(Prepared { shared: &self.idempotency.shared, key, request: request? }));
+        let shared = &self.idempotency.shared;
+        let prepared = self.key.and_then(|key| Ok(Prepared { shared, key, request: request? }));
         engine::Call::new(self.operation, prepared)
     }
 }

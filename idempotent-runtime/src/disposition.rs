@@ -25,7 +25,7 @@ use crate::engine::{
 ///
 /// As the call's own.
 pub async fn with_disposition<F: Future>(call: F) -> (F::Output, Disposition) {
-    let cell = DispositionCell::default();
-    let output = Scope::of_call(cell.clone()).around(call).await;
-    (output, cell.get())
+    let noted = DispositionCell::default();
+    let output = Scope::of_call(noted.clone()).around(call).await;
+    (output, noted.get())
 }

@@ -1,16 +1,17 @@
 //! One call from its arguments to its answer.
 //!
 //! ```text
-//!  prepare ──▶ admit ─────────────────▶ run ─────────▶ record ──▶ reply
-//!     │          │ join a single flight   │ lease         │ complete,   ▲
-//!     │ peek     │ claim                  │ renewed       │ release     │
-//!     │          │ wait                   ▼               │ or abandon  │
-//!     │          │                     abandon            │             │
-//!     └──────────┴────────────────────────────────────────┴─────────────┘
+//!  prepare ────▶ admit ────────────────▶ run ───────────▶ record ────▶ reply
+//!     │ peek       │ join a single flight   │ lease renewed   │ complete,   ▲
+//!     │            │ claim                  │                 │ release     │
+//!     │            │ wait                   ▼                 │ or abandon  │
+//!     │            │              dropped or panicked:        │             │
+//!     │            │              abandoned, no reply         │             │
+//!     └────────────┴──────────────────────────────────────────┴─────────────┘
 //! ```
 //!
-//! Each stage has its file. What is generic over the function's types is in this file, `detached` and `transaction`,
-//! and small; the rest works on bytes.
+//! Each stage has its file. `call` drives admit, run and record, and sees only bytes. This file, `detached` and
+//! `transaction` hold the code that is generic over the function's types.
 
 mod admit;
 mod background;
@@ -40,7 +41,9 @@ use std::{
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
-pub(crate) use self::prepare::{Prepared, check_durations};
+pub(crate) use self::prepare::Prepared;
+#[cfg(feature = "tower")]
+pub(crate) use self::prepare::check_durations;
 #[cfg(not(feature = "tower"))]
 use self::record::RunEnd;
 use self::{

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     engine::{claim::Claim, scope::Scope},
     error::Error,
+    hex,
 };
 
 /// One run of an idempotent function, as its body sees it.

@@ -82,6 +82,7 @@ mod disposition;
 mod engine;
 mod error;
 mod execution;
+mod hex;
 mod idempotency;
 mod install;
 mod lock;
@@ -99,13 +100,17 @@ pub mod webhooks;
 pub use call::{Call, CallBuilder, DetachedCall, TransactionCall};
 pub use disposition::with_disposition;
 pub use engine::{disposition::Disposition, shared::OnStoreFailure};
-pub use error::{ArgumentsError, Error, KeyError, OperationError, SetupError, Undecodable};
+pub use error::{Error, OperationError, SetupError, Undecodable};
 pub use execution::Execution;
 pub use idempotency::{Idempotency, IdempotencyBuilder};
 #[cfg(feature = "macros")]
 pub use idempotent_macros::idempotent;
 pub use install::{install, installed};
 pub use operation::{ErrorPolicy, KeepErrors, KeepErrorsIf, OnAbandoned, Operation, ReleaseErrors};
-pub use request::{fingerprint::Fingerprint, key};
+pub use request::{
+    error::{ArgumentsError, KeyError},
+    fingerprint::Fingerprint,
+    key,
+};
 pub use store::{NotKept, Outcome, Record, RecordKey, State, Store, StoreError, StoreErrorKind};
 pub use sweeper::Sweeper;

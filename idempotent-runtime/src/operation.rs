@@ -41,12 +41,17 @@ impl Operation {
         Self::with_name(name.into())
     }
 
-    /// Makes an operation at compile time.
+    /// Makes an operation at compile time, to be called by reference.
     ///
     /// ```
-    /// use idempotent_runtime::Operation;
-    ///
+    /// # use idempotent_runtime::{Error, Idempotency, Operation};
     /// static CHARGE: Operation = Operation::from_static("payments.charge");
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
+    /// # let idempotency = Idempotency::memory();
+    /// let receipt = idempotency.call(&CHARGE).key("order-17").run(async { Ok::<_, Error>(4_200) }).await?;
+    /// # assert_eq!(receipt, 4_200);
+    /// # Ok(()) }
     /// ```
     pub const fn from_static(name: &'static str) -> Self {
         Self::with_name(Cow::Borrowed(name))

@@ -9,11 +9,12 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     Idempotency,
     engine::{Prepared, shared::Shared},
-    error::{Error, KeyError},
+    error::Error,
     install,
     operation::{ErrorPolicy, KeepErrorsIf, Operation},
     request::{
         arguments,
+        error::KeyError,
         fingerprint::Fingerprint,
         key::{self, KeyWriter},
     },

@@ -1,29 +1,33 @@
-//! The contract between the engine and a store: bytes in, bytes out, one atomic step per transition.
+//! The contract between the engine and a store: bytes in, bytes out, one atomic transition a method.
 //!
 //! ```text
-//!                     claim                         complete
-//!   vacant ────────────────────────▶ running ────────────────────▶ done
-//!     ▲                              │ ▲  │ ▲ renew                  │
-//!     │            release           │ │  └─┘                        │ expiry
-//!     ├──────────────────────────────┘ │ claim (attempt + 1)         │
-//!     │                                │                             │
-//!     │  expiry, forget         abandoned (said so, or lease lapsed) │
-//!     └────────────────────────────────┴─────────────────────────────┘
+//!                claim                          complete
+//!   vacant ───────────────────────▶ running ─────────────────▶ done
+//!     ▲  ▲                          │ ▲ │  ▲ renew                │
+//!     │  │         release          │ │ │  └─┘                    │
+//!     │  └──────────────────────────┘ │ │                         │
+//!     │         claim (attempt + 1)   │ │ abandon, or             │
+//!     │                               │ ▼ the lease lapses        │
+//!     │ expiry, forget             abandoned                      │
+//!     ├───────────────────────────────┘                           │
+//!     │ expiry, forget                                            │
+//!     └───────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! The rules every store keeps, each tested by the conformance suite (feature `testing`):
 //!
-//! 1. Each method is one atomic step on the store's own clock. Callers' clocks are never compared.
-//! 2. [`claim`](Store::claim) answers [`Mismatch`](ClaimOutcome::Mismatch) for another fingerprint in every state that
-//!    is not vacant, a lapsed one too, and changes nothing then.
-//! 3. A claim that has lapsed still belongs to its owner until somebody takes it over, forgets it, or it expires: the
-//!    owner's renew, complete, release and abandon succeed until then, and are [`Lost`](Transition::Lost) afterwards.
-//! 4. Every method is idempotent by nonce: the same claim again answers the same [`Claimed`](ClaimOutcome::Claimed)
-//!    while its run has not ended, and a transition that was already applied answers [`Applied`](Transition::Applied)
-//!    where the record still shows it (complete, abandon) and changes nothing.
+//! 1. Each method is one atomic transition on the store's own clock. Callers' clocks are never compared.
+//! 2. A [`claim`](Store::claim) with another fingerprint gets [`Mismatch`](ClaimOutcome::Mismatch) in every state but vacant, and
+//!    changes nothing.
+//! 3. The owner of a lapsed claim may renew, complete, release or abandon it until it is taken over, forgotten or expired.
+//!    After that each answers [`Lost`](Transition::Lost), except a release of a vacant key, which is
+//!    [`Applied`](Transition::Applied).
+//! 4. Every method is idempotent by nonce. A repeated claim gets the same [`Claimed`](ClaimOutcome::Claimed) until its run has
+//!    ended. A repeated complete or abandon gets `Applied` while the record shows it, a repeated release while the key is
+//!    vacant. A repeat changes nothing; a repeated renewal moves the end of the lease again.
 //! 5. Fences rise strictly per key, across takeover, expiry, forget and restart.
-//! 6. A running or lapsed record stays for its lease plus its `ttl`, an abandoned one and a done one for their `ttl`;
-//!    from then on the key is vacant, whether the record was removed yet or not.
+//! 6. A store keeps a running or lapsed record for its lease plus its `ttl`, any other record for its `ttl`. Then the key is
+//!    vacant, even if the record has not been removed yet.
 //! 7. The arguments of the claim that was granted last are in the record until the key is vacant, byte for byte. No
 //!    other claim changes them.
 

@@ -24,7 +24,7 @@
 //!
 //! A router that is nested in another one sees paths without their prefix. With the feature `axum`, the layer reads the whole path
 //! all the same; without it, give each such layer a [`name`](IdempotencyLayerBuilder::name) of its own, so that they share no
-//! keys. That feature also makes [`IdempotencyKey`] an extractor (with an example there), and [`Error`](crate::Error) a response.
+//! keys. With that feature, [`IdempotencyKey`] is an extractor and [`Error`](crate::Error) implements `IntoResponse`.
 //!
 //! The layer replays responses. It does not know what a handler did before its process was killed: let the handler call an
 //! annotated function, with [`transaction`](macro@crate::idempotent) where there is a database, as the example `charges` does.
@@ -51,15 +51,16 @@
 //! |---|---|---|
 //! | has its whole body at once | when it is on record | done |
 //! | has a body that takes its time | as it comes; the last piece when it is on record | done, at the body's end |
-//! | has such a body, and the claim is lost by its end | up to there, then the connection breaks | belongs to another run |
+//! | takes its time, and the claim is lost before the last piece | all but the last piece; then the layer breaks the connection | belongs to another run |
 //! | has a status that is not kept, or [`NotBegun`] | when the key is free; the body is the handler's own | vacant |
 //! | is too large to keep | whole: the copied part, then the handler's own body | done without a result, from the moment it is too large |
 //! | has a body that fails | up to there, then the connection breaks | done without a result |
 //! | does not exist: panic, error of the service | a 500 instead | abandoned: the layer's [`abandoned`](IdempotencyLayerBuilder::abandoned) decides |
 //!
 //! A client that goes away stops neither the handler nor the copying: both may go on for
-//! [`run_on`](IdempotencyLayerBuilder::run_on). After that time, a handler is dropped and its run abandoned, and a body is recorded
-//! as done without a result. The part of a body that is too large to keep belongs to its client alone, and ends with the client.
+//! [`run_on`](IdempotencyLayerBuilder::run_on). After that time, the layer drops the handler and abandons its run; if the body was still
+//! being copied, it records the run as done without a result. If a body is too large to keep, the layer drops its rest when the
+//! client goes.
 //!
 //! # Refusals
 //!
@@ -68,12 +69,15 @@
 //! | no key | 400 | `key-missing` | |
 //! | malformed key, or two keys | 400 | `key-malformed` | |
 //! | no tenant | 403 | `no-scope` | |
-//! | body too large, cut off | 413, 400 | `body-too-large`, `body-unreadable` | |
+//! | body too large | 413 | `body-too-large` | |
+//! | body cut off | 400 | `body-unreadable` | |
 //! | key of another request | 422 | `mismatch` | |
-//! | the request is still running | 409 | `in-flight`, `claim-lost` | yes |
+//! | the request is still running | 409 | `in-flight` | yes |
+//! | another run has taken the key over | 409 | `claim-lost` | yes |
 //! | abandoned, with `OnAbandoned::Refuse` | 409 | `abandoned` | |
 //! | done, response not kept | 500 | `result-not-kept` | |
-//! | store not reachable, too many waiting | 503 | `store`, `too-many-waiters` | yes |
+//! | store not reachable | 503 | `store` | yes |
+//! | too many requests waiting | 503 | `too-many-waiters` | yes |
 //! | handler panicked, or failed without a response | 500 | `handler-failed` | |
 //!
 //! Refusals are problem documents (RFC 9457) with a `code`; with the presets for Stripe, they are Stripe's error objects.

@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
     time::Duration,
 };
 
@@ -17,13 +17,13 @@ use idempotent_tests::{
         history::{Log, read},
         recorder::Recorder,
     },
+    process::Process,
     proxy::{Fault, Proxy},
     redis_server::RedisServer,
 };
 use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::StdRng};
-use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 const KEYS: u32 = 6;
 const WORKERS: usize = 3;
@@ -32,49 +32,24 @@ fn ms(range: std::ops::Range<u64>, rng: &mut StdRng) -> Duration {
     Duration::from_millis(rng.random_range(range))
 }
 
-/// A process of callers, killed when it is dropped.
+/// A process of the program `chaos_worker`.
 struct Worker {
-    child: Child,
+    process: Process,
     number: u64,
 }
 
 impl Worker {
     fn start(number: u64, proxy: &Proxy, folder: &Path, seed: u64) -> Self {
-        let file = folder.join(format!("worker-{number}"));
-        let child = Command::new(env!("CARGO_BIN_EXE_chaos_worker"))
-            .arg(format!("redis://{}", proxy.address()))
-            .arg(file)
-            .args([number.to_string(), seed.to_string()])
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("a worker");
-        Self { child, number }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chaos_worker"));
+        command.arg(format!("redis://{}", proxy.address())).arg(folder.join(format!("worker-{number}")));
+        command.args([number.to_string(), seed.to_string()]);
+        Self { process: Process::talk(&mut command), number }
     }
 
-    fn signal(&self, signal: Signal) {
-        let id = self.child.id().try_into().ok().and_then(Pid::from_raw).expect("a process");
-        kill_process(id, signal).expect("a signal");
-    }
-
-    /// Whether it ends by itself once it is told to.
+    /// Returns whether it ends by itself once it is told to.
     async fn ends(&mut self, within: Duration) -> bool {
-        drop(self.child.stdin.take());
-        let deadline = Instant::now() + within;
-        while Instant::now() < deadline {
-            if let Some(status) = self.child.try_wait().expect("a child") {
-                return status.success();
-            }
-            sleep(Duration::from_millis(10)).await;
-        }
-        false
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        // It may have ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.process.hang_up();
+        timeout(within, self.process.wait()).await.is_ok_and(|status| status.success())
     }
 }
 
@@ -101,14 +76,14 @@ impl Nemesis {
         match self.rng.random_range(0..12) {
             0..2 => {
                 let worker = self.start_worker(index);
-                let victim = std::mem::replace(&mut self.workers[index], worker);
-                victim.signal(Signal::KILL);
+                let mut victim = std::mem::replace(&mut self.workers[index], worker);
+                victim.process.kill();
                 self.killed.push(victim.number);
             }
             2..4 => {
-                self.workers[index].signal(Signal::STOP);
+                self.workers[index].process.signal("-STOP");
                 sleep(ms(20..1_500, &mut self.rng)).await;
-                self.workers[index].signal(Signal::CONT);
+                self.workers[index].process.signal("-CONT");
             }
             4 => {
                 self.server.kill();

@@ -30,7 +30,7 @@ use tower::{Layer, ServiceExt, limit::ConcurrencyLimitLayer};
 
 use crate::support::{Backend, Channel, Client, Runs, Server, charge, created, serve, serve_hyper, streaming};
 
-crate::lines!(
+idempotent_tests::on_every_store!(
     a_stream_whose_claim_was_lost_does_not_look_whole,
     a_response_whose_claim_was_lost_is_the_key_s,
     a_body_that_fails_at_once_does_not_look_whole,
@@ -84,7 +84,7 @@ async fn a_response_whose_claim_was_lost_is_the_key_s(backend: Backend) {
 }
 
 async fn a_body_that_fails_at_once_does_not_look_whole(backend: Backend) {
-    let layer = IdempotencyLayer::ietf(Idempotency::new(backend.store().await)).unscoped().build().unwrap();
+    let layer = IdempotencyLayer::ietf(Idempotency::new(backend.caller().await.store)).unscoped().build().unwrap();
     let runs = Runs::default();
     let counted = runs.clone();
     let service = layer.layer(tower::service_fn(move |_: http::Request<_>| {
@@ -179,7 +179,7 @@ impl Drop for Panicking {
 }
 
 async fn a_panic_of_a_body_beside_its_frames_is_its_failure(backend: Backend) {
-    let store = backend.store().await;
+    let store = backend.caller().await.store;
     let cases = [(Panics::SizeHint, false), (Panics::SizeHint, true), (Panics::IsEnd, true), (Panics::Drop, true)];
     for (panics, waits) in cases {
         let layer = IdempotencyLayer::ietf(Idempotency::new(store.clone())).unscoped().build().unwrap();
@@ -205,7 +205,7 @@ async fn a_panic_of_a_body_beside_its_frames_is_its_failure(backend: Backend) {
 }
 
 async fn an_inner_layer_that_says_ask_again_is_asked_again(backend: Backend) {
-    let handle = Idempotency::new(backend.store().await);
+    let handle = Idempotency::new(backend.caller().await.store);
     let layer = |name| IdempotencyLayer::ietf(handle.clone()).unscoped().name(name).build().unwrap();
     let gate = Gate::new();
     let (runs, held) = (Runs::default(), gate.clone());
@@ -229,7 +229,7 @@ async fn an_inner_layer_that_says_ask_again_is_asked_again(backend: Backend) {
 }
 
 async fn a_replay_holds_no_permit_of_the_inner_service(backend: Backend) {
-    let layer = IdempotencyLayer::ietf(Idempotency::new(backend.store().await)).unscoped();
+    let layer = IdempotencyLayer::ietf(Idempotency::new(backend.caller().await.store)).unscoped();
     let layer = layer.wait(LEASE).build().unwrap();
     let runs = Runs::default();
     let service = tower::ServiceBuilder::new().layer(layer).layer(ConcurrencyLimitLayer::new(1)).service(
@@ -264,7 +264,7 @@ fn request(key: &str, body: &'static str) -> http::Request<Full<Bytes>> {
 }
 
 async fn a_client_gone_while_claiming_leaves_the_key_free(backend: Backend) {
-    let store = backend.store().await;
+    let store = backend.caller().await.store;
     let layer = IdempotencyLayer::ietf(Idempotency::new(store.clone())).unscoped().build().unwrap();
     let runs = Runs::default();
     let counted = runs.clone();

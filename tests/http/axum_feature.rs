@@ -11,7 +11,7 @@ use idempotent_runtime::{
 
 use crate::support::{Backend, Client, Runs, charge, created, serve};
 
-crate::lines!(
+idempotent_tests::on_every_store!(
     the_key_is_an_argument,
     who_has_no_key_is_told_whose_mistake_it_is,
     routes_have_layers_of_their_own,
@@ -33,7 +33,8 @@ async fn optional(key: Option<IdempotencyKey>) -> Response {
 }
 
 async fn the_key_is_an_argument(backend: Backend) {
-    let layer = IdempotencyLayer::ietf(Idempotency::new(backend.store().await)).unscoped().optional().build().unwrap();
+    let layer =
+        IdempotencyLayer::ietf(Idempotency::new(backend.caller().await.store)).unscoped().optional().build().unwrap();
     let router = Router::new().route("/required", post(required)).route("/optional", post(optional).get(optional));
     let client = Client::of(serve(router.clone().layer(layer)).await);
     for (path, key) in [("/required", r#""a\"b""#), ("/optional", r#""c\"d""#)] {
@@ -52,7 +53,7 @@ async fn the_key_is_an_argument(backend: Backend) {
 }
 
 async fn who_has_no_key_is_told_whose_mistake_it_is(backend: Backend) {
-    let store = backend.store().await;
+    let store = backend.caller().await.store;
     for preset in [IdempotencyLayer::ietf, IdempotencyLayer::stripe_v1] {
         let choose = || preset(Idempotency::new(store.clone())).unscoped();
         let (lets_pass, refuses) = (choose().optional().build().unwrap(), choose().required().build().unwrap());
@@ -79,7 +80,7 @@ async fn who_has_no_key_is_told_whose_mistake_it_is(backend: Backend) {
 }
 
 async fn routes_have_layers_of_their_own(backend: Backend) {
-    let handle = Idempotency::new(backend.store().await);
+    let handle = Idempotency::new(backend.caller().await.store);
     let ietf = || IdempotencyLayer::ietf(handle.clone()).unscoped();
     let layers = [
         ietf().build().unwrap(),
@@ -118,7 +119,7 @@ async fn nested(runs: &Runs, layers: [IdempotencyLayer; 2]) -> Client {
 }
 
 async fn nested_routers_share_a_layer(backend: Backend) {
-    let layer = IdempotencyLayer::ietf(Idempotency::new(backend.store().await)).unscoped().build().unwrap();
+    let layer = IdempotencyLayer::ietf(Idempotency::new(backend.caller().await.store)).unscoped().build().unwrap();
     let runs = Runs::default();
     let client = nested(&runs, [layer.clone(), layer]).await;
     for replayed in [false, true] {
@@ -132,7 +133,7 @@ async fn nested_routers_share_a_layer(backend: Backend) {
 }
 
 async fn nested_routers_with_names(backend: Backend) {
-    let handle = Idempotency::new(backend.store().await);
+    let handle = Idempotency::new(backend.caller().await.store);
     let layer = |name| IdempotencyLayer::ietf(handle.clone()).unscoped().name(name).build().unwrap();
     let client = nested(&Runs::default(), [layer("api.v1"), layer("api.v2")]).await;
     for (path, run) in [("/api/v1/charges", 1), ("/api/v2/charges", 2)] {
@@ -145,7 +146,7 @@ async fn nested_routers_with_names(backend: Backend) {
 /// As from an annotated function that the handler calls. Kept, a 409 would be all there is for a day.
 async fn an_error_is_a_problem_and_never_kept(backend: Backend) {
     let runs = Runs::default();
-    let layer = IdempotencyLayer::stripe_v1(Idempotency::new(backend.store().await)).unscoped().build().unwrap();
+    let layer = IdempotencyLayer::stripe_v1(Idempotency::new(backend.caller().await.store)).unscoped().build().unwrap();
     let handler = async |run: u64| match run {
         1 => Err(Error::in_flight(Duration::from_millis(1))),
         2 => Err(Error::mismatch([])),

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::support::{Backend, Channel, Pieces, Server, Sized, streaming};
 
-crate::lines!(
+idempotent_tests::on_every_store!(
     a19_bodies_replay_byte_exact,
     a19_trailers_replay,
     a20_what_is_too_large_to_keep_is_not_run_again,

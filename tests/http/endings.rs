@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::support::{Backend, Client, Pieces, Reply, Runs, Server, charge, created, serve_hyper, streaming};
 
-crate::lines!(
+idempotent_tests::on_every_store!(
     a21_panic_of_the_handler,
     a21_error_of_the_inner_service,
     a21_abandoned_can_be_refused,
@@ -61,7 +61,7 @@ async fn a21_panic_of_the_handler(backend: Backend) {
 }
 
 async fn a21_error_of_the_inner_service(backend: Backend) {
-    let store = backend.store().await;
+    let store = backend.caller().await.store;
     let layer = IdempotencyLayer::ietf(Idempotency::new(store)).unscoped().lease(LONG);
     let layer = layer.build().unwrap();
     let runs = Runs::default();

@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::support::{Backend, Server, charge, created};
 
-crate::lines!(
+idempotent_tests::on_every_store!(
     a06_required_key_missing,
     a10_strict_keys_are_quoted_strings,
     a11_lenient_keys,

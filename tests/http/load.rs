@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::support::{Backend, Client, Pieces, Server, charge};
 
-crate::lines!(duplicates_run_once_under_load);
+idempotent_tests::on_every_store!(duplicates_run_once_under_load);
 
 const KEYS: usize = 60;
 /// Connections of each way to send, and how many answers each of them wants.

@@ -14,7 +14,7 @@ use crate::support::{Backend, Client, Pieces, Reply, Server, charge, created};
 
 const UUID: &str = "\"8e03978e-40d5-43dd-bc93-6894a57f9324\"";
 
-crate::lines!(
+idempotent_tests::on_every_store!(
     a01_first_request_runs,
     a02_repeat_is_replayed,
     a02_response_comes_when_it_is_on_record,

@@ -15,7 +15,7 @@ use idempotent_runtime::{
 
 use crate::support::{Backend, Client, Reply, Server, charge};
 
-crate::lines!(
+idempotent_tests::on_every_store!(
     b01_replays_name_the_original_request,
     b02_v1_keeps_500_and_frees_what_did_not_begin,
     b03_concurrent_and_other_requests,

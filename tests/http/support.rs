@@ -1,4 +1,4 @@
-//! A store of each kind, a server behind the layer, and a client.
+//! A server behind the layer, and a client.
 
 use std::{
     collections::VecDeque,
@@ -11,7 +11,6 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
-    time::Duration,
 };
 
 use axum::{Router, body::Body, extract::Request, response::Response};
@@ -26,114 +25,15 @@ use hyper_util::{
 };
 use idempotent_runtime::{
     Idempotency, Store,
-    store::{memory::MemoryStore, postgres::PostgresStore, redis::RedisStore, sqlite::SqliteStore},
-    testing::{FaultyStore, ManualClock, Method as Step},
+    testing::{FaultyStore, Method as Step},
     tower::{BoxError, ChooseScope, IdempotencyLayer, IdempotencyLayerBuilder},
 };
-use idempotent_tests::{postgres_database::PostgresDatabase, redis_server::RedisServer, sqlite_file::SqliteFile};
+pub(crate) use idempotent_tests::backend::Backend;
+use idempotent_tests::caller::calls;
 use tokio::{
     net::TcpListener,
     sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
 };
-
-/// Makes a test of each line on each store: `a01_…::memory`, `a01_…::postgres`, …
-#[macro_export]
-macro_rules! lines {
-    ($($name:ident),* $(,)?) => {$(
-        mod $name {
-            use $crate::support::Backend;
-
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn memory() {
-                $crate::support::in_time(super::$name(Backend::memory())).await;
-            }
-
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn postgres() {
-                $crate::support::in_time(super::$name(Backend::postgres().await)).await;
-            }
-
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn sqlite() {
-                $crate::support::in_time(super::$name(Backend::sqlite())).await;
-            }
-
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn redis() {
-                $crate::support::in_time(super::$name(Backend::redis().await)).await;
-            }
-        }
-    )*};
-}
-
-/// A test that waits for what does not come fails, instead of hanging.
-pub(crate) async fn in_time(test: impl Future<Output = ()>) {
-    tokio::time::timeout(Duration::from_secs(60), test).await.expect("the test ends");
-}
-
-/// Storage of one kind, empty, with a clock that can be moved ahead.
-pub(crate) enum Backend {
-    Memory { store: MemoryStore, clock: ManualClock },
-    Postgres { database: PostgresDatabase },
-    Redis { server: RedisServer },
-    Sqlite { file: SqliteFile },
-}
-
-impl Backend {
-    pub(crate) fn memory() -> Self {
-        let clock = ManualClock::new();
-        Self::Memory { store: MemoryStore::builder().clock(&clock).build(), clock }
-    }
-
-    pub(crate) async fn postgres() -> Self {
-        Self::Postgres { database: PostgresDatabase::create().await }
-    }
-
-    pub(crate) async fn redis() -> Self {
-        Self::Redis { server: RedisServer::start().await }
-    }
-
-    pub(crate) fn sqlite() -> Self {
-        Self::Sqlite { file: SqliteFile::new() }
-    }
-
-    pub(crate) async fn store(&self) -> FaultyStore<Arc<dyn Store>> {
-        FaultyStore::new(match self {
-            Self::Memory { store, .. } => Arc::new(store.clone()),
-            Self::Postgres { database } => Arc::new(PostgresStore::connect(database.url()).await.expect("a store")),
-            Self::Redis { server } => Arc::new(RedisStore::connect(&server.url()).await.expect("a store")),
-            Self::Sqlite { file } => Arc::new(SqliteStore::connect(&file.url()).await.expect("a store")),
-        })
-    }
-
-    /// Lets the store's time pass.
-    pub(crate) async fn advance(&self, by: Duration) {
-        match self {
-            Self::Memory { clock, .. } => clock.advance(by),
-            Self::Postgres { database } => {
-                let by = by.as_micros();
-                let sql = format!(
-                    "UPDATE idempotent_records SET
-                        lease_until = lease_until - {by} * interval '1 microsecond',
-                        expires_at = expires_at - {by} * interval '1 microsecond'"
-                );
-                database.execute(&sql).await;
-            }
-            Self::Sqlite { file } => {
-                let by = by.as_millis();
-                let sql = format!(
-                    "UPDATE idempotent_records SET lease_until = lease_until - {by}, expires_at = expires_at - {by}"
-                );
-                file.execute(&sql).await;
-            }
-            Self::Redis { server } => {
-                let script = "for _, key in ipairs(redis.call('KEYS', 'idempotent:*')) do
-                    redis.call('PEXPIRE', key, redis.call('PTTL', key) - ARGV[1]) end";
-                server.command::<()>(&["EVAL", script, "0", &by.as_millis().to_string()]).await;
-            }
-        }
-    }
-}
 
 /// How often a handler ran.
 #[derive(Clone, Debug, Default)]
@@ -182,8 +82,9 @@ impl Server {
     where
         F: Future<Output = Response> + Send + 'static,
     {
-        let store = backend.store().await;
-        let layer = settings(preset(Idempotency::new(store.clone()))).build().expect("settings that work");
+        let caller = backend.caller().await;
+        let (idempotency, store) = (caller.idempotency, caller.store);
+        let layer = settings(preset(idempotency)).build().expect("settings that work");
         let runs = Runs::default();
         let counted = runs.clone();
         let router =
@@ -203,13 +104,7 @@ impl Server {
 
     /// How often the store was asked for anything.
     pub(crate) fn store_calls(&self) -> usize {
-        use Step::{
-            Abandon, Claim, Complete, Fence, Forget, Inspect, List, Peek, PurgeExpired, Release, Renew, Subscribe,
-        };
-        [Claim, Renew, Complete, Release, Abandon, Fence, Forget, Inspect, List, Peek, PurgeExpired, Subscribe]
-            .map(|step| self.store.calls(step))
-            .into_iter()
-            .sum()
+        calls(&self.store) + self.store.calls(Step::Peek)
     }
 }
 

@@ -13,7 +13,7 @@ use tracing::Span;
 
 use crate::support::{Backend, Client, Reply, Runs, Server, charge, created, serve};
 
-crate::lines!(
+idempotent_tests::on_every_store!(
     common_layers_outside,
     common_layers_inside,
     common_layers_in_every_order,
@@ -82,7 +82,7 @@ async fn inside(backend: &Backend, layers: fn(Router) -> Router) -> (Client, Run
     let runs = Runs::default();
     let counted = runs.clone();
     let router = Router::new().fallback(move |request: Request| long(counted.begin(), request));
-    let layer = IdempotencyLayer::ietf(Idempotency::new(backend.store().await)).unscoped().build().unwrap();
+    let layer = IdempotencyLayer::ietf(Idempotency::new(backend.caller().await.store)).unscoped().build().unwrap();
     (Client::of(serve(layers(router).layer(layer)).await), runs)
 }
 
@@ -114,7 +114,7 @@ fn order(mut n: usize) -> Vec<&'static str> {
 }
 
 async fn common_layers_in_every_order(backend: Backend) {
-    let store = backend.store().await;
+    let store = backend.caller().await.store;
     let orders: BTreeSet<_> = (0..120).map(order).collect();
     assert_eq!(orders.len(), 120);
     for order in orders {
@@ -195,7 +195,7 @@ async fn a_timeout_outside_does_not_stop_the_handler(backend: Backend) {
 async fn a_timeout_inside_is_a_response(backend: Backend) {
     let timeout = |router: Router| router.layer(timeout_after(Duration::from_millis(10)));
     let stuck = Router::new().fallback(std::future::pending::<StatusCode>);
-    let layer = IdempotencyLayer::ietf(Idempotency::new(backend.store().await)).unscoped().build().unwrap();
+    let layer = IdempotencyLayer::ietf(Idempotency::new(backend.caller().await.store)).unscoped().build().unwrap();
     let client = Client::of(serve(timeout(stuck).layer(layer)).await);
     for _ in 0..2 {
         let reply = client.post("k", "amount=1").await;
@@ -225,7 +225,7 @@ async fn book(handle: &Idempotency, runs: Runs, order: &str) -> Result<u64, Erro
 }
 
 async fn an_annotated_function_in_a_handler(backend: Backend) {
-    let (booked, handle) = (Runs::default(), Idempotency::new(backend.store().await));
+    let (booked, handle) = (Runs::default(), Idempotency::new(backend.caller().await.store));
     let runs = booked.clone();
     let handler = move |_, request: Request| {
         let (handle, runs) = (handle.clone(), runs.clone());

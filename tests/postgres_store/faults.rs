@@ -12,13 +12,13 @@ use idempotent_runtime::{
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tokio::{task::JoinSet, time::Instant};
 
-use crate::{Fault, PostgresServer, Proxy, support::*, wait_for};
+use crate::{Fault, PostgresDatabase, PostgresServer, Proxy, support::*, wait_for};
 
 const CUTS: [Fault; 3] = [Fault::CutBeforeRequest, Fault::CutAfterRequest, Fault::CutBeforeReply];
 
 /// A server, a store with one connection, through a proxy, and a store without faults.
 struct Fixture {
-    _server: PostgresServer,
+    _database: PostgresDatabase,
     proxy: Proxy,
     pool: PgPool,
     ours: PostgresStore,
@@ -27,14 +27,14 @@ struct Fixture {
 
 impl Fixture {
     async fn start() -> Self {
-        let server = PostgresServer::start().await;
-        let proxy = Proxy::start(server.address()).await;
-        let url = server.url().replace(&server.address(), &proxy.address().to_string());
-        let direct = connect(&server.url()).await;
+        let database = PostgresDatabase::create().await;
+        let proxy = Proxy::start(database.address()).await;
+        let url = database.url_at(proxy.address());
+        let direct = connect(&database.url()).await;
         let pool = PgPoolOptions::new().max_connections(1).test_before_acquire(false).connect(&url).await;
         let pool = pool.expect("a pool");
         let ours = builder().build(pool.clone()).expect("a store");
-        Self { _server: server, proxy, pool, ours, direct }
+        Self { _database: database, proxy, pool, ours, direct }
     }
 
     /// Has the next request be the step's: it is prepared, and the pool has its connection back.
@@ -122,9 +122,9 @@ async fn half_open_connections_are_given_up() {
 /// The same on connections of the store's own: each is closed in time, and the next call has a fresh one.
 #[tokio::test]
 async fn half_open_connections_of_our_own_are_given_up() {
-    let server = PostgresServer::start().await;
-    let proxy = Proxy::start(server.address()).await;
-    let url = server.url().replace(&server.address(), &proxy.address().to_string());
+    let database = PostgresDatabase::create().await;
+    let proxy = Proxy::start(database.address()).await;
+    let url = database.url_at(proxy.address());
     let store = builder().max_connections(1).connect(&url).await.expect("a store");
     let key = key("half-open");
     let token = claim(&store, &key).await;
@@ -145,11 +145,11 @@ async fn half_open_connections_of_our_own_are_given_up() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_are_bounded_and_used_again() {
-    let server = PostgresServer::start().await;
-    let store = builder().max_connections(3).timeout(Duration::from_secs(20)).connect(&server.url()).await;
+    let database = PostgresDatabase::create().await;
+    let store = builder().max_connections(3).timeout(Duration::from_secs(20)).connect(&database.url()).await;
     let store = store.expect("a store");
     let sessions = "SELECT array_agg(pid ORDER BY pid) FROM pg_stat_activity
-        WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+        WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
     let many = async |round: u32| {
         let mut claims = JoinSet::new();
         for number in 0..100 {
@@ -157,7 +157,7 @@ async fn connections_are_bounded_and_used_again() {
             claims.spawn(async move { claim(&store, &key).await });
         }
         claims.join_all().await;
-        value::<Vec<i32>>(&server, sessions).await
+        value::<Vec<i32>>(&database, sessions).await
     };
     let first = many(1).await;
     assert!((1..=3).contains(&first.len()), "{first:?}");
@@ -169,8 +169,8 @@ async fn connections_are_bounded_and_used_again() {
 /// Calls that their callers give up at any moment leave pool and record whole.
 #[tokio::test]
 async fn dropped_calls_leave_the_store_working() {
-    let server = PostgresServer::start().await;
-    let store = builder().max_connections(2).connect(&server.url()).await.expect("a store");
+    let database = PostgresDatabase::create().await;
+    let store = builder().max_connections(2).connect(&database.url()).await.expect("a store");
     for round in 0..100_u64 {
         // A key each: a claim that was given up may reach the server after its repeat was released.
         let key = key(format_args!("dropped-{round}"));
@@ -189,8 +189,8 @@ async fn dropped_calls_leave_the_store_working() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_server_keeps_what_it_acknowledged() {
-    let mut server = PostgresServer::start().await;
-    let store = connect(&server.url()).await;
+    let mut database = PostgresDatabase::on_its_own_server().await;
+    let store = connect(&database.url()).await;
     let done = Arc::new(Mutex::new(Vec::new()));
     for round in 0..3 {
         let mut workers = JoinSet::new();
@@ -207,9 +207,9 @@ async fn a_killed_server_keeps_what_it_acknowledged() {
         }
         let before = done.lock().expect("a lock").len();
         wait_for("some runs", async || done.lock().expect("a lock").len() > before + 100).await;
-        server.kill();
+        database.server().kill();
         workers.join_all().await;
-        server.restart().await;
+        database.server().restart().await;
     }
     wait_for("the store to be back", async || store.inspect(&key("k")).await.is_ok()).await;
     let done = done.lock().expect("a lock").clone();
@@ -221,8 +221,8 @@ async fn a_killed_server_keeps_what_it_acknowledged() {
 /// A shutdown ends sessions in the midst of their statements, and says so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_shut_down_is_unavailable_until_it_is_back() {
-    let mut server = PostgresServer::start().await;
-    let store = connect(&server.url()).await;
+    let mut database = PostgresDatabase::on_its_own_server().await;
+    let store = connect(&database.url()).await;
     let mut workers = JoinSet::new();
     for worker in 0..4 {
         let store = store.clone();
@@ -244,13 +244,13 @@ async fn a_server_that_is_shut_down_is_unavailable_until_it_is_back() {
         });
     }
     wait_for("some runs", async || {
-        value::<i64>(&server, "SELECT count(*) FROM idempotent_records WHERE state = 'ok'").await > 50
+        value::<i64>(&database, "SELECT count(*) FROM idempotent_records WHERE state = 'ok'").await > 50
     })
     .await;
-    server.shut_down();
+    database.server().shut_down();
     let ends = workers.join_all().await;
     assert_eq!(fault(&store, &key("shut-down")).await, StoreErrorKind::Unavailable);
-    server.restart().await;
+    database.server().restart().await;
     wait_for("the store to be back", async || store.inspect(&key("k")).await.is_ok()).await;
     for (done, kind) in ends {
         assert_eq!(kind, StoreErrorKind::Unavailable);
@@ -262,10 +262,10 @@ async fn a_server_that_is_shut_down_is_unavailable_until_it_is_back() {
 
 #[tokio::test]
 async fn a_restarted_server_costs_no_error_after_a_pause() {
-    let mut server = PostgresServer::start().await;
-    let store = connect(&server.url()).await;
+    let mut database = PostgresDatabase::on_its_own_server().await;
+    let store = connect(&database.url()).await;
     finish(&store, &key("k")).await;
-    server.restart().await;
+    database.server().restart().await;
     // Longer than an idle connection is trusted.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     assert!(is_done(&store, &key("k")).await);
@@ -273,12 +273,12 @@ async fn a_restarted_server_costs_no_error_after_a_pause() {
 
 #[tokio::test]
 async fn ended_sessions_are_replaced() {
-    let server = PostgresServer::start().await;
-    let store = builder().max_connections(1).connect(&server.url()).await.expect("a store");
-    server
+    let database = PostgresDatabase::create().await;
+    let store = builder().max_connections(1).connect(&database.url()).await.expect("a store");
+    database
         .execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-             WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()",
+             WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()",
         )
         .await;
     let error = store.claim(&key("k"), &request()).await.expect_err("the session was ended");
@@ -288,10 +288,14 @@ async fn ended_sessions_are_replaced() {
 
 #[tokio::test]
 async fn what_is_locked_or_exhausted_is_unavailable_in_time() {
-    let server = PostgresServer::start().await;
-    let store =
-        builder().max_connections(2).timeout(Duration::from_millis(300)).connect(&server.url()).await.expect("a store");
-    let mut client = server.client().await;
+    let database = PostgresDatabase::create().await;
+    let store = builder()
+        .max_connections(2)
+        .timeout(Duration::from_millis(300))
+        .connect(&database.url())
+        .await
+        .expect("a store");
+    let mut client = database.client().await;
     sqlx::raw_sql("BEGIN; LOCK TABLE idempotent_records").execute(&mut client).await.expect("a lock");
     let started = Instant::now();
     let mut claims = JoinSet::new();
@@ -311,11 +315,12 @@ async fn what_is_locked_or_exhausted_is_unavailable_in_time() {
 
 #[tokio::test]
 async fn a_server_that_takes_no_writes_is_unavailable() {
-    let server = PostgresServer::start().await;
-    let store = connect(&server.url()).await;
+    let database = PostgresDatabase::create().await;
+    let store = connect(&database.url()).await;
     finish(&store, &key("k")).await;
-    server.execute("ALTER DATABASE postgres SET default_transaction_read_only = on").await;
-    let store = connect(&server.url()).await;
+    let name = database.name();
+    database.execute(&format!("ALTER DATABASE {name} SET default_transaction_read_only = on")).await;
+    let store = connect(&database.url()).await;
     assert_eq!(fault(&store, &key("written")).await, StoreErrorKind::Unavailable);
 }
 
@@ -323,9 +328,10 @@ async fn a_server_that_takes_no_writes_is_unavailable() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn conflicts_of_stricter_transactions_are_tried_again() {
     for level in ["repeatable read", "serializable"] {
-        let server = PostgresServer::start().await;
-        server.execute(&format!("ALTER DATABASE postgres SET default_transaction_isolation = '{level}'")).await;
-        let pool = PgPoolOptions::new().max_connections(8).connect(&server.url()).await.expect("a pool");
+        let database = PostgresDatabase::create().await;
+        let name = database.name();
+        database.execute(&format!("ALTER DATABASE {name} SET default_transaction_isolation = '{level}'")).await;
+        let pool = PgPoolOptions::new().max_connections(8).connect(&database.url()).await.expect("a pool");
         let store = PostgresStore::new(pool).expect("a store");
         store.migrate().await.expect("a schema");
         for round in 0..20 {
@@ -350,11 +356,11 @@ async fn conflicts_of_stricter_transactions_are_tried_again() {
 /// The server chooses our statement as the victim: it is asked again once the other transaction is through.
 #[tokio::test]
 async fn a_deadlock_is_tried_again() {
-    let server = PostgresServer::start_with(&["deadlock_timeout=2s"]).await;
-    let store = builder().timeout(Duration::from_secs(20)).connect(&server.url()).await.expect("a store");
+    let database = PostgresDatabase::from(PostgresServer::start_with(&["deadlock_timeout=2s"]).await);
+    let store = builder().timeout(Duration::from_secs(20)).connect(&database.url()).await.expect("a store");
     let token = claim(&store, &key("k")).await;
     // Once it has the row, whoever ends the run waits for the lock that the other transaction has.
-    server
+    database
         .execute(
             "CREATE SEQUENCE updates;
              CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
@@ -362,7 +368,7 @@ async fn a_deadlock_is_tried_again() {
              CREATE TRIGGER wait AFTER UPDATE ON idempotent_records FOR EACH ROW EXECUTE FUNCTION wait();",
         )
         .await;
-    let mut client = server.client().await;
+    let mut client = database.client().await;
     let begin = "SET deadlock_timeout = '1min'; BEGIN; SELECT pg_advisory_xact_lock(1)";
     sqlx::raw_sql(begin).execute(&mut client).await.expect("a lock");
     let ending = tokio::spawn({
@@ -370,7 +376,7 @@ async fn a_deadlock_is_tried_again() {
         async move { store.complete(&key("k"), &token, &outcome(), TTL).await }
     });
     wait_for("the ending to wait", async || {
-        value::<i64>(&server, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").await == 1
+        value::<i64>(&database, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").await == 1
     })
     .await;
     let cross = "UPDATE idempotent_records SET attempt = attempt; COMMIT";
@@ -378,20 +384,21 @@ async fn a_deadlock_is_tried_again() {
     assert_eq!(ending.await.expect("a task").expect("complete"), Transition::Applied);
     assert!(is_done(&store, &key("k")).await);
     // A sequence keeps what is rolled back: ours, the other one's, ours again.
-    assert_eq!(value::<i64>(&server, "SELECT last_value FROM updates").await, 3);
+    assert_eq!(value::<i64>(&database, "SELECT last_value FROM updates").await, 3);
 }
 
 /// The server's own limit, on a pool of the caller's: it ends the statement, not the session.
 #[tokio::test]
 async fn a_statement_that_the_server_cancels_is_unavailable() {
-    let server = PostgresServer::start().await;
-    connect(&server.url()).await;
-    server.execute("ALTER DATABASE postgres SET statement_timeout = '100ms'").await;
-    let pool = PgPoolOptions::new().max_connections(1).connect(&server.url()).await.expect("a pool");
+    let database = PostgresDatabase::create().await;
+    connect(&database.url()).await;
+    let name = database.name();
+    database.execute(&format!("ALTER DATABASE {name} SET statement_timeout = '100ms'")).await;
+    let pool = PgPoolOptions::new().max_connections(1).connect(&database.url()).await.expect("a pool");
     let store = builder().timeout(Duration::from_secs(20)).build(pool.clone()).expect("a store");
     let session = async || sqlx::query_scalar::<_, i32>("SELECT pg_backend_pid()").fetch_one(&pool).await;
     let before = session().await.expect("a session");
-    let mut client = server.client().await;
+    let mut client = database.client().await;
     sqlx::raw_sql("BEGIN; LOCK TABLE idempotent_records").execute(&mut client).await.expect("a lock");
     let started = Instant::now();
     assert_eq!(fault(&store, &key("cancelled")).await, StoreErrorKind::Unavailable);
@@ -403,10 +410,10 @@ async fn a_statement_that_the_server_cancels_is_unavailable() {
 /// What a server with a full disk answers. (To fill a real one takes a file system of our own, and so root.)
 #[tokio::test]
 async fn a_full_disk_refuses_claims_and_still_replays() {
-    let server = PostgresServer::start().await;
-    let store = connect(&server.url()).await;
+    let database = PostgresDatabase::create().await;
+    let store = connect(&database.url()).await;
     finish(&store, &key("done")).await;
-    server
+    database
         .execute(
             "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
                  $$ BEGIN RAISE 'could not extend file' USING ERRCODE = 'disk_full'; END $$;
@@ -419,11 +426,12 @@ async fn a_full_disk_refuses_claims_and_still_replays() {
 
 #[tokio::test]
 async fn our_own_sessions_are_safe_whatever_the_defaults_are() {
-    let server =
-        PostgresServer::start_with(&["synchronous_commit=off", "default_transaction_isolation=serializable"]).await;
-    let store = connect(&server.url()).await;
+    let database = PostgresDatabase::from(
+        PostgresServer::start_with(&["synchronous_commit=off", "default_transaction_isolation=serializable"]).await,
+    );
+    let store = connect(&database.url()).await;
     // What a session runs with shows in what it does: with an asynchronous commit, the log's end is not yet on disk.
     finish(&store, &key("k")).await;
-    let behind: bool = value(&server, "SELECT pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn()").await;
+    let behind: bool = value(&database, "SELECT pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn()").await;
     assert!(!behind, "an acknowledged result is not on disk");
 }

@@ -4,9 +4,10 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests fail the test")]
 
 use idempotent_tests::{
+    postgres_database::PostgresDatabase,
     postgres_server::PostgresServer,
     proxy::{Fault, Proxy},
-    redis_server::wait_for,
+    wait::wait_for,
 };
 
 mod faults;

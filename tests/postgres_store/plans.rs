@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use crate::{PostgresServer, support::*};
+use crate::{PostgresDatabase, PostgresServer, support::*};
 
 /// A statement's file with the types and the values of its parameters.
 type Case = (&'static str, &'static str, &'static str, &'static str);
@@ -74,9 +74,9 @@ async fn explain(client: &mut PgConnection, (name, sql, types, values): Case) ->
 
 #[tokio::test]
 async fn every_statement_finds_its_rows_by_an_index() {
-    let server = PostgresServer::start().await;
-    connect(&server.url()).await;
-    server
+    let database = PostgresDatabase::create().await;
+    connect(&database.url()).await;
+    database
         .execute(
             "INSERT INTO idempotent_records
                 (operation, key, state, fingerprint, nonce, attempt, expires_at, first_claimed_at)
@@ -88,7 +88,7 @@ async fn every_statement_finds_its_rows_by_an_index() {
              ANALYZE idempotent_records;",
         )
         .await;
-    let mut client = server.client().await;
+    let mut client = database.client().await;
     let mut plans = String::new();
     for mode in ["force_custom_plan", "force_generic_plan"] {
         let set = format!("SET plan_cache_mode = {mode}");
@@ -107,19 +107,19 @@ async fn every_statement_finds_its_rows_by_an_index() {
 /// No transaction number, so no write: neither to the log, nor to the disk.
 #[tokio::test]
 async fn a_hit_only_reads() {
-    let server = PostgresServer::start_with(&["autovacuum=off"]).await;
-    let store = connect(&server.url()).await;
+    let database = PostgresDatabase::from(PostgresServer::start_with(&["autovacuum=off"]).await);
+    let store = connect(&database.url()).await;
     let running = request();
     granted(idempotent_runtime::Store::claim(&store, &key("running"), &running).await);
     finish(&store, &key("done")).await;
     let next = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint";
-    let before: i64 = value(&server, next).await;
+    let before: i64 = value(&database, next).await;
     for _ in 0..100 {
         assert!(is_done(&store, &key("done")).await);
         let answer = idempotent_runtime::Store::claim(&store, &key("running"), &request()).await;
         assert!(matches!(answer, Ok(idempotent_runtime::store::ClaimOutcome::InFlight { .. })));
     }
-    assert_eq!(value::<i64>(&server, next).await, before);
+    assert_eq!(value::<i64>(&database, next).await, before);
     claim(&store, &key("new")).await;
-    assert_eq!(value::<i64>(&server, next).await, before + 1);
+    assert_eq!(value::<i64>(&database, next).await, before + 1);
 }

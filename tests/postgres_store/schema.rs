@@ -6,14 +6,14 @@ use idempotent_runtime::{
 };
 use tokio::task::JoinSet;
 
-use crate::{PostgresServer, support::*, wait_for};
+use crate::{PostgresDatabase, PostgresServer, support::*, wait_for};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_migrate_at_once() {
-    let server = PostgresServer::start().await;
+    let database = PostgresDatabase::create().await;
     let mut migrations = JoinSet::new();
     for number in 0..16 {
-        let url = server.url();
+        let url = database.url();
         migrations.spawn(async move {
             // Pools of their own: as many sessions as processes would have.
             let store = PostgresStore::connect(&url).await.expect("a store");
@@ -21,18 +21,18 @@ async fn many_migrate_at_once() {
         });
     }
     migrations.join_all().await;
-    let version: i32 = value(&server, "SELECT version FROM idempotent_records_schema").await;
+    let version: i32 = value(&database, "SELECT version FROM idempotent_records_schema").await;
     assert_eq!(version, 3);
-    assert_eq!(value::<i64>(&server, "SELECT count(*) FROM idempotent_records_schema").await, 1);
-    assert_eq!(value::<i64>(&server, "SELECT count(*) FROM idempotent_records").await, 16);
+    assert_eq!(value::<i64>(&database, "SELECT count(*) FROM idempotent_records_schema").await, 1);
+    assert_eq!(value::<i64>(&database, "SELECT count(*) FROM idempotent_records").await, 16);
 }
 
 /// A database of the release before, with records in it.
-async fn version_1() -> PostgresServer {
-    let server = PostgresServer::start().await;
+async fn version_1() -> PostgresDatabase {
+    let database = PostgresDatabase::on_its_own_server().await;
     let schema = include_str!("../../idempotent-runtime/src/store/postgres/schema_1.sql");
-    server.execute(&schema.replace("{table}", "idempotent_records")).await;
-    server
+    database.execute(&schema.replace("{table}", "idempotent_records")).await;
+    database
         .execute(
             "CREATE TABLE idempotent_records_schema (version integer NOT NULL);
              INSERT INTO idempotent_records_schema (version) VALUES (1);
@@ -51,17 +51,17 @@ async fn version_1() -> PostgresServer {
              GRANT SELECT ON idempotent_records_view TO auditor;",
         )
         .await;
-    server
+    database
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_upgrade_an_older_schema_at_once() {
-    let server = version_1().await;
-    let old = PostgresStore::new(pool(&server).await).expect("a store");
+    let database = version_1().await;
+    let old = PostgresStore::new(pool(&database).await).expect("a store");
     assert_eq!(fault(&old, &key("done")).await, StoreErrorKind::Refused, "not migrated yet");
     let mut migrations = JoinSet::new();
     for number in 0..16 {
-        let url = server.url();
+        let url = database.url();
         migrations.spawn(async move {
             let store = PostgresStore::connect(&url).await.expect("a store");
             assert!(is_done(&store, &key("done")).await, "{number}: an old record is replayed");
@@ -73,10 +73,10 @@ async fn many_upgrade_an_older_schema_at_once() {
         });
     }
     migrations.join_all().await;
-    assert_eq!(value::<i32>(&server, "SELECT version FROM idempotent_records_schema").await, 3);
-    assert_eq!(value::<i64>(&server, "SELECT count(*) FROM idempotent_records_schema").await, 1);
+    assert_eq!(value::<i32>(&database, "SELECT version FROM idempotent_records_schema").await, 3);
+    assert_eq!(value::<i64>(&database, "SELECT count(*) FROM idempotent_records_schema").await, 1);
 
-    let store = connect(&server.url()).await;
+    let store = connect(&database.url()).await;
     for (name, state) in [("abandoned", State::Abandoned), ("lapsed", State::Lapsed)] {
         let record = store.inspect(&key(name)).await.expect("inspect").expect("a record");
         assert_eq!((record.state, record.arguments), (state, None), "{name}");
@@ -94,35 +94,39 @@ async fn many_upgrade_an_older_schema_at_once() {
     assert_eq!(listed.len(), 20);
     // Who could read the view can do so still.
     let amounts = "SET ROLE auditor; SELECT DISTINCT arguments ->> 'amount' FROM idempotent_records_view";
-    server.execute(amounts).await;
+    database.execute(amounts).await;
 }
 
 /// Somebody reads for long. An upgrade that waits for that must not keep everybody else from the table.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upgrade_that_waits_lets_others_pass() {
-    let server = version_1().await;
-    let mut reader = server.client().await;
+    let database = version_1().await;
+    let mut reader = database.client().await;
     let read = "BEGIN; SELECT count(*) FROM idempotent_records";
     sqlx::raw_sql(read).execute(&mut reader).await.expect("a long transaction");
-    let url = server.url();
+    let url = database.url();
     let upgrade = tokio::spawn(async move { PostgresStore::connect(&url).await.expect("a store") });
     for _ in 0..20 {
         let others = "SET statement_timeout = '1s'; UPDATE idempotent_records SET waiters = true WHERE key = 'running'";
-        server.execute(others).await;
+        database.execute(others).await;
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     assert!(!upgrade.is_finished());
     sqlx::raw_sql("COMMIT").execute(&mut reader).await.expect("its end");
     let store = upgrade.await.expect("an upgrade");
     assert!(is_done(&store, &key("done")).await);
-    assert_eq!(value::<i32>(&server, "SELECT version FROM idempotent_records_schema").await, 3);
+    assert_eq!(value::<i32>(&database, "SELECT version FROM idempotent_records_schema").await, 3);
 }
+
+/// The sessions of this database that wait for an advisory lock.
+const WAITING: &str = "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
+    WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted";
 
 /// One process fails in the midst of its migration, while others wait for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_migration_that_fails_leaves_the_others_to_it() {
-    let server = PostgresServer::start().await;
-    let mut client = server.client().await;
+    let database = PostgresDatabase::create().await;
+    let mut client = database.client().await;
     let half_way = "BEGIN;
         SELECT pg_advisory_xact_lock(hashtextextended('idempotent schema of idempotent_records', 0));
         CREATE TABLE idempotent_records_schema (version integer NOT NULL);
@@ -131,39 +135,36 @@ async fn a_migration_that_fails_leaves_the_others_to_it() {
     sqlx::raw_sql(half_way).execute(&mut client).await.expect("half a migration");
     let mut migrations = JoinSet::new();
     for number in 0..4 {
-        let url = server.url();
+        let url = database.url();
         migrations.spawn(async move { finish(&connect(&url).await, &key(number)).await });
     }
-    wait_for("the others to wait", async || {
-        value::<i64>(&server, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").await == 4
-    })
-    .await;
+    wait_for("the others to wait", async || value::<i64>(&database, WAITING).await == 4).await;
     drop(client);
     migrations.join_all().await;
-    assert_eq!(value::<i64>(&server, "SELECT count(*) FROM idempotent_records").await, 4);
+    assert_eq!(value::<i64>(&database, "SELECT count(*) FROM idempotent_records").await, 4);
 }
 
 #[tokio::test]
 async fn servers_that_may_lose_records_are_refused_unless_allowed() {
     for setting in ["fsync=off", "full_page_writes=off"] {
-        let server = PostgresServer::start_with(&[setting]).await;
-        let error = PostgresStore::connect(&server.url()).await.expect_err("not durable");
+        let database = PostgresDatabase::from(PostgresServer::start_with(&[setting]).await);
+        let error = PostgresStore::connect(&database.url()).await.expect_err("not durable");
         assert_eq!(kind(&error), StoreErrorKind::Refused, "{setting}");
-        let store = PostgresStore::new(pool(&server).await).expect("a store");
+        let store = PostgresStore::new(pool(&database).await).expect("a store");
         assert_eq!(kind(&store.migrate().await.expect_err("not durable")), StoreErrorKind::Refused, "{setting}");
-        let store = builder().allow_data_loss(true).connect(&server.url()).await.expect("allowed");
+        let store = builder().allow_data_loss(true).connect(&database.url()).await.expect("allowed");
         finish(&store, &key("k")).await;
     }
 }
 
 #[tokio::test]
 async fn a_standby_is_refused() {
-    let mut server = PostgresServer::start().await;
-    let store = connect(&server.url()).await;
+    let mut database = PostgresDatabase::on_its_own_server().await;
+    let store = connect(&database.url()).await;
     finish(&store, &key("k")).await;
-    server.demote().await;
+    database.server().demote().await;
     for allow in [false, true] {
-        let error = builder().allow_data_loss(allow).connect(&server.url()).await.expect_err("a standby");
+        let error = builder().allow_data_loss(allow).connect(&database.url()).await.expect_err("a standby");
         assert_eq!(kind(&error), StoreErrorKind::Refused);
     }
     // It was the primary when we connected, and may be again.
@@ -177,16 +178,16 @@ async fn a_standby_is_refused() {
 
 #[tokio::test]
 async fn a_missing_or_newer_schema_is_refused() {
-    let server = PostgresServer::start().await;
-    let store = PostgresStore::new(pool(&server).await).expect("a store");
+    let database = PostgresDatabase::create().await;
+    let store = PostgresStore::new(pool(&database).await).expect("a store");
     assert_eq!(fault(&store, &key("missing-schema")).await, StoreErrorKind::Refused);
     store.migrate().await.expect("a schema");
     store.migrate().await.expect("the same schema");
     finish(&store, &key("k")).await;
 
-    server.execute("UPDATE idempotent_records_schema SET version = 4").await;
+    database.execute("UPDATE idempotent_records_schema SET version = 4").await;
     assert_eq!(kind(&store.migrate().await.expect_err("a newer schema")), StoreErrorKind::Refused);
-    let error = PostgresStore::connect(&server.url()).await.expect_err("a newer schema");
+    let error = PostgresStore::connect(&database.url()).await.expect_err("a newer schema");
     assert_eq!(kind(&error), StoreErrorKind::Refused);
 }
 
@@ -197,20 +198,20 @@ async fn urls_and_tables_that_are_wrong_are_refused() {
         assert!(matches!(error, SetupError::Url(_)), "{error:?}");
         assert!(!full_text(&error).contains("canary"));
     }
-    let server = PostgresServer::start().await;
-    let missing = server.url().replace("/postgres", "/canary");
+    let database = PostgresDatabase::create().await;
+    let missing = database.url().replace(database.name(), "canary");
     let error = PostgresStore::connect(&missing).await.expect_err("a missing database");
     assert_eq!(kind(&error), StoreErrorKind::Refused);
     assert!(!full_text(&error).contains("canary"));
-    let error = builder().table("x; DROP TABLE y").connect(&server.url()).await.expect_err("no name of a table");
+    let error = builder().table("x; DROP TABLE y").connect(&database.url()).await.expect_err("no name of a table");
     assert!(matches!(error, SetupError::Setting(_)), "{error:?}");
 }
 
 #[tokio::test]
 async fn two_tables_are_two_stores() {
-    let server = PostgresServer::start().await;
-    let ours = connect(&server.url()).await;
-    let theirs = builder().table("select").connect(&server.url()).await.expect("a store");
+    let database = PostgresDatabase::create().await;
+    let ours = connect(&database.url()).await;
+    let theirs = builder().table("select").connect(&database.url()).await.expect("a store");
     finish(&ours, &key("k")).await;
     claim(&theirs, &key("k")).await;
     assert!(is_done(&ours, &key("k")).await);
@@ -218,9 +219,9 @@ async fn two_tables_are_two_stores() {
 
 #[tokio::test]
 async fn the_documented_privileges_are_enough() {
-    let server = PostgresServer::start().await;
-    connect(&server.url()).await;
-    server
+    let database = PostgresDatabase::on_its_own_server().await;
+    connect(&database.url()).await;
+    database
         .execute(
             "CREATE ROLE app LOGIN;
              GRANT SELECT, INSERT, UPDATE, DELETE ON idempotent_records TO app;
@@ -228,7 +229,7 @@ async fn the_documented_privileges_are_enough() {
              GRANT SELECT ON idempotent_records_schema TO app;",
         )
         .await;
-    let url = server.url().replace("postgres@", "app@");
+    let url = database.url().replace("postgres@", "app@");
     let store = connect(&url).await;
     let key = key("k");
     let token = claim(&store, &key).await;
@@ -246,41 +247,41 @@ async fn the_documented_privileges_are_enough() {
     assert_eq!(store.release(&key, &token).await.expect("release"), Transition::Applied);
     assert_eq!(store.purge_expired(10).await.expect("purge"), 0);
 
-    server.execute("REVOKE INSERT ON idempotent_records FROM app").await;
+    database.execute("REVOKE INSERT ON idempotent_records FROM app").await;
     assert_eq!(fault(&store, &self::key("without-privilege")).await, StoreErrorKind::Refused);
 }
 
 #[tokio::test]
 async fn people_can_read_the_view() {
-    let server = PostgresServer::start().await;
-    let store = connect(&server.url()).await;
+    let database = PostgresDatabase::create().await;
+    let store = connect(&database.url()).await;
     let token = granted(store.claim(&key("json"), &recording()).await);
     assert_eq!(store.complete(&key("json"), &token, &outcome(), TTL).await.expect("complete"), Transition::Applied);
     let binary = claim(&store, &key("binary")).await;
     let bytes = idempotent_runtime::Outcome::Ok(bytes::Bytes::from_static(b"\xFF\0"));
     assert_eq!(store.complete(&key("binary"), &binary, &bytes, TTL).await.expect("complete"), Transition::Applied);
     claim(&store, &key("lapsed")).await;
-    server.execute("UPDATE idempotent_records SET lease_until = now() WHERE key = 'lapsed'").await;
+    database.execute("UPDATE idempotent_records SET lease_until = now() WHERE key = 'lapsed'").await;
     let view = |key: &str, column: &str| format!("SELECT {column} FROM idempotent_records_view WHERE key = '{key}'");
-    assert_eq!(value::<String>(&server, &view("json", "result ->> 'a'")).await, "é");
-    assert_eq!(value::<String>(&server, &view("json", "arguments ->> 'amount'")).await, "4200");
-    assert_eq!(value::<String>(&server, &view("json", "state")).await, "ok");
-    assert!(value::<bool>(&server, &view("lapsed", "arguments IS NULL")).await);
-    assert!(value::<bool>(&server, &view("binary", "result IS NULL AND result_len = 2")).await);
-    assert_eq!(value::<String>(&server, &view("lapsed", "state")).await, "lapsed");
+    assert_eq!(value::<String>(&database, &view("json", "result ->> 'a'")).await, "é");
+    assert_eq!(value::<String>(&database, &view("json", "arguments ->> 'amount'")).await, "4200");
+    assert_eq!(value::<String>(&database, &view("json", "state")).await, "ok");
+    assert!(value::<bool>(&database, &view("lapsed", "arguments IS NULL")).await);
+    assert!(value::<bool>(&database, &view("binary", "result IS NULL AND result_len = 2")).await);
+    assert_eq!(value::<String>(&database, &view("lapsed", "state")).await, "lapsed");
     // What is replayed is what was stored, not what jsonb makes of it.
     assert!(is_done(&store, &key("json")).await);
 }
 
 #[tokio::test]
 async fn a_row_of_somebody_else_is_corrupt() {
-    let server = PostgresServer::start().await;
-    let store = connect(&server.url()).await;
+    let database = PostgresDatabase::create().await;
+    let store = connect(&database.url()).await;
     let damages = ["state = 'x'", "result = NULL", "attempt = 0", "state = 'not-kept', reason = 'x'"];
     for (number, damage) in damages.into_iter().enumerate() {
         let key = key(format_args!("damaged-{number}"));
         finish(&store, &key).await;
-        server.execute(&format!("UPDATE idempotent_records SET {damage} WHERE key = '{}'", key.key())).await;
+        database.execute(&format!("UPDATE idempotent_records SET {damage} WHERE key = '{}'", key.key())).await;
         assert_eq!(fault(&store, &key).await, StoreErrorKind::Corrupt, "{damage}");
         let page = store.list(None, None, 100).await.expect("a page");
         assert!(page.records.is_empty(), "{damage} is listed");
@@ -290,8 +291,8 @@ async fn a_row_of_somebody_else_is_corrupt() {
 
 #[tokio::test]
 async fn a_key_that_the_index_cannot_hold_is_refused() {
-    let server = PostgresServer::start().await;
-    let store = connect(&server.url()).await;
+    let database = PostgresDatabase::create().await;
+    let store = connect(&database.url()).await;
     // Random, since what repeats itself is compressed.
     let long: String = (0..6000).map(|_| char::from(rand::random_range(b'a'..=b'z'))).collect();
     assert_eq!(fault(&store, &key(long)).await, StoreErrorKind::Refused);
@@ -299,18 +300,18 @@ async fn a_key_that_the_index_cannot_hold_is_refused() {
 
 #[tokio::test]
 async fn a_sweeper_removes_what_has_expired_and_waits_for_nobody() {
-    let server = PostgresServer::start().await;
-    let store = connect(&server.url()).await;
+    let database = PostgresDatabase::create().await;
+    let store = connect(&database.url()).await;
     for number in 0..50 {
         finish(&store, &key(number)).await;
     }
-    server.execute("UPDATE idempotent_records SET expires_at = now() WHERE key <> '7'").await;
+    database.execute("UPDATE idempotent_records SET expires_at = now() WHERE key <> '7'").await;
     // Somebody looks at an expired row, and takes long.
-    let mut client = server.client().await;
+    let mut client = database.client().await;
     let held = "BEGIN; SELECT FROM idempotent_records WHERE key = '8' FOR UPDATE";
     sqlx::raw_sql(held).execute(&mut client).await.expect("a lock");
     let sweeper = Idempotency::new(store.clone()).spawn_sweeper(std::time::Duration::from_millis(10));
-    let count = async || value::<i64>(&server, "SELECT count(*) FROM idempotent_records").await;
+    let count = async || value::<i64>(&database, "SELECT count(*) FROM idempotent_records").await;
     wait_for("the sweep", async || count().await == 2).await;
     drop(client);
     wait_for("the rest", async || count().await == 1).await;

@@ -9,15 +9,18 @@ use idempotent_runtime::{
 use sqlx::{AssertSqlSafe, PgConnection};
 use tokio::task::JoinSet;
 
-use crate::{PostgresServer, support::*};
+use crate::{PostgresDatabase, support::*};
 
 const CLAIM: &str = include_str!("version_2/claim.sql");
 const END: &str = include_str!("version_2/end.sql");
 
 const NONCE: [u8; 16] = [1; 16];
 
+/// A key, and the columns `state`, `result` and `reason` of its record.
+type Columns = (&'static str, &'static str, Option<&'static [u8]>, Option<&'static str>);
+
 /// Every way in which version 2 ends a run: the key, and the columns `state`, `result` and `reason`.
-const ENDS: [(&str, &str, Option<&[u8]>, Option<&str>); 5] = [
+const ENDS: [Columns; 5] = [
     ("abandoned", "abandoned", None, None),
     ("ok", "ok", Some(b"{\"b\": 1.0}"), None),
     ("error", "error", Some(b"\"no\""), None),
@@ -48,9 +51,9 @@ async fn old_end(
     query.fetch_optional(client).await.expect("an end").is_some()
 }
 
-async fn version_2() -> PostgresServer {
-    let server = PostgresServer::start().await;
-    server
+async fn version_2() -> PostgresDatabase {
+    let database = PostgresDatabase::create().await;
+    database
         .execute(
             &[
                 include_str!("../../idempotent-runtime/src/store/postgres/schema_1.sql"),
@@ -62,7 +65,7 @@ async fn version_2() -> PostgresServer {
             .replace("{table}", "idempotent_records"),
         )
         .await;
-    let mut client = server.client().await;
+    let mut client = database.client().await;
     for name in ["running", "lapsed"] {
         assert!(old_claim(&mut client, name).await.expect("a claim"));
     }
@@ -70,8 +73,8 @@ async fn version_2() -> PostgresServer {
         assert!(old_claim(&mut client, name).await.expect("a claim"));
         assert!(old_end(&mut client, name, (state, result, reason)).await);
     }
-    server.execute("UPDATE idempotent_records SET lease_until = now() - interval '1 s' WHERE key = 'lapsed'").await;
-    server
+    database.execute("UPDATE idempotent_records SET lease_until = now() - interval '1 s' WHERE key = 'lapsed'").await;
+    database
 }
 
 /// The state of a record of [`version_2`]; that of a running one without what is left of its lease.
@@ -102,22 +105,22 @@ async fn every_record_reads_back(store: &PostgresStore) {
 }
 
 /// Both columns of a key, as they are in the table and as the view shows them.
-async fn words(server: &PostgresServer, relation: &str, name: &str) -> String {
-    value(server, &format!("SELECT concat_ws(' ', state, reason) FROM {relation} WHERE key = '{name}'")).await
+async fn words(database: &PostgresDatabase, relation: &str, name: &str) -> String {
+    value(database, &format!("SELECT concat_ws(' ', state, reason) FROM {relation} WHERE key = '{name}'")).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_upgrade_records_of_every_state_at_once() {
-    let server = version_2().await;
+    let database = version_2().await;
     let mut migrations = JoinSet::new();
     for _ in 0..16 {
-        let url = server.url();
+        let url = database.url();
         migrations.spawn(async move {
             every_record_reads_back(&PostgresStore::connect(&url).await.expect("a store")).await;
         });
     }
     migrations.join_all().await;
-    assert_eq!(value::<i32>(&server, "SELECT version FROM idempotent_records_schema").await, 3);
+    assert_eq!(value::<i32>(&database, "SELECT version FROM idempotent_records_schema").await, 3);
     for (name, in_table, in_view) in [
         ("running", "running", "running"),
         ("lapsed", "running", "lapsed"),
@@ -127,17 +130,17 @@ async fn many_upgrade_records_of_every_state_at_once() {
         ("too-large", "not-kept too-large", "not-kept too-large"),
         ("not-serializable", "not-kept not-serializable", "not-kept not-serializable"),
     ] {
-        assert_eq!(words(&server, "idempotent_records", name).await, in_table);
-        assert_eq!(words(&server, "idempotent_records_view", name).await, in_view);
+        assert_eq!(words(&database, "idempotent_records", name).await, in_table);
+        assert_eq!(words(&database, "idempotent_records_view", name).await, in_view);
     }
 }
 
 /// A process of the release before goes on after another one has migrated.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_of_version_2_claims_no_more_and_ends_what_it_has_begun() {
-    let server = version_2().await;
-    let store = connect(&server.url()).await;
-    let mut old = server.client().await;
+    let database = version_2().await;
+    let store = connect(&database.url()).await;
+    let mut old = database.client().await;
     for name in ["new", "ok", "lapsed"] {
         let refused = old_claim(&mut old, name).await.expect_err("the statement of version 2");
         let code = refused.as_database_error().and_then(|error| error.code().map(String::from));
@@ -147,7 +150,7 @@ async fn a_process_of_version_2_claims_no_more_and_ends_what_it_has_begun() {
     assert!(old_end(&mut old, "running", ("unavailable", None, Some("too_large"))).await);
     let record = store.inspect(&key("running")).await.expect("inspect").expect("a record");
     assert_eq!(record.state, expected("too-large"));
-    assert_eq!(words(&server, "idempotent_records_view", "running").await, "not-kept too-large");
+    assert_eq!(words(&database, "idempotent_records_view", "running").await, "not-kept too-large");
     // And its owner's end, asked again by this version, is known as its own.
     let owner = Token::new(Nonce::from_bytes(NONCE));
     let end = store.complete(&key("running"), &owner, &Outcome::NotKept(NotKept::TooLarge), TTL).await;

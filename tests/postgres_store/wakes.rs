@@ -5,16 +5,20 @@ use std::time::Duration;
 use idempotent_runtime::{Store, store::Transition};
 use tokio::time::timeout;
 
-use crate::{PostgresServer, support::*, wait_for};
+use crate::{PostgresDatabase, support::*, wait_for};
 
-const LISTENERS: &str = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' OR query = 'SELECT 1'";
+const LISTENERS: &str = "SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND (query LIKE 'LISTEN%' OR query = 'SELECT 1')";
+
+const END_LISTENERS: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND query LIKE 'LISTEN%'";
 
 #[tokio::test]
 async fn nobody_is_notified_of_a_run_that_nobody_waits_for() {
-    let server = PostgresServer::start().await;
-    let store = connect(&server.url()).await;
-    assert_eq!(value::<i64>(&server, LISTENERS).await, 0, "nobody waits, nobody listens");
-    let mut listener = sqlx::postgres::PgListener::connect(&server.url()).await.expect("a listener");
+    let database = PostgresDatabase::create().await;
+    let store = connect(&database.url()).await;
+    assert_eq!(value::<i64>(&database, LISTENERS).await, 0, "nobody waits, nobody listens");
+    let mut listener = sqlx::postgres::PgListener::connect(&database.url()).await.expect("a listener");
     listener.listen("idempotent_records").await.expect("listen");
     finish(&store, &key("alone")).await;
     let waited = claim(&store, &key("waited-for")).await;
@@ -32,27 +36,27 @@ async fn nobody_is_notified_of_a_run_that_nobody_waits_for() {
 
 #[tokio::test]
 async fn a_lost_connection_is_replaced_and_all_waiters_look_again() {
-    let server = PostgresServer::start().await;
-    let (ours, theirs) = (connect(&server.url()).await, connect(&server.url()).await);
+    let database = PostgresDatabase::create().await;
+    let (ours, theirs) = (connect(&database.url()).await, connect(&database.url()).await);
     let token = claim(&theirs, &key("k")).await;
     let mut subscription = ours.subscribe(&key("k")).await.expect("subscribe");
-    server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'").await;
+    database.execute(END_LISTENERS).await;
     // Something may have been missed.
     timeout(Duration::from_secs(5), subscription.notified()).await.expect("woken by the reconnection");
-    wait_for("the new connection", async || value::<i64>(&server, LISTENERS).await == 1).await;
+    wait_for("the new connection", async || value::<i64>(&database, LISTENERS).await == 1).await;
     assert_eq!(theirs.complete(&key("k"), &token, &outcome(), TTL).await.expect("complete"), Transition::Applied);
     timeout(Duration::from_secs(5), subscription.notified()).await.expect("woken by the end");
 }
 
 #[tokio::test]
 async fn a_store_that_is_dropped_stops_listening() {
-    let server = PostgresServer::start().await;
-    let store = connect(&server.url()).await;
+    let database = PostgresDatabase::create().await;
+    let store = connect(&database.url()).await;
     claim(&store, &key("k")).await;
     drop(store.subscribe(&key("k")).await.expect("subscribe"));
     let idle = "SELECT count(*) FROM pg_stat_activity
-                WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
-    assert!(value::<i64>(&server, idle).await >= 2);
+                WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
+    assert!(value::<i64>(&database, idle).await >= 2);
     drop(store);
-    wait_for("the connections to end", async || value::<i64>(&server, idle).await == 0).await;
+    wait_for("the connections to end", async || value::<i64>(&database, idle).await == 0).await;
 }

@@ -10,11 +10,12 @@ use idempotent_tests::proxy::{Fault, Proxy};
 use tokio::time::Instant;
 
 use crate::{
-    redis_server::{RedisServer, wait_for},
+    redis_server::RedisServer,
     support::{
         LEASE, TTL, bytes_of, claim, claim_name, connect, granted, key, lapse, outcome, request, request_of,
         transition_name,
     },
+    wait_for,
 };
 
 /// A store behind a proxy, and one that is not.
@@ -76,7 +77,7 @@ async fn a_claim_cut_anywhere_is_recognised_when_repeated() {
     let fixture = Fixture::start().await;
     for fault in CUTS {
         for lapsed in [false, true] {
-            let key = key(&format!("claim-{fault:?}-{lapsed}"));
+            let key = key(format!("claim-{fault:?}-{lapsed}"));
             if lapsed {
                 claim(&fixture.direct, &key).await;
                 lapse(&fixture.server, &key).await;
@@ -93,7 +94,7 @@ async fn a_claim_cut_anywhere_is_recognised_when_repeated() {
             let expected = if lapsed { "claimed 2" } else { "claimed 1" };
             assert_eq!(claim_name(&Ok(answer.clone())), expected, "{fault:?}");
             // It is a claim like any other.
-            let token = granted(answer);
+            let token = granted(Ok(answer));
             assert_eq!(fixture.ours.complete(&key, &token, &outcome(), TTL).await.unwrap(), Transition::Applied);
         }
     }
@@ -104,7 +105,7 @@ async fn a_claim_cut_anywhere_is_recognised_when_repeated() {
 async fn a_takeover_cut_anywhere_is_recognised_when_repeated() {
     let fixture = Fixture::start().await;
     for fault in CUTS {
-        let key = key(&format!("takeover-{fault:?}"));
+        let key = key(format!("takeover-{fault:?}"));
         claim(&fixture.direct, &key).await;
         lapse(&fixture.server, &key).await;
         let before = bytes_of(&fixture.server, &key).await;
@@ -121,7 +122,7 @@ async fn a_takeover_cut_anywhere_is_recognised_when_repeated() {
         let answer = fixture.again(async |store| store.claim(&key, &request).await).await;
         assert_eq!(claim_name(&Ok(answer.clone())), "claimed 2", "{fault:?}");
         let by_another_connection = fixture.direct.claim(&key, &request).await.unwrap();
-        assert_eq!(granted(answer), granted(by_another_connection), "the same claim, the same fence");
+        assert_eq!(granted(Ok(answer)), granted(Ok(by_another_connection)), "the same claim, the same fence");
     }
 }
 
@@ -140,7 +141,7 @@ async fn a_transition_cut_anywhere_is_applied_once_when_repeated() {
     let fixture = Fixture::start().await;
     for fault in CUTS {
         for (name, step) in STEPS {
-            let key = key(&format!("{name}-{fault:?}"));
+            let key = key(format!("{name}-{fault:?}"));
             let token = claim(&fixture.ours, &key).await;
             let before = bytes_of(&fixture.server, &key).await;
             fixture.proxy.set(fault);
@@ -166,7 +167,7 @@ async fn a_transition_cut_anywhere_is_applied_once_when_repeated() {
 async fn a_fence_cut_anywhere_is_made_once() {
     let fixture = Fixture::start().await;
     for fault in CUTS {
-        let key = key(&format!("fence-{fault:?}"));
+        let key = key(format!("fence-{fault:?}"));
         let token = claim(&fixture.ours, &key).await;
         fixture.proxy.set(fault);
         fixture.ours.fence(&key, &token).await.expect_err("cut");
@@ -270,7 +271,7 @@ async fn a_paused_server_times_out_and_goes_on() {
 async fn dropped_calls_leave_the_store_working() {
     let fixture = Fixture::start().await;
     for round in 0..200_u64 {
-        let key = key(&format!("dropped-{}", round % 10));
+        let key = key(format!("dropped-{}", round % 10));
         let request = request();
         let claiming = fixture.ours.claim(&key, &request);
         let answer = tokio::time::timeout(Duration::from_micros(round * 3), claiming).await;
@@ -279,7 +280,7 @@ async fn dropped_calls_leave_the_store_working() {
             Ok(answer) => answer.unwrap(),
             Err(_) => fixture.ours.claim(&key, &request).await.unwrap(),
         };
-        let token = granted(answer);
+        let token = granted(Ok(answer));
         let _ = tokio::time::timeout(Duration::from_micros(round), fixture.ours.release(&key, &token)).await;
         assert_eq!(fixture.ours.release(&key, &token).await.unwrap(), Transition::Applied);
     }

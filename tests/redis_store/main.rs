@@ -1,8 +1,8 @@
 //! The Redis store against real servers: every state and transition, and every fault between client and server.
 
-#![expect(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail the test")]
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
-use idempotent_tests::redis_server;
+use idempotent_tests::{redis_server, wait::wait_for};
 
 mod cost;
 mod faults;

@@ -9,8 +9,9 @@ use idempotent_runtime::{
 use idempotent_tests::proxy::{Fault, Proxy};
 
 use crate::{
-    redis_server::{RedisServer, wait_for},
+    redis_server::RedisServer,
     support::{Fixture, TTL, claim, claim_name, connect, key, outcome, raw, request},
+    wait_for,
 };
 
 async fn woken(subscription: &mut Subscription) {
@@ -33,7 +34,7 @@ async fn every_ending_by_another_connection_wakes() {
     let Fixture { server: _server, ours, theirs } = Fixture::start().await;
     for ending in ["complete", "release", "abandon", "forget"] {
         for contended in [false, true] {
-            let key = key(&format!("{ending}-{contended}"));
+            let key = key(format!("{ending}-{contended}"));
             let token = claim(&ours, &key).await;
             // A waiter has usually been refused before it subscribes; both are to be enough.
             if contended {

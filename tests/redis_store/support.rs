@@ -1,20 +1,17 @@
-//! What the tests share: keys, requests, outcomes, short names for answers.
+//! A server and stores on it, names for their answers, records as they are on the server.
 
-use std::{error::Error as StdError, time::Duration};
+use std::time::Duration;
 
-use bytes::Bytes;
 use idempotent_runtime::{
-    Fingerprint, SetupError, Store, StoreErrorKind,
+    StoreErrorKind,
     store::{
-        ClaimOutcome, ClaimRequest, Nonce, Outcome, RecordKey, StoreResult, Token, Transition,
+        ClaimOutcome, RecordKey, StoreResult, Transition,
         redis::{RedisStore, RedisStoreBuilder},
     },
 };
+pub(crate) use idempotent_tests::{backend::redis_key as raw, store_fixture::*};
 
 use crate::redis_server::RedisServer;
-
-pub(crate) const LEASE: Duration = Duration::from_secs(30);
-pub(crate) const TTL: Duration = Duration::from_secs(600);
 
 /// A server and two stores on it, with a connection each.
 pub(crate) struct Fixture {
@@ -42,49 +39,6 @@ pub(crate) fn builder() -> RedisStoreBuilder {
 
 pub(crate) async fn connect(url: &str) -> RedisStore {
     builder().connect(url).await.expect("a store")
-}
-
-pub(crate) fn key(name: &str) -> RecordKey {
-    format!("tests.operation|{name}").parse::<RecordKey>().expect("a record key")
-}
-
-/// The record's key on the server.
-pub(crate) fn raw(key: &RecordKey) -> String {
-    format!("idempotent:{}", key.as_str())
-}
-
-pub(crate) fn request() -> ClaimRequest {
-    ClaimRequest::new(Fingerprint::from_bytes([7; 32]), Nonce::random(), LEASE, TTL)
-}
-
-/// The claim of a token's owner, asked again.
-pub(crate) fn request_of(token: &Token) -> ClaimRequest {
-    ClaimRequest::new(Fingerprint::from_bytes([7; 32]), token.nonce, LEASE, TTL)
-}
-
-/// A request whose lease and time to live are both this long.
-pub(crate) fn request_for(time: Duration) -> ClaimRequest {
-    ClaimRequest::new(Fingerprint::from_bytes([7; 32]), Nonce::random(), time, time)
-}
-
-pub(crate) fn other_fingerprint() -> ClaimRequest {
-    ClaimRequest::new(Fingerprint::from_bytes([8; 32]), Nonce::random(), LEASE, TTL)
-}
-
-pub(crate) fn outcome() -> Outcome {
-    Outcome::Ok(Bytes::from_static(b"{\"amount\":0}"))
-}
-
-/// The token of a granted claim.
-pub(crate) fn granted(outcome: ClaimOutcome) -> Token {
-    match outcome {
-        ClaimOutcome::Claimed { token, .. } => token,
-        other => panic!("not granted: {other:?}"),
-    }
-}
-
-pub(crate) async fn claim(store: &RedisStore, key: &RecordKey) -> Token {
-    granted(store.claim(key, &request()).await.expect("an answer"))
 }
 
 /// A name for what a claim answered.
@@ -117,25 +71,6 @@ pub(crate) fn transition_name(answer: &StoreResult<Transition>) -> &'static str 
             _ => "refused",
         },
     }
-}
-
-/// The kind of the store's fault that kept it from being set up.
-pub(crate) fn kind(error: &SetupError) -> StoreErrorKind {
-    match error {
-        SetupError::Store(error) => error.kind(),
-        other => panic!("not the store's: {other:?}"),
-    }
-}
-
-/// An error with all its sources, as text.
-pub(crate) fn full_text(error: &(dyn StdError + 'static)) -> String {
-    let mut text = Vec::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        text.push(format!("{error:?} {error}"));
-        next = error.source();
-    }
-    text.join("\n")
 }
 
 /// Makes a running record lapse now, as if its lease had ended, on the server's own clock.

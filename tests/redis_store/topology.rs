@@ -8,9 +8,10 @@ use idempotent_runtime::{
 };
 
 use crate::{
-    redis_server::{RedisCluster, RedisSentinel, wait_for},
+    redis_server::{RedisCluster, RedisSentinel},
     server::restricted,
     support::{LEASE, TTL, claim, claim_name, connect, granted, key, outcome, request},
+    wait_for,
 };
 
 async fn notified(subscription: &mut idempotent_runtime::store::Subscription) {
@@ -20,13 +21,13 @@ async fn notified(subscription: &mut idempotent_runtime::store::Subscription) {
 /// All transitions on this many keys, by two stores.
 async fn exercise(ours: &RedisStore, theirs: &RedisStore, name: &str, keys: usize) {
     for index in 0..keys {
-        let key = key(&format!("{name}-{index}"));
+        let key = key(format!("{name}-{index}"));
         let token = claim(ours, &key).await;
         assert_eq!(claim_name(&theirs.claim(&key, &request()).await), "in flight");
         assert!(ours.fence(&key, &token).await.unwrap().is_some());
         assert_eq!(ours.renew(&key, &token, LEASE, TTL).await.unwrap(), Transition::Applied);
         assert_eq!(ours.abandon(&key, &token, TTL).await.unwrap(), Transition::Applied);
-        let token = granted(theirs.claim(&key, &request()).await.unwrap());
+        let token = granted(theirs.claim(&key, &request()).await);
         assert_eq!(theirs.release(&key, &token).await.unwrap(), Transition::Applied);
         let token = claim(ours, &key).await;
         let mut subscription = theirs.subscribe(&key).await.unwrap();
@@ -70,7 +71,7 @@ async fn a_cluster_serves_all_slots_and_survives_a_failover() {
     cluster.nodes[0].kill();
     cluster.wait_for_promotion().await;
     for index in 0..40 {
-        let key = key(&format!("slots-{index}"));
+        let key = key(format!("slots-{index}"));
         wait_for("the key to be served", async || {
             let answer = ours.claim(&key, &request()).await;
             let name = claim_name(&answer);

@@ -170,20 +170,19 @@ async fn records_are_kept_as_long_as_asked() {
     // The shortest lease and time to live are a millisecond each, never none.
     let key = self::key("short");
     let short = request_for(Duration::ZERO);
-    granted(ours.claim(&key, &short).await.unwrap());
+    granted(ours.claim(&key, &short).await);
     redis_gone(&server, &key).await;
     assert_eq!(claim_name(&theirs.claim(&key, &other_fingerprint()).await), "claimed 1", "an expired key is vacant");
     // And the longest do not overflow.
     let key = self::key("long");
     let long = request_for(Duration::MAX);
-    let token = granted(ours.claim(&key, &long).await.unwrap());
+    let token = granted(ours.claim(&key, &long).await);
     assert_eq!(claim_name(&theirs.claim(&key, &other_fingerprint()).await), "mismatch");
     assert_eq!(ours.complete(&key, &token, &outcome(), Duration::MAX).await.unwrap(), Transition::Applied);
 }
 
 async fn redis_gone(server: &RedisServer, key: &RecordKey) {
-    idempotent_tests::redis_server::wait_for("the record to expire", async || bytes_of(server, key).await.is_none())
-        .await;
+    idempotent_tests::wait::wait_for("the record to expire", async || bytes_of(server, key).await.is_none()).await;
 }
 
 #[tokio::test]
@@ -202,13 +201,13 @@ async fn fences_rise_whatever_happens_to_the_key() {
     assert_eq!(theirs.fence(&key, &token).await.unwrap(), Some(first), "made once");
 
     lapse(&server, &key).await;
-    let successor = granted(theirs.claim(&key, &request()).await.unwrap());
+    let successor = granted(theirs.claim(&key, &request()).await);
     rises(successor.fence.expect("a takeover makes its fence"));
     assert_eq!(theirs.fence(&key, &successor).await.unwrap(), successor.fence);
     assert_eq!(ours.fence(&key, &token).await.unwrap(), None, "not ours any more");
 
     let _ = theirs.abandon(&key, &successor, TTL).await.unwrap();
-    let successor = granted(ours.claim(&key, &request()).await.unwrap());
+    let successor = granted(ours.claim(&key, &request()).await);
     rises(successor.fence.expect("a fence"));
 
     let _ = ours.release(&key, &successor).await.unwrap();
@@ -237,7 +236,7 @@ async fn a_fence_rises_when_the_server_clock_went_back() {
         .unwrap();
     assert_eq!(ours.fence(&key, &token).await.unwrap(), Some(ahead));
     lapse(&server, &key).await;
-    let successor = granted(theirs.claim(&key, &request()).await.unwrap());
+    let successor = granted(theirs.claim(&key, &request()).await);
     assert_eq!(successor.fence, Some(ahead + 1));
 }
 
@@ -306,7 +305,7 @@ async fn every_outcome_is_replayed_as_it_was_stored() {
         Outcome::NotKept(NotKept::NotSerializable),
     ];
     for (index, outcome) in outcomes.into_iter().enumerate() {
-        let key = key(&format!("outcome-{index}"));
+        let key = key(format!("outcome-{index}"));
         let token = claim(&ours, &key).await;
         assert_eq!(ours.complete(&key, &token, &outcome, TTL).await.unwrap(), Transition::Applied);
         match theirs.claim(&key, &request()).await.unwrap() {
@@ -324,7 +323,7 @@ async fn a_late_owner_changes_nothing() {
     let key = key("late");
     let late = claim(&ours, &key).await;
     lapse(&server, &key).await;
-    let owner = granted(theirs.claim(&key, &request()).await.unwrap());
+    let owner = granted(theirs.claim(&key, &request()).await);
     for round in ["running", "done"] {
         let before = bytes_of(&server, &key).await;
         assert_eq!(ours.renew(&key, &late, LEASE, TTL).await.unwrap(), Transition::Lost, "{round}");
@@ -341,7 +340,7 @@ async fn of_many_claims_one_is_granted() {
     let server = RedisServer::start().await;
     let stores = [connect(&server.url()).await, connect(&server.url()).await].map(std::sync::Arc::new);
     for round in 0..20 {
-        let key = key(&format!("race-{round}"));
+        let key = key(format!("race-{round}"));
         // Half of the rounds are for a vacant key, half for a lapsed one.
         if round % 2 == 1 {
             claim(&stores[0], &key).await;
@@ -363,7 +362,7 @@ async fn of_many_claims_one_is_granted() {
 async fn records_are_inspected_listed_and_forgotten() {
     let Fixture { server, ours, theirs } = Fixture::start().await;
     for index in 0..50 {
-        claim(&ours, &key(&format!("listed-{index}"))).await;
+        claim(&ours, &key(format!("listed-{index}"))).await;
     }
     let other = "tests.operation2|listed".parse::<RecordKey>().unwrap();
     claim(&ours, &other).await;

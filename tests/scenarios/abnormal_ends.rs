@@ -9,12 +9,13 @@ use idempotent_runtime::{
 use serde::{Deserialize, Serialize, Serializer, ser::Error as _};
 
 use crate::{
-    captured_log, scenarios,
+    captured_log,
     support::{Backend, Caller, Effects, Failure, poll_once, record_key},
     test_bodies::{Stop, record, refusal, settled, soon, state},
 };
+use idempotent_tests::on_every_store;
 
-scenarios!(
+on_every_store!(
     s29_panic_reaches_the_caller_and_the_policy_decides,
     s29_panic_of_a_detached_body_reaches_the_caller,
     s29_panic_of_the_predicate_is_a_panic_of_the_run,
@@ -172,9 +173,9 @@ async fn s30_result_over_the_limit_is_never_run_again(backend: Backend) {
             Ok::<_, Failure>(value.clone())
         };
         let before = effects.count();
-        let first = caller.idempotency.call("over.limit").key(&len).run(call()).await;
+        let first = caller.idempotency.call("over.limit").key(len).run(call()).await;
         assert_eq!(first.expect("the body's own value"), value);
-        let (second, disposition) = with_disposition(caller.idempotency.call("over.limit").key(&len).run(call())).await;
+        let (second, disposition) = with_disposition(caller.idempotency.call("over.limit").key(len).run(call())).await;
         if fits {
             assert_eq!((second.expect("a result"), disposition), (value, Disposition::Replayed));
         } else {
@@ -277,7 +278,7 @@ async fn runtime_that_stops_in_mid_run_abandons_or_lapses(backend: Backend) {
         }
         let caller = backend.caller().await;
         let body = async { Ok::<_, Failure>(effects.happen()) };
-        let call = caller.idempotency.call(Operation::new("runtime.stops")).key(&number).run(body);
+        let call = caller.idempotency.call(Operation::new("runtime.stops")).key(number).run(body);
         let (answer, disposition) = soon("the retry", with_disposition(call)).await;
         assert_eq!(disposition, Disposition::TookOver);
         assert_eq!(answer.expect("a result"), effects.count());

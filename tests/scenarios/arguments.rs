@@ -9,12 +9,10 @@ use idempotent_runtime::{
 };
 use serde::Serialize;
 
-use crate::{
-    scenarios,
-    support::{Backend, Caller, Effects, Failure, LEASE, TTL},
-};
+use crate::support::{Backend, Caller, Effects, Failure, LEASE, TTL};
+use idempotent_tests::on_every_store;
 
-scenarios! {
+on_every_store! {
     arguments_are_recorded_in_every_state,
     arguments_are_recorded_only_where_asked_for,
     the_run_that_takes_over_records_its_own,
@@ -275,7 +273,7 @@ async fn arguments_are_limited_to_the_byte(backend: Backend) {
             let operation = Operation::new(NAME).wait(Duration::ZERO);
             let text = "x".repeat(len - 2);
             let answer =
-                caller.idempotency.call(operation).key(&len).arguments(&text).run(async { Ok::<_, Error>(()) }).await;
+                caller.idempotency.call(operation).key(len).arguments(&text).run(async { Ok::<_, Error>(()) }).await;
             let record = caller.idempotency.inspect(NAME, &len).await.expect("an answer");
             (answer, record.map(|record| record.arguments.map_or(0, |recorded| recorded.len())))
         };

@@ -8,12 +8,10 @@ use idempotent_runtime::{
     with_disposition,
 };
 
-use crate::{
-    scenarios,
-    support::{Backend, Effects, LEASE, TTL, running},
-};
+use crate::support::{Backend, Effects, LEASE, TTL, running};
+use idempotent_tests::on_every_store;
 
-scenarios! {
+on_every_store! {
     s01_new_key_claims_and_completes_once,
     s02_done_is_replayed_with_and_without_a_local_answer,
     s02_done_is_replayed_from_a_local_cache_without_a_round_trip,

@@ -5,12 +5,12 @@ use std::time::Duration;
 use idempotent_runtime::{Disposition, Error, Operation, testing::Method, with_disposition};
 
 use crate::{
-    scenarios,
     support::{Backend, Effects, Failure},
     test_bodies::{Stop, refusal},
 };
+use idempotent_tests::on_every_store;
 
-scenarios!(blocked_thread_does_not_lose_its_claim, blocked_thread_that_lost_its_claim_is_refused);
+on_every_store!(blocked_thread_does_not_lose_its_claim, blocked_thread_that_lost_its_claim_is_refused);
 
 /// A body that blocks its thread for two leases, and says so to the runtime.
 async fn blocked_thread_does_not_lose_its_claim(backend: Backend) {

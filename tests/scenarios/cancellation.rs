@@ -10,12 +10,12 @@ use idempotent_runtime::{
 use tokio::task::yield_now;
 
 use crate::{
-    scenarios,
     support::{Backend, Caller, Effects, Failure, record_key},
     test_bodies::{PLACES, Stop, assert_no_waiter_is_counted, ended, polled, refusal, settled, soon, state},
 };
+use idempotent_tests::on_every_store;
 
-scenarios!(
+on_every_store!(
     s28_a_call_dropped_at_every_await_point,
     s28_b_attribute_dropped_at_every_await_point,
     s28_c_detached_call_dropped_at_every_await_point,
@@ -300,7 +300,7 @@ async fn s28_g_body_is_gone_before_its_claim(backend: Backend) {
     tokio::select! {
         biased;
         () = stop.reached() => {}
-        _ = caller.idempotency.call("dropped.guard").key(&2).run(body) => panic!("not stopped"),
+        _ = caller.idempotency.call("dropped.guard").key(2).run(body) => panic!("not stopped"),
     }
     assert_eq!(*guards.lock().expect("a lock"), [0, 1]);
     settled(&*observer, &record_key("dropped.guard", "~2")).await.expect("a record");

@@ -6,14 +6,11 @@ use idempotent_runtime::{
     with_disposition,
 };
 
-use idempotent_tests::redis_server::wait_for;
+use idempotent_tests::{on_every_store, wait::wait_for};
 
-use crate::{
-    scenarios,
-    support::{Backend, Effects, Failure, poll_once, record_key, redis_key},
-};
+use crate::support::{Backend, Effects, Failure, poll_once, record_key, redis_key};
 
-scenarios! {
+on_every_store! {
     s09_a_corrupt_record_is_undecodable,
     s09_a_corrupt_record_is_undecodable_for_all_duplicates,
     s10_released_error_frees_the_key,
@@ -27,7 +24,7 @@ scenarios! {
     s11_unprotected_run_is_not_for_other_faults,
 }
 
-scenarios! { only redis:
+on_every_store! { only redis:
     s09_whatever_is_under_the_key_is_undecodable,
     s11_a_killed_server_is_no_run,
 }

@@ -7,15 +7,15 @@ use idempotent_runtime::{
     testing::{Fault, Gate, Method},
     with_disposition,
 };
-use idempotent_tests::redis_server::wait_for;
+use idempotent_tests::{on_every_store, wait::wait_for};
 
 use crate::{
-    captured_log, scenarios,
+    captured_log,
     support::{Backend, Caller, Effects, Failure, record_key},
     test_bodies::{Stop, record, refusal, settled, soon, state},
 };
 
-scenarios!(
+on_every_store!(
     s31_completion_that_fails_for_a_while_is_retried,
     s31_completion_that_fails_for_good_is_told,
     s31_completion_that_is_refused_is_not_retried,

@@ -8,12 +8,10 @@ use std::{
 use idempotent_runtime::{Disposition, Error, Idempotency, KeyError, idempotent, with_disposition};
 use serde::Serialize;
 
-use crate::{
-    scenarios,
-    support::{Backend, Effects},
-};
+use crate::support::{Backend, Effects};
+use idempotent_tests::on_every_store;
 
-scenarios! {
+on_every_store! {
     s12_a_body_that_changes_its_input_completes_the_key_it_claimed,
     s13_order_of_fields_maps_and_sets_does_not_matter,
     s13_a_skipped_argument_does_not_matter,
@@ -147,7 +145,7 @@ async fn s15_keys_that_look_empty_are_keys(backend: Backend) {
     );
     assert_eq!(effects.count(), 23);
     // An integer is a value, whatever its width.
-    let call = caller.idempotency.call("identity.key").key(&0_u8).run(async { Ok::<_, Error>(effects.happen()) });
+    let call = caller.idempotency.call("identity.key").key(0_u8).run(async { Ok::<_, Error>(effects.happen()) });
     assert_eq!(call.await.expect("a result"), 1);
 }
 
@@ -184,6 +182,6 @@ async fn s15_composite_keys_are_not_their_concatenation(backend: Backend) {
 async fn s15_a_missing_key_is_refused(backend: Backend) {
     let caller = backend.caller().await;
     let body = async { panic!("a run without a key") };
-    let call = caller.idempotency.call("identity.key").key(&None::<u32>).run::<(), Error, _>(body);
+    let call = caller.idempotency.call("identity.key").key(None::<u32>).run::<(), Error, _>(body);
     assert!(matches!(call.await, Err(Error::Key(KeyError::Missing))));
 }

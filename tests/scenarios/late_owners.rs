@@ -9,10 +9,11 @@ use idempotent_runtime::{
 };
 
 use crate::{
-    captured_log, scenarios,
+    captured_log,
     support::{Backend, Caller, Effects, Failure, record_key},
     test_bodies::{Stop, record, refusal, soon, state},
 };
+use idempotent_tests::on_every_store;
 
 const LEASE: Duration = Duration::from_secs(30);
 
@@ -65,7 +66,7 @@ impl Lapsed {
     }
 }
 
-scenarios!(
+on_every_store!(
     s20_late_success_gets_the_newer_owners_result,
     s21_late_failure_leaves_the_newer_owners_record,
     s21_late_drop_leaves_the_newer_owners_record,

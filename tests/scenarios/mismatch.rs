@@ -8,12 +8,10 @@ use idempotent_runtime::{
 };
 use serde::Serialize;
 
-use crate::{
-    scenarios,
-    support::{Backend, Caller, LEASE, TTL, poll_once, running},
-};
+use crate::support::{Backend, Caller, LEASE, TTL, poll_once, running};
+use idempotent_tests::on_every_store;
 
-scenarios! {
+on_every_store! {
     s14_done_refuses_another_request,
     s14_the_local_cache_refuses_another_request,
     s14_stored_error_refuses_another_request,

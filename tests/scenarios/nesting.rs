@@ -9,12 +9,10 @@ use idempotent_runtime::{
 };
 use tokio::task::JoinSet;
 
-use crate::{
-    scenarios,
-    support::{Backend, Effects, Failure, LEASE, TTL, running},
-};
+use crate::support::{Backend, Effects, Failure, LEASE, TTL, running};
+use idempotent_tests::on_every_store;
 
-scenarios! {
+on_every_store! {
     s16_two_functions_with_the_same_arguments_have_records_of_their_own,
     s16_two_policies_on_one_handle_are_both_honoured,
     s17_a_function_inside_a_function_replays_its_own_result,
@@ -170,8 +168,7 @@ async fn s17_interleaved_calls_never_cross(backend: Backend) {
                         let execution = Execution::current().expect("an execution");
                         Ok::<_, Error>((execution.operation().to_owned(), execution.key().to_owned()))
                     };
-                    let answer =
-                        handle.call(operation).key(&order).arguments(&order).run(body).await.expect("a result");
+                    let answer = handle.call(operation).key(order).arguments(&order).run(body).await.expect("a result");
                     assert_eq!(answer, (operation.to_owned(), format!("~{order}")));
                 });
             }

@@ -2,9 +2,10 @@
 
 use idempotent_runtime::{Error, Idempotency, RecordKey, idempotent};
 
-use crate::{scenarios, support::Backend};
+use crate::support::Backend;
+use idempotent_tests::on_every_store;
 
-scenarios! {
+on_every_store! {
     the_key_of_a_listed_record_can_be_given_back,
 }
 

@@ -1,52 +1,41 @@
 //! Workers: callers that are processes of their own.
 
-use std::process::Stdio;
+use std::process::Command;
 
 use idempotent_tests::{
-    redis_server::{RedisServer, wait_for},
+    process::Process,
+    redis_server::RedisServer,
+    wait::wait_for,
     worker::{self, Plan, Report},
 };
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
-    process::{Child, ChildStdout, Command},
-};
 
-/// A worker process. Killed when it is dropped.
-pub(crate) struct Worker {
-    child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-}
+/// A process of the program `worker`.
+pub(crate) struct Worker(Process);
 
 impl Worker {
     /// A worker that is connected and waits for [`go`](Self::go).
     pub(crate) async fn start(plan: &Plan) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_worker"))
-            .arg(serde_json::to_string(plan).expect("JSON"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the worker");
-        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-        assert_eq!(lines.next_line().await.expect("a line").as_deref(), Some("ready"));
-        Self { child, lines }
+        let plan = serde_json::to_string(plan).expect("JSON");
+        let mut process = Process::talk(Command::new(env!("CARGO_BIN_EXE_worker")).arg(plan));
+        assert_eq!(process.line().await.as_deref(), Some("ready"));
+        Self(process)
     }
 
     /// Has it make its calls.
-    pub(crate) async fn go(&mut self) {
-        self.child.stdin.as_mut().expect("a pipe").write_all(b"go\n").await.expect("a worker that listens");
+    pub(crate) fn go(&mut self) {
+        self.0.say("go");
     }
 
     /// Waits for what came of them.
     pub(crate) async fn report(mut self) -> Report {
-        let line = self.lines.next_line().await.expect("a line").expect("a report");
-        assert!(self.child.wait().await.expect("an end").success());
+        let line = self.0.line().await.expect("a report");
+        assert!(self.0.wait().await.success());
         serde_json::from_str(&line).expect("a report")
     }
 
     /// Kills it, as a crash does.
-    pub(crate) async fn kill(mut self) {
-        self.child.kill().await.expect("SIGKILL");
+    pub(crate) fn kill(mut self) {
+        self.0.kill();
     }
 }
 

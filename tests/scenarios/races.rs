@@ -5,16 +5,15 @@ use idempotent_runtime::{
     testing::{Fault, Gate, Method},
     with_disposition,
 };
-use idempotent_tests::worker::Plan;
+use idempotent_tests::{on_every_store, worker::Plan};
 use tokio::task::JoinSet;
 
 use crate::{
     process::{Worker, effects, plan, wait_for_effects},
-    scenarios,
     support::{Backend, Caller, Effects, poll_once, running},
 };
 
-scenarios! {
+on_every_store! {
     s07_two_calls_on_an_empty_store_run_once,
     s07_two_callers_of_one_orphan_run_once,
     s07_a_caller_that_nobody_polls_does_not_hold_up_the_others,
@@ -22,7 +21,7 @@ scenarios! {
     s08_a_thousand_callers_on_many_handles_run_once,
 }
 
-scenarios! { only redis:
+on_every_store! { only redis:
     s07_two_processes_and_one_orphan_run_once,
     s08_a_thousand_callers_in_four_processes_run_once,
 }
@@ -119,15 +118,15 @@ async fn s07_a_caller_that_nobody_polls_does_not_hold_up_the_others(backend: Bac
 async fn s07_two_processes_and_one_orphan_run_once(backend: Backend) {
     let server = backend.server();
     let mut dead = Worker::start(&Plan { hold: true, ..plan(server, "orphan") }).await;
-    dead.go().await;
+    dead.go();
     wait_for_effects(server, "orphan", 1).await;
-    dead.kill().await;
+    dead.kill();
     backend.advance(Operation::DEFAULT_LEASE).await;
 
     let plan = plan(server, "orphan");
     let mut workers = [Worker::start(&plan).await, Worker::start(&plan).await];
     for worker in &mut workers {
-        worker.go().await;
+        worker.go();
     }
     let mut dispositions = Vec::new();
     for worker in workers {
@@ -187,7 +186,7 @@ async fn s08_a_thousand_callers_in_four_processes_run_once(backend: Backend) {
         workers.push(Worker::start(&plan).await);
     }
     for worker in &mut workers {
-        worker.go().await;
+        worker.go();
     }
     let mut answers = Vec::new();
     for worker in workers {

@@ -13,12 +13,10 @@ use idempotent_runtime::{
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::{
-    scenarios,
-    support::{Backend, Caller, LEASE, TTL, record_key, running, seed},
-};
+use crate::support::{Backend, Caller, LEASE, TTL, record_key, running, seed};
+use idempotent_tests::on_every_store;
 
-scenarios! {
+on_every_store! {
     s06_a_record_vanishes_between_two_looks,
     s06_a_record_is_done_between_two_looks,
     s06_a_record_is_abandoned_between_two_looks,

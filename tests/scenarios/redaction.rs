@@ -13,11 +13,12 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use crate::{
-    captured_log, scenarios,
+    captured_log,
     support::{Backend, Caller, Failure, record_key, redis_key},
 };
+use idempotent_tests::on_every_store;
 
-scenarios!(canaries_are_in_no_event_no_debug_and_no_error);
+on_every_store!(canaries_are_in_no_event_no_debug_and_no_error);
 
 const CANARIES: [&str; 4] = ["canarykey", "canaryargument", "canaryresult", "canaryerror"];
 

@@ -9,17 +9,15 @@ use idempotent_runtime::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{
-    scenarios,
-    support::{Backend, Caller, Failure, LEASE, TTL, record_key, redis_key},
-};
+use crate::support::{Backend, Caller, Failure, LEASE, TTL, record_key, redis_key};
+use idempotent_tests::on_every_store;
 
-scenarios! {
+on_every_store! {
     s36_a_changed_return_type_is_undecodable,
     s36_a_dropped_error_policy_is_undecodable,
 }
 
-scenarios! { only redis:
+on_every_store! { only redis:
     s36_todays_record_is_the_golden_one,
     s36_golden_results_are_still_read,
     s36_golden_unfinished_runs_are_still_read,

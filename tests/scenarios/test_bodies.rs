@@ -11,30 +11,10 @@ use std::{
 };
 
 use idempotent_runtime::{Error, Idempotency, Record, RecordKey, State, Store, testing::Method};
-use idempotent_tests::redis_server::wait_for;
+use idempotent_tests::wait::wait_for;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::support::{Caller, Failure};
-
-/// Makes a test of each scenario on each store, on a runtime with one thread, whose time can be stopped.
-#[macro_export]
-macro_rules! scenarios_on_one_thread {
-    ($($name:ident),* $(,)?) => {$(
-        mod $name {
-            use $crate::support::Backend;
-
-            #[tokio::test]
-            async fn memory() {
-                super::$name(Backend::memory()).await;
-            }
-
-            #[tokio::test]
-            async fn redis() {
-                super::$name(Backend::redis().await).await;
-            }
-        }
-    )*};
-}
 
 /// A place in bodies where they wait for the test. Cloning shares it.
 #[derive(Clone, Debug)]
@@ -119,7 +99,7 @@ pub(crate) async fn assert_no_waiter_is_counted(idempotency: &Idempotency) {
     static CALLS: AtomicU64 = AtomicU64::new(0);
     let (stop, key) = (Stop::new(), CALLS.fetch_add(1, Ordering::Relaxed));
     let operation = || idempotent_runtime::Operation::new("places").wait(Duration::from_secs(20));
-    let call = || async { idempotency.call(operation()).key(&key).run(stop.body::<Error>()).await };
+    let call = || async { idempotency.call(operation()).key(key).run(stop.body::<Error>()).await };
     let calls = async { tokio::join!(call(), call(), call()) };
     let end = async {
         stop.reached().await;

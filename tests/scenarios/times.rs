@@ -8,12 +8,10 @@ use idempotent_runtime::{
     with_disposition,
 };
 
-use crate::{
-    scenarios,
-    support::{Backend, Caller, LEASE, TTL, record_key},
-};
+use crate::support::{Backend, Caller, LEASE, TTL, record_key};
+use idempotent_tests::on_every_store;
 
-scenarios! {
+on_every_store! {
     s19_lease_ends_when_it_says,
     s19_result_ends_when_it_says,
     s19_abandoned_run_ends_when_it_says,
@@ -144,17 +142,5 @@ async fn s35_a_caller_whose_clock_is_ahead_does_not_decide(backend: Backend) {
     assert_eq!(call(&caller).await.expect("a result"), 2);
 }
 
-/// On one thread, since only there can tokio's clock be moved.
-mod s35_a_caller_whose_clock_is_ahead_does_not_decide {
-    use crate::support::Backend;
-
-    #[tokio::test]
-    async fn memory() {
-        super::s35_a_caller_whose_clock_is_ahead_does_not_decide(Backend::memory()).await;
-    }
-
-    #[tokio::test]
-    async fn redis() {
-        super::s35_a_caller_whose_clock_is_ahead_does_not_decide(Backend::redis().await).await;
-    }
-}
+// On one thread, since only there can tokio's clock be moved.
+on_every_store!(one_thread: s35_a_caller_whose_clock_is_ahead_does_not_decide);

@@ -9,12 +9,10 @@ use std::{
 use idempotent_runtime::{Disposition, Error, NotKept, with_disposition};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{
-    scenarios,
-    support::{Backend, Caller},
-};
+use crate::support::{Backend, Caller};
+use idempotent_tests::on_every_store;
 
-scenarios! {
+on_every_store! {
     s18_values_that_look_empty_are_replayed,
     s18_integers_are_replayed,
     s18_floats_are_replayed_to_the_bit,
@@ -41,7 +39,7 @@ impl Callers {
         let expected = [Disposition::Executed, Disposition::Replayed, Disposition::Replayed];
         for (caller, expected) in self.callers.iter().zip(expected) {
             let body = async { Ok::<_, Error>(value.clone()) };
-            let call = caller.idempotency.call("values.value").key(&self.next_key).run(body);
+            let call = caller.idempotency.call("values.value").key(self.next_key).run(body);
             let (answer, disposition) = with_disposition(call).await;
             assert_eq!(disposition, expected);
             check(answer.expect("a result"));
@@ -143,10 +141,10 @@ impl Callers {
         self.next_key += 1;
         let [first, repeaters @ ..] = &self.callers;
         let body = async { Ok::<_, Error>(value) };
-        first.idempotency.call("values.value").key(&self.next_key).run(body).await.expect("its own value");
+        first.idempotency.call("values.value").key(self.next_key).run(body).await.expect("its own value");
         for repeater in repeaters {
             let body = async { panic!("a second run") };
-            let call = repeater.idempotency.call("values.value").key(&self.next_key).run::<T, Error, _>(body);
+            let call = repeater.idempotency.call("values.value").key(self.next_key).run::<T, Error, _>(body);
             let answer = call.await;
             assert!(matches!(answer, Err(Error::ResultNotKept(NotKept::NotSerializable))), "{answer:?}");
         }

@@ -10,12 +10,12 @@ use idempotent_runtime::{
 use tokio::time::Instant;
 
 use crate::{
-    scenarios, scenarios_on_one_thread,
     support::{Backend, Caller, Effects, Failure},
     test_bodies::{Frozen, PLACES, Stop, assert_no_waiter_is_counted, refusal, soon},
 };
+use idempotent_tests::on_every_store;
 
-scenarios_on_one_thread!(
+on_every_store!(one_thread:
     s33_waiters_are_woken_while_time_stands_still,
     s34_waiter_takes_over_from_an_owner_that_fails,
     s34_waiter_takes_over_from_an_owner_that_panics,
@@ -23,7 +23,7 @@ scenarios_on_one_thread!(
     s34_waiter_runs_when_an_operator_removes_the_record,
 );
 
-scenarios!(
+on_every_store!(
     s34_waiter_takes_over_when_the_lease_lapses,
     s34_waiter_is_told_at_its_deadline,
     s34_waiter_without_notifications_polls,

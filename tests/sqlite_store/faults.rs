@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     sqlite_file::SqliteFile,
-    support::{TTL, claim, connect, finish, granted, is_done, key, refusal, request},
+    support::{TTL, claim, connect, fault, finish, granted, is_done, key, request},
 };
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn a_lock_that_is_held_for_too_long_is_an_error() {
     let mut writer = file.connection().await;
     sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut writer).await.expect("the lock");
     let asked = Instant::now();
-    assert_eq!(refusal(&store, &key("k")).await, StoreErrorKind::Unavailable);
+    assert_eq!(fault(&store, &key("k")).await, StoreErrorKind::Unavailable);
     assert!(asked.elapsed() < patience * 10, "after {:?}", asked.elapsed());
     // Those that queue behind it do not add their waits up.
     let asked = Instant::now();
@@ -65,7 +65,7 @@ async fn a_lock_that_is_held_for_too_long_is_an_error() {
     let store = Arc::new(store);
     for number in 0..20 {
         let store = Arc::clone(&store);
-        all.spawn(async move { refusal(&store, &key(number)).await });
+        all.spawn(async move { fault(&store, &key(number)).await });
     }
     let kinds = all.join_all().await;
     assert!(kinds.iter().all(|kind| *kind == StoreErrorKind::Unavailable));
@@ -118,8 +118,8 @@ async fn a_file_that_is_deleted_or_replaced_is_not_used_any_more() {
         if replaced {
             drop(connect(&file).await);
         }
-        assert_eq!(refusal(&store, &key("vacant")).await, StoreErrorKind::Refused);
-        assert_eq!(refusal(&store, &key("done")).await, StoreErrorKind::Refused);
+        assert_eq!(fault(&store, &key("vacant")).await, StoreErrorKind::Refused);
+        assert_eq!(fault(&store, &key("done")).await, StoreErrorKind::Refused);
         let end = store.complete(&key("held"), &held, &Outcome::Ok(Bytes::new()), TTL).await;
         assert_eq!(end.expect_err("no record").kind(), StoreErrorKind::Refused);
         let idempotency = Idempotency::new(store);

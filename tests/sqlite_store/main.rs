@@ -2,7 +2,7 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests fail the test")]
 
-use idempotent_tests::{redis_server::wait_for, sqlite_file};
+use idempotent_tests::{sqlite_file, wait::wait_for};
 
 mod durability;
 mod faults;

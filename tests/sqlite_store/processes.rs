@@ -1,49 +1,33 @@
 //! Several processes on one file, and processes that are killed.
 
-use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
+use std::{collections::BTreeMap, path::Path, process::Command, time::Duration};
 
 use idempotent_runtime::Idempotency;
+use idempotent_tests::process::Process;
 use rand::RngExt as _;
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
-    process::{Child, ChildStdout, Command},
-    task::JoinSet,
-    time::sleep,
-};
+use tokio::{task::JoinSet, time::sleep};
 
 use crate::{sqlite_file::SqliteFile, support::version_1};
 
 const PROCESSES: u64 = 6;
 const KEYS: u64 = 100;
 
-/// A worker process: see `sqlite_worker`. Killed when it is dropped.
-struct Worker {
-    child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-}
+/// A process of the program `sqlite_worker`.
+struct Worker(Process);
 
 impl Worker {
     async fn start(file: &SqliteFile, ledger: &Path, first: u64, count: u64) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sqlite_worker"))
-            .args([file.url(), ledger.display().to_string(), first.to_string(), count.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the worker");
-        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-        assert_eq!(lines.next_line().await.expect("a line").as_deref(), Some("ready"));
-        Self { child, lines }
-    }
-
-    async fn go(&mut self) {
-        self.child.stdin.as_mut().expect("a pipe").write_all(b"go\n").await.expect("a worker that listens");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sqlite_worker"));
+        command.args([file.url(), ledger.display().to_string(), first.to_string(), count.to_string()]);
+        let mut process = Process::talk(&mut command);
+        assert_eq!(process.line().await.as_deref(), Some("ready"));
+        Self(process)
     }
 
     /// Reads to the end what was acknowledged.
     async fn acknowledged(&mut self) -> Vec<u64> {
         let mut keys = Vec::new();
-        while let Some(line) = self.lines.next_line().await.expect("a line") {
+        while let Some(line) = self.0.line().await {
             // The last line of a process that was killed may be cut off.
             keys.extend(line.parse::<u64>());
         }
@@ -83,11 +67,11 @@ async fn race(file: SqliteFile) {
     }
     let mut workers = starts.join_all().await;
     for worker in &mut workers {
-        worker.go().await;
+        worker.0.say("go");
     }
     for worker in &mut workers {
         assert_eq!(worker.acknowledged().await, (0..KEYS).collect::<Vec<_>>());
-        assert!(worker.child.wait().await.expect("an end").success());
+        assert!(worker.0.wait().await.success());
     }
     assert_eq!(effects(&ledger), (0..KEYS).map(|key| (key, 1)).collect());
 }
@@ -106,13 +90,13 @@ async fn what_was_acknowledged_survives_kills() {
             Worker::start(&file, &ledger, (round * 2 + 1) * KEYS, KEYS).await,
         ];
         for worker in &mut workers {
-            worker.go().await;
+            worker.0.say("go");
         }
         let run_for = Duration::from_millis(rand::rng().random_range(20..300));
         eprintln!("round {round} is killed after {run_for:?}");
         sleep(run_for).await;
         for worker in &mut workers {
-            worker.child.start_kill().expect("SIGKILL");
+            worker.0.kill();
         }
         for worker in &mut workers {
             acknowledged.append(&mut worker.acknowledged().await);
@@ -124,7 +108,7 @@ async fn what_was_acknowledged_survives_kills() {
     for key in acknowledged {
         let body = async { panic!("the body of an acknowledged key runs again") };
         let result: Result<u64, idempotent_runtime::Error> =
-            Box::pin(idempotency.call("sqlite.worker").key(&key).run(body)).await;
+            Box::pin(idempotency.call("sqlite.worker").key(key).run(body)).await;
         assert_eq!(result.expect("a result"), key * 3);
         assert_eq!(before.get(&key), Some(&1), "an acknowledged key ran more than once");
     }

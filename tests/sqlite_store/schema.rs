@@ -12,7 +12,9 @@ use tokio::task::JoinSet;
 
 use crate::{
     sqlite_file::SqliteFile,
-    support::{TTL, claim, connect, finish, is_done, key, kind, recording, refusal, request, version_1},
+    support::{
+        ARGUMENTS, RESULT, TTL, claim, connect, fault, finish, is_done, key, kind, recording, request, version_1,
+    },
     wait_for,
 };
 
@@ -44,7 +46,7 @@ async fn many_upgrade_an_older_schema_at_once() {
     let file = SqliteFile::new();
     version_1(&file).await;
     let old = SqliteStore::new(file.pool(|options| options));
-    assert_eq!(refusal(&old, &key("done")).await, StoreErrorKind::Refused, "not migrated yet");
+    assert_eq!(fault(&old, &key("done")).await, StoreErrorKind::Refused, "not migrated yet");
     let mut stores = JoinSet::new();
     for number in 0..16 {
         let url = file.url();
@@ -86,19 +88,19 @@ async fn a_newer_schema_is_refused() {
     let error = SqliteStore::connect(&file.url()).await.expect_err("too new");
     assert_eq!(kind(&error), StoreErrorKind::Refused);
     let store = SqliteStore::new(file.pool(|options| options));
-    assert_eq!(refusal(&store, &key("k")).await, StoreErrorKind::Refused);
+    assert_eq!(fault(&store, &key("k")).await, StoreErrorKind::Refused);
 }
 
 #[tokio::test]
 async fn a_pool_is_used_as_it_is_or_refused() {
     let file = SqliteFile::new();
     let store = SqliteStore::new(file.pool(|options| options));
-    assert_eq!(refusal(&store, &key("no-schema")).await, StoreErrorKind::Refused);
+    assert_eq!(fault(&store, &key("no-schema")).await, StoreErrorKind::Refused);
     store.migrate().await.expect("a migration");
     finish(&store, &key("k")).await;
 
     let normal = SqliteStore::new(file.pool(|options| options.synchronous(SqliteSynchronous::Normal)));
-    assert_eq!(refusal(&normal, &key("k")).await, StoreErrorKind::Refused);
+    assert_eq!(fault(&normal, &key("k")).await, StoreErrorKind::Refused);
     assert_eq!(kind(&normal.migrate().await.expect_err("not durable")), StoreErrorKind::Refused);
 
     let other = SqliteFile::new();
@@ -129,13 +131,13 @@ async fn people_can_read_the_view() {
     assert!(matches!(recorded, ClaimOutcome::Claimed { .. }));
     let arguments = "SELECT arguments FROM idempotent_records_view WHERE key = 'canary-running'";
     let arguments: String = sqlx::query_scalar(arguments).fetch_one(&mut file.connection().await).await.expect("a row");
-    assert_eq!(arguments, "{\"amount\":4200}");
+    assert_eq!(arguments, ARGUMENTS);
     finish(&store, &key("k")).await;
     let row = sqlx::query("SELECT state, result, completed_at FROM idempotent_records_view WHERE key = 'canary-k'")
         .fetch_one(&mut file.connection().await)
         .await
         .expect("a row");
-    assert_eq!((row.get::<&str, _>(0), row.get::<&str, _>(1)), ("ok", "{\"amount\":0}"));
+    assert_eq!((row.get::<&str, _>(0), row.get::<&str, _>(1)), ("ok", RESULT));
     assert!(row.get::<&str, _>(2).starts_with("20"));
 }
 
@@ -185,7 +187,7 @@ async fn every_damaged_column_is_noticed() {
         finish(&store, &key).await;
         let sql = format!("UPDATE idempotent_records SET {damage} WHERE key = 'canary-{number}'");
         file.execute(&sql).await;
-        assert_eq!(refusal(&store, &key).await, StoreErrorKind::Corrupt, "{damage}");
+        assert_eq!(fault(&store, &key).await, StoreErrorKind::Corrupt, "{damage}");
         let page = store.list(None, None, 1000).await.expect("a page");
         assert!(page.records.is_empty(), "{damage} is listed");
         assert!(store.forget(&key).await.expect("forget"), "an operator can remove it");

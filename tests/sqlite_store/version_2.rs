@@ -20,8 +20,11 @@ const ABANDON: &str = include_str!("version_2/abandon.sql");
 
 const NONCE: [u8; 16] = [1; 16];
 
+/// A key, and the columns `state`, `result` and `reason` of its record.
+type Columns = (&'static str, &'static str, Option<&'static [u8]>, Option<&'static str>);
+
 /// Every outcome that version 2 writes: the key, and the columns `state`, `result` and `reason`.
-const OUTCOMES: [(&str, &str, Option<&[u8]>, Option<&str>); 4] = [
+const OUTCOMES: [Columns; 4] = [
     ("ok", "ok", Some(b"{\"b\": 1.0}"), None),
     ("error", "err", Some(b"\"no\""), None),
     ("too-large", "unavailable", None, Some("too-large")),

@@ -1,15 +1,21 @@
 //! Harness of the test suite: servers, proxies, counters, processes, chaos.
 
+pub mod backend;
+pub mod caller;
 pub mod chaos;
+pub mod database;
 #[cfg(test)]
 mod lists;
 pub mod mutants;
 pub mod postgres_database;
 pub mod postgres_server;
+pub mod process;
 pub mod proxy;
 pub mod python;
 pub mod redis_server;
 pub mod sqlite_file;
+pub mod store_fixture;
+pub mod wait;
 pub mod worker;
 
 /// The README's example compiles.

@@ -14,10 +14,9 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, TcpListener},
     os::unix::{fs::MetadataExt, process::CommandExt},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
     time::Duration,
 };
 
@@ -25,13 +24,15 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
+use crate::process::{Process, free_port};
+
 const START_DEADLINE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
 
 /// One server.
 #[derive(Debug)]
 pub struct PostgresServer {
-    child: Option<Child>,
+    process: Option<Process>,
     port: u16,
     dir: TempDir,
     settings: Vec<String>,
@@ -57,8 +58,7 @@ impl PostgresServer {
             user.own(dir.path());
         }
         let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
-        let mut server = Self { child: None, port: free_port(), dir, settings, user };
-        // Another process may take the port between its choice and its use.
+        let mut server = Self { process: None, port: free_port(), dir, settings, user };
         for _ in 0..5 {
             server.spawn();
             if server.wait_until_ready().await {
@@ -94,17 +94,15 @@ impl PostgresServer {
 
     /// Kills the process, as a crash does.
     pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().expect("SIGKILL");
-            child.wait().expect("the end of the process");
+        if let Some(mut process) = self.process.take() {
+            process.kill();
         }
     }
 
     /// Shuts the server down as its administrator does: sessions are ended, and told so.
     pub fn shut_down(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            run(Command::new("kill").arg("-INT").arg(child.id().to_string()));
-            child.wait().expect("the end of the process");
+        if let Some(mut process) = self.process.take() {
+            process.end("-INT");
         }
     }
 
@@ -148,7 +146,6 @@ impl PostgresServer {
     }
 
     fn spawn(&mut self) {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.log_path()).expect("a log file");
         let mut command = command("postgres", self.user);
         command.arg("-D").arg(self.dir.path().join("data")).arg("-p").arg(self.port.to_string());
         for setting in ["listen_addresses=127.0.0.1", "unix_socket_directories=", "shared_buffers=16MB"] {
@@ -157,15 +154,14 @@ impl PostgresServer {
         for setting in &self.settings {
             command.args(["-c", setting]);
         }
-        command.stdout(Stdio::null()).stderr(log);
-        self.child = Some(command.spawn().unwrap_or_else(|error| panic!("postgres cannot be run: {error}")));
+        self.process = Some(Process::start(&mut command, &self.log_path()));
     }
 
-    /// Whether the process answers; `false` when it has ended.
+    /// Returns whether the process answers: not if it has ended.
     async fn wait_until_ready(&mut self) -> bool {
         let deadline = Instant::now() + START_DEADLINE;
         while Instant::now() < deadline {
-            if self.child.as_mut().is_none_or(|child| child.try_wait().expect("a child").is_some()) {
+            if self.process.as_mut().is_none_or(|process| process.ended().is_some()) {
                 return false;
             }
             if let Ok(connection) = PgConnection::connect(&self.url()).await {
@@ -180,13 +176,11 @@ impl PostgresServer {
 
 impl Drop for PostgresServer {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("log of the server on port {}:\n{}", self.port, self.log());
-        }
-        if let Some(mut child) = self.child.take() {
+        if let Some(mut process) = self.process.take()
+            && process.ended().is_none()
+        {
             // An immediate shutdown: its children go with it, and its memory.
-            let _ = Command::new("kill").arg("-QUIT").arg(child.id().to_string()).status();
-            let _ = child.wait();
+            process.end("-QUIT");
         }
     }
 }
@@ -278,9 +272,4 @@ fn make_template(template: &Path, user: Option<User>) {
 fn run(command: &mut Command) {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?} cannot be run: {error}"));
     assert!(output.status.success(), "{command:?} failed:\n{}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("an address").port()
 }

@@ -11,17 +11,16 @@
     reason = "a harness that cannot do its work fails the test"
 )]
 
-use std::{
-    fs,
-    net::{Ipv4Addr, TcpListener},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{fs, path::PathBuf, process::Command, time::Duration};
 
 use redis::{AsyncConnectionConfig, FromRedisValue, aio::MultiplexedConnection};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
+
+use crate::{
+    process::{Process, free_port},
+    wait::wait_for,
+};
 
 const START_DEADLINE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(5);
@@ -29,7 +28,7 @@ const POLL: Duration = Duration::from_millis(5);
 /// One server process.
 #[derive(Debug)]
 pub struct RedisServer {
-    child: Option<Child>,
+    process: Option<Process>,
     port: u16,
     dir: TempDir,
     arguments: Vec<String>,
@@ -54,8 +53,7 @@ impl RedisServer {
     pub async fn start_with(arguments: &[&str]) -> Self {
         let arguments = ["--save", ""].iter().chain(arguments).map(|&argument| argument.to_owned()).collect();
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let mut server = Self { child: None, port: free_port(), dir, arguments };
-        // Another process may take the port between its choice and its use.
+        let mut server = Self { process: None, port: free_port(), dir, arguments };
         for _ in 0..5 {
             server.spawn();
             if server.wait_until_ready().await {
@@ -104,9 +102,8 @@ impl RedisServer {
 
     /// Kills the process, as a crash does.
     pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().expect("SIGKILL");
-            child.wait().expect("the end of the process");
+        if let Some(mut process) = self.process.take() {
+            process.kill();
         }
     }
 
@@ -128,9 +125,7 @@ impl RedisServer {
     }
 
     fn signal(&self, signal: &str) {
-        let child = self.child.as_ref().expect("a running server");
-        let status = Command::new("kill").arg(signal).arg(child.id().to_string()).status().expect("kill");
-        assert!(status.success(), "kill {signal} failed");
+        self.process.as_ref().expect("a running server").signal(signal);
     }
 
     fn log_path(&self) -> PathBuf {
@@ -143,28 +138,19 @@ impl RedisServer {
 
     fn spawn(&mut self) {
         let binary = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
-        let child = Command::new(&binary)
-            // First, since a sentinel's begin with its configuration file.
-            .args(&self.arguments)
-            .arg("--port")
-            .arg(self.port.to_string())
-            .args(["--bind", "127.0.0.1"])
-            .arg("--dir")
-            .arg(self.dir.path())
-            .arg("--logfile")
-            .arg(self.log_path())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{binary} cannot be run: {error}"));
-        self.child = Some(child);
+        let mut command = Command::new(binary);
+        // First, since a sentinel's begin with its configuration file.
+        command.args(&self.arguments).arg("--port").arg(self.port.to_string());
+        command.args(["--bind", "127.0.0.1"]).arg("--dir").arg(self.dir.path());
+        self.process = Some(Process::start(&mut command, &self.log_path()));
     }
 
-    /// Whether the process answers; `false` when it has ended.
+    /// Returns whether the process answers: not if it has ended.
     async fn wait_until_ready(&mut self) -> bool {
         let client = redis::Client::open(self.url()).expect("a URL");
         let deadline = Instant::now() + START_DEADLINE;
         while Instant::now() < deadline {
-            if self.child.as_mut().is_none_or(|child| child.try_wait().expect("a child").is_some()) {
+            if self.process.as_mut().is_none_or(|process| process.ended().is_some()) {
                 return false;
             }
             if let Ok(mut connection) = client.get_multiplexed_async_connection().await
@@ -175,19 +161,6 @@ impl RedisServer {
             sleep(POLL).await;
         }
         false
-    }
-}
-
-impl Drop for RedisServer {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            // It may have ended by itself; a frozen process is killed as well.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        if std::thread::panicking() {
-            eprintln!("--- log of the server on port {} ---\n{}", self.port, self.log());
-        }
     }
 }
 
@@ -218,7 +191,7 @@ impl RedisSentinel {
         );
         fs::write(&config, settings).expect("a configuration file");
         let arguments = vec![config.display().to_string(), "--sentinel".to_owned()];
-        let mut sentinel = RedisServer { child: None, port: free_port(), dir, arguments };
+        let mut sentinel = RedisServer { process: None, port: free_port(), dir, arguments };
         sentinel.spawn();
         assert!(sentinel.wait_until_ready().await, "the sentinel did not start:\n{}", sentinel.log());
         wait_for("the replica to be in sync and known", async || {
@@ -343,22 +316,4 @@ async fn wait_for_replication(primary: &RedisServer, replica: &RedisServer) {
         offset(&info, "slave_repl_offset") >= written
     })
     .await;
-}
-
-/// Asks until it is so.
-///
-/// # Panics
-///
-/// When it is not so after twenty seconds.
-pub async fn wait_for(what: &str, so: impl AsyncFn() -> bool) {
-    let deadline = Instant::now() + START_DEADLINE;
-    while !so().await {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        sleep(POLL).await;
-    }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("an address").port()
 }

@@ -1,4 +1,4 @@
-//! *Admit*: from the question to an outcome of another run, or to the right to run the body.
+//! *Admit*: asks the store, and gets an outcome of another run, or the right to run the body.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -49,7 +49,8 @@ impl Admission {
 /// Admits a call without a future, if the store answers at once and no call in this process leads the key's duplicates.
 /// `None` leaves the call to [`admit`].
 ///
-/// The call leads nobody yet: a duplicate that asks the store in the meantime is told that the key is in flight.
+/// The call leads nobody yet: a duplicate that comes in the meantime asks the store itself, gets `InFlight`, and waits to
+/// be notified.
 pub(super) fn admit_at_once(context: &Arc<CallContext>) -> Option<Admission> {
     let store = context.store().immediate()?;
     if context.shared.single_flight.has_leader(context) {

@@ -1,7 +1,7 @@
 //! A claim: asking the store for it, holding it, and giving it back.
 //!
 //! A claim whose reply was lost is asked for again with the same nonce, so that the store recognises it. A claim that no
-//! body will use is given back as what it was: an abandoned key stays abandoned.
+//! body will use is given back: released, or abandoned again if it took over an abandoned key.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},

@@ -29,31 +29,37 @@ impl<P> Call<P> {
             };
             // Before anything is claimed: outside a runtime it panics.
             let runtime = Handle::current();
-            let mut call = CallMachine::new(context);
-            let reply = if let ControlFlow::Break(answer) = call.admit().await {
-                Ok(Reply::new(call.operation(), answer, None, |outcome| decode_result(&errors, outcome)))
-            } else {
-                let attempt = call.attempt();
-                on_own_task(&runtime, attempt, async move { drive(call, errors, pin!(Some(body))).await }).await
-            };
+            // Boxed: the machine would be part of this future beside the body.
+            let mut call = Box::new(CallMachine::new(context));
+            if let ControlFlow::Break(answer) = call.admit().await {
+                let reply = Reply::new(call.operation(), answer, None, |outcome| decode_result(&errors, outcome));
+                return reply.give().unwrap_or_else(|error| Err(error.into()));
+            }
+            let attempt = call.attempt();
+            let reply =
+                on_own_task(&runtime, attempt, async move { drive(*call, errors, pin!(Some(body))).await }).await;
             reply.and_then(Reply::give).unwrap_or_else(|error| Err(error.into()))
         }
     }
 }
 
 /// Runs a call's future on a task of its own, and passes its panic on.
-async fn on_own_task<R: Send + 'static>(
+// Not an `async fn`: its future would hold the call, and the body with it, a second time. This one holds the task's handle.
+fn on_own_task<R: Send + 'static, C: Future<Output = R> + Send + 'static>(
     runtime: &Handle,
     attempt: u32,
-    call: impl Future<Output = R> + Send + 'static,
-) -> Result<R, Error> {
-    match runtime.spawn(call.in_current_span()).await {
-        Ok(reply) => Ok(reply),
-        Err(stopped) => match stopped.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // A task that nobody aborts is cancelled only by a runtime that shuts down.
-            Err(_) => Err(Error::Abandoned { attempt }),
-        },
+    call: C,
+) -> impl Future<Output = Result<R, Error>> + use<R, C> {
+    let task = runtime.spawn(call.in_current_span());
+    async move {
+        match task.await {
+            Ok(reply) => Ok(reply),
+            Err(stopped) => match stopped.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // A task that nobody aborts is cancelled only by a runtime that shuts down.
+                Err(_) => Err(Error::Abandoned { attempt }),
+            },
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //!      └──────────────────────┘
 //! ```
 //!
-//! `Running` holds wherever the body runs: here under the leader, or in another process that the leader waits for.
+//! In `Running` the body runs: under the leader, or elsewhere while the leader waits.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -40,9 +40,9 @@ pub(crate) enum FlightEnd {
     Done { outcome: Outcome, has_waited: bool },
     /// Nothing: the next may lead.
     Vacant,
-    /// Another process is running, and the leader did not want to wait for it any longer.
+    /// A run that the leader waited for goes on, and the leader's patience is over.
     Busy { until: Instant },
-    /// The key cannot be claimed, which holds for every duplicate that asks now.
+    /// The key cannot be claimed: each follower gets this error, too.
     Failed(Error),
 }
 

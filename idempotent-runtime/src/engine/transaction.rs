@@ -98,6 +98,10 @@ impl<X: ?Sized, T, E, P> Begun<'_, X, T, E, P> {
 
     /// Writes how the body ended into the transaction, or takes back what it did.
     ///
+    /// # Errors
+    ///
+    /// The body's own, and [`Error::Store`] if its end could not be written: the transaction has nothing of it then.
+    ///
     /// # Cancel safety
     ///
     /// Dropped, the transaction has all of it or cannot be committed.

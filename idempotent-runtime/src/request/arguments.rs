@@ -6,8 +6,10 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 
-use super::fingerprint::{self, Fingerprint};
-use crate::error::ArgumentsError;
+use super::{
+    error::ArgumentsError,
+    fingerprint::{self, Fingerprint},
+};
 
 const NO_JSON: &str = "what is to be recorded cannot be written as JSON";
 const TOO_LONG: &str = "what is to be recorded is longer than `max_arguments_len`";

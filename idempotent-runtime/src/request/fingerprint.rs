@@ -16,7 +16,7 @@ use std::fmt;
 use serde::Serialize;
 
 use self::{encoder::Encoder, serializer::Reason};
-use crate::error::ArgumentsError;
+use super::error::ArgumentsError;
 
 pub(crate) use self::{encoder::MAX_DEPTH, set::set_name};
 

@@ -27,9 +27,9 @@ use self::{
     serializer::{Failure, Writer},
     text::Text,
 };
+use super::{error::KeyError, fingerprint::Fingerprint};
 use crate::{
-    error::{Error, KeyError, OperationError},
-    request::fingerprint::Fingerprint,
+    error::{Error, OperationError},
     store::RecordKey,
 };
 

@@ -8,7 +8,7 @@ use std::{
 use idempotent_tests::python::python;
 use serde::Deserialize;
 
-use crate::database::Row;
+use crate::tables::Row;
 
 /// What the client got for a charge: its id, or the error that it was told not to retry.
 #[derive(Clone, Debug, Deserialize)]

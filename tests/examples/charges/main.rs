@@ -6,33 +6,12 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
-    clippy::panic,
     clippy::indexing_slicing,
     reason = "helpers of tests fail by panicking"
 )]
 
 mod client;
-mod database;
 mod server;
 mod stripe_client;
+mod tables;
 mod usage;
-
-/// Makes a test of each on each database.
-#[macro_export]
-macro_rules! on_each_database {
-    ($($name:ident),* $(,)?) => {$(
-        mod $name {
-            use $crate::database::Database;
-
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn postgres() {
-                super::$name(Database::postgres().await).await;
-            }
-
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn sqlite() {
-                super::$name(Database::sqlite()).await;
-            }
-        }
-    )*};
-}

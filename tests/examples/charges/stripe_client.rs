@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
+use idempotent_tests::{database::Database, on_each_database};
 use tokio::time::sleep;
 
 use crate::{
     client::{self, Answer, Refusal, charges},
-    database::{Database, Row},
     server::Server,
+    tables::{Row, Tables as _},
 };
 
-crate::on_each_database!(
+on_each_database!(
     b06_official_client_meets_each_fault,
     b06_official_client_charges_once,
     b06_official_client_outlives_killed_servers,
@@ -20,10 +21,10 @@ const FAULTS: [&str; 8] =
     ["fail-before", "refuse", "crash", "fail-after", "drop-before", "drop-after", "hang-up", "slow"];
 
 /// A server with all faults.
-fn faulty(database: &Database) -> Server {
+async fn faulty(database: &Database) -> Server {
     let seed = std::env::var("CHARGES_SEED").unwrap_or_else(|_| rand::random::<u32>().to_string());
     println!("CHARGES_SEED={seed}");
-    Server::start(&database.url(), &["--faults", "--seed", &seed])
+    Server::start(&database.url(), &["--faults", "--seed", &seed]).await
 }
 
 /// That these charges were made, each once, whatever their client was told, and that it was told the truth. How many
@@ -46,23 +47,21 @@ fn assert_charged_once(rows: &[Row], charges: &[(String, i64)], answers: &[Answe
 
 /// Two of the first four requests meet the fault.
 async fn b06_official_client_meets_each_fault(database: Database) {
-    let clients: Vec<_> = FAULTS
-        .iter()
-        .map(|fault| {
-            let server = Server::start(&database.url(), &["--faults", fault]);
-            let charges = charges(fault, 4);
-            let client = client::start(&server.url, &charges, 1);
-            (fault, server, charges, client)
-        })
-        .collect();
+    let mut clients = Vec::new();
+    for fault in FAULTS {
+        let server = Server::start(&database.url(), &["--faults", fault]).await;
+        let charges = charges(fault, 4);
+        let client = client::start(&server.url, &charges, 1);
+        clients.push((fault, server, charges, client));
+    }
     for (fault, server, charges, client) in clients {
         let report = client::report(client);
         let mut rows = database.charges().await;
         rows.retain(|row| row.description.starts_with(fault));
         let unknown = assert_charged_once(&rows, &charges, &report.answers);
         let said = |what: &str| server.said(&format!("POST /v1/charges: {what}\n"));
-        assert_eq!(unknown, if *fault == "fail-after" { 2 } else { 0 }, "{fault}");
-        match *fault {
+        assert_eq!(unknown, if fault == "fail-after" { 2 } else { 0 }, "{fault}");
+        match fault {
             // Not tried again, as it was told.
             "fail-after" => assert_eq!([said("200"), said("500")], [2, 2]),
             // Tried again until it is not refused.
@@ -75,7 +74,7 @@ async fn b06_official_client_meets_each_fault(database: Database) {
 }
 
 async fn b06_official_client_charges_once(database: Database) {
-    let server = faulty(&database);
+    let server = faulty(&database).await;
     let charges = charges("charge", 40);
     let report = client::report(client::start(&server.url, &charges, 2));
     let rows = database.charges().await;
@@ -91,7 +90,7 @@ async fn b06_official_client_charges_once(database: Database) {
 }
 
 async fn b06_official_client_outlives_killed_servers(database: Database) {
-    let mut server = faulty(&database);
+    let mut server = faulty(&database).await;
     let charges = charges("charge", 40);
     let mut client = client::start(&server.url, &charges, 2);
     for made in [8, 20, 32] {
@@ -101,7 +100,7 @@ async fn b06_official_client_outlives_killed_servers(database: Database) {
         server.kill();
         // Clients find nobody there for a while.
         sleep(Duration::from_millis(300)).await;
-        server.restart();
+        server.restart().await;
     }
     let report = client::report(client);
     let rows = database.charges().await;

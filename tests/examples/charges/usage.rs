@@ -5,11 +5,12 @@ use std::{
     time::Duration,
 };
 
+use idempotent_tests::{database::Database, on_each_database};
 use tokio::time::{Instant, sleep};
 
-use crate::{database::Database, server::Server};
+use crate::{server::Server, tables::Tables as _};
 
-crate::on_each_database!(
+on_each_database!(
     printed_commands_work,
     shutdown_waits_for_charges_without_clients,
     a_database_that_fails_leaves_the_key_free,
@@ -31,7 +32,7 @@ fn body(answer: &str) -> serde_json::Value {
 }
 
 async fn printed_commands_work(database: Database) {
-    let server = Server::start(&database.url(), &[]);
+    let server = Server::start(&database.url(), &[]).await;
     let printed = |what: &str| {
         let line = server.greeting.lines().find(|line| line.starts_with(what)).unwrap();
         line.split_once(": ").unwrap().1.trim().to_owned()
@@ -69,7 +70,7 @@ async fn printed_commands_work(database: Database) {
 }
 
 async fn shutdown_waits_for_charges_without_clients(database: Database) {
-    let mut server = Server::start(&database.url(), &["--faults", "hang-up"]);
+    let mut server = Server::start(&database.url(), &["--faults", "hang-up"]).await;
     // One of each two requests loses its connection, and takes its while.
     let ways: Vec<_> = (0..2)
         .map(|n| {
@@ -87,15 +88,15 @@ async fn shutdown_waits_for_charges_without_clients(database: Database) {
 
 /// What the network authorized meanwhile, it authorizes again: under the same key.
 async fn a_database_that_fails_leaves_the_key_free(database: Database) {
-    let server = Server::start(&database.url(), &[]);
+    let server = Server::start(&database.url(), &[]).await;
     let charge = server.greeting.lines().find(|line| line.starts_with("charge a card")).unwrap();
     let charge = charge.split_once(": ").unwrap().1.trim();
-    database.fail(true).await;
+    database.fail("charges", true).await;
     for _ in 0..2 {
         let (status, failed) = curl(charge);
         assert_eq!((status, &body(&failed)["error"]["type"]), (503, &"api_error".into()), "{failed}");
     }
-    database.fail(false).await;
+    database.fail("charges", false).await;
     let (status, first) = curl(charge);
     assert_eq!(status, 200, "{first}");
     assert_eq!(body(&curl(charge).1), body(&first));
@@ -103,7 +104,7 @@ async fn a_database_that_fails_leaves_the_key_free(database: Database) {
 }
 
 async fn what_cannot_work_is_said_at_once(database: Database) {
-    let server = Server::start(&database.url(), &[]);
+    let server = Server::start(&database.url(), &[]).await;
     let (taken, url) = (server.url.strip_prefix("http://").unwrap(), &*database.url());
     for (store, listen, says) in [
         (url, taken, taken),
@@ -124,7 +125,7 @@ async fn what_cannot_work_is_said_at_once(database: Database) {
 async fn killed_between_authorization_and_commit() {
     let database = Database::postgres().await;
     let Database::Postgres(postgres) = &database else { unreachable!() };
-    let mut server = Server::start(&database.url(), &[]);
+    let mut server = Server::start(&database.url(), &[]).await;
     let charge = server.greeting.lines().find(|line| line.starts_with("charge a card")).unwrap();
     let charge = charge.split_once(": ").unwrap().1.trim().to_owned();
     let mut holder = postgres.client().await;
@@ -134,7 +135,7 @@ async fn killed_between_authorization_and_commit() {
     server.kill();
     assert!(!client.wait().unwrap().success());
     sqlx::raw_sql("ROLLBACK").execute(&mut holder).await.unwrap();
-    server.restart();
+    server.restart().await;
     // The key is taken until the lease lapses; whoever asks then takes over.
     let deadline = Instant::now() + Duration::from_secs(30);
     let first = loop {

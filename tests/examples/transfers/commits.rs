@@ -3,26 +3,27 @@
 use std::time::Duration;
 
 use idempotent_tests::{
-    postgres_server::PostgresServer,
+    database::Database,
+    postgres_database::PostgresDatabase,
     proxy::{Fault, Proxy},
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::time::{Instant, sleep};
 
-use super::{database::Database, program::check, run_time, seed, workers::Workers};
+use super::{program::check, run_time, seed, tables::Tables as _, workers::Workers};
 
 #[tokio::test]
 async fn commits_whose_replies_are_lost_are_made_once() {
     let seed = seed("commits");
-    let server = PostgresServer::start().await;
-    let proxy = Proxy::start(server.address()).await;
-    let url = format!("postgres://postgres@{}/postgres", proxy.address());
+    let database = PostgresDatabase::create().await;
+    let proxy = Proxy::start(database.address()).await;
+    let url = database.url_at(proxy.address());
     let mut random = StdRng::seed_from_u64(seed);
     let workers = Workers::start(&url, seed, 2);
     let (counts, cuts) =
         tokio::join!(workers.work(run_time(), None, &mut random), cut(&proxy, StdRng::seed_from_u64(!seed)));
     println!("{cuts} connections were cut: {counts:?}");
-    let database = Database::Postgres(server);
+    let database = Database::Postgres(database);
     check(&database.url());
     database.assert_exact(counts.transfers, counts.made).await;
     let (in_doubt, applied) = (counts.told["commits_in_doubt"], counts.told["commits_applied"]);

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use idempotent_tests::{postgres_server::PostgresServer, sqlite_file::SqliteFile};
+use idempotent_tests::{database::Database, postgres_database::PostgresDatabase, postgres_server::PostgresServer};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    database::Database,
     program::check,
     run_time, seed,
+    tables::Tables as _,
     workers::{Counts, Workers},
 };
 
@@ -27,7 +27,7 @@ async fn assert_books(database: &Database, counts: &Counts) {
 #[tokio::test]
 async fn sqlite_survives_the_kill_of_workers() {
     let seed = seed("sqlite");
-    let database = Database::Sqlite(SqliteFile::new());
+    let database = Database::sqlite().await;
     let workers = Workers::start(&database.url(), seed, WORKERS);
     let counts = workers.work(run_time(), Some(KILL_MS), &mut StdRng::seed_from_u64(seed)).await;
     assert_eq!(counts.unreachable, 0);
@@ -37,16 +37,16 @@ async fn sqlite_survives_the_kill_of_workers() {
 #[tokio::test]
 async fn postgres_survives_the_kill_of_workers_and_of_the_server() {
     let seed = seed("postgres");
-    let mut server = PostgresServer::start().await;
-    let workers = Workers::start(&server.url(), seed, WORKERS);
+    let mut database = PostgresDatabase::on_its_own_server().await;
+    let workers = Workers::start(&database.url(), seed, WORKERS);
     let mut random = StdRng::seed_from_u64(seed);
     let (counts, server_kills) = tokio::join!(
         workers.work(run_time(), Some(KILL_MS), &mut random),
-        kill_server(&mut server, StdRng::seed_from_u64(!seed)),
+        kill_server(database.server(), StdRng::seed_from_u64(!seed)),
     );
     println!("the server was killed {server_kills} times");
     assert!(server_kills >= 3);
-    assert_books(&Database::Postgres(server), &counts).await;
+    assert_books(&Database::Postgres(database), &counts).await;
 }
 
 async fn kill_server(server: &mut PostgresServer, mut random: StdRng) -> u64 {

@@ -13,10 +13,10 @@
 )]
 
 mod commits;
-mod database;
 mod kills;
 mod program;
 mod steps;
+mod tables;
 mod usage;
 mod workers;
 

@@ -3,14 +3,14 @@
 use std::{os::unix::process::ExitStatusExt as _, time::Duration};
 
 use idempotent_tests::{
-    postgres_server::PostgresServer,
+    database::Database,
+    postgres_database::PostgresDatabase,
     proxy::{Fault, Proxy},
-    sqlite_file::SqliteFile,
 };
 
 use super::{
-    database::Database,
     program::{check, run, summary},
+    tables::Tables as _,
 };
 
 const RESET: &str = "DELETE FROM ledger; DELETE FROM idempotent_records; UPDATE accounts SET balance_cents = 100000";
@@ -77,8 +77,8 @@ async fn crash_everywhere(database: &Database, url: &str, outcome: &str, entries
 
 #[tokio::test]
 async fn a_crash_at_any_step_leaves_all_or_nothing_in_sqlite() {
-    let file = SqliteFile::new();
-    let (database, url) = (Database::Sqlite(file.clone()), file.url());
+    let database = Database::sqlite().await;
+    let url = database.url();
     crash_everywhere(&database, &url, "made", 2).await;
     crash_everywhere(&database, &url, "refused", 0).await;
 }
@@ -86,11 +86,11 @@ async fn a_crash_at_any_step_leaves_all_or_nothing_in_sqlite() {
 /// Behind a proxy that takes its time, so that every answer is waited for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_crash_at_any_step_leaves_all_or_nothing_in_postgres() {
-    let server = PostgresServer::start().await;
-    let proxy = Proxy::start(server.address()).await;
+    let database = PostgresDatabase::create().await;
+    let proxy = Proxy::start(database.address()).await;
     proxy.set(Fault::Delay(Duration::from_millis(1)));
-    let url = format!("postgres://postgres@{}/postgres", proxy.address());
-    let database = Database::Postgres(server);
+    let url = database.url_at(proxy.address());
+    let database = Database::Postgres(database);
     crash_everywhere(&database, &url, "made", 2).await;
     crash_everywhere(&database, &url, "refused", 0).await;
 }

@@ -1,15 +1,15 @@
 //! What a user sees.
 
-use idempotent_tests::{postgres_server::PostgresServer, sqlite_file::SqliteFile};
+use idempotent_tests::{database::Database, sqlite_file::SqliteFile};
 
 use super::{
-    database::Database,
     program::{check, run, summary, transfers},
+    tables::Tables as _,
 };
 
 #[tokio::test]
 async fn a_load_is_made_once_and_proven() {
-    for database in [Database::Sqlite(SqliteFile::new()), Database::Postgres(PostgresServer::start().await)] {
+    for database in [Database::sqlite().await, Database::postgres().await] {
         let first = summary(&run(&database.url(), &["--json"]), 0);
         for (field, least) in [("made", 700), ("refused", 50), ("replays", 200), ("mismatches", 40), ("gave_up", 5)] {
             assert!(first.get(field) >= least, "{field} in {first:?}");
@@ -30,7 +30,7 @@ async fn a_load_is_made_once_and_proven() {
 
 #[tokio::test]
 async fn processes_share_a_load() {
-    for database in [Database::Sqlite(SqliteFile::new()), Database::Postgres(PostgresServer::start().await)] {
+    for database in [Database::sqlite().await, Database::postgres().await] {
         let url = database.url();
         check(&url);
         let processes = [(); 3].map(|()| transfers(&url, &["--json"]).spawn().unwrap());
@@ -79,7 +79,7 @@ async fn books_that_were_tampered_with_are_not_proven() {
         (&format!("DELETE FROM ledger WHERE transfer_id = {ONE}"), "1 records without a transfer"),
         (&format!("UPDATE idempotent_records SET state = 'abandoned' WHERE key = {ONE}"), "1 records without an end"),
     ] {
-        let database = Database::Sqlite(SqliteFile::new());
+        let database = Database::sqlite().await;
         let url = database.url();
         summary(&run(&url, &["--json", "--transfers", "20"]), 0);
         check(&url);
@@ -95,7 +95,7 @@ async fn books_that_were_tampered_with_are_not_proven() {
 /// What the records are good for.
 #[tokio::test]
 async fn without_the_records_transfers_are_made_twice() {
-    let database = Database::Sqlite(SqliteFile::new());
+    let database = Database::sqlite().await;
     summary(&run(&database.url(), &["--json", "--transfers", "20"]), 0);
     database.execute("DELETE FROM idempotent_records").await;
     let output = run(&database.url(), &["--json", "--transfers", "20"]);

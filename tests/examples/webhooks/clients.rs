@@ -2,17 +2,16 @@
 
 use std::path::Path;
 
-use idempotent_tests::python::python;
+use idempotent_tests::{database::Database, on_each_database, python::python};
 use tokio::process::Command;
 
 use crate::{
-    database::Database,
     deliveries::{STANDARD_KEY, STRIPE_SECRET, standard_secret},
-    lines,
     program::Program,
+    tables::Tables as _,
 };
 
-lines!(c01_signed_by_the_reference_libraries);
+on_each_database!(c01_signed_by_the_reference_libraries);
 
 /// The reference library of Standard Webhooks, and Stripe's, sign each event twice, and once with another secret.
 async fn c01_signed_by_the_reference_libraries(database: Database) {

@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
-    database::Database,
     deliveries::{ENDPOINTS, event},
-    lines,
     program::Program,
+    tables::Tables as _,
 };
+use idempotent_tests::{database::Database, on_each_database};
 
-lines!(
+on_each_database!(
     c04_a_hundred_concurrent_deliveries_are_one_effect,
     c04_two_processes_share_a_hundred_deliveries,
     c04_an_in_flight_duplicate_gets_no_2xx,
@@ -82,7 +82,7 @@ async fn c04_an_in_flight_duplicate_gets_no_2xx(database: Database) {
     database.assert(0, 0).await;
     first.abort();
     let _ = first.await;
-    Arc::into_inner(stalled).unwrap().kill().await;
+    Arc::into_inner(stalled).unwrap().kill();
     program.send(&delivery).await.assert_done(false);
     database.assert(1, 1).await;
 }

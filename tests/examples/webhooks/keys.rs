@@ -1,13 +1,13 @@
 //! Which deliveries are the same event.
 
 use crate::{
-    database::Database,
     deliveries::{ENDPOINTS, GITHUB_SECRET, STRIPE_SECRET, event, github, now, stripe},
-    lines,
     program::Program,
+    tables::Tables as _,
 };
+use idempotent_tests::{database::Database, on_each_database};
 
-lines!(c03_the_key_is_sender_endpoint_and_event_id, c03_another_event_under_the_same_id_is_refused);
+on_each_database!(c03_the_key_is_sender_endpoint_and_event_id, c03_another_event_under_the_same_id_is_refused);
 
 /// The same id everywhere, and other ids with the same body.
 async fn c03_the_key_is_sender_endpoint_and_event_id(database: Database) {

@@ -1,13 +1,13 @@
 //! Processes that die, and handlers that fail.
 
 use crate::{
-    database::Database,
     deliveries::{ENDPOINTS, event},
-    lines,
     program::{Program, post_to},
+    tables::Tables as _,
 };
+use idempotent_tests::{database::Database, on_each_database};
 
-lines!(
+on_each_database!(
     c05_killed_before_the_commit_redelivery_runs,
     c05_killed_after_the_commit_redelivery_replays,
     c05_a_worker_that_is_killed_is_replaced,
@@ -67,12 +67,12 @@ async fn c05_a_worker_that_is_killed_is_replaced(database: Database) {
 
 async fn c05_an_error_is_rolled_back_and_no_2xx(database: Database) {
     let program = Program::start(&database.url(), &[]).await;
-    database.fail(true).await;
+    database.fail_at_the_end(true).await;
     for endpoint in &ENDPOINTS[..3] {
         program.send(&event(endpoint, "evt_1", 1)).await.assert_refused(503);
     }
     database.assert(0, 0).await;
-    database.fail(false).await;
+    database.fail_at_the_end(false).await;
     for endpoint in &ENDPOINTS[..3] {
         program.send(&event(endpoint, "evt_1", 1)).await.assert_done(false);
     }
@@ -82,7 +82,7 @@ async fn c05_an_error_is_rolled_back_and_no_2xx(database: Database) {
 async fn c05_what_a_worker_fails_at_is_tried_again_and_then_left(database: Database) {
     const NOW: &str = "UPDATE inbox SET due = due - ";
     let program = Program::start(&database.url(), &[]).await;
-    database.fail(true).await;
+    database.fail_at_the_end(true).await;
     program.send(&event(ENDPOINTS[3], "msg_1", 1)).await.assert_done(false);
     for attempt in 1..=5 {
         database.wait_for(&format!("SELECT count(*) FROM inbox WHERE attempts = {attempt}"), 1).await;
@@ -94,7 +94,7 @@ async fn c05_what_a_worker_fails_at_is_tried_again_and_then_left(database: Datab
             })
             .await;
     }
-    database.fail(false).await;
+    database.fail_at_the_end(false).await;
     // It is due, and it is left alone, while others are worked off.
     program.send(&event(ENDPOINTS[3], "msg_2", 2)).await.assert_done(false);
     database.wait_for("SELECT count(*) FROM done WHERE event_id = 'msg_2'", 1).await;

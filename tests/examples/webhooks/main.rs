@@ -10,7 +10,6 @@
 )]
 
 mod clients;
-mod database;
 mod deliveries;
 mod duplicates;
 mod keys;
@@ -18,4 +17,5 @@ mod kills;
 mod order;
 mod program;
 mod signatures;
+mod tables;
 mod usage;

@@ -6,13 +6,13 @@ use rand::{SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
 use tokio::task::JoinSet;
 
 use crate::{
-    database::Database,
     deliveries::{ENDPOINTS, event, object},
-    lines,
     program::Program,
+    tables::Tables as _,
 };
+use idempotent_tests::{database::Database, on_each_database};
 
-lines!(
+on_each_database!(
     c06_records_are_kept_as_long_as_senders_may_deliver_again,
     c06_an_older_event_does_not_overwrite_a_newer_one,
     c06_events_in_any_order_end_with_the_newest,

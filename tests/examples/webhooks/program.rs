@@ -1,6 +1,6 @@
 //! The program, as a process, and a client.
 
-use std::{process::Stdio, sync::Mutex};
+use std::{process::Command, sync::Mutex};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -9,11 +9,8 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
+use idempotent_tests::process::Process;
 use serde_json::Value;
-use tokio::{
-    io::{AsyncBufReadExt as _, BufReader, Lines},
-    process::{Child, ChildStdout, Command},
-};
 
 use crate::deliveries::{Delivery, GITHUB_SECRET, STANDARD_KEY, STRIPE_SECRET, standard_secret};
 
@@ -24,7 +21,6 @@ pub(crate) fn command(url: &str, arguments: &[&str]) -> Command {
     command.env("STRIPE_WEBHOOK_SECRET", STRIPE_SECRET);
     command.env("GITHUB_WEBHOOK_SECRET", GITHUB_SECRET);
     command.env("STANDARD_WEBHOOK_SECRET", standard_secret(STANDARD_KEY));
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
     command
 }
 
@@ -53,8 +49,7 @@ pub(crate) async fn post_to(address: &str, delivery: &Delivery) -> Option<Reply>
 
 /// A process of it.
 pub(crate) struct Program {
-    child: Child,
-    output: tokio::sync::Mutex<Lines<BufReader<ChildStdout>>>,
+    process: tokio::sync::Mutex<Process>,
     pub(crate) address: String,
     client: Http,
     /// Everything that was read of its output.
@@ -98,10 +93,8 @@ impl Program {
     }
 
     pub(crate) async fn of(mut command: Command) -> Self {
-        let mut child = command.spawn().unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut program =
-            Self { child, output: output.into(), address: String::new(), client: client(), told: Mutex::default() };
+        let process = Process::talk(&mut command).into();
+        let mut program = Self { process, address: String::new(), client: client(), told: Mutex::default() };
         let line = program.line(|line| line.starts_with("url=")).await;
         line.split('\'').nth(1).unwrap().clone_into(&mut program.address);
         program
@@ -109,9 +102,9 @@ impl Program {
 
     /// Waits for a line of its output.
     async fn line(&self, is_it: impl Fn(&str) -> bool) -> String {
-        let mut output = self.output.lock().await;
+        let mut process = self.process.lock().await;
         loop {
-            let line = output.next_line().await.unwrap().expect("the program goes on");
+            let line = process.line().await.expect("the program goes on");
             self.told.lock().unwrap().extend([line.as_str(), "\n"]);
             if is_it(&line) {
                 return line;
@@ -125,21 +118,21 @@ impl Program {
     }
 
     /// Kills it with signal 9.
-    pub(crate) async fn kill(mut self) {
-        self.child.kill().await.unwrap();
+    pub(crate) fn kill(self) {
+        self.process.into_inner().kill();
     }
 
     /// Stops it with Ctrl-C, and tells its exit code.
-    pub(crate) async fn interrupt(mut self) -> Option<i32> {
-        let kill = Command::new("kill").arg("-INT").arg(self.child.id().unwrap().to_string()).status();
-        assert!(kill.await.unwrap().success());
-        self.child.wait().await.unwrap().code()
+    pub(crate) async fn interrupt(self) -> Option<i32> {
+        let mut process = self.process.into_inner();
+        process.signal("-INT");
+        process.wait().await.code()
     }
 
     /// Kills it with signal 9, once it has stalled.
     pub(crate) async fn kill_where_it_stalls(self) {
         self.told_until("stalled").await;
-        self.kill().await;
+        self.kill();
     }
 
     pub(crate) async fn send(&self, delivery: &Delivery) -> Reply {

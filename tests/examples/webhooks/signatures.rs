@@ -16,21 +16,20 @@ use idempotent_runtime::{
     testing::{FaultyStore, Method},
     webhooks::Verifier,
 };
-use idempotent_tests::proxy::Proxy;
+use idempotent_tests::{database::Database, on_each_database, proxy::Proxy};
 use sqlx::query;
 use tokio::{net::TcpListener, time::sleep};
 
 use crate::{
-    database::Database,
     deliveries::{
         Delivery, ENDPOINTS, GITHUB_SECRET, STANDARD_KEY, STRIPE_SECRET, event, github, hmac, now, standard,
         standard_secret, stripe,
     },
-    lines,
     program::{Program, command, post_to},
+    tables::Tables as _,
 };
 
-lines!(
+on_each_database!(
     c01_a_bad_signature_is_refused_before_any_call_of_the_store,
     c01_the_store_is_not_called_for_a_bad_signature,
     c02_five_minutes_are_tolerated,
@@ -74,7 +73,7 @@ async fn c01_a_bad_signature_is_refused_before_any_call_of_the_store(database: D
     match &database {
         Database::Postgres(server) => {
             let proxy = Proxy::start(server.address()).await;
-            let url = format!("postgres://postgres@{}/postgres", proxy.address());
+            let url = server.url_at(proxy.address());
             let program = Program::start(&url, &["--workers", "0"]).await;
             program.send(&event(ENDPOINTS[0], "evt_1", 1)).await.assert_done(false);
             let mut before = u64::MAX;

@@ -1,17 +1,15 @@
 //! What a user sees.
 
-use std::process::Stdio;
-
+use idempotent_tests::{database::Database, on_each_database};
 use tokio::process::Command;
 
 use crate::{
-    database::Database,
     deliveries::{ENDPOINTS, GITHUB_SECRET, STRIPE_SECRET, event, github, standard_secret},
-    lines,
     program::{Program, command, post_to},
+    tables::Tables as _,
 };
 
-lines!(the_commands_work_when_pasted, it_stops_with_ctrl_c, a_push_may_have_25_megabytes);
+on_each_database!(the_commands_work_when_pasted, it_stops_with_ctrl_c, a_push_may_have_25_megabytes);
 
 /// With the secrets of the demonstration, which are printed, and with others, which are not.
 async fn the_commands_work_when_pasted(database: Database) {
@@ -76,11 +74,10 @@ async fn a_push_may_have_25_megabytes(database: Database) {
 
 #[tokio::test]
 async fn what_cannot_work_is_said_at_once() {
-    let database = Database::sqlite();
+    let database = Database::sqlite().await;
     let run = async |url: &str, arguments: &[&str], secret: &str| {
         let mut command = command(url, arguments);
-        command.env("STRIPE_WEBHOOK_SECRET", secret).stderr(Stdio::piped());
-        let output = command.output().await.unwrap();
+        let output = command.env("STRIPE_WEBHOOK_SECRET", secret).output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
     for (url, arguments, secret, says) in [

@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             OpenOptions::new().append(true).create(true).open(ledger)?.write_all(line.as_bytes())?;
             Ok::<_, Failure>(key * 3)
         };
-        let result = idempotency.call("sqlite.worker").key(&key).run(body).await?;
+        let result = idempotency.call("sqlite.worker").key(key).run(body).await?;
         assert_eq!(result, key * 3);
         say(&key.to_string())?;
     }

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Polls a future until it has been woken this often; `None` if it is not ready by then.
-pub(super) async fn woken<F: Future>(future: F, times: usize) -> Option<F::Output> {
+pub(crate) async fn woken<F: Future>(future: F, times: usize) -> Option<F::Output> {
     let (mut future, mut polls) = (pin!(future), 0);
     poll_fn(|cx| {
         if let Poll::Ready(output) = future.as_mut().poll(cx) {

@@ -12,7 +12,7 @@ use idempotent_runtime::{
     store::{State, postgres::PostgresStore},
 };
 use idempotent_tests::{
-    postgres_server::PostgresServer,
+    postgres_database::PostgresDatabase,
     proxy::{Fault, Proxy},
 };
 use sqlx::postgres::PgPoolOptions;
@@ -49,7 +49,7 @@ async fn s47_a_session_that_an_administrator_ends_leaves_nothing() {
     let mut tx = bank.begin().await;
     let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *tx).await.unwrap();
     deposit(&mut tx, &bank, "a", 5, Then::Return, &runs).await.unwrap();
-    bank.server.execute(&format!("SELECT pg_terminate_backend({pid})")).await;
+    bank.database.execute(&format!("SELECT pg_terminate_backend({pid})")).await;
     assert_eq!(kind(deposit(&mut tx, &bank, "b", 5, Then::Return, &runs).await), StoreErrorKind::Unavailable);
     assert!(tx.commit().await.is_err());
     assert!(bank.record("deposit", "a").await.is_none());
@@ -60,14 +60,14 @@ async fn s47_a_session_that_an_administrator_ends_leaves_nothing() {
 
 #[tokio::test]
 async fn s47_a_server_that_is_killed_keeps_what_was_committed() {
-    let (mut bank, runs) = (Bank::on(PostgresServer::start().await).await, Runs::default());
+    let (mut bank, runs) = (Bank::on(PostgresDatabase::on_its_own_server().await).await, Runs::default());
     bank.deposit("committed", &runs).await.unwrap();
     let mut tx = bank.begin().await;
     deposit(&mut tx, &bank, "open", 5, Then::Return, &runs).await.unwrap();
-    bank.server.restart().await;
+    bank.database.server().restart().await;
     assert!(tx.commit().await.is_err());
     for (id, expected) in [("committed", 1_i64), ("open", 0)] {
-        let mut client = bank.server.client().await;
+        let mut client = bank.database.client().await;
         let count = sqlx::query_scalar("SELECT count(*) FROM effects WHERE name = $1").bind(id);
         assert_eq!(count.fetch_one(&mut client).await.ok(), Some(expected), "{id}");
     }
@@ -77,12 +77,11 @@ async fn s47_a_server_that_is_killed_keeps_what_was_committed() {
 /// on, and is made again.
 #[tokio::test]
 async fn s47_a_server_that_is_killed_at_any_step_keeps_all_or_nothing() {
-    let mut bank = Bank::open().await;
+    let mut bank = Bank::on(PostgresDatabase::on_its_own_server().await).await;
     // Takes its time, so that every answer is waited for.
-    let proxy = Proxy::start(bank.server.address()).await;
+    let proxy = Proxy::start(bank.database.address()).await;
     proxy.set(Fault::Delay(Duration::from_millis(1)));
-    let pool =
-        PgPoolOptions::new().connect(&format!("postgres://postgres@{}/postgres", proxy.address())).await.unwrap();
+    let pool = PgPoolOptions::new().connect(&bank.database.url_at(proxy.address())).await.unwrap();
     let idempotency = bank.idempotency.clone();
     let call = async |id: &str| {
         let mut tx = pool.begin().await?;
@@ -114,7 +113,7 @@ async fn s47_a_server_that_is_killed_at_any_step_keeps_all_or_nothing() {
             break;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
-        bank.server.restart().await;
+        bank.database.server().restart().await;
         let told = first.await;
         let (effects, record) = (bank.effects(&id).await, bank.record("deposit", &id).await);
         assert_eq!(record.map(|record| matches!(record.state, State::Done(_))), (effects == 1).then_some(true), "{id}");
@@ -131,7 +130,7 @@ async fn s47_a_server_that_is_killed_at_any_step_keeps_all_or_nothing() {
 #[tokio::test]
 async fn s47_one_connection_is_enough() {
     let (mut bank, runs) = (Bank::open().await, Runs::default());
-    let url = bank.server.url();
+    let url = bank.database.url();
     let options = PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_secs(1));
     bank.pool = options.connect(&url).await.unwrap();
     bank.idempotency = Idempotency::new(PostgresStore::new(bank.pool.clone()).unwrap());
@@ -148,15 +147,15 @@ async fn s47_one_connection_is_enough() {
 async fn s47_a_commit_whose_reply_is_lost_is_resolved_by_the_retry() {
     for (fault, applied) in [(Fault::CutBeforeReply, true), (Fault::CutBeforeRequest, false)] {
         let (mut bank, runs) = (Bank::open().await, Runs::default());
-        let proxy = Proxy::start(bank.server.address()).await;
-        let url = format!("postgres://postgres@{}/postgres", proxy.address());
+        let proxy = Proxy::start(bank.database.address()).await;
+        let url = bank.database.url_at(proxy.address());
         bank.pool = PgPoolOptions::new().max_connections(1).connect(&url).await.unwrap();
         let mut tx = bank.begin().await;
         let first = deposit(&mut tx, &bank, "a", 5, Then::Return, &runs).await.unwrap();
         proxy.set(fault);
         assert!(tx.commit().await.is_err());
         proxy.set(Fault::None);
-        bank.pool = PgPoolOptions::new().connect(&bank.server.url()).await.unwrap();
+        bank.pool = PgPoolOptions::new().connect(&bank.database.url()).await.unwrap();
         assert_eq!(bank.deposit("a", &runs).await.unwrap(), first);
         assert_eq!((runs.count(), bank.effects("a").await), (if applied { 1 } else { 2 }, 1), "applied: {applied}");
     }

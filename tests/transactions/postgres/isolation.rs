@@ -66,7 +66,8 @@ async fn s41_a_waiting_loser_of_serialization_may_try_again() {
 
 /// Until this many sessions wait for a lock.
 async fn blocked(bank: &Bank, sessions: i64) {
-    let count = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    let count = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
     loop {
         let waiting: i64 = sqlx::query_scalar(count).fetch_one(&bank.pool).await.expect("a count");
         if waiting >= sessions {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use idempotent_runtime::{Error, Idempotency, Operation, StoreErrorKind, store::postgres::PostgresStore};
-use idempotent_tests::postgres_server::PostgresServer;
+use idempotent_tests::postgres_database::PostgresDatabase;
 use sqlx::{
     AssertSqlSafe,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -24,12 +24,12 @@ async fn run(tx: &mut sqlx::Transaction<'_, sqlx::Postgres>, sql: &'static str) 
 /// In a schema of its own, as the documented role, without prepared statements as behind a pooler.
 #[tokio::test]
 async fn the_documented_privileges_are_enough_in_any_schema() {
-    let server = PostgresServer::start().await;
-    server.execute("CREATE SCHEMA billing").await;
-    let options: PgConnectOptions = server.url().parse().unwrap();
+    let database = PostgresDatabase::on_its_own_server().await;
+    database.execute("CREATE SCHEMA billing").await;
+    let options: PgConnectOptions = database.url().parse().unwrap();
     let owner = PgPoolOptions::new().connect_with(options.clone().options([("search_path", "billing")])).await.unwrap();
     PostgresStore::new(owner).unwrap().migrate().await.unwrap();
-    server
+    database
         .execute(
             "CREATE ROLE app LOGIN;
              GRANT USAGE ON SCHEMA billing TO app;
@@ -43,7 +43,7 @@ async fn the_documented_privileges_are_enough_in_any_schema() {
     let app = options.username("app").options([("search_path", "billing,public")]).statement_cache_capacity(0);
     let pool = PgPoolOptions::new().connect_with(app).await.unwrap();
     let idempotency = Idempotency::new(PostgresStore::new(pool.clone()).unwrap());
-    let (bank, runs) = (Bank { idempotency, pool, server }, Runs::default());
+    let (bank, runs) = (Bank { idempotency, pool, database }, Runs::default());
     for _ in 0..2 {
         let mut tx = bank.begin().await;
         deposit(&mut tx, &bank, "a", 5, Then::Return, &runs).await.unwrap();

@@ -1,9 +1,9 @@
-//! A server, a store on it, and a table for effects.
+//! A database, a store on it, and a table for effects.
 
 use std::time::Duration;
 
 use idempotent_runtime::{Idempotency, store::postgres::PostgresStore};
-use idempotent_tests::postgres_server::PostgresServer;
+use idempotent_tests::postgres_database::PostgresDatabase;
 use sqlx::{PgPool, Postgres, Transaction, postgres::PgPoolOptions};
 
 pub(crate) type Db = Postgres;
@@ -12,20 +12,20 @@ pub(crate) type Connection = sqlx::PgConnection;
 pub(crate) struct Bank {
     pub(crate) idempotency: Idempotency,
     pub(crate) pool: PgPool,
-    pub(crate) server: PostgresServer,
+    pub(crate) database: PostgresDatabase,
 }
 
 impl Bank {
     pub(crate) async fn open() -> Self {
-        Self::on(PostgresServer::start().await).await
+        Self::on(PostgresDatabase::create().await).await
     }
 
-    pub(crate) async fn on(server: PostgresServer) -> Self {
-        let pool = PgPoolOptions::new().max_connections(8).connect(&server.url()).await.expect("a pool");
+    pub(crate) async fn on(database: PostgresDatabase) -> Self {
+        let pool = PgPoolOptions::new().max_connections(8).connect(&database.url()).await.expect("a pool");
         let store = PostgresStore::builder().timeout(Duration::from_secs(20)).build(pool.clone()).expect("a store");
         store.migrate().await.expect("a schema");
-        server.execute("CREATE TABLE effects (name text NOT NULL, cents bigint NOT NULL)").await;
-        Self { idempotency: Idempotency::new(store), pool, server }
+        database.execute("CREATE TABLE effects (name text NOT NULL, cents bigint NOT NULL)").await;
+        Self { idempotency: Idempotency::new(store), pool, database }
     }
 
     /// A handle of its own, with a local cache.

@@ -39,11 +39,11 @@ impl Display for Table<'_> {
                 ("mismatches", s.mismatches, "refused: the id was used with another amount"),
                 ("gave up", s.gave_up, "the client left before it was answered"),
                 ("errors", s.errors, "got no answer"),
-                ("made", s.made, "transfers whose client was told so"),
+                ("made", s.made, "transfers that clients were told were made"),
                 ("refused", s.refused, "transfers that the account could not pay"),
-                ("retries", s.retries, "transactions that were begun anew"),
-                ("  commits in doubt", s.commits_in_doubt, "failed or not answered, found out by the retry"),
-                ("  applied", s.commits_applied, "of these"),
+                ("retries", s.retries, "transactions that were begun again"),
+                ("  commits in doubt", s.commits_in_doubt, "failed or not answered; the retry found out"),
+                ("  applied", s.commits_applied, "of the commits in doubt"),
             ] {
                 writeln!(f, "  {name:<20} {count:>10}   {note}")?;
             }

@@ -5,7 +5,7 @@ use std::{fmt, ops::Range};
 use serde::ser::{self, Impossible, Serialize};
 
 use super::text::Text;
-use crate::{
+use crate::request::{
     error::KeyError,
     request::{
         compound::{compound_sequence, compound_struct},

@@ -10,10 +10,13 @@ use serde_json::json;
 
 use super::{KeyWriter, record_key};
 use crate::{
-    error::{Error, KeyError, OperationError},
-    request::fingerprint::{
-        Fingerprint,
-        model::{Model, NAMES, any_key, unhex},
+    error::{Error, OperationError},
+    request::{
+        error::KeyError,
+        fingerprint::{
+            Fingerprint,
+            model::{Model, NAMES, any_key, unhex},
+        },
     },
     store::RecordKey,
 };

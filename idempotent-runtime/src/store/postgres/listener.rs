@@ -38,11 +38,11 @@ pub(super) struct Listener {
 
 struct Listening {
     task: JoinHandle<()>,
-    state: watch::Receiver<State>,
+    state: watch::Receiver<ListenState>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ListenState {
     Connecting,
     Connected,
     Failed,
@@ -61,7 +61,7 @@ impl Listener {
         let Ok(name) = name else { return Subscription::never() };
         let (subscription, _) = self.subscribers.subscribe(&name);
         let mut state = self.state();
-        let settled = state.wait_for(|state| *state != State::Connecting);
+        let settled = state.wait_for(|state| *state != ListenState::Connecting);
         // Either way the caller goes on: at worst it polls until the connection is there.
         let _ = timeout(self.timeout, settled).await;
         subscription
@@ -108,7 +108,7 @@ struct ListenTask {
     options: Arc<PgConnectOptions>,
     channel: Box<str>,
     timeout: Duration,
-    state: watch::Sender<State>,
+    state: watch::Sender<ListenState>,
 }
 
 impl ListenTask {
@@ -120,7 +120,7 @@ impl ListenTask {
                 self.subscribers.notify_all();
                 self.listen(connection).await;
             }
-            self.state.send_replace(State::Failed);
+            self.state.send_replace(ListenState::Failed);
             sleep(RETRY_PAUSE).await;
         }
     }

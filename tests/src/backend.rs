@@ -1,0 +1,238 @@
+//! The four stores: a test is written once, and runs on each of them.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    clippy::unused_async,
+    reason = "a harness that cannot do its work fails the test; all stores are opened alike"
+)]
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use idempotent_runtime::{
+    Idempotency, IdempotencyBuilder, RecordKey, Store, StoreErrorKind,
+    store::{memory::MemoryStore, postgres::PostgresStore, redis::RedisStore, sqlite::SqliteStore},
+    testing::{Fault, FaultyStore, ManualClock, Method},
+};
+
+use crate::{caller::Caller, postgres_database::PostgresDatabase, redis_server::RedisServer, sqlite_file::SqliteFile};
+
+/// Makes a test of each `async fn(Backend)` on each store: `s01_…::memory`, `s01_…::postgres`, and so on.
+///
+/// `only redis:` before the names leaves the other stores out. `one_thread:` makes tests on the memory store and on
+/// Redis whose runtime has one thread, so that its time can be stopped.
+#[macro_export]
+macro_rules! on_every_store {
+    (@ $name:ident $store:ident) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $store() {
+            $crate::backend::in_time(super::$name($crate::backend::Backend::$store().await)).await;
+        }
+    };
+    (only $store:ident: $($name:ident),* $(,)?) => {$(
+        mod $name {
+            $crate::on_every_store!(@ $name $store);
+        }
+    )*};
+    (one_thread: $($name:ident),* $(,)?) => {$(
+        mod $name {
+            #[tokio::test]
+            async fn memory() {
+                super::$name($crate::backend::Backend::memory().await).await;
+            }
+
+            #[tokio::test]
+            async fn redis() {
+                super::$name($crate::backend::Backend::redis().await).await;
+            }
+        }
+    )*};
+    ($($name:ident),* $(,)?) => {$(
+        mod $name {
+            $crate::on_every_store!(@ $name memory);
+            $crate::on_every_store!(@ $name postgres);
+            $crate::on_every_store!(@ $name redis);
+            $crate::on_every_store!(@ $name sqlite);
+        }
+    )*};
+}
+
+/// Fails a test that waits for what does not come, instead of letting it hang.
+///
+/// # Panics
+///
+/// After a minute.
+pub async fn in_time(test: impl Future<Output = ()>) {
+    tokio::time::timeout(Duration::from_mins(1), test).await.expect("the test ends");
+}
+
+/// Storage of one kind, empty, with a clock that can be moved ahead.
+#[derive(Debug)]
+pub enum Backend {
+    /// In this process.
+    Memory {
+        /// What is stored.
+        store: MemoryStore,
+        /// Its clock, set by hand.
+        clock: ManualClock,
+    },
+    /// A database on the shared server.
+    Postgres {
+        /// The database.
+        database: PostgresDatabase,
+    },
+    /// A server that writes every acknowledged change to disk first.
+    Redis {
+        /// The server.
+        server: RedisServer,
+    },
+    /// A file.
+    Sqlite {
+        /// The file.
+        file: SqliteFile,
+    },
+}
+
+impl Backend {
+    /// The memory store.
+    pub async fn memory() -> Self {
+        let clock = ManualClock::new();
+        Self::Memory { store: MemoryStore::builder().clock(&clock).build(), clock }
+    }
+
+    /// PostgreSQL.
+    pub async fn postgres() -> Self {
+        Self::Postgres { database: PostgresDatabase::create().await }
+    }
+
+    /// Redis.
+    pub async fn redis() -> Self {
+        Self::Redis { server: RedisServer::start_durable().await }
+    }
+
+    /// SQLite.
+    pub async fn sqlite() -> Self {
+        Self::Sqlite { file: SqliteFile::new() }
+    }
+
+    /// The server of a test that only runs on Redis.
+    #[must_use]
+    pub fn server(&self) -> &RedisServer {
+        match self {
+            Self::Redis { server } => server,
+            _ => panic!("the store has no Redis server"),
+        }
+    }
+
+    /// The server of a test that only runs on Redis, to kill and restart it.
+    pub fn server_mut(&mut self) -> &mut RedisServer {
+        match self {
+            Self::Redis { server } => server,
+            _ => panic!("the store has no Redis server"),
+        }
+    }
+
+    /// A store of its own connection, without faults.
+    pub async fn store(&self) -> Arc<dyn Store> {
+        match self {
+            Self::Memory { store, .. } => Arc::new(store.clone()),
+            Self::Postgres { database } => Arc::new(PostgresStore::connect(&database.url()).await.expect("a store")),
+            Self::Redis { server } => Arc::new(RedisStore::connect(&server.url()).await.expect("a store")),
+            Self::Sqlite { file } => Arc::new(SqliteStore::connect(&file.url()).await.expect("a store")),
+        }
+    }
+
+    /// A caller that is a process of its own, as far as the engine can tell.
+    pub async fn caller(&self) -> Caller {
+        self.caller_with(Idempotency::builder()).await
+    }
+
+    /// A caller with other limits.
+    pub async fn caller_with(&self, builder: IdempotencyBuilder) -> Caller {
+        let store = FaultyStore::new(self.store().await);
+        Caller { idempotency: builder.build(store.clone()), store }
+    }
+
+    /// A caller with a local cache, on a store that shows nothing without being asked.
+    pub async fn caching_caller(&self) -> Caller {
+        self.caller_with(Idempotency::builder().local_cache(1 << 20)).await.without_peeking()
+    }
+
+    /// Lets the store's time pass, and nobody else's.
+    pub async fn advance(&self, by: Duration) {
+        match self {
+            Self::Memory { clock, .. } => clock.advance(by),
+            Self::Postgres { database } => {
+                let by = by.as_micros();
+                let sql = format!(
+                    "UPDATE idempotent_records SET
+                        lease_until = lease_until - {by} * interval '1 microsecond',
+                        expires_at = expires_at - {by} * interval '1 microsecond'"
+                );
+                database.execute(&sql).await;
+            }
+            Self::Redis { server } => {
+                let script = "for _, key in ipairs(redis.call('KEYS', 'idempotent:*')) do
+                    redis.call('PEXPIRE', key, redis.call('PTTL', key) - ARGV[1]) end";
+                server.command::<()>(&["EVAL", script, "0", &by.as_millis().to_string()]).await;
+            }
+            Self::Sqlite { file } => {
+                let by = by.as_millis();
+                let sql = format!(
+                    "UPDATE idempotent_records SET lease_until = lease_until - {by}, expires_at = expires_at - {by}"
+                );
+                file.execute(&sql).await;
+            }
+        }
+    }
+
+    /// A time that is short to the store and longer than a test takes between two steps.
+    #[must_use]
+    pub const fn tick(&self) -> Duration {
+        match self {
+            Self::Memory { .. } => Duration::from_nanos(1),
+            _ => Duration::from_secs(2),
+        }
+    }
+
+    /// Makes what is stored under a key unreadable.
+    pub async fn corrupt(&self, caller: &Caller, key: &RecordKey) {
+        match self {
+            Self::Memory { .. } => {
+                for method in [Method::Claim, Method::Inspect, Method::Peek] {
+                    caller.store.always(method, Fault::FailBefore(StoreErrorKind::Corrupt));
+                }
+            }
+            Self::Postgres { database } => {
+                let (operation, key) = (key.operation(), key.key());
+                let sql = format!(
+                    "INSERT INTO idempotent_records
+                       (operation, key, state, fingerprint, nonce, attempt, expires_at, first_claimed_at)
+                     VALUES ('{operation}', '{key}', 'x', '', '', 1, 'infinity', now())
+                     ON CONFLICT (operation, key) DO UPDATE SET state = 'x'"
+                );
+                database.execute(&sql).await;
+            }
+            Self::Redis { server } => {
+                server.command::<()>(&["SET", &redis_key(key), "not a record", "PX", "600000"]).await;
+            }
+            Self::Sqlite { file } => {
+                let (operation, key) = (key.operation(), key.key());
+                let sql = format!(
+                    "INSERT INTO idempotent_records
+                       (operation, key, state, fingerprint, nonce, fence, attempt, expires_at, first_claimed_at)
+                     VALUES ('{operation}', '{key}', 'ok', x'00', x'00', 1, 1, 1e15, 0)
+                     ON CONFLICT DO UPDATE SET fingerprint = x'00'"
+                );
+                file.execute(&sql).await;
+            }
+        }
+    }
+}
+
+/// The key of a record on a Redis server.
+#[must_use]
+pub fn redis_key(key: &RecordKey) -> String {
+    format!("idempotent:{}", key.as_str())
+}
