@@ -89,7 +89,7 @@ impl Execution {
         hash.update(record.as_bytes());
         hash.update(b"\0");
         hash.update(label.as_bytes());
-        hex::encode(hash.finalize())
+        hash.finalize().into_iter().flat_map(hex::lower).collect()
     }
 }
 

@@ -1,25 +1,29 @@
-//! Durations as stores write them: whole units, rounded up, never zero, and no longer than [`LONGEST`].
+//! Durations as whole numbers, as stores write them: rounded up, never zero, a hundred years at most.
 
 use std::time::Duration;
 
-/// A little more than the hundred years that an operation may ask for, and far from the overflow of any store's clock.
-pub(crate) const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
+/// A hundred years, far from the end of any store's time.
+const MAX: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
 
-/// A duration in milliseconds.
-pub(crate) fn millis(duration: Duration) -> u64 {
-    in_units(duration, 1_000_000)
+/// [`MAX`] in milliseconds.
+#[cfg(feature = "redis")]
+pub(super) const MAX_MILLIS: u64 = MAX.as_secs() * 1000;
+
+/// The duration in milliseconds.
+#[cfg(any(feature = "redis", feature = "sqlite"))]
+pub(super) fn millis(duration: Duration) -> u64 {
+    whole(duration, Duration::from_millis(1))
 }
 
-/// A duration in microseconds.
+/// The duration in microseconds.
 #[cfg(feature = "postgres")]
-pub(crate) fn micros(duration: Duration) -> u64 {
-    in_units(duration, 1_000)
+pub(super) fn micros(duration: Duration) -> u64 {
+    whole(duration, Duration::from_micros(1))
 }
 
-fn in_units(duration: Duration, unit_ns: u128) -> u64 {
-    let rounded = duration.min(LONGEST).as_nanos().div_ceil(unit_ns).max(1);
-    // A hundred years are 3 × 10¹⁵ µs.
-    u64::try_from(rounded).unwrap_or(u64::MAX)
+fn whole(duration: Duration, unit: Duration) -> u64 {
+    let units = duration.min(MAX).as_nanos().div_ceil(unit.as_nanos()).max(1);
+    u64::try_from(units).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -28,12 +32,12 @@ mod tests {
 
     #[test]
     fn durations_are_rounded_up_and_capped() {
+        let millis = |duration| whole(duration, Duration::from_millis(1));
         assert_eq!(millis(Duration::ZERO), 1);
         assert_eq!(millis(Duration::from_nanos(1)), 1);
         assert_eq!(millis(Duration::from_micros(1_001)), 2);
         assert_eq!(millis(Duration::from_secs(30)), 30_000);
-        assert_eq!(millis(Duration::MAX), 100 * 366 * 24 * 60 * 60 * 1000);
-        #[cfg(feature = "postgres")]
-        assert_eq!((micros(Duration::ZERO), micros(Duration::from_nanos(1_001))), (1, 2));
+        assert_eq!(millis(Duration::MAX), 3_162_240_000_000);
+        assert_eq!(whole(Duration::MAX, Duration::from_micros(1)), 3_162_240_000_000_000);
     }
 }

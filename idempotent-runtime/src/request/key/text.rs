@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{error::KeyError, request::fingerprint::Fingerprint};
+use crate::{hex, request::error::KeyError};
 
 /// The text of a record key while it is written.
 pub(super) struct Text {
@@ -112,12 +112,11 @@ impl Text {
         }
     }
 
-    /// Writes a hash as lower-case hexadecimal digits.
-    pub(super) fn hex(&mut self, hash: &[u8; Fingerprint::LEN]) -> Result<(), KeyError> {
-        let mut digits = [0; 2 * Fingerprint::LEN];
-        // Neither can fail: the lengths agree, and digits are ASCII.
-        hex::encode_to_slice(hash, &mut digits).map_err(|_| KeyError::Failed)?;
-        self.raw(str::from_utf8(&digits).map_err(|_| KeyError::Failed)?)
+    /// Writes bytes as lower-case hexadecimal digits.
+    pub(super) fn hex(&mut self, bytes: &[u8]) -> Result<(), KeyError> {
+        self.allow(bytes.len().saturating_mul(2))?;
+        self.written.extend(bytes.iter().copied().flat_map(hex::lower));
+        Ok(())
     }
 
     /// Refuses `more` bytes that would go over the limit.
@@ -142,10 +141,9 @@ impl fmt::Write for Escaping<'_> {
     }
 }
 
-/// Writes a byte as `%` and two upper-case hexadecimal digits.
 fn push_escaped(text: &mut String, byte: u8) {
-    let digit = |value: u8| char::from(if value < 10 { b'0' + value } else { b'A' + value - 10 });
-    text.extend(['%', digit(byte >> 4), digit(byte & 0xf)]);
+    text.push('%');
+    text.extend(hex::upper(byte));
 }
 
 /// The characters that names of operations usually consist of; others are percent-encoded.
@@ -153,8 +151,8 @@ const fn is_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b':' | b'-')
 }
 
-/// The characters that stand for themselves in strings: nothing that marks, separates or encloses, and nothing that is
-/// special in Redis patterns and hash tags, or in SQL.
+/// The characters that stand for themselves in strings: nothing that marks, separates or encloses, and nothing that is special in Redis
+/// patterns and hash tags, or in SQL.
 const fn is_safe(byte: u8) -> bool {
     is_name(byte) || matches!(byte, b'@' | b'/' | b'+' | b'=')
 }

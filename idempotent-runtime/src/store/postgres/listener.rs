@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use crate::{
+    hex,
     lock::lock,
     store::{RecordKey, Subscribers, Subscription},
 };
@@ -99,8 +100,7 @@ impl Drop for Listener {
 
 /// The payload of a notification about a key: a hash, since every role that may connect to the database may listen.
 pub(super) fn payload(key: &RecordKey) -> String {
-    let digest: [u8; 32] = Sha256::digest(key.as_str()).into();
-    hex::encode(&digest[..16])
+    Sha256::digest(key.as_str()).iter().take(16).flat_map(|byte| hex::lower(*byte)).collect()
 }
 
 struct ListenTask {
