@@ -16,7 +16,7 @@ pub struct NotFaithful;
 
 /// The value as JSON, unless it would not come back the same.
 ///
-/// What a serializer cannot see stays the type's own business: fields that are skipped, two keys of a map that have the
+/// A serializer cannot see everything: fields that are skipped, two keys of a map that have the
 /// same text, and untagged enums of which an earlier variant accepts the value.
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, NotFaithful> {
     faithful::to_vec(value).map_err(|_| NotFaithful)

@@ -52,8 +52,8 @@ pub enum Error {
     ResultNotKept(NotKept),
     /// A record exists that cannot be read: not ours, damaged, or of another result type. The body did not run.
     Undecodable(Undecodable),
-    /// The store failed before the body could run. The body did not run; in a transaction of the caller's it may have, and
-    /// what it wrote there was taken back.
+    /// The store failed before the body could run. The body did not run; in a transaction of the caller's it may have,
+    /// and what it wrote there was taken back.
     Store(StoreError),
     /// The key cannot be used. Nothing was claimed.
     Key(KeyError),
@@ -202,7 +202,7 @@ impl StdError for Error {
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Undecodable {
-    /// What is stored under the key is not a record of this library, or is damaged.
+    /// The value that is stored under the key is not a record of this library, or is damaged.
     Record(StoreError),
     /// The record holds a result of another type than the function returns now.
     Result(Arc<serde_json::Error>),

@@ -298,7 +298,7 @@ impl IdempotencyBuilder {
         let store: Arc<dyn Store> = Arc::new(store);
         #[cfg(feature = "local-cache")]
         let store = match self.local_cache {
-            Some(max_bytes) => Arc::new(crate::store::local_cache::Cached::new(store, max_bytes)),
+            Some(max_bytes) => Arc::new(crate::store::local_cache::LocalCache::new(store, max_bytes)),
             None => store,
         };
         Idempotency { shared: Arc::new(Shared::new(store, self.limits)) }

@@ -85,6 +85,7 @@ mod execution;
 mod hex;
 mod idempotency;
 mod install;
+mod lock;
 mod operation;
 mod request;
 pub mod store;

@@ -1,6 +1,6 @@
 //! The parts that identify a call: its key, the fingerprint of its arguments, and the arguments themselves.
 
 pub(crate) mod arguments;
-pub(crate) mod error;
+mod compound;
 pub(crate) mod fingerprint;
 pub mod key;

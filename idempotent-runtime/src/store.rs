@@ -49,7 +49,7 @@ pub use self::{
 };
 use crate::{request::fingerprint::Fingerprint, store::record::Hidden};
 
-#[cfg(any(feature = "redis", feature = "postgres", feature = "sqlite"))]
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 mod duration;
 mod error;
 mod forward;
@@ -100,9 +100,9 @@ pub struct ClaimRequest {
     pub fingerprint: Fingerprint,
     /// 128 random bits that name this claim, and no other.
     pub nonce: Nonce,
-    /// How long the claim lives without being renewed.
+    /// The time that the claim lives without being renewed.
     pub lease: Duration,
-    /// How long the record is kept after its lease has lapsed.
+    /// The time that the record is kept after its lease has lapsed.
     pub ttl: Duration,
     /// True if an abandoned or lapsed claim may be taken over.
     pub take_over: bool,
@@ -162,7 +162,7 @@ pub enum ClaimOutcome {
     /// Another claim is alive.
     #[non_exhaustive]
     InFlight {
-        /// What is left of its lease. Never zero.
+        /// The rest of its lease. Never zero.
         retry_after: Duration,
     },
     /// A run has ended and its result is kept.

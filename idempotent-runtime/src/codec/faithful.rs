@@ -22,9 +22,9 @@ pub(crate) fn to_vec<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<Vec
 /// What lies beneath, a value or a serializer, and where it stands.
 struct Faithful<S> {
     inner: S,
-    /// Whether it is what a `Some` holds.
+    /// True for the content of a `Some`.
     optional: bool,
-    /// How many brackets are open.
+    /// The number of open brackets.
     depth: u8,
 }
 

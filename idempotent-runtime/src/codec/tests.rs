@@ -87,7 +87,7 @@ fn tree() -> impl Strategy<Value = Tree> {
     })
 }
 
-/// Whether there is something in it that JSON has no text for.
+/// Tells whether a value has a part that JSON has no text for.
 fn is_lossy(tree: &Tree) -> bool {
     match tree {
         Tree::Floats(a, b) => !a.is_finite() || !b.is_finite(),

@@ -1,4 +1,4 @@
-//! What a request hashes to.
+//! The hash of a request.
 
 mod buffer;
 mod encoder;

@@ -10,7 +10,7 @@ pub enum StoreErrorKind {
     Unavailable,
     /// The store refuses new records because it has no room. Asking again may succeed later.
     Full,
-    /// What is stored under the key is not a record of this library, or is damaged.
+    /// The value that is stored under the key is not a record of this library, or is damaged.
     Corrupt,
     /// The store refuses us, or its settings do not allow the promises: credentials, permissions, eviction, version.
     Refused,

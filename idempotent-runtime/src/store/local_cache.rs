@@ -32,26 +32,27 @@ use super::{
 };
 use crate::request::fingerprint::Fingerprint;
 
-/// How long an entry is shown at most.
+/// The longest time that an entry is shown.
 pub(crate) const MAX_AGE: Duration = Duration::from_secs(60);
 
-/// What an entry takes besides its key and its result, in bytes, as measured.
+/// The bytes that an entry takes besides its key and its result, as measured.
 const ENTRY_LEN: usize = 300;
 
-/// The least that a shard holds, if all of them do: what takes more than half of it is not kept.
+/// The least bytes of a shard. A result that takes more than half of a shard is not kept.
 const SHARD_LEN: usize = 4 << 20;
 const MAX_SHARDS: usize = 64;
 
 /// A store with a cache in front.
-pub(crate) struct Cached {
+pub(crate) struct LocalCache {
     store: Arc<dyn Store>,
-    entries: Cache<RecordKey, Entry, Weight, RandomState>,
-    /// Rises with each `forget` through this handle, so that no answer that one has overtaken is kept.
+    entries: Cache<RecordKey, CachedRun, Weight, RandomState>,
+    /// Counts the calls of `forget` through this handle. An answer is not kept if the count rose while the store was
+    /// asked: the answer may be older than the `forget`, which has removed the entry already.
     forgets: AtomicU64,
 }
 
 #[derive(Clone)]
-enum Entry {
+enum CachedRun {
     /// Claimed here, and not completed yet.
     Running {
         nonce: Nonce,
@@ -64,23 +65,24 @@ enum Entry {
     },
 }
 
-/// When the store was asked.
+/// The moment at which the store was asked, on the clock and in `forget` calls.
 #[derive(Clone, Copy)]
-struct Asked {
+struct AskedAt {
     at: Instant,
     forgets: u64,
 }
 
-impl Cached {
+impl LocalCache {
     #[expect(clippy::expect_used, reason = "it fails for a capacity that was forgotten")]
     pub(crate) fn new(store: Arc<dyn Store>, max_bytes: usize) -> Self {
         let options = OptionsBuilder::new()
             .weight_capacity(max_bytes as u64)
             .estimated_items_capacity(max_bytes / ENTRY_LEN)
             .shards((max_bytes / SHARD_LEN).clamp(1, MAX_SHARDS))
-            // Half for what was asked for again: repeats come soon after the first call, and entries do not live long.
+            // Half for entries that were asked for again: repeats come soon after the first call, and entries are
+            // short-lived.
             .hot_allocation(0.5)
-            // What is remembered of the keys that were dropped would not be counted.
+            // The memory of dropped keys would not be counted.
             .ghost_allocation(0.0)
             .build()
             .expect("both capacities are set");
@@ -88,15 +90,15 @@ impl Cached {
         Self { store, entries, forgets: AtomicU64::new(0) }
     }
 
-    fn asked(&self) -> Asked {
-        Asked { at: Instant::now(), forgets: self.forgets.load(SeqCst) }
+    fn asked(&self) -> AskedAt {
+        AskedAt { at: Instant::now(), forgets: self.forgets.load(SeqCst) }
     }
 
-    /// Keeps a finished record of which so much was left when the store was asked, or later.
-    fn keep(&self, key: &RecordKey, finished: Finished, left: Duration, asked: Asked) {
+    /// Keeps a finished record that the store keeps for at least `left` from when it was asked.
+    fn keep(&self, key: &RecordKey, finished: Finished, left: Duration, asked: AskedAt) {
         // A tenth less, for clocks that run at different rates.
         let until = asked.at + MAX_AGE.min(left.saturating_sub(left / 10));
-        self.entries.insert(key.clone(), Entry::Done { finished, until });
+        self.entries.insert(key.clone(), CachedRun::Done { finished, until });
         if self.forgets.load(SeqCst) != asked.forgets {
             self.entries.remove(key);
         }
@@ -108,7 +110,7 @@ impl Cached {
         let record = self.store.inspect(key).await?;
         match &record {
             Some(Record { fingerprint, attempt, state: State::Done(outcome), expires_in, .. }) => {
-                let finished = Finished { fingerprint: *fingerprint, attempt: *attempt, outcome: compact(outcome) };
+                let finished = Finished::new(*fingerprint, *attempt, compact(outcome));
                 self.keep(key, finished, *expires_in, asked);
             }
             _ => drop(self.entries.remove(key)),
@@ -117,7 +119,7 @@ impl Cached {
     }
 }
 
-/// A copy of its own length: what a store or a serializer made may be a part of more.
+/// A copy that has its own allocation: the original may be a slice of a larger buffer, which it would keep alive.
 fn compact(outcome: &Outcome) -> Outcome {
     match outcome {
         Outcome::Ok(bytes) => Outcome::Ok(Bytes::copy_from_slice(bytes)),
@@ -129,20 +131,20 @@ fn compact(outcome: &Outcome) -> Outcome {
 #[derive(Clone)]
 struct Weight;
 
-impl Weighter<RecordKey, Entry> for Weight {
-    fn weight(&self, key: &RecordKey, entry: &Entry) -> u64 {
+impl Weighter<RecordKey, CachedRun> for Weight {
+    fn weight(&self, key: &RecordKey, entry: &CachedRun) -> u64 {
         let result = match entry {
-            Entry::Running { .. } => 0,
-            Entry::Done { finished, .. } => finished.outcome.len(),
+            CachedRun::Running { .. } => 0,
+            CachedRun::Done { finished, .. } => finished.outcome.len(),
         };
         (ENTRY_LEN + key.as_str().len() + result) as u64
     }
 }
 
-/// The cache's own would show keys.
-impl fmt::Debug for Cached {
+/// The `Debug` of the cache itself would show keys.
+impl fmt::Debug for LocalCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cached")
+        f.debug_struct("LocalCache")
             .field("store", &self.store)
             .field("entries", &self.entries.len())
             .field("bytes", &self.entries.weight())
@@ -152,15 +154,15 @@ impl fmt::Debug for Cached {
 
 #[deny(clippy::missing_trait_methods)]
 #[async_trait]
-impl Store for Cached {
+impl Store for LocalCache {
     async fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
         let answer = self.store.claim(key, request).await;
         match &answer {
             Ok(ClaimOutcome::Claimed { token, attempt }) => {
                 let (nonce, fingerprint) = (token.nonce, request.fingerprint);
-                self.entries.insert(key.clone(), Entry::Running { nonce, fingerprint, attempt: *attempt });
+                self.entries.insert(key.clone(), CachedRun::Running { nonce, fingerprint, attempt: *attempt });
             }
-            // Without an answer to this one nothing is kept; the claim has its own.
+            // The claim has its answer; if this one fails, nothing is cached.
             Ok(ClaimOutcome::Done(_)) => drop(self.look(key).await),
             _ => {}
         }
@@ -181,10 +183,10 @@ impl Store for Cached {
         let run = self.entries.remove(key).map(|(_, entry)| entry);
         let asked = self.asked();
         let answer = self.store.complete(key, token, outcome, ttl).await;
-        if let (Some(Entry::Running { nonce, fingerprint, attempt }), Ok(Transition::Applied)) = (run, &answer)
+        if let (Some(CachedRun::Running { nonce, fingerprint, attempt }), Ok(Transition::Applied)) = (run, &answer)
             && nonce == token.nonce
         {
-            self.keep(key, Finished { fingerprint, attempt, outcome: compact(outcome) }, ttl, asked);
+            self.keep(key, Finished::new(fingerprint, attempt, compact(outcome)), ttl, asked);
         }
         answer
     }
@@ -203,7 +205,7 @@ impl Store for Cached {
 
     async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {
         let answer = self.store.forget(key).await;
-        // Also where it failed: the record may be gone.
+        // Also after an error: the record may be gone.
         self.forgets.fetch_add(1, SeqCst);
         self.entries.remove(key);
         answer
@@ -236,7 +238,7 @@ impl Store for Cached {
 
     fn peek(&self, key: &RecordKey) -> Option<Finished> {
         match self.entries.get(key) {
-            Some(Entry::Done { finished, until }) if Instant::now() < until => Some(finished),
+            Some(CachedRun::Done { finished, until }) if Instant::now() < until => Some(finished),
             _ => self.store.peek(key),
         }
     }

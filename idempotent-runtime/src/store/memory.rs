@@ -8,14 +8,16 @@
 //! # Memory
 //!
 //! A record takes about 390 bytes, in which a key and a result of up to 254 bytes together are included; longer ones
-//! take their length more, and recorded arguments theirs. The benchmark `memory_store` measures it. A store starts at 128 KiB.
+//! take their length more, and recorded arguments theirs. The benchmark `memory_store` measures it. A store starts at
+//! 128 KiB.
 //!
 //! # Limits
 //!
-//! At the limit of [records](MemoryStoreBuilder::max_records) or [bytes](MemoryStoreBuilder::max_bytes) claims of new keys fail with
-//! [`StoreErrorKind::Full`](super::StoreErrorKind::Full), after expired records have been removed. Nothing is ever evicted: that would license a
-//! second run. A claimed run can always complete, since its effect has happened, so the bytes can exceed their limit
-//! by the results of the runs that were under way, and by arguments that only a takeover recorded.
+//! At the limit of [records](MemoryStoreBuilder::max_records) or [bytes](MemoryStoreBuilder::max_bytes) claims of new
+//! keys fail with [`StoreErrorKind::Full`](super::StoreErrorKind::Full), after expired records have been removed.
+//! Nothing is ever evicted: that would license a second run. A claimed run can always complete, since its effect has
+//! happened, so the bytes can exceed their limit by the results of the runs that were under way, and by arguments that
+//! only a takeover recorded.
 
 pub(crate) mod clock;
 mod deadlines;
@@ -32,7 +34,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use self::{transitions::Shared, usage::Usage};
+use self::{transitions::MemoryShared, usage::Usage};
 use super::{
     ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Record, RecordKey, Store, StoreResult, Subscription,
     Token, Transition, immediate::Immediate,
@@ -49,7 +51,7 @@ use crate::store::memory::clock::Clock;
 /// ```
 #[derive(Clone)]
 pub struct MemoryStore {
-    shared: Arc<Shared>,
+    shared: Arc<MemoryShared>,
 }
 
 /// The settings of a [`MemoryStore`].
@@ -62,13 +64,13 @@ pub struct MemoryStoreBuilder {
 }
 
 impl MemoryStoreBuilder {
-    /// How many records there can be: 10 million unless said otherwise.
+    /// The limit of records: 10 million unless said otherwise.
     pub const fn max_records(mut self, records: usize) -> Self {
         self.max_records = records;
         self
     }
 
-    /// How many bytes keys, results and recorded arguments can have together: 1 GiB unless said otherwise.
+    /// The limit of bytes of keys, results and recorded arguments together: 1 GiB unless said otherwise.
     pub const fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
@@ -85,7 +87,7 @@ impl MemoryStoreBuilder {
     #[must_use]
     pub fn build(self) -> MemoryStore {
         let usage = Usage::new(self.max_records, self.max_bytes);
-        let shared = Shared::new(usage, self.clock.unwrap_or_else(Clock::system));
+        let shared = MemoryShared::new(usage, self.clock.unwrap_or_else(Clock::system));
         MemoryStore { shared: Arc::new(shared) }
     }
 }
@@ -97,18 +99,18 @@ impl MemoryStore {
         Self::builder().build()
     }
 
-    /// To choose limits.
+    /// Starts with the default limits.
     pub const fn builder() -> MemoryStoreBuilder {
         MemoryStoreBuilder { max_records: 10_000_000, max_bytes: 1 << 30, clock: None }
     }
 
-    /// How many records it holds, those included that have expired and are not removed yet.
+    /// The number of records, those included that have expired and are not removed yet.
     #[must_use]
     pub fn records(&self) -> usize {
         self.shared.usage.records()
     }
 
-    /// How many bytes their keys, results and arguments have.
+    /// The number of bytes of their keys, results and arguments.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.shared.usage.bytes()
@@ -127,7 +129,7 @@ impl fmt::Debug for MemoryStore {
     }
 }
 
-/// All futures are ready when they are first polled, and do nothing before that.
+/// Each future does its step when it is first polled, and is ready then.
 #[async_trait]
 impl Store for MemoryStore {
     async fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {

@@ -45,23 +45,30 @@
 //! GRANT SELECT ON idempotent_records_schema TO app; -- for `connect` and `migrate`
 //! ```
 //!
-//! For people there is `idempotent_records_view`: states as they are by now, results and arguments as `jsonb` where
-//! they are JSON.
-//! What is replayed are the bytes in `idempotent_records.result`, since `jsonb` reorders keys and rewrites numbers.
+//! For people there is `idempotent_records_view`: results and arguments as `jsonb` where they are JSON, and states in the
+//! words of [`State::as_str`](super::State::as_str), as they are by now: a `running` row whose lease is over is `lapsed`.
+//! A replay has the bytes of `idempotent_records.result`, since `jsonb` reorders keys and rewrites numbers.
+//!
+//! A migration does not block hits for long: it waits at most 100 ms at a time for the lock on the table. Processes of an
+//! older release that go on after a migration to version 3 get [`Error::Store`](crate::Error::Store) (`Refused`) for
+//! their next call, before its body runs; they can end the runs that they have begun. Deploy the new release
+//! everywhere, or expect such refusals until it is.
 //!
 //! # Transactions of the caller's
 //!
 //! With `transaction = tx` ([`Call::in_transaction`](crate::Call::in_transaction)) claim and record are written in
-//! the caller's transaction, at any isolation level. Under READ COMMITTED a duplicate waits and gets the committed result.
-//! Under REPEATABLE READ and SERIALIZABLE it may be told that it lost (SQLSTATE 40001), as [`Error::Store`](crate::Error::Store) that is
-//! retryable: begin a new transaction. The table has to be found through the transaction's `search_path`. A body must not
-//! run `SET CONSTRAINTS ALL IMMEDIATE`, which asks for the end of a call that has not ended; and what half of a call
-//! cannot be committed by is a foreign key, which `session_replication_role = replica` turns off.
+//! the caller's transaction, at any isolation level. Under READ COMMITTED a duplicate waits and gets the committed
+//! result. Under REPEATABLE READ and SERIALIZABLE it may be told that it lost (SQLSTATE 40001), as
+//! [`Error::Store`](crate::Error::Store) that is retryable: begin a new transaction. The table has to be found through
+//! the transaction's `search_path`. A body must not run `SET CONSTRAINTS ALL IMMEDIATE`, which asks for the end of a
+//! call that has not ended; and what half of a call cannot be committed by is a foreign key, which
+//! `session_replication_role = replica` turns off.
 //!
-//! `wait` is the server's `lock_timeout`. Where the transactions ahead are rolled back one after the other, each begins the
-//! wait anew, until the store's [`timeout`](PostgresStoreBuilder::timeout) ends it as well. A call that is not in a
-//! transaction of its caller's, and an operator's `forget`, wait for one that has the key up to that timeout only, and are
-//! told [`Error::Store`](crate::Error::Store) (retryable). A `READ ONLY` transaction cannot claim, and so gets no result either.
+//! `wait` is the server's `lock_timeout`. Where the transactions ahead are rolled back one after the other, each begins
+//! the wait anew, until the store's [`timeout`](PostgresStoreBuilder::timeout) ends it as well. A call that is not in a
+//! transaction of its caller's, and an operator's `forget`, wait for one that has the key up to that timeout only, and
+//! are told [`Error::Store`](crate::Error::Store) (retryable). A `READ ONLY` transaction cannot claim, and so gets no
+//! result either.
 //!
 //! # Connections
 //!
@@ -95,15 +102,15 @@ mod statements;
 mod transaction;
 
 pub use builder::PostgresStoreBuilder;
-use executor::{Bound, Session};
+use executor::{Bound, Executor};
 use fault::undecodable;
 use listener::{Listener, payload};
 use statements::{Statements, Table};
 
-/// How often a step is asked anew when the record changes between its two statements.
+/// The tries of a step whose record changes between its two statements.
 const TRIES: usize = 8;
 
-/// How many records one page of a listing, or one batch of a purge, has at most.
+/// The most records of a page of a listing, and of a batch of a purge.
 const MAX_BATCH_LEN: usize = 10_000;
 
 /// A store in PostgreSQL. See the [module](self) for what it promises.
@@ -118,13 +125,13 @@ const MAX_BATCH_LEN: usize = 10_000;
 /// ```
 #[derive(Clone)]
 pub struct PostgresStore {
-    shared: Arc<Shared>,
+    shared: Arc<PostgresShared>,
 }
 
-struct Shared {
+struct PostgresShared {
     table: Table,
     statements: Statements,
-    session: Session,
+    executor: Executor,
     listener: Listener,
     allow_data_loss: bool,
 }
@@ -212,7 +219,7 @@ fn claim<'q>(query: Bound<'q>, key: &'q RecordKey, request: &'q ClaimRequest, wa
         .bind(request.arguments.as_deref())
 }
 
-/// How `lock_timeout` is written: in whole milliseconds, of which none would be for ever.
+/// Writes a `lock_timeout`: in whole milliseconds, and at least one, since 0 means for ever.
 fn lock_timeout(wait: Duration) -> String {
     const MAX_MILLIS: u128 = i32::MAX as u128;
     wait.as_millis().clamp(1, MAX_MILLIS).to_string()
@@ -224,7 +231,7 @@ fn end<'q>(query: Bound<'q>, key: &'q RecordKey, token: &'q Token, end: EndColum
 }
 
 fn contended() -> StoreError {
-    StoreError::new(StoreErrorKind::Unavailable, "the record kept changing while it was asked for")
+    StoreError::new(StoreErrorKind::Unavailable, "gave up: the record kept changing between read and write")
 }
 
 /// Whose the record is that a transition did not find running and its own.
@@ -234,10 +241,10 @@ enum Owner {
     Ours(RowState),
 }
 
-impl Shared {
+impl PostgresShared {
     async fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
         for _ in 0..TRIES {
-            let answer = self.session.row(&self.statements.claim, |query| claim(query, key, request, None));
+            let answer = self.executor.row(&self.statements.claim, |query| claim(query, key, request, None));
             let row = answer.await?.ok_or_else(undecodable)?;
             if let Some(outcome) = row::claim_outcome(&row, request)? {
                 return Ok(outcome);
@@ -248,7 +255,7 @@ impl Shared {
 
     /// Whose the record is now.
     async fn owner(&self, key: &RecordKey, token: &Token) -> StoreResult<Owner> {
-        let answer = self.session.row(&self.statements.owner, |query| of(query, key, token));
+        let answer = self.executor.row(&self.statements.owner, |query| of(query, key, token));
         let Some(row) = answer.await? else { return Ok(Owner::Vacant) };
         let state = row::state(&row, 0)?;
         Ok(if row::get(&row, 1)? { Owner::Ours(state) } else { Owner::Other })
@@ -264,7 +271,7 @@ impl Shared {
         shows: fn(&Owner) -> bool,
     ) -> StoreResult<Transition> {
         for _ in 0..TRIES {
-            if self.session.row(statement, &bind).await?.is_some() {
+            if self.executor.row(statement, &bind).await?.is_some() {
                 return Ok(Transition::Applied);
             }
             match self.owner(key, token).await? {
@@ -317,7 +324,7 @@ impl Shared {
 
     async fn fence(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<u64>> {
         for _ in 0..TRIES {
-            let answer = self.session.row(&self.statements.fence, |query| of(query, key, token));
+            let answer = self.executor.row(&self.statements.fence, |query| of(query, key, token));
             if let Some(row) = answer.await? {
                 return row::fence(&row, 0);
             }
@@ -330,13 +337,13 @@ impl Shared {
 
     async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {
         let answer = self
-            .session
+            .executor
             .row(&self.statements.forget, |query| query.bind(key.operation()).bind(key.key()).bind(payload(key)));
         answer.await?.map_or(Ok(false), |row| row::get(&row, 0))
     }
 
     async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {
-        let answer = self.session.row(&self.statements.inspect, |query| query.bind(key.operation()).bind(key.key()));
+        let answer = self.executor.row(&self.statements.inspect, |query| query.bind(key.operation()).bind(key.key()));
         answer.await?.as_ref().map(row::record).transpose()
     }
 
@@ -353,7 +360,7 @@ impl Shared {
             }
         };
         let limit = limit.clamp(1, MAX_BATCH_LEN);
-        let answer = self.session.rows(&self.statements.list, |query| {
+        let answer = self.executor.rows(&self.statements.list, |query| {
             query.bind(first.clone()).bind(key.clone()).bind(last).bind(i64::try_from(limit).unwrap_or(i64::MAX))
         });
         let rows = answer.await?;
@@ -367,7 +374,7 @@ impl Shared {
         for row in &rows {
             match row::record(row) {
                 Ok(record) => page.records.push(record),
-                // What is no record is left out.
+                // A row that is no record is left out; a claim of its key says so.
                 Err(error) if error.kind() == StoreErrorKind::Corrupt => {}
                 Err(error) => return Err(error),
             }
@@ -377,7 +384,7 @@ impl Shared {
 
     async fn purge_expired(&self, limit: usize) -> StoreResult<usize> {
         let limit = i64::try_from(limit.min(MAX_BATCH_LEN)).unwrap_or(i64::MAX);
-        let Some(row) = self.session.row(&self.statements.purge, |query| query.bind(limit)).await? else {
+        let Some(row) = self.executor.row(&self.statements.purge, |query| query.bind(limit)).await? else {
             return Ok(0);
         };
         Ok(usize::try_from(row::get::<i64>(&row, 0)?).unwrap_or_default())
@@ -386,7 +393,7 @@ impl Shared {
     async fn subscribe(&self, key: &RecordKey) -> Subscription {
         let subscription = self.listener.subscribe(key).await;
         // A failure leaves a subscription that may be silent: its owner polls as well.
-        let _ = self.session.rows(&self.statements.wait, |query| query.bind(key.operation()).bind(key.key())).await;
+        let _ = self.executor.rows(&self.statements.wait, |query| query.bind(key.operation()).bind(key.key())).await;
         subscription
     }
 }

@@ -198,13 +198,14 @@ pub struct Record {
     pub key: RecordKey,
     /// The fingerprint of the request that made it.
     pub fingerprint: Fingerprint,
-    /// How often the key was claimed since it was last vacant.
+    /// The number of claims that were granted since the key was last vacant.
     pub attempt: u32,
     /// Its state on the store's clock, when it was read.
     pub state: State,
-    /// How long the store will keep it, unless something changes it.
+    /// The time for which the store will keep it, unless something changes it.
     pub expires_in: Duration,
-    /// The request itself, as JSON, where the run that had the key last [recorded](crate::IdempotencyBuilder::record_arguments) it.
+    /// The request itself, as JSON, where the run that had the key last
+    /// [recorded](crate::IdempotencyBuilder::record_arguments) it.
     pub arguments: Option<Bytes>,
 }
 

@@ -89,7 +89,7 @@ pub use builder::RedisStoreBuilder;
 use connection::Connector;
 use fault::unexpected_reply;
 use listener::Listener;
-use record::{ClaimRecord, Phase, Stored};
+use record::{ClaimRecord, RedisRecord, RedisState};
 use script::Script;
 
 /// A store in Redis or Valkey. See the [module](self) for what it promises.
@@ -103,15 +103,15 @@ use script::Script;
 /// # }
 /// ```
 pub struct RedisStore {
-    shared: Arc<Shared>,
+    shared: Arc<RedisShared>,
 }
 
-struct Shared {
+struct RedisShared {
     prefix: Box<str>,
     /// The connection for commands.
     commands: Arc<Connector>,
     /// The connection for wake-ups: the same, except in a cluster.
-    subscriber: Arc<Connector>,
+    wakes: Arc<Connector>,
     subscribers: Subscribers,
     listener: Arc<Listener>,
     is_cluster: bool,
@@ -178,7 +178,7 @@ impl ToRedisArgs for ClaimRecord<'_> {
     }
 }
 
-impl Shared {
+impl RedisShared {
     fn full_key<'a>(&'a self, key: &'a RecordKey) -> FullKey<'a> {
         FullKey { prefix: &self.prefix, key: key.as_str() }
     }
@@ -271,12 +271,12 @@ impl Shared {
         let Some((record, pttl_ms)) = self.read(key).await? else { return Ok(None) };
         let stored = record::decode(&record)?;
         let lease_left = stored.lease_left_ms(pttl_ms).map(Duration::from_millis);
-        let Stored { fingerprint, attempt, phase, .. } = stored;
-        let state = match (phase, lease_left) {
-            (Phase::Done(outcome), _) => State::Done(outcome),
+        let RedisRecord { fingerprint, attempt, state, .. } = stored;
+        let state = match (state, lease_left) {
+            (RedisState::Done(outcome), _) => State::Done(outcome),
             (_, Some(lease_left)) => State::running(lease_left),
-            (Phase::Running, None) => State::Lapsed,
-            (Phase::Abandoned, None) => State::Abandoned,
+            (RedisState::Running, None) => State::Lapsed,
+            (RedisState::Abandoned, None) => State::Abandoned,
         };
         let expires_in = Duration::from_millis(u64::try_from(pttl_ms).unwrap_or_default());
         Ok(Some(
@@ -294,7 +294,7 @@ impl Shared {
             }
         });
         // A failure leaves a subscription that is silent until the server is back: its owner polls as well.
-        if self.listener.listen(&self.subscriber, key.as_str()).await.is_ok() {
+        if self.listener.listen(&self.wakes, key.as_str()).await.is_ok() {
             let answer = self.commands.run(&script::AWAIT, |command| {
                 command.arg(self.full_key(key));
             });
@@ -304,8 +304,8 @@ impl Shared {
     }
 }
 
-/// What a claim makes of the record that is there; the record back where that takes the server's clock.
-fn as_outcome(stored: Stored, request: &ClaimRequest) -> Result<ClaimOutcome, Stored> {
+/// The answer to a claim of the record that stands against it; the record back where only the server's clock can tell.
+fn as_outcome(stored: RedisRecord, request: &ClaimRequest) -> Result<ClaimOutcome, RedisRecord> {
     if stored.fingerprint != request.fingerprint {
         return Ok(ClaimOutcome::Mismatch);
     }
@@ -313,7 +313,7 @@ fn as_outcome(stored: Stored, request: &ClaimRequest) -> Result<ClaimOutcome, St
         Ok(finished) => return Ok(ClaimOutcome::Done(finished)),
         Err(stored) => stored,
     };
-    if stored.phase == Phase::Running && stored.nonce == request.nonce {
+    if stored.state == RedisState::Running && stored.nonce == request.nonce {
         let token = Token::new(stored.nonce).with_fence(stored.fence);
         return Ok(ClaimOutcome::Claimed { token, attempt: stored.attempt });
     }

@@ -2,3 +2,4 @@
 
 pub(crate) mod connections;
 pub(crate) mod states;
+pub(crate) mod transaction;

@@ -1,9 +1,10 @@
 //! Records in a SQLite file: shared by all processes of one machine, and durable.
 //!
 //! A record is a row of the table `idempotent_records`, with the result as the codec wrote it; the view
-//! `idempotent_records_view` shows results, arguments and times as text. Each transition is one statement, which takes the file's
-//! write lock before it reads: that is what makes it atomic. A hit is one statement that only reads, and waits for no
-//! writer; a miss is a read and a write, and an ending a write.
+//! `idempotent_records_view` shows results, arguments and times as text, and states in the words of
+//! [`State::as_str`](super::State::as_str): a `running` row whose lease is over is `lapsed`. Each transition is one
+//! statement, which takes the file's write lock before it reads: that makes it atomic. A hit is one statement that only
+//! reads, and waits for no writer; a miss is a read and a write, and an ending a write.
 //!
 //! # What is promised, and what is not
 //!
@@ -38,11 +39,18 @@
 //! # Transactions of the caller's
 //!
 //! With `transaction = tx` ([`Call::in_transaction`](crate::Call::in_transaction)) claim and record are written in
-//! the caller's transaction, on the same file. Its connection needs `foreign_keys` (sqlx's default). A claim waits for the
-//! lock of other writers for the operation's `wait`; SQLite cannot tell whether they have the same key, so that the error is
-//! [`Error::Store`](crate::Error::Store) then. Begin with `BEGIN IMMEDIATE`, or call before you read: a transaction that has read what another
-//! changed meanwhile cannot write any more, and is told to begin anew. The lock is held until the caller commits.
-//! A fence that was given out in a transaction which is then rolled back may be given out again.
+//! the caller's transaction, on the same file. Its connection needs `foreign_keys` (sqlx's default). A claim waits for
+//! the lock of other writers for the operation's `wait`; SQLite cannot tell whether they have the same key, so that the
+//! error is [`Error::Store`](crate::Error::Store) then. Begin with `BEGIN IMMEDIATE`, or call before you read: a
+//! transaction that has read what another changed meanwhile cannot write any more, and is told to begin anew. The lock
+//! is held until the caller commits. A fence that was given out in a transaction which is then rolled back may be given
+//! out again.
+//!
+//! # Migration
+//!
+//! A migration to version 3 copies the table, once: hits are answered meanwhile, writers wait. Processes of an older
+//! release that go on after it are refused at their next claim, before its body runs; they can end the runs that they
+//! have begun. Deploy the new release everywhere, or expect such refusals until it is.
 //!
 //! # Expiry
 //!
@@ -53,8 +61,8 @@
 //!
 //! # Permissions
 //!
-//! The process needs to read and write the file and its folder, in which SQLite keeps the `-wal` and `-shm` files. Results
-//! are in the file as they are: keep it from other users.
+//! The process needs to read and write the file and its folder, in which SQLite keeps the `-wal` and `-shm` files.
+//! Results are in the file as they are: keep it from other users.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -82,7 +90,7 @@ use listener::Listener;
 use row::{SqliteRecord, SqliteState};
 use statements::Statements;
 
-/// How often a claim looks again at a record that changes as it looks.
+/// The tries of a claim whose record changes between its read and its write.
 const CLAIM_TRIES: usize = 8;
 
 /// The most records of a page, and of a batch of a purge: a writer is not to keep others waiting.
@@ -177,7 +185,9 @@ impl SqliteStore {
 
     async fn try_claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
         for _ in 0..CLAIM_TRIES {
-            // A hit ends here. What is found otherwise decides nothing: the statement that writes looks for itself.
+            // A hit ends here. Anything else that this read finds decides nothing: another process may change the
+            // record before the write, and the write looks again, under the lock. If it then grants nothing, the next
+            // round reads what came in between.
             if let Some(outcome) = self.look(key).await?.and_then(|stored| stored.answer(request)) {
                 return Ok(outcome);
             }
@@ -189,7 +199,8 @@ impl SqliteStore {
         Err(changing())
     }
 
-    /// A statement that ends a run, and has a row if it did. Without one, what is there says whether it had before.
+    /// Runs a statement that ends a run, and has a row if it did. Without a row, the record tells whether the run had
+    /// ended so before.
     async fn end(
         &self,
         key: &RecordKey,
@@ -214,7 +225,7 @@ impl SqliteStore {
         let rows = self.database.read(query.bind(operation).bind(after).bind(signed(limit))).await?;
         let last = rows.last().filter(|_| rows.len() == limit);
         let next = last.map(row::id).transpose()?.map(|id| Cursor::new(id.to_string()));
-        // A row that is no record is not shown; a claim of its key says so.
+        // A row that is no record is left out; a claim of its key says so.
         let records = rows.iter().filter_map(|row| row::decode(row).ok()).map(SqliteRecord::into_record).collect();
         Ok(Page::new(records, next))
     }
@@ -235,15 +246,15 @@ impl SqliteStore {
 }
 
 fn changing() -> StoreError {
-    StoreError::new(StoreErrorKind::Unavailable, "the record changed as often as it was looked at")
+    StoreError::new(StoreErrorKind::Unavailable, "gave up: the record kept changing between read and write")
 }
 
-/// A statement about one record, with what all of those begin with.
+/// A statement about one record, with the inputs that all of those begin with.
 fn named<'q>(sql: &SqlStr, key: &'q RecordKey) -> Bound<'q> {
     sqlx::query(sql.clone()).bind(key.operation()).bind(key.key())
 }
 
-/// The same for its owner.
+/// A statement of a record's owner, with the inputs that all of those begin with.
 fn owned<'q>(sql: &SqlStr, key: &'q RecordKey, token: &'q Token) -> Bound<'q> {
     named(sql, key).bind(token.nonce.as_bytes().as_slice())
 }

@@ -4,27 +4,27 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
 };
 
 use tokio::sync::watch;
 
-use crate::store::RecordKey;
+use crate::{lock::lock, store::RecordKey};
 
 /// The subscriptions of one store, by key. A store owns one and feeds it from its notifications.
 ///
 /// Cloning is cheap and shares the subscriptions.
 #[derive(Clone, Default)]
 pub struct Subscribers {
-    shared: Arc<Shared>,
+    shared: Arc<SubscribersShared>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct SubscribersShared {
     channels: Mutex<Channels>,
-    /// How many channels there are, so that endings that nobody waits for take no lock.
+    /// The number of channels, so that the end of a run that nobody waits for takes no lock.
     count: AtomicUsize,
 }
 
@@ -86,14 +86,14 @@ impl Subscribers {
 
     fn subscription(&self, key: &RecordKey, receiver: watch::Receiver<()>) -> Subscription {
         Subscription {
-            inner: Some(Inner { subscribers: self.clone(), key: key.as_str().into(), receiver }),
+            inner: Some(Subscribed { subscribers: self.clone(), key: key.as_str().into(), receiver }),
             on_last: None,
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Channels> {
         // A panic between these short sections leaves the map whole.
-        self.shared.channels.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shared.channels)
     }
 }
 
@@ -105,13 +105,13 @@ impl fmt::Debug for Subscribers {
 
 /// A waiter's subscription to the end of a key's run. Dropping it stops listening.
 pub struct Subscription {
-    inner: Option<Inner>,
+    inner: Option<Subscribed>,
     on_last: Option<OnLast>,
 }
 
 type OnLast = Box<dyn FnOnce(&str) + Send + Sync>;
 
-struct Inner {
+struct Subscribed {
     subscribers: Subscribers,
     key: Box<str>,
     receiver: watch::Receiver<()>,

@@ -33,7 +33,7 @@ pub trait OpenTransaction: Send {
     fn connection(&mut self) -> Connection<'_>;
 }
 
-/// What a store does in a transaction of its caller's. See the [module](self) for the order of the steps.
+/// The steps of a store in a transaction that its caller has open. See the [module](self) for their order.
 ///
 /// # Errors
 ///

@@ -1,9 +1,11 @@
 //! A clock that stands still until it is told to move.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
+
+use crate::lock::lock;
 
 /// A clock set by hand, for [`MemoryStore::builder().clock(…)`](crate::store::memory::MemoryStoreBuilder::clock).
 ///
@@ -29,15 +31,15 @@ impl ManualClock {
         Self::default()
     }
 
-    /// How far it was advanced.
+    /// The time by which it was advanced.
     #[must_use]
     pub fn now(&self) -> Duration {
-        *self.elapsed.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.elapsed)
     }
 
     /// Moves it forward.
     pub fn advance(&self, by: Duration) {
-        let mut elapsed = self.elapsed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut elapsed = lock(&self.elapsed);
         *elapsed = elapsed.saturating_add(by);
     }
 }

@@ -20,7 +20,7 @@
 //! which makes a `#[tokio::test]` of each rule (tokio with `macros` and `rt-multi-thread` has to be a dependency). A
 //! rule works under an operation name of its own, with random bits in it, so that all can share one server.
 //!
-//! What is random in a rule comes from a seed that is printed; `CONFORMANCE_SEED=<seed>` repeats it.
+//! Random steps come from a seed that is printed; `CONFORMANCE_SEED=<seed>` repeats it.
 
 mod arguments;
 mod claims;
@@ -166,7 +166,7 @@ macro_rules! __conformance_tests {
     };
 }
 
-/// One test for each rule of [`Store`](crate::Store), in a module: see [`conformance`](crate::testing::conformance).
+/// A test for each rule of [`Store`](crate::Store), in a module: see [`conformance`](crate::testing::conformance).
 #[macro_export]
 macro_rules! conformance_suite {
     (mod $name:ident, $fixture:expr) => {

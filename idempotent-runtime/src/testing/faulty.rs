@@ -1,18 +1,22 @@
-//! A store that misbehaves as it is told to.
+//! A store that fails, hangs and counts as a test tells it to.
 
 use std::{
     collections::VecDeque,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use crate::store::{
-    BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Record, RecordKey, Store, StoreError,
-    StoreErrorKind, StoreResult, Subscription, Token, Transition, immediate::Immediate, transactional::Transactional,
+use crate::{
+    lock::lock,
+    store::{
+        BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Record, RecordKey, Store, StoreError,
+        StoreErrorKind, StoreResult, Subscription, Token, Transition, immediate::Immediate,
+        transactional::Transactional,
+    },
 };
 
 /// A method of [`Store`].
@@ -37,7 +41,7 @@ impl Method {
     const COUNT: usize = 12;
 }
 
-/// What happens to a call. A [`peek`](Store::peek), which cannot fail or wait, answers `None` instead.
+/// A fault that a call meets. A [`peek`](Store::peek), which cannot fail or wait, answers `None` instead.
 #[derive(Clone, Debug)]
 pub enum Fault {
     /// The call fails and nothing was applied: the request was lost.
@@ -59,7 +63,7 @@ impl Fault {
     pub const LOST_REPLY: Self = Self::FailAfter(StoreErrorKind::Unavailable);
 }
 
-/// Where calls wait until a test lets them go on, so that the test needs no sleep. Cloning shares the gate.
+/// A gate at which calls wait until a test lets them go on, so that the test needs no sleep. Cloning shares the gate.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
@@ -115,7 +119,7 @@ impl Gate {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: who was dropped has come to the gate and will not go on.
+    /// Cancel safe: a call that is dropped here has come to the gate, and does not go on.
     pub async fn pass(&self) {
         self.state.send_modify(|state| state.reached += 1);
         self.until(|state| state.open).await;
@@ -149,15 +153,15 @@ impl Default for Gate {
 /// # });
 /// ```
 pub struct FaultyStore<S> {
-    shared: Arc<Shared<S>>,
+    shared: Arc<FaultyShared<S>>,
 }
 
-struct Shared<S> {
+struct FaultyShared<S> {
     inner: S,
     methods: [Script; Method::COUNT],
 }
 
-/// What a method has done and will do.
+/// The calls of a method so far, and its faults to come.
 struct Script {
     calls: watch::Sender<usize>,
     faults: Mutex<Faults>,
@@ -170,11 +174,11 @@ struct Faults {
 }
 
 impl<S: Store> FaultyStore<S> {
-    /// A decorator that changes nothing yet.
+    /// Decorates a store, and changes nothing yet.
     #[must_use]
     pub fn new(inner: S) -> Self {
         let methods = std::array::from_fn(|_| Script { calls: watch::Sender::new(0), faults: Mutex::default() });
-        Self { shared: Arc::new(Shared { inner, methods }) }
+        Self { shared: Arc::new(FaultyShared { inner, methods }) }
     }
 
     /// The store behind, without faults.
@@ -196,11 +200,11 @@ impl<S: Store> FaultyStore<S> {
     /// No call meets a fault any more. Calls that wait at a gate go on waiting.
     pub fn heal(&self) {
         for script in &self.shared.methods {
-            *script.faults.lock().unwrap_or_else(PoisonError::into_inner) = Faults::default();
+            *lock(&script.faults) = Faults::default();
         }
     }
 
-    /// How many calls of a method there were, those that failed included.
+    /// The number of calls of a method, those that failed included.
     #[must_use]
     pub fn calls(&self, method: Method) -> usize {
         *self.script(method).calls.borrow()
@@ -221,10 +225,10 @@ impl<S: Store> FaultyStore<S> {
     }
 
     fn faults(&self, method: Method) -> MutexGuard<'_, Faults> {
-        self.script(method).faults.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.script(method).faults)
     }
 
-    /// Counts a call and says what it meets.
+    /// Counts a call and takes the fault that it meets.
     fn meet(&self, method: Method) -> Option<Fault> {
         self.shared.count(method);
         let mut faults = self.faults(method);
@@ -239,10 +243,10 @@ impl<S: Store> FaultyStore<S> {
         let inner = &self.shared.inner;
         match self.meet(method) {
             None => call(inner).await,
-            Some(Fault::FailBefore(kind)) => Err(StoreError::new(kind, "a fault before the call, as told")),
+            Some(Fault::FailBefore(kind)) => Err(StoreError::new(kind, "a fault before the call, as the test set it")),
             Some(Fault::FailAfter(kind)) => {
                 call(inner).await?;
-                Err(StoreError::new(kind, "a fault after the call, as told"))
+                Err(StoreError::new(kind, "a fault after the call, as the test set it"))
             }
             Some(Fault::HoldBefore(gate)) => {
                 gate.pass().await;
@@ -273,9 +277,9 @@ impl<S: fmt::Debug> fmt::Debug for FaultyStore<S> {
     }
 }
 
-impl<S: Store> Shared<S> {
+impl<S: Store> FaultyShared<S> {
     fn at_once(&self) -> StoreResult<&dyn Immediate> {
-        let none = || StoreError::new(StoreErrorKind::Unavailable, "the store behind does nothing at once");
+        let none = || StoreError::new(StoreErrorKind::Unavailable, "the store behind has no steps without futures");
         self.inner.immediate().ok_or_else(none)
     }
 
@@ -285,7 +289,7 @@ impl<S: Store> Shared<S> {
 }
 
 /// Asked only as long as no fault is set for these steps: [`FaultyStore`] sees to that.
-impl<S: Store> Immediate for Shared<S> {
+impl<S: Store> Immediate for FaultyShared<S> {
     fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
         self.count(Method::Claim);
         self.at_once()?.claim(key, request)

@@ -5,7 +5,7 @@ use std::fmt;
 /// Like a `Vec<u8>` whose spare room is initialized, so that short pieces can be written without a call each.
 #[derive(Default)]
 pub(super) struct Buffer {
-    /// What was written, and spare room.
+    /// The bytes that were written, and spare room.
     bytes: Vec<u8>,
     len: usize,
 }
@@ -31,12 +31,12 @@ impl Buffer {
         self.len -= count;
     }
 
-    /// What was written.
+    /// The bytes that were written.
     pub(super) fn as_slice(&self) -> &[u8] {
         self.get(0, self.len)
     }
 
-    /// What was written from `start` to `end`.
+    /// The bytes that were written from `start` to `end`.
     #[expect(clippy::indexing_slicing, reason = "positions are this buffer's own, and `len` is within `bytes`")]
     pub(super) fn get(&self, start: usize, end: usize) -> &[u8] {
         &self.bytes[start..end]

@@ -11,7 +11,7 @@ use super::{
     sha256::Sha256,
 };
 
-/// How deep values may be nested. A value that JSON text can hold (127 levels) passes as an argument.
+/// The deepest nesting of values. A value that JSON text can hold (127 levels) passes as an argument.
 pub(crate) const MAX_DEPTH: u8 = 128;
 
 /// The first byte of every encoding.
@@ -54,12 +54,12 @@ thread_local! {
 /// Collects an encoding and hashes it.
 pub(super) struct Encoder {
     buffer: Buffer,
-    /// Where entries wait while they are brought into order.
+    /// The entries that wait to be brought into order.
     unsorted: Buffer,
     /// The entries of all open maps and sets, those of the innermost last.
     entries: Vec<Entry>,
     orders: Orders,
-    /// How many maps and sets are open. While there is one, the bytes in the buffer may still move.
+    /// The number of open maps and sets. While there is one, the bytes in the buffer may still move.
     unordered: u8,
     depth: u8,
     /// A `Serialize` may go on after a part of it has failed; what it has written then means nothing.
@@ -86,7 +86,7 @@ impl Encoder {
         encoder
     }
 
-    /// One in which the map of arguments is open.
+    /// An encoder in which the map of arguments is open.
     pub(super) fn with_arguments() -> Box<Self> {
         let mut encoder = Self::new();
         encoder.tag(tag::MAP);
@@ -173,7 +173,7 @@ impl Encoder {
         self.buffer.prefix([base + len, b0, b1, b2, b3, b4, b5, b6, b7], 1 + usize::from(len));
     }
 
-    /// The same for 128 bits.
+    /// Writes an integer of 128 bits.
     pub(super) fn long_integer(&mut self, base: u8, magnitude: u128) {
         let len = significant(u128::BITS - magnitude.leading_zeros());
         self.tag(base + len);
@@ -316,7 +316,7 @@ pub(super) struct Unordered {
     first: usize,
 }
 
-/// How many bytes hold a number of so many bits: at most 16.
+/// The number of bytes that hold so many bits: at most 16.
 const fn significant(bits: u32) -> u8 {
     low_byte(bits.div_ceil(8) as usize)
 }

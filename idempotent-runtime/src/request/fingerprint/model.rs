@@ -114,7 +114,7 @@ impl Model {
         }
     }
 
-    /// The same value without what does not count for a fingerprint: order, and whether a map is a struct.
+    /// The value without that which does not count for a fingerprint: order, and whether a map is a struct.
     pub(crate) fn unordered(&self) -> Self {
         match self {
             Self::Some(value) => Self::Some(Box::new(value.unordered())),
@@ -138,7 +138,7 @@ impl Model {
         }
     }
 
-    /// The same value without what does not count for a key: the order of fields, and whether there is a `Some`.
+    /// The value without that which does not count for a key: the order of fields, and whether there is a `Some`.
     pub(crate) fn as_key(&self) -> Self {
         match self {
             Self::Some(value) => value.as_key(),
@@ -153,7 +153,7 @@ impl Model {
         }
     }
 
-    /// The same value with every map, struct and set the other way round.
+    /// The value with every map, struct and set the other way round.
     pub(crate) fn reversed(&self) -> Self {
         match self {
             Self::Some(value) => Self::Some(Box::new(value.reversed())),
@@ -210,7 +210,7 @@ fn fields(value: impl Strategy<Value = Model>) -> impl Strategy<Value = Vec<(&'s
     })
 }
 
-/// What can be a key.
+/// Any value that can be a key.
 pub(crate) fn any_key() -> impl Strategy<Value = Model> {
     key_leaf().prop_recursive(4, 24, 4, |value| {
         prop_oneof![

@@ -7,12 +7,12 @@ use super::{
     encoder::tag,
 };
 
-/// Where an entry of an open map or set lies in the buffer. An element of a set is an entry without a value.
+/// The place in the buffer of an entry of an open map or set. An element of a set is an entry without a value.
 pub(super) struct Entry {
     /// The first eight bytes that are compared: for most keys the only ones that need to be looked at.
     head: u64,
     pub(super) start: usize,
-    /// Where the compared part of the key starts: behind the length, if the key is a string.
+    /// The start of the compared part of the key: behind the length, if the key is a string.
     content: usize,
     key_end: usize,
     pub(super) end: usize,

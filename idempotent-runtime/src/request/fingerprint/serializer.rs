@@ -8,6 +8,7 @@ use super::{
     encoder::{Encoder, Unordered, tag},
     set::set_name,
 };
+use crate::request::compound::{compound_sequence, compound_struct};
 
 /// Why a value has no encoding. The texts of `Serialize` implementations are not kept: they may quote the value.
 #[derive(Clone, Copy, Debug)]
@@ -243,8 +244,7 @@ impl<'a> ser::Serializer for &'a mut Encoder {
         } else {
             let mut sequence = self.sequence()?;
             iter.into_iter().try_for_each(|element| sequence.element(&element))?;
-            sequence.finish();
-            Ok(())
+            sequence.finish()
         }
     }
 }
@@ -259,9 +259,11 @@ impl Sequence<'_> {
         Ok(())
     }
 
-    fn finish(self) {
+    #[expect(clippy::unnecessary_wraps, reason = "serde's traits want it")]
+    fn finish(self) -> Result<(), Reason> {
         self.0.leave();
         self.0.tag(tag::END);
+        Ok(())
     }
 }
 
@@ -278,8 +280,10 @@ impl Map<'_> {
         self.encoder.value(value)
     }
 
-    fn finish(self) {
+    #[expect(clippy::unnecessary_wraps, reason = "serde's traits want it")]
+    fn finish(self) -> Result<(), Reason> {
         self.encoder.close(self.entries);
+        Ok(())
     }
 }
 
@@ -296,37 +300,9 @@ impl ser::SerializeMap for Map<'_> {
     }
 
     fn end(self) -> Result<(), Reason> {
-        self.finish();
-        Ok(())
+        self.finish()
     }
 }
 
-macro_rules! compound {
-    ($type:ident: $($trait:ident $method:ident ($($name:ident: $name_type:ty)?) => $write:ident),*) => {$(
-        impl ser::$trait for $type<'_> {
-            type Ok = ();
-            type Error = Reason;
-
-            #[inline]
-            fn $method<T: Serialize + ?Sized>(&mut self, $($name: $name_type,)? value: &T) -> Result<(), Reason> {
-                self.$write($($name,)? value)
-            }
-
-            fn end(self) -> Result<(), Reason> {
-                self.finish();
-                Ok(())
-            }
-        }
-    )*};
-}
-
-compound!(Sequence:
-    SerializeSeq serialize_element() => element,
-    SerializeTuple serialize_element() => element,
-    SerializeTupleStruct serialize_field() => element,
-    SerializeTupleVariant serialize_field() => element
-);
-compound!(Map:
-    SerializeStruct serialize_field(name: &'static str) => field,
-    SerializeStructVariant serialize_field(name: &'static str) => field
-);
+compound_sequence!(Reason, Sequence, Sequence::finish);
+compound_struct!(Reason, Map, Map::finish);

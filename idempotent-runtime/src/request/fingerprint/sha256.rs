@@ -11,7 +11,7 @@ const BLOCK: usize = 64;
 
 pub(super) struct Sha256 {
     state: [u32; 8],
-    /// How many bytes are in the state.
+    /// The number of bytes in the state.
     hashed: u64,
 }
 

@@ -7,7 +7,10 @@ use serde::ser::{self, Impossible, Serialize};
 use super::text::Text;
 use crate::request::{
     error::KeyError,
-    fingerprint::{MAX_DEPTH, set_name},
+    request::{
+        compound::{compound_sequence, compound_struct},
+        fingerprint::{MAX_DEPTH, set_name},
+    },
 };
 
 /// A [`KeyError`] as serde wants it.
@@ -45,7 +48,7 @@ const fn missing() -> Result<(), Failure> {
 /// Writes one value.
 pub(super) struct Writer<'a> {
     text: &'a mut Text,
-    /// Whether the value ends where what encloses it ends: a whole key, a hole, a variant. Then the elements of a
+    /// True if the value ends where its enclosure ends: a whole key, a hole, a variant. Then the elements of a
     /// sequence of two or more need no parentheses of their own.
     whole: bool,
     depth: u8,
@@ -319,30 +322,5 @@ impl Fields<'_> {
     }
 }
 
-macro_rules! compound {
-    ($type:ident: $($trait:ident $method:ident ($($name:ident: $name_type:ty)?) => $write:ident),*) => {$(
-        impl ser::$trait for $type<'_> {
-            type Ok = ();
-            type Error = Failure;
-
-            fn $method<T: Serialize + ?Sized>(&mut self, $($name: $name_type,)? value: &T) -> Result<(), Failure> {
-                self.$write($($name,)? value)
-            }
-
-            fn end(self) -> Result<(), Failure> {
-                self.finish()
-            }
-        }
-    )*};
-}
-
-compound!(Sequence:
-    SerializeSeq serialize_element() => element,
-    SerializeTuple serialize_element() => element,
-    SerializeTupleStruct serialize_field() => element,
-    SerializeTupleVariant serialize_field() => element
-);
-compound!(Fields:
-    SerializeStruct serialize_field(name: &'static str) => field,
-    SerializeStructVariant serialize_field(name: &'static str) => field
-);
+compound_sequence!(Failure, Sequence, Sequence::finish);
+compound_struct!(Failure, Fields, Fields::finish);

@@ -7,7 +7,7 @@ use crate::{hex, request::error::KeyError};
 /// The text of a record key while it is written.
 pub(super) struct Text {
     written: String,
-    /// Where the key half starts.
+    /// The position at which the key half starts.
     start: usize,
     max: usize,
     /// A `Serialize` may go on after a part of it has failed; what it has written then means nothing.
@@ -35,12 +35,12 @@ impl Text {
         (self.written, self.start - 1)
     }
 
-    /// Where the next piece will be.
+    /// The position of the next piece.
     pub(super) fn position(&self) -> usize {
         self.written.len()
     }
 
-    /// What was written in a range of positions.
+    /// The text in a range of positions.
     pub(super) fn written(&self, range: std::ops::Range<usize>) -> &str {
         self.written.get(range).unwrap_or_default()
     }
@@ -57,7 +57,7 @@ impl Text {
         error
     }
 
-    /// Whether an error stuck.
+    /// Answers the error that stuck, if any.
     pub(super) fn check(&self) -> Result<(), KeyError> {
         self.failed.clone().map_or(Ok(()), Err)
     }
@@ -82,7 +82,7 @@ impl Text {
         self.escaped_but(text, is_safe)
     }
 
-    /// The same for the name of a field, which ends at the first `=`.
+    /// Writes the name of a field, percent-encoded, so that it ends at the first `=`.
     pub(super) fn field_name(&mut self, name: &str) -> Result<(), KeyError> {
         self.escaped_but(name, |byte| is_safe(byte) && byte != b'=')
     }
@@ -146,12 +146,12 @@ fn push_escaped(text: &mut String, byte: u8) {
     text.extend(hex::upper(byte));
 }
 
-/// What names of operations usually consist of.
+/// The characters that names of operations usually consist of; others are percent-encoded.
 const fn is_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b':' | b'-')
 }
 
-/// What strings may contain as it is: nothing that marks, separates or encloses, and nothing that is special in Redis
+/// The characters that stand for themselves in strings: nothing that marks, separates or encloses, and nothing that is special in Redis
 /// patterns and hash tags, or in SQL.
 const fn is_safe(byte: u8) -> bool {
     is_name(byte) || matches!(byte, b'@' | b'/' | b'+' | b'=')

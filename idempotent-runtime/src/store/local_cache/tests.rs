@@ -1,5 +1,5 @@
-//! What is shown without asking the store, for how long, and what never is. The cache's clock is tokio's, which is paused,
-//! and the store's is set by hand.
+//! What is shown without asking the store, for how long, and what never is. The cache's clock is tokio's, which is
+//! paused, and the store's is set by hand.
 #![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests fail the test")]
 
 use tokio::{task::JoinHandle, time::advance};
@@ -17,7 +17,7 @@ const NANOSECOND: Duration = Duration::from_nanos(1);
 
 /// A cache, the store behind it, and that store without the cache: another process.
 struct Subject {
-    cached: Arc<Cached>,
+    cached: Arc<LocalCache>,
     behind: FaultyStore<MemoryStore>,
     elsewhere: MemoryStore,
     clock: ManualClock,
@@ -34,7 +34,7 @@ impl Subject {
         let behind = FaultyStore::new(elsewhere.clone());
         // As a store with a server behaves.
         behind.always(Method::Peek, Fault::LOST_REQUEST);
-        let cached = Arc::new(Cached::new(Arc::new(behind.clone()), max_bytes));
+        let cached = Arc::new(LocalCache::new(Arc::new(behind.clone()), max_bytes));
         Self { cached, behind, elsewhere, clock }
     }
 

@@ -20,7 +20,7 @@ impl Moment {
         Self(self.0.saturating_add(nanoseconds(duration)))
     }
 
-    /// How long it is until `later`; zero if that has passed.
+    /// The time until `later`; zero if that has passed.
     pub(crate) const fn until(self, later: Self) -> Duration {
         Duration::from_nanos(later.0.saturating_sub(self.0))
     }
@@ -58,7 +58,7 @@ impl Clock {
     }
 }
 
-/// Microseconds since 1970: where fences start, so that they rise across restarts of the process.
+/// Microseconds since 1970: fences start from there, so that they rise across restarts of the process.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads it")]
 pub(crate) fn unix_micros() -> u64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

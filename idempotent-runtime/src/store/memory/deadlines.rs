@@ -1,4 +1,4 @@
-//! Which record expires next: a heap whose members can be moved and removed.
+//! The order in which records expire: a heap whose members can be moved and removed.
 
 use crate::store::memory::clock::Moment;
 
@@ -20,7 +20,7 @@ struct Node {
 #[derive(Default)]
 pub(super) struct Deadlines {
     heap: Vec<Node>,
-    /// Where in the heap a slot's deadline is.
+    /// The position in the heap of each slot's deadline.
     positions: Vec<u32>,
 }
 
@@ -55,7 +55,7 @@ impl Deadlines {
         }
         self.heap.swap_remove(position as usize);
         if (position as usize) < self.heap.len() {
-            // What was last may belong above or below the gap that it fills.
+            // The last node fills the gap, and may belong above or below it.
             let risen = self.rise(position as usize);
             self.sink(risen);
         }
@@ -66,7 +66,7 @@ impl Deadlines {
         self.heap.first().filter(|node| node.at <= now).map(|node| node.slot)
     }
 
-    /// Moves a node up to where its parent is not later; says where that is.
+    /// Moves a node up until its parent is not later, and returns its position.
     fn rise(&mut self, mut position: usize) -> usize {
         let node = self.heap[position];
         while position > 0 {
@@ -81,7 +81,7 @@ impl Deadlines {
         position
     }
 
-    /// Moves a node down to where no child is earlier.
+    /// Moves a node down until no child is earlier.
     fn sink(&mut self, mut position: usize) {
         let node = self.heap[position];
         loop {

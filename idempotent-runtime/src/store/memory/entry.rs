@@ -10,12 +10,12 @@ use crate::{
     store::{ClaimRequest, Finished, Nonce, NotKept, Outcome, Record, RecordKey, State, Token, memory::clock::Moment},
 };
 
-/// What a record is: 352 bytes, with its place in the table.
-pub(super) struct Entry {
+/// A record: 352 bytes, with its link in the table.
+pub(super) struct MemoryEntry {
     key_len: u32,
     attempt: u32,
     expires: Moment,
-    phase: Phase,
+    phase: EntryState,
     fingerprint: Fingerprint,
     nonce: Nonce,
     fence: u64,
@@ -23,17 +23,17 @@ pub(super) struct Entry {
     packed: Packed,
 }
 
-/// Where a record stands. A lapsed one is still `Running` here: only the clock tells.
+/// The state of a record. A lapsed one is still `Running` here: only the clock tells.
 #[derive(Clone, Copy)]
-pub(super) enum Phase {
+pub(super) enum EntryState {
     Running { lease_end: Moment },
     Abandoned,
-    Done(Kind),
+    Done(OutcomeKind),
 }
 
 /// An outcome without its bytes.
 #[derive(Clone, Copy)]
-pub(super) enum Kind {
+pub(super) enum OutcomeKind {
     Ok,
     Err,
     NotKept(NotKept),
@@ -41,7 +41,7 @@ pub(super) enum Kind {
 
 /// An outcome that is ready to be kept.
 pub(super) struct Kept<'a> {
-    kind: Kind,
+    kind: OutcomeKind,
     result: &'a [u8],
     /// The result where it will stay, unless that is in the record.
     apart: Option<Bytes>,
@@ -50,15 +50,15 @@ pub(super) struct Kept<'a> {
 impl<'a> Kept<'a> {
     pub(super) fn new(key: &RecordKey, outcome: &'a Outcome) -> Self {
         let (kind, result): (_, &[u8]) = match outcome {
-            Outcome::Ok(bytes) => (Kind::Ok, bytes),
-            Outcome::Err(bytes) => (Kind::Err, bytes),
-            Outcome::NotKept(why) => (Kind::NotKept(*why), &[]),
+            Outcome::Ok(bytes) => (OutcomeKind::Ok, bytes),
+            Outcome::Err(bytes) => (OutcomeKind::Err, bytes),
+            Outcome::NotKept(why) => (OutcomeKind::NotKept(*why), &[]),
         };
         Self { kind, result, apart: Packed::apart(key.as_str(), result) }
     }
 }
 
-impl Entry {
+impl MemoryEntry {
     /// The record of a vacant key's claim; `None` for keys that are longer than memory is large.
     pub(super) fn new(key: &RecordKey, request: &ClaimRequest, now: Moment, fence: u64) -> Option<Self> {
         let lease_end = now.plus(request.lease);
@@ -67,7 +67,7 @@ impl Entry {
             key_len: u32::try_from(key.as_str().len()).ok()?,
             attempt: 1,
             expires: lease_end.plus(request.ttl),
-            phase: Phase::Running { lease_end },
+            phase: EntryState::Running { lease_end },
             fingerprint: request.fingerprint,
             nonce: request.nonce,
             fence,
@@ -89,7 +89,7 @@ impl Entry {
 
     pub(super) fn run_for(&mut self, lease: Duration, ttl: Duration, now: Moment) {
         let lease_end = now.plus(lease);
-        self.phase = Phase::Running { lease_end };
+        self.phase = EntryState::Running { lease_end };
         self.expires = lease_end.plus(ttl);
     }
 
@@ -98,12 +98,12 @@ impl Entry {
             Some(apart) => self.packed.replace(apart),
             None => self.packed.append(kept.result),
         }
-        self.phase = Phase::Done(kept.kind);
+        self.phase = EntryState::Done(kept.kind);
         self.expires = expires;
     }
 
     pub(super) const fn abandon(&mut self, expires: Moment) {
-        self.phase = Phase::Abandoned;
+        self.phase = EntryState::Abandoned;
         self.expires = expires;
     }
 
@@ -116,10 +116,10 @@ impl Entry {
     }
 
     pub(super) const fn is_running(&self) -> bool {
-        matches!(self.phase, Phase::Running { .. })
+        matches!(self.phase, EntryState::Running { .. })
     }
 
-    pub(super) const fn phase(&self) -> Phase {
+    pub(super) const fn phase(&self) -> EntryState {
         self.phase
     }
 
@@ -149,28 +149,28 @@ impl Entry {
     }
 
     pub(super) fn finished(&self) -> Option<Finished> {
-        let Phase::Done(kind) = self.phase else { return None };
-        Some(Finished { fingerprint: self.fingerprint, attempt: self.attempt, outcome: self.outcome(kind) })
+        let EntryState::Done(kind) = self.phase else { return None };
+        Some(Finished::new(self.fingerprint, self.attempt, self.outcome(kind)))
     }
 
     /// The record as an operator sees it.
     pub(super) fn record(&self, now: Moment) -> Option<Record> {
         let state = match self.phase {
-            Phase::Running { lease_end } if now < lease_end => State::Running { lease_left: now.until(lease_end) },
-            Phase::Running { .. } => State::Lapsed,
-            Phase::Abandoned => State::Abandoned,
-            Phase::Done(kind) => State::Done(self.outcome(kind)),
+            EntryState::Running { lease_end } if now < lease_end => State::running(now.until(lease_end)),
+            EntryState::Running { .. } => State::Lapsed,
+            EntryState::Abandoned => State::Abandoned,
+            EntryState::Done(kind) => State::Done(self.outcome(kind)),
         };
         let (key, arguments) = (self.key()?.parse().ok()?, self.packed.arguments().cloned());
         Some(Record::new(key, self.fingerprint, self.attempt, state, now.until(self.expires)).with_arguments(arguments))
     }
 
-    fn outcome(&self, kind: Kind) -> Outcome {
+    fn outcome(&self, kind: OutcomeKind) -> Outcome {
         let result = || self.packed.tail(self.key_len as usize);
         match kind {
-            Kind::Ok => Outcome::Ok(result()),
-            Kind::Err => Outcome::Err(result()),
-            Kind::NotKept(why) => Outcome::NotKept(why),
+            OutcomeKind::Ok => Outcome::Ok(result()),
+            OutcomeKind::Err => Outcome::Err(result()),
+            OutcomeKind::NotKept(why) => Outcome::NotKept(why),
         }
     }
 }

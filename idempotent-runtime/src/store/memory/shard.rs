@@ -1,6 +1,6 @@
-//! One part of the store: the records whose keys hash to it, found by key and by deadline.
+//! A part of the store: the records whose keys hash to it, found by key and by deadline.
 
-use super::{deadlines::Deadlines, entry::Entry, slots::Slots};
+use super::{deadlines::Deadlines, entry::MemoryEntry, slots::Slots};
 use crate::store::memory::clock::Moment;
 
 /// The end of a chain. No slot has this number.
@@ -13,10 +13,10 @@ const BUCKETS_PER_SLOT: usize = 4;
 const KEPT_SLOTS: usize = 64;
 
 /// A record in its chain: the records whose hashes choose the same bucket.
-struct Link {
+struct ChainLink {
     hash: u32,
     next: u32,
-    entry: Entry,
+    entry: MemoryEntry,
 }
 
 /// A hash table with short chains through the slots. A lookup fetches the bucket and then the record, where a table
@@ -27,7 +27,7 @@ struct Link {
 pub(super) struct Shard {
     /// The first slot of each chain; a power of two of them.
     buckets: Vec<u32>,
-    slots: Slots<Link>,
+    slots: Slots<ChainLink>,
     vacant: Vec<u32>,
     deadlines: Deadlines,
 }
@@ -45,13 +45,13 @@ impl Shard {
         None
     }
 
-    pub(super) fn get(&self, slot: u32) -> Option<&Entry> {
+    pub(super) fn get(&self, slot: u32) -> Option<&MemoryEntry> {
         self.link(slot).map(|link| &link.entry)
     }
 
     /// Changes a record, and remembers when it expires now.
-    pub(super) fn change(&mut self, slot: u32, change: impl FnOnce(&mut Entry)) {
-        if let Some(Some(Link { entry, .. })) = self.slots.get_mut(slot) {
+    pub(super) fn change(&mut self, slot: u32, change: impl FnOnce(&mut MemoryEntry)) {
+        if let Some(Some(ChainLink { entry, .. })) = self.slots.get_mut(slot) {
             change(entry);
             self.deadlines.set(slot, entry.expires());
         }
@@ -59,19 +59,19 @@ impl Shard {
 
     /// Adds a record whose key has none; says whether there was a slot.
     #[must_use]
-    pub(super) fn insert(&mut self, hash: u32, entry: Entry) -> bool {
+    pub(super) fn insert(&mut self, hash: u32, entry: MemoryEntry) -> bool {
         let Some(slot) = self.vacant.pop().or_else(|| self.add_slot()) else { return false };
         self.deadlines.set(slot, entry.expires());
         let bucket = self.bucket(hash);
         if let (Some(first), Some(vacant)) = (self.buckets.get_mut(bucket), self.slots.get_mut(slot)) {
-            *vacant = Some(Link { hash, next: *first, entry });
+            *vacant = Some(ChainLink { hash, next: *first, entry });
             *first = slot;
         }
         true
     }
 
-    pub(super) fn remove(&mut self, slot: u32) -> Option<Entry> {
-        let Link { hash, next, entry } = self.slots.get_mut(slot)?.take()?;
+    pub(super) fn remove(&mut self, slot: u32) -> Option<MemoryEntry> {
+        let ChainLink { hash, next, entry } = self.slots.get_mut(slot)?.take()?;
         self.unchain(hash, slot, next);
         self.deadlines.remove(slot);
         self.vacant.push(slot);
@@ -82,16 +82,16 @@ impl Shard {
     }
 
     /// Removes the record that expired first, if one has.
-    pub(super) fn remove_due(&mut self, now: Moment) -> Option<Entry> {
+    pub(super) fn remove_due(&mut self, now: Moment) -> Option<MemoryEntry> {
         self.deadlines.due(now).and_then(|slot| self.remove(slot))
     }
 
     /// The records from a slot on, with the slot that follows each.
-    pub(super) fn entries_from(&self, slot: usize) -> impl Iterator<Item = (usize, &Entry)> {
+    pub(super) fn entries_from(&self, slot: usize) -> impl Iterator<Item = (usize, &MemoryEntry)> {
         (slot..self.slots.len()).filter_map(|slot| Some((slot + 1, self.get(u32::try_from(slot).ok()?)?)))
     }
 
-    fn link(&self, slot: u32) -> Option<&Link> {
+    fn link(&self, slot: u32) -> Option<&ChainLink> {
         self.slots.get(slot)
     }
 
@@ -139,7 +139,7 @@ impl Shard {
     }
 }
 
-const _: () = assert!(size_of::<Option<Link>>() == 352, "the documentation says so");
+const _: () = assert!(size_of::<Option<ChainLink>>() == 352, "the documentation says so");
 
 #[cfg(test)]
 mod tests {
@@ -157,7 +157,7 @@ mod tests {
         Moment::since_start(Duration::from_nanos(nanos))
     }
 
-    fn entry(number: u32, expires: u64) -> Entry {
+    fn entry(number: u32, expires: u64) -> MemoryEntry {
         let key = format!("test|{number}").parse::<RecordKey>().unwrap();
         let request = ClaimRequest::new(
             Fingerprint::from_bytes([0; Fingerprint::LEN]),
@@ -165,7 +165,7 @@ mod tests {
             Duration::ZERO,
             Duration::from_nanos(expires),
         );
-        Entry::new(&key, &request, moment(0), 1).unwrap()
+        MemoryEntry::new(&key, &request, moment(0), 1).unwrap()
     }
 
     proptest! {
@@ -181,7 +181,7 @@ mod tests {
                     (0, _) => {
                         let removed = shard.remove_due(moment(at));
                         let first = model.values().min().copied().filter(|&first| first <= at);
-                        prop_assert_eq!(removed.as_ref().map(Entry::expires), first.map(moment));
+                        prop_assert_eq!(removed.as_ref().map(MemoryEntry::expires), first.map(moment));
                         if let Some(removed) = removed {
                             model.retain(|&number, _| !removed.has_key(&format!("test|{number}")));
                         }

@@ -1,6 +1,6 @@
 //! Numbered places in chunks, so that growing moves nothing.
 
-/// Some kilobytes of records: few calls of the allocator, and little that lies idle in a small store.
+/// A chunk has some kilobytes of records: few calls of the allocator, and little idle memory in a small store.
 const PER_CHUNK: usize = 16;
 
 /// Places with the numbers from 0 on, each of which can be vacant.
@@ -28,7 +28,7 @@ impl<T> Slots<T> {
         self.len += 1;
     }
 
-    /// What is in a slot.
+    /// The content of a slot.
     pub(super) fn get(&self, slot: u32) -> Option<&T> {
         let slot = slot as usize;
         self.chunks.get(slot / PER_CHUNK)?.get(slot % PER_CHUNK)?.as_ref()

@@ -1,4 +1,4 @@
-//! What only this store does: limits, expiry, accounts. The rules of every store are in the conformance suite.
+//! The memory store's own behaviour: limits, expiry, accounts. The rules of every store are in the conformance suite.
 
 use std::{
     task::{Context, Poll, Waker},

@@ -4,7 +4,7 @@ use std::{
     array,
     hash::{BuildHasher as _, Hasher as _},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -14,43 +14,47 @@ use bytes::Bytes;
 use foldhash::fast::RandomState;
 
 use super::{
-    entry::{Entry, Kept, Phase},
+    entry::{EntryState, Kept, MemoryEntry},
     shard::Shard,
     usage::Usage,
 };
-use crate::store::{
-    ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Record, RecordKey, StoreError, StoreErrorKind,
-    StoreResult, Subscribers, Token, Transition,
-    immediate::Immediate,
-    memory::{
-        clock,
-        clock::{Clock, Moment},
+use crate::{
+    lock::lock,
+    store::{
+        ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Record, RecordKey, StoreError, StoreErrorKind,
+        StoreResult, Subscribers, Token, Transition,
+        immediate::Immediate,
+        memory::{
+            clock,
+            clock::{Clock, Moment},
+        },
     },
 };
 
-/// So many that two threads seldom meet, and that the growth of one stalls its caller for a fraction of a millisecond.
+/// So many shards that two threads seldom meet at one, and that one shard grows within a fraction of a millisecond.
 const SHARDS: usize = 512;
 
-/// More than the one record that a claim adds, so that what has expired shrinks while claims arrive.
+/// A claim adds one record and removes up to two: expired records become fewer while claims arrive.
 const EXPIRED_PER_CLAIM: usize = 2;
 
-/// How many records a page of a listing looks at, whether or not they belong to it.
+/// A page of a listing ends after it has looked at this many records, whether or not they belong to it.
 const LISTED_PER_PAGE: usize = 10_000;
 
-/// What the handles of a store share.
-pub(super) struct Shared {
+/// The records and counts that the handles of a store share.
+pub(super) struct MemoryShared {
     shards: Box<[Padded]>,
     hasher: RandomState,
     clock: Clock,
-    /// The last fence that was given. One count for all keys rises for each of them, whatever became of its record.
+    /// The last fence that was given out. It is one count for all keys, so that it rises for each key even after the
+    /// key's record is gone.
     fence: AtomicU64,
     pub(super) usage: Usage,
-    /// Where the next search for expired records starts.
+    /// The shard at which the next search for expired records starts.
     sweep: AtomicUsize,
     pub(super) subscribers: Subscribers,
 }
 
-/// Neighbours on one cache line would slow each other down.
+/// A shard on cache lines of its own: locks that share a line slow each other down.
 #[derive(Default)]
 #[repr(align(128))]
 struct Padded(Mutex<Shard>);
@@ -63,17 +67,17 @@ struct Live<'a> {
 }
 
 impl Live<'_> {
-    fn entry(&self) -> Option<&Entry> {
+    fn entry(&self) -> Option<&MemoryEntry> {
         self.shard.get(self.slot)
     }
 
-    fn change(&mut self, change: impl FnOnce(&mut Entry, Moment)) {
+    fn change(&mut self, change: impl FnOnce(&mut MemoryEntry, Moment)) {
         let now = self.now;
         self.shard.change(self.slot, |entry| change(entry, now));
     }
 }
 
-impl Shared {
+impl MemoryShared {
     pub(super) fn new(usage: Usage, clock: Clock) -> Self {
         Self {
             shards: array::from_fn::<_, SHARDS, _>(|_| Padded::default()).into(),
@@ -91,14 +95,15 @@ impl Shared {
             if let Some(outcome) = self.try_claim(key, request) {
                 return Ok(outcome);
             }
-            // What has expired elsewhere has to make room: it is vacant to everybody else.
+            // Expired records of other shards count against the limit until they are removed. Another claim may take the
+            // room that this purge makes before this one tries again: then it purges again, until nothing is expired.
             if self.purge(1) == 0 {
                 return Err(StoreError::new(StoreErrorKind::Full, "the memory store is full of live records"));
             }
         }
     }
 
-    /// One attempt; `None` if there is no room.
+    /// Tries to claim; `None` if there is no room.
     fn try_claim(&self, key: &RecordKey, request: &ClaimRequest) -> Option<ClaimOutcome> {
         let (number, hash) = self.hash(key);
         let mut shard = self.lock(number);
@@ -115,16 +120,16 @@ impl Shared {
         if !self.usage.admit(bytes) {
             return None;
         }
-        let entry = Entry::new(key, request, now, self.next_fence());
-        let token = entry.as_ref().map(Entry::token);
+        let entry = MemoryEntry::new(key, request, now, self.next_fence());
+        let token = entry.as_ref().map(MemoryEntry::token);
         if !entry.is_some_and(|entry| shard.insert(hash, entry)) {
             self.usage.dismiss(bytes);
             return None;
         }
-        token.map(|token| ClaimOutcome::Claimed { token, attempt: 1 })
+        token.map(|token| ClaimOutcome::claimed(token, 1))
     }
 
-    /// What a record that exists says to a claim.
+    /// The answer to a claim of a record that has not expired.
     fn claim_live(&self, mut live: Live<'_>, request: &ClaimRequest) -> Option<ClaimOutcome> {
         let entry = live.entry()?;
         if *entry.fingerprint() != request.fingerprint {
@@ -132,18 +137,18 @@ impl Shared {
         }
         let attempt = entry.attempt();
         match entry.phase() {
-            Phase::Done(_) => return entry.finished().map(ClaimOutcome::Done),
-            // The lease is not moved: the claimer counts it from the first time of asking.
-            Phase::Running { .. } if entry.token().nonce == request.nonce => {
+            EntryState::Done(_) => return entry.finished().map(ClaimOutcome::Done),
+            // The same claim, asked again. Its lease is not moved: the claimer counts it from when it asked first.
+            EntryState::Running { .. } if entry.token().nonce == request.nonce => {
                 return Some(ClaimOutcome::Claimed { token: entry.token(), attempt });
             }
-            Phase::Running { lease_end } if live.now < lease_end => {
+            EntryState::Running { lease_end } if live.now < lease_end => {
                 return Some(ClaimOutcome::InFlight { retry_after: live.now.until(lease_end) });
             }
-            Phase::Running { .. } | Phase::Abandoned if !request.take_over => {
+            EntryState::Running { .. } | EntryState::Abandoned if !request.take_over => {
                 return Some(ClaimOutcome::Abandoned { attempt });
             }
-            Phase::Running { .. } | Phase::Abandoned => {}
+            EntryState::Running { .. } | EntryState::Abandoned => {}
         }
         let (fence, bytes) = (self.next_fence(), entry.bytes());
         live.change(|entry, now| entry.take_over(request, now, fence));
@@ -153,34 +158,34 @@ impl Shared {
     }
 
     pub(super) fn renew(&self, key: &RecordKey, token: &Token, lease: Duration, ttl: Duration) -> Transition {
-        let Some((mut live, Phase::Running { .. })) = self.owned(key, token) else { return Transition::Lost };
+        let Some((mut live, EntryState::Running { .. })) = self.owned(key, token) else { return Transition::Lost };
         live.change(|entry, now| entry.run_for(lease, ttl, now));
         Transition::Applied
     }
 
     pub(super) fn complete(&self, key: &RecordKey, token: &Token, outcome: &Outcome, ttl: Duration) -> Transition {
-        // What is large is copied before the lock is taken: it must not hold up its shard.
+        // A large result is copied before the lock is taken, so that other keys of the shard do not wait for the copy.
         let kept = Kept::new(key, outcome);
         match self.owned(key, token) {
-            Some((mut live, Phase::Running { .. })) => {
+            Some((mut live, EntryState::Running { .. })) => {
                 self.usage.grow(outcome.len());
                 live.change(|entry, now| entry.finish(kept, now.plus(ttl)));
                 self.ended(live, key);
                 Transition::Applied
             }
-            Some((_, Phase::Done(_))) => Transition::Applied,
+            Some((_, EntryState::Done(_))) => Transition::Applied,
             _ => Transition::Lost,
         }
     }
 
     pub(super) fn abandon(&self, key: &RecordKey, token: &Token, ttl: Duration) -> Transition {
         match self.owned(key, token) {
-            Some((mut live, Phase::Running { .. })) => {
+            Some((mut live, EntryState::Running { .. })) => {
                 live.change(|entry, now| entry.abandon(now.plus(ttl)));
                 self.ended(live, key);
                 Transition::Applied
             }
-            Some((_, Phase::Abandoned)) => Transition::Applied,
+            Some((_, EntryState::Abandoned)) => Transition::Applied,
             _ => Transition::Lost,
         }
     }
@@ -196,7 +201,7 @@ impl Shared {
     }
 
     pub(super) fn fence(&self, key: &RecordKey, token: &Token) -> Option<u64> {
-        let (live, Phase::Running { .. }) = self.owned(key, token)? else { return None };
+        let (live, EntryState::Running { .. }) = self.owned(key, token)? else { return None };
         live.entry()?.token().fence
     }
 
@@ -232,7 +237,7 @@ impl Shared {
     pub(super) fn list(&self, operation: Option<&str>, after: Option<&Cursor>, limit: usize) -> StoreResult<Page> {
         let (first, mut slot) = match after {
             Some(cursor) => position(cursor)
-                .ok_or_else(|| StoreError::new(StoreErrorKind::Refused, "the cursor is not the memory store's"))?,
+                .ok_or_else(|| StoreError::new(StoreErrorKind::Refused, "the cursor was not made by this store"))?,
             None => (0, 0),
         };
         let mut page = Page::default();
@@ -268,11 +273,13 @@ impl Shared {
     fn lock(&self, number: usize) -> MutexGuard<'_, Shard> {
         #[expect(clippy::indexing_slicing, reason = "there are so many")]
         let Padded(shard) = &self.shards[number % SHARDS];
-        // No section under the lock can panic half-way, short of a lack of memory, which aborts.
-        shard.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(shard)
     }
 
-    /// The key's record, unless it has expired. Time is read under the lock: steps on a key and their times agree.
+    /// The key's record, unless it has expired.
+    ///
+    /// The time is read under the lock, after the record is found. Read before, a step could wait for the lock while
+    /// another one renews the lease, and then judge the renewed record by a time that is older than the renewal.
     fn live(&self, key: &RecordKey) -> Option<Live<'_>> {
         let (number, hash) = self.hash(key);
         let shard = self.lock(number);
@@ -283,13 +290,13 @@ impl Shared {
     }
 
     /// The key's record and its phase, if it is the token's.
-    fn owned(&self, key: &RecordKey, token: &Token) -> Option<(Live<'_>, Phase)> {
+    fn owned(&self, key: &RecordKey, token: &Token) -> Option<(Live<'_>, EntryState)> {
         let live = self.live(key)?;
         let phase = live.entry().filter(|entry| entry.is_owned_by(token))?.phase();
         Some((live, phase))
     }
 
-    /// Unlocks and then wakes those who wait for the key.
+    /// Unlocks, and then wakes the key's waiters: woken under the lock, they would wait for it at once.
     fn ended(&self, live: Live<'_>, key: &RecordKey) {
         drop(live);
         self.subscribers.notify(key.as_str());
@@ -311,7 +318,7 @@ impl Shared {
     }
 }
 
-impl Immediate for Shared {
+impl Immediate for MemoryShared {
     fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
         self.claim(key, request)
     }
@@ -322,10 +329,10 @@ impl Immediate for Shared {
 }
 
 fn cursor(shard: usize, slot: usize) -> Cursor {
-    Cursor(format!("{shard}.{slot}"))
+    Cursor::new(format!("{shard}.{slot}"))
 }
 
-fn position(Cursor(text): &Cursor) -> Option<(usize, usize)> {
-    let (shard, slot) = text.split_once('.')?;
+fn position(cursor: &Cursor) -> Option<(usize, usize)> {
+    let (shard, slot) = cursor.as_str().split_once('.')?;
     Some((shard.parse().ok()?, slot.parse().ok()?))
 }

@@ -1,8 +1,8 @@
-//! How much a store holds, and how much it may.
+//! The counts of records and bytes, and their limits.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// What all shards hold together. The counts are exact; no other memory is ordered by them.
+/// The counts of all shards together. They are exact; no other memory is ordered by them.
 #[derive(Debug)]
 pub(super) struct Usage {
     records: AtomicUsize,
@@ -29,12 +29,12 @@ impl Usage {
         admitted
     }
 
-    /// Counts what an admitted record has grown by, room or not.
+    /// Counts the growth of an admitted record, beyond the limit if need be: its run has happened.
     pub(super) fn grow(&self, bytes: usize) {
         self.bytes.fetch_add(bytes, Relaxed);
     }
 
-    /// Counts a record that has other bytes than before, room or not.
+    /// Counts a record whose bytes have changed, beyond the limit if need be.
     pub(super) fn change(&self, before: usize, after: usize) {
         // Wraps around and back where it has become less.
         self.bytes.fetch_add(after.wrapping_sub(before), Relaxed);

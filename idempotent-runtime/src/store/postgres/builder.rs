@@ -5,8 +5,8 @@ use std::{str::FromStr, sync::Arc, time::Duration};
 use sqlx::{ConnectOptions, PgConnection, PgPool, Postgres, postgres::PgConnectOptions};
 
 use super::{
-    PostgresStore, Shared,
-    executor::Session,
+    PostgresShared, PostgresStore,
+    executor::Executor,
     listener::Listener,
     statements::{Statements, Table},
 };
@@ -46,13 +46,13 @@ impl PostgresStoreBuilder {
         self
     }
 
-    /// How many connections [`connect`](Self::connect) may open, besides one for wake-ups: 10 by default.
+    /// Sets the most connections that [`connect`](Self::connect) may open, besides one for wake-ups: 10 by default.
     pub const fn max_connections(mut self, connections: u32) -> Self {
         self.max_connections = connections;
         self
     }
 
-    /// How long to wait for a connection, and then for an answer: 3 s each by default. The server gives up on a
+    /// Sets how long to wait for a connection, and then for an answer: 3 s each by default. The server gives up on a
     /// statement after the same time.
     ///
     /// Keep it well below the lease, so that a claim whose answer is lost can be asked again in time.
@@ -72,8 +72,8 @@ impl PostgresStoreBuilder {
     ///
     /// # Errors
     ///
-    /// [`SetupError::Setting`] or [`SetupError::Url`] where a setting or the URL cannot be used, [`SetupError::Store`] where the server cannot be
-    /// reached, refuses the login, is older than PostgreSQL 14, a standby, or one that
+    /// [`SetupError::Setting`] or [`SetupError::Url`] where a setting or the URL cannot be used, [`SetupError::Store`]
+    /// where the server cannot be reached, refuses the login, is older than PostgreSQL 14, a standby, or one that
     /// [may lose records](Self::allow_data_loss), or has a schema that is newer than this library or cannot be brought
     /// up to date.
     ///
@@ -108,14 +108,20 @@ impl PostgresStoreBuilder {
         let table = Table::parse(&self.table)?;
         let listener = Listener::new(connections.options().into(), table.name(), self.timeout);
         let statements = Statements::new(&table);
-        let session = Session { connections, timeout: self.timeout };
+        let executor = Executor { connections, timeout: self.timeout };
         Ok(PostgresStore {
-            shared: Arc::new(Shared { table, statements, session, listener, allow_data_loss: self.allow_data_loss }),
+            shared: Arc::new(PostgresShared {
+                table,
+                statements,
+                session,
+                listener,
+                allow_data_loss: self.allow_data_loss,
+            }),
         })
     }
 }
 
-/// What our own connections have in common, whatever the server's, the database's and the role's defaults are:
+/// Sets up a connection of our own, whatever the defaults of server, database and role are:
 /// acknowledged means on disk; statements see what was committed before they began; one that nobody waits for any more
 /// ends; and a plan that was made for a small table is not kept for one that has grown.
 async fn set_up(connection: &mut PgConnection, limit: Duration) -> Result<(), sqlx::Error> {

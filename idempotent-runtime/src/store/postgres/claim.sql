@@ -1,10 +1,14 @@
--- $1 operation  $2 key  $3 fingerprint  $4 nonce  $5 lease in µs  $6 time to live in µs  $7 whether takeover is allowed
+-- $1 operation  $2 key  $3 fingerprint  $4 nonce  $5 lease in µs  $6 time to live in µs  $7 true if a takeover is allowed
 -- $8 NULL, or in a transaction of the caller's: for how many ms to wait for another transaction that has the key
 -- $9 arguments
 --
--- One row: the claim, or the record that stands against it. A record that answers the claim is only read, so that a
--- hit writes nothing and locks nothing; what it says was so after the claim was sent. To claim, the row itself decides,
--- under its lock: what the snapshot showed is not trusted. All NULL: it changed in between, ask again.
+-- One row: the claim, or the record that stands against it. A record that answers the claim is only read, so that a hit
+-- writes nothing and locks nothing; its answer was true after the claim was sent.
+--
+-- The snapshot only decides whether to try; the row itself decides, under its lock. Two claims that both see a lapsed row
+-- both try: the first one takes it over, the second one waits for the row's lock, compares the row as it is by then,
+-- finds a lease that is alive, and changes nothing. It then has neither a claim nor, in its snapshot, a record that
+-- stands against it: all NULL, and the caller asks again.
 --
 -- The caller's own lock_timeout is set aside before anything is locked, and is back when this ends; an error takes the
 -- transaction back to where it was set. A claim in a transaction has to be ended in it: see the schema.

@@ -1,4 +1,4 @@
-//! One statement on one connection, within its time.
+//! Runs each statement on a connection of its own, within its time, and again after a conflict.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use tokio::time::timeout;
 use super::fault::{is_conflict, leaves_session, store_error, timed_out};
 use crate::store::{BoxFuture, StoreResult, sql::connections::Connections};
 
-/// How often a statement is tried that loses against conflicting ones. Under READ COMMITTED none does.
+/// The tries of a statement that loses against conflicting ones. Under READ COMMITTED none does.
 const CONFLICT_TRIES: u32 = 6;
 
-/// Connections, and how long a statement may take on one.
-pub(super) struct Session {
+/// Runs statements: the connections, and the time that a statement may take on one.
+pub(super) struct Executor {
     pub(super) connections: Connections<Postgres>,
     pub(super) timeout: Duration,
 }
@@ -27,7 +27,7 @@ pub(super) type Bound<'q> = Query<'q, Postgres, PgArguments>;
 /// Asks a statement, and reads its answer to the end.
 type Fetch<T> = for<'c> fn(&'c mut PgConnection, Bound<'c>) -> BoxFuture<'c, Result<T, sqlx::Error>>;
 
-impl Session {
+impl Executor {
     /// The rows of a statement.
     pub(super) async fn rows<'q>(
         &self,
@@ -47,8 +47,8 @@ impl Session {
         self.answer(statement, bind, |connection, query| connection.fetch_optional(query)).await
     }
 
-    /// A conflict is tried again: nothing of it was applied. Any other error is the caller's, who asks again with the
-    /// same nonce.
+    /// Tries again after a conflict, of which nothing was applied. Any other error is the caller's, who asks again with
+    /// the same nonce.
     async fn answer<'q, T>(
         &self,
         statement: &SqlStr,

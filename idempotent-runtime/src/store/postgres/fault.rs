@@ -42,7 +42,10 @@ pub(super) fn store_error(error: Error) -> StoreError {
 
 /// The error for a row that this library has not written.
 pub(super) fn undecodable() -> StoreError {
-    StoreError::new(StoreErrorKind::Corrupt, "what is stored under the key is not a record of this library")
+    StoreError::new(
+        StoreErrorKind::Corrupt,
+        "the row of this key is not a record that this version of the library wrote",
+    )
 }
 
 /// The error for an answer that did not come.
@@ -50,17 +53,17 @@ pub(super) fn timed_out() -> StoreError {
     StoreError::new(StoreErrorKind::Unavailable, "PostgreSQL did not answer in time")
 }
 
-/// Whether the same statement may succeed at once: the server chose it as the victim of a conflict.
+/// True if the same statement may succeed at once: the server chose it as the victim of a conflict.
 pub(super) fn is_conflict(error: &Error) -> bool {
     code(error).is_some_and(|code| matches!(&*code, "40001" | "40P01"))
 }
 
-/// Whether another transaction held what was waited for.
+/// True if another transaction held the lock for too long.
 pub(super) fn is_lock_timeout(error: &Error) -> bool {
     code(error).is_some_and(|code| code == "55P03")
 }
 
-/// Whether the connection can be used again: the server refused a statement, and did not end the session.
+/// True if the connection can be used again: the server refused a statement, and did not end the session.
 pub(super) fn leaves_session(error: &Error) -> bool {
     let error = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
     error.is_some_and(|error| error.severity() == PgSeverity::Error)
@@ -85,7 +88,10 @@ fn meaning(code: &str) -> (StoreErrorKind, &'static str) {
     use StoreErrorKind::{Full, Refused, Unavailable};
     match code {
         "42P01" => (Refused, "the PostgreSQL table is missing: call `migrate`"),
-        "42703" | "42883" => (Refused, "the PostgreSQL table is older (call `migrate`), or not this library's"),
+        "42703" | "42883" => (
+            Refused,
+            "the PostgreSQL table is of another version of this library (older: call `migrate`; newer: update this process), or not this library's",
+        ),
         "23503" => {
             (Refused, "the transaction checks constraints at once: `SET CONSTRAINTS ALL DEFERRED` before the call")
         }

@@ -1,5 +1,5 @@
 -- $1 operation  $2 key  $3 what waiters are notified with
--- Whether the record that was removed had not expired. No row: there was none.
+-- One row: true if the record that was removed had not expired. No row: there was none.
 WITH forgotten AS (
     DELETE FROM "{table}" WHERE operation = $1 AND key = $2 RETURNING expires_at > clock_timestamp() AS is_live
 )

@@ -18,16 +18,17 @@ use tokio::{
 
 use crate::{
     hex,
+    lock::lock,
     store::{RecordKey, Subscribers, Subscription},
 };
 
-/// How long after a failure the connection is tried again.
+/// The pause after a failed connection.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
-/// How often a silent connection is asked whether it is alive.
+/// The time after which a silent connection is asked whether it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// Wakes the waiters of this process at the ends of runs.
+/// Wakes waiters at the ends of runs, in this process and in others.
 pub(super) struct Listener {
     subscribers: Subscribers,
     options: Arc<PgConnectOptions>,
@@ -68,12 +69,12 @@ impl Listener {
     }
 
     /// The task's state; starts it on first use, and again when its runtime has ended.
-    fn state(&self) -> watch::Receiver<ListenState> {
-        let mut listening = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+    fn state(&self) -> watch::Receiver<State> {
+        let mut listening = lock(&self.task);
         match &*listening {
             Some(listening) if !listening.task.is_finished() => listening.state.clone(),
             _ => {
-                let (sender, state) = watch::channel(ListenState::Connecting);
+                let (sender, state) = watch::channel(State::Connecting);
                 let task = ListenTask {
                     subscribers: self.subscribers.clone(),
                     options: Arc::clone(&self.options),
@@ -97,9 +98,9 @@ impl Drop for Listener {
     }
 }
 
-/// What a notification about a key carries: a hash, since anybody who may connect to the database may listen.
+/// The payload of a notification about a key: a hash, since every role that may connect to the database may listen.
 pub(super) fn payload(key: &RecordKey) -> String {
-    Sha256::digest(key.as_str()).into_iter().take(16).flat_map(hex::lower).collect()
+    Sha256::digest(key.as_str()).iter().take(16).flat_map(|byte| hex::lower(*byte)).collect()
 }
 
 struct ListenTask {
@@ -114,8 +115,8 @@ impl ListenTask {
     async fn run(self) {
         loop {
             if let Some(connection) = self.connect().await {
-                self.state.send_replace(ListenState::Connected);
-                // What ended while nobody listened was not heard of.
+                self.state.send_replace(State::Connected);
+                // Runs may have ended between the loss of the old connection and this `LISTEN`: every waiter looks again.
                 self.subscribers.notify_all();
                 self.listen(connection).await;
             }
@@ -148,7 +149,8 @@ impl ListenTask {
                 Ok(Ok(Some(notification))) => {
                     self.subscribers.notify(&format!("sha256{}{}", RecordKey::SEPARATOR, notification.payload()));
                 }
-                // Gone: replaced as a whole, so that nothing is missed unnoticed.
+                // The connection is gone. A new one wakes all waiters: reconnected by sqlx, it would miss notifications
+                // silently.
                 Ok(Ok(None) | Err(_)) => return,
                 Err(_) => {
                     let alive = timeout(self.timeout, connection.execute("SELECT 1")).await;

@@ -6,7 +6,7 @@ use sqlx::{Connection, Executor, PgConnection, Row};
 use tokio::time::{sleep, timeout};
 
 use super::{
-    Shared,
+    PostgresShared,
     fault::{is_lock_timeout, is_undefined_table, store_error, timed_out},
     row,
 };
@@ -29,10 +29,10 @@ CREATE TABLE IF NOT EXISTS "{table}_schema" (version integer NOT NULL);
 INSERT INTO "{table}_schema" (version) SELECT 0 WHERE NOT EXISTS (SELECT FROM "{table}_schema");
 "#;
 
-impl Shared {
+impl PostgresShared {
     /// Brings the schema up to date, whatever other processes do at the same time.
     pub(super) async fn migrate(&self) -> StoreResult<()> {
-        let mut lent = self.session.connections.take().await.map_err(store_error)?;
+        let mut lent = self.executor.connections.take().await.map_err(store_error)?;
         let migrated = async {
             check_server(&mut lent, self.allow_data_loss).await?;
             // A role that may not change the schema gets by where there is nothing to change.
@@ -45,7 +45,7 @@ impl Shared {
             }
             Ok(())
         };
-        timeout(self.session.timeout * 10, migrated).await.map_err(|_| timed_out())??;
+        timeout(self.executor.timeout * 10, migrated).await.map_err(|_| timed_out())??;
         lent.give_back();
         Ok(())
     }

@@ -1,6 +1,7 @@
 -- $1 how many at most
--- How many were removed. What somebody else holds is skipped. What was claimed anew in the meantime is compared again
--- under its lock, and has moved: where it was there is nothing to remove.
+-- One row: the number of rows that were removed. A row that another transaction has locked is skipped. A row that was
+-- claimed anew after the snapshot is compared again under its lock, and the claim has moved it to another ctid: at the
+-- old one there is nothing to remove.
 WITH purged AS (
     DELETE FROM "{table}"
     WHERE ctid = ANY (ARRAY(

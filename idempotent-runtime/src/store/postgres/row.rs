@@ -43,7 +43,7 @@ fn left(micros: i64) -> Option<Duration> {
     u64::try_from(micros).ok().filter(|&micros| micros > 0).map(Duration::from_micros)
 }
 
-/// What `claim.sql` answered; `None` if it has to be asked again.
+/// Reads the answer of `claim.sql`; `None` if it has to be asked again.
 pub(super) fn claim_outcome(row: &PgRow, request: &ClaimRequest) -> StoreResult<Option<ClaimOutcome>> {
     get::<Option<bool>>(row, 0)?.map(|is_claimed| settled(row, request, is_claimed)).transpose()
 }

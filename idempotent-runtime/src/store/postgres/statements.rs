@@ -37,7 +37,7 @@ impl Table {
 
 macro_rules! statements {
     ($($name:ident = $file:literal),* $(,)?) => {
-        /// One for each file, whose top documents the parameters.
+        /// The statement of each file, whose top documents the parameters.
         pub(super) struct Statements {
             $(pub(super) $name: SqlStr,)*
         }

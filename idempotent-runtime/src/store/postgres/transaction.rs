@@ -3,37 +3,28 @@
 use std::{future::Future, time::Duration};
 
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, PgConnection, Postgres, Transaction, postgres::PgRow, raw_sql};
+use sqlx::{AssertSqlSafe, PgConnection, postgres::PgRow, raw_sql};
 use tokio::time::{Instant, timeout};
 
 use super::{
-    Shared, TRIES, claim, contended, end,
+    PostgresShared, TRIES, claim, contended, end,
     executor::Bound,
     fault::{is_lock_timeout, store_error, timed_out, undecodable},
     row,
 };
 use crate::store::{
-    ClaimOutcome, ClaimRequest, Outcome, Record, RecordKey, StoreError, StoreErrorKind, StoreResult, Token,
-    sql::states::EndColumns,
-    transactional::{Connection, OpenTransaction, Transactional},
+    ClaimOutcome, ClaimRequest, Outcome, Record, RecordKey, StoreResult, Token,
+    sql::{
+        states::EndColumns,
+        transaction::{self, CLAIM_GONE, connection_of},
+    },
+    transactional::{Connection, Transactional},
 };
 
-impl OpenTransaction for Transaction<'_, Postgres> {
-    fn connection(&mut self) -> Connection<'_> {
-        &mut **self
-    }
-}
-
-impl OpenTransaction for PgConnection {
-    fn connection(&mut self) -> Connection<'_> {
-        self
-    }
-}
-
-/// When to ask again for a key that another transaction has: nobody knows when that will end.
+/// The time after which to ask again for a key that another transaction has. It is a guess: transactions have no lease.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-impl Shared {
+impl PostgresShared {
     async fn control(&self, connection: Connection<'_>, statement: String) -> StoreResult<()> {
         let connection = postgres(connection)?;
         self.in_time(Duration::ZERO, raw_sql(AssertSqlSafe(statement)).execute(connection))
@@ -51,9 +42,9 @@ impl Shared {
         self.in_time(wait, query.fetch_optional(connection)).await
     }
 
-    /// The server's own limits are nearer; this one is for a server that is not there any more.
+    /// Bounds a step. The server's own limits are nearer; this one is for a server that is not there any more.
     async fn in_time<T>(&self, wait: Duration, step: impl Future<Output = T>) -> StoreResult<T> {
-        timeout(self.session.timeout.saturating_add(wait), step).await.map_err(|_| timed_out())
+        timeout(self.executor.timeout.saturating_add(wait), step).await.map_err(|_| timed_out())
     }
 
     async fn claim_in(
@@ -95,22 +86,20 @@ impl Shared {
         outcome: &Outcome,
         ttl: Duration,
     ) -> StoreResult<()> {
-        const GONE: &str = "the body ended the transaction that its record was to be written in";
         let query = end(sqlx::query(self.statements.end.clone()), key, token, EndColumns::of(outcome), ttl);
         let row = self.one(postgres(connection)?, Duration::ZERO, query).await?.map_err(store_error)?;
-        row.map(drop).ok_or(StoreError::new(StoreErrorKind::Refused, GONE))
+        row.map(drop).ok_or(CLAIM_GONE)
     }
 }
 
 fn postgres(connection: Connection<'_>) -> StoreResult<&mut PgConnection> {
-    const OTHER: &str = "the transaction is not PostgreSQL's, and the store is";
-    connection.downcast_mut().ok_or(StoreError::new(StoreErrorKind::Refused, OTHER))
+    connection_of(connection, "the store is PostgreSQL, but the transaction belongs to another database")
 }
 
 #[async_trait]
-impl Transactional for Shared {
+impl Transactional for PostgresShared {
     async fn savepoint(&self, connection: Connection<'_>, name: &str) -> StoreResult<()> {
-        self.control(connection, format!("SAVEPOINT {name}")).await
+        self.control(connection, transaction::savepoint(name)).await
     }
 
     async fn claim(
@@ -139,10 +128,10 @@ impl Transactional for Shared {
     }
 
     async fn undo(&self, connection: Connection<'_>, name: &str) -> StoreResult<()> {
-        self.control(connection, format!("ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}")).await
+        self.control(connection, transaction::undo(name)).await
     }
 
     async fn keep(&self, connection: Connection<'_>, name: &str) -> StoreResult<()> {
-        self.control(connection, format!("RELEASE SAVEPOINT {name}")).await
+        self.control(connection, transaction::keep(name)).await
     }
 }

@@ -4,7 +4,7 @@ use redis::{ConnectionInfo, IntoConnectionInfo, ProtocolVersion, io::tcp::TcpSet
 
 use crate::error::SetupError;
 
-/// What a URL names.
+/// The servers that a URL names.
 pub(super) enum Address {
     Standalone(ConnectionInfo),
     Cluster(Vec<ConnectionInfo>),
@@ -13,11 +13,11 @@ pub(super) enum Address {
 
 /// A primary that sentinels know by name.
 pub(super) struct Sentinel {
-    /// How to reach the sentinels.
+    /// The sentinels' addresses and login.
     pub(super) sentinels: Vec<ConnectionInfo>,
     /// The name under which they watch the primary.
     pub(super) primary: String,
-    /// How to log in to the primary; its address is a placeholder.
+    /// The login to the primary; its address is a placeholder.
     pub(super) template: ConnectionInfo,
 }
 

@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Says that somebody listens, so that the end of the run is published.
+-- Sets the waiters' flag, so that the end of the run is published. Called after the server has confirmed the
+-- subscription: a run that ended before is not running here, and the waiter looks at the record after this.
 -- KEYS[1]  the record
 local start = redis.call('GETRANGE', KEYS[1], 0, 5)
 if start == 'IDM1R0' then

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    RedisStore, Shared,
+    RedisShared, RedisStore,
     address::{self, Address},
     check::check_server,
     connection::{Connector, Target, Timeouts},
@@ -32,7 +32,7 @@ impl RedisStoreBuilder {
         }
     }
 
-    /// What all keys and channels begin with, `idempotent:` by default. Two prefixes of one server are two stores, as
+    /// Sets the prefix of all keys and channels, `idempotent:` by default. Two prefixes of one server are two stores, as
     /// long as neither begins with the other.
     ///
     /// Up to 64 printable ASCII characters, without braces, which would move all records of a cluster to one node.
@@ -41,13 +41,13 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// How long to wait for a connection, login included: 1 s by default.
+    /// Sets how long to wait for a connection, login included: 1 s by default.
     pub const fn connection_timeout(mut self, timeout: Duration) -> Self {
         self.timeouts.connection = timeout;
         self
     }
 
-    /// How long to wait for an answer: 2 s by default. A connection that let one time out is replaced.
+    /// Sets how long to wait for an answer: 2 s by default. A connection that let one time out is replaced.
     ///
     /// Keep it well below the lease, so that a claim whose answer is lost can be asked again in time.
     pub const fn response_timeout(mut self, timeout: Duration) -> Self {
@@ -67,8 +67,8 @@ impl RedisStoreBuilder {
     ///
     /// # Errors
     ///
-    /// [`SetupError::Setting`] or [`SetupError::Url`] where a setting or the URL cannot be used, [`SetupError::Store`] where the server cannot be
-    /// reached, refuses the login, is older than Redis 7.0 or may evict records.
+    /// [`SetupError::Setting`] or [`SetupError::Url`] where a setting or the URL cannot be used, [`SetupError::Store`]
+    /// where the server cannot be reached, refuses the login, is older than Redis 7.0 or may evict records.
     ///
     /// # Cancel safety
     ///
@@ -85,7 +85,7 @@ impl RedisStoreBuilder {
         let listener = Arc::new(Listener::new(subscribers.clone(), self.prefix.as_str().into()));
         let connector = |target| Arc::new(Connector::new(target, self.timeouts, Arc::downgrade(&listener)));
         let is_cluster = matches!(address, Address::Cluster(_));
-        let (commands, subscriber) = match address {
+        let (commands, wakes) = match address {
             Address::Standalone(node) => {
                 let commands = connector(Target::Nodes(vec![node]));
                 (Arc::clone(&commands), commands)
@@ -99,6 +99,6 @@ impl RedisStoreBuilder {
         };
         check_server(&commands, self.allow_eviction).await?;
         let prefix = self.prefix.into();
-        Ok(RedisStore { shared: Arc::new(Shared { prefix, commands, subscriber, subscribers, listener, is_cluster }) })
+        Ok(RedisStore { shared: Arc::new(RedisShared { prefix, commands, wakes, subscribers, listener, is_cluster }) })
     }
 }

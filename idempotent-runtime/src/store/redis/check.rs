@@ -1,4 +1,4 @@
-//! What a server must be before it may keep records.
+//! The demands on a server that is to keep records.
 
 use redis::{Cmd, FromRedisValue, InfoDict, Value};
 

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- Must be accepted when the server is out of memory: the effects have happened.
+-- Accepted when the server is out of memory, too: the effects have happened.
 -- KEYS[1]  the record
--- ARGV[1]  the owner's nonce; ARGV[2] what comes before it in the finished record; ARGV[3] the payload;
+-- ARGV[1]  the owner's nonce; ARGV[2] the bytes before it in the finished record; ARGV[3] the payload;
 -- ARGV[4]  how long to keep it, in ms
 -- Returns  1 applied (now or before), 0 lost
 local key, call = KEYS[1], redis.call
@@ -9,7 +9,7 @@ local header = call('GETRANGE', key, 4, 73)
 if string.sub(header, 3, 18) ~= ARGV[1] then
   return 0
 end
--- Bytes and few strings: this is the script of every miss.
+-- The nonce is ours, so the record is of our run. Compares bytes and makes few strings: every miss runs this script.
 local state, flags = string.byte(header, 1, 2)
 if state ~= 82 then -- 'R'
   return state == 65 and 0 or 1 -- 'A'

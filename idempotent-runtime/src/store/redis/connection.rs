@@ -1,7 +1,7 @@
 //! Connections: one multiplexed link at a time, replaced when it fails.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
@@ -22,7 +22,10 @@ use super::{
     listener::Listener,
     script::Script,
 };
-use crate::store::{StoreError, StoreErrorKind, StoreResult};
+use crate::{
+    lock::lock,
+    store::{StoreError, StoreErrorKind, StoreResult},
+};
 
 /// After a failed attempt to connect, callers get its error for this long instead of trying themselves.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -33,7 +36,7 @@ const PIPELINE_LEN: usize = 1024;
 /// Bytes collected before they are written: a batch of requests in one system call.
 const WRITE_BUFFER_LEN: usize = 64 * 1024;
 
-/// What to connect to.
+/// The servers to connect to.
 pub(super) enum Target {
     /// The first of these that answers.
     Nodes(Vec<ConnectionInfo>),
@@ -43,7 +46,7 @@ pub(super) enum Target {
     Cluster(Vec<ConnectionInfo>),
 }
 
-/// How long to wait for what.
+/// The longest waits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timeouts {
     pub(super) connection: Duration,
@@ -108,7 +111,7 @@ impl Connector {
 
     /// The link in use, if it has not failed.
     pub(super) fn live(&self) -> Option<Arc<Link>> {
-        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = lock(&self.current);
         current.as_ref().filter(|link| link.alive.strong_count() > 0).cloned()
     }
 
@@ -131,7 +134,7 @@ impl Connector {
         match Box::pin(self.connect()).await {
             Ok(link) => {
                 let link = Arc::new(link);
-                *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&link));
+                *lock(&self.current) = Some(Arc::clone(&link));
                 *last_failure = None;
                 Ok(link)
             }
@@ -187,7 +190,7 @@ impl Connector {
         link: &Arc<Link>,
         then: impl AsyncFnOnce(&mut MultiplexedConnection) -> RedisResult<()>,
     ) -> StoreResult<()> {
-        // Cluster links carry commands only: see `RedisStore::subscriber`.
+        // Cluster links carry commands only: see `RedisShared::wakes`.
         let Connection::Node(mut node) = link.connection.clone() else { return Ok(()) };
         let answer = then(&mut node).await;
         self.discard_if_spoilt(link, &answer);
@@ -210,7 +213,7 @@ impl Connector {
         if matches!(link.connection, Connection::Cluster(_)) || !spoils_connection(error) {
             return;
         }
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = lock(&self.current);
         if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, link)) {
             *current = None;
             drop(current);

@@ -58,7 +58,7 @@ fn meaning(error: &RedisError) -> (StoreErrorKind, &'static str) {
     }
 }
 
-/// Whether the connection that produced this error should be replaced.
+/// True if the connection that produced this error must be replaced.
 ///
 /// After a time-out as well: a half-open connection never heals by itself. A read-only answer comes from a server that
 /// has been demoted; the next connection may find its successor.

@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Makes the fence of a first claim on first use; a takeover has made its own already.
+-- Makes the fence of a first claim on first use. A takeover makes its own with the claim. An owner that was taken over
+-- gets nil: a fence that is drawn now would be above its successor's.
 -- KEYS[1]  the record
 -- ARGV[1]  the owner's nonce
 -- Returns  the fence, nil where the claim is lost

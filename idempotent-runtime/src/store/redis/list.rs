@@ -8,13 +8,13 @@ use redis::{
 };
 use tokio::task::JoinSet;
 
-use super::{RedisStore, Shared, fault::unexpected_reply};
+use super::{RedisShared, RedisStore, fault::unexpected_reply};
 use crate::store::{Cursor, Page, RecordKey, StoreError, StoreErrorKind, StoreResult};
 
 /// The most keys that one step of a listing looks at.
 const MAX_PAGE_LEN: usize = 1000;
 
-/// Where a scan stands: `cursor` on a single server, `cursor@host:port` on a node of a cluster.
+/// The position of a scan: `cursor` on a single server, `cursor@host:port` on a node of a cluster.
 struct Position {
     node: Option<(String, u16)>,
     cursor: u64,
@@ -41,7 +41,7 @@ impl Position {
 }
 
 impl RedisStore {
-    /// One step: some keys of one node, and their records.
+    /// Takes one step: some keys of one node, and their records.
     pub(super) async fn list_page(
         &self,
         operation: Option<&str>,
@@ -121,7 +121,7 @@ impl RedisStore {
     }
 }
 
-impl Shared {
+impl RedisShared {
     async fn primaries(&self) -> StoreResult<Vec<(String, u16)>> {
         let mut command = Cmd::new();
         command.arg("CLUSTER").arg("SLOTS");
@@ -160,7 +160,7 @@ mod tests {
     fn positions_are_read_as_written() {
         for text in ["17", "0@127.0.0.1:7000", "9@::1:7000"] {
             let position = Position::read(&Cursor::new(text)).expect("a position");
-            assert_eq!(position.write().0, text);
+            assert_eq!(position.write().as_str(), text);
         }
         for text in ["", "x", "1@host", "1@host:x", "-1"] {
             assert!(Position::read(&Cursor::new(text)).is_none(), "{text}");

@@ -2,22 +2,25 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::connection::{Connector, Link};
-use crate::store::{StoreError, StoreErrorKind, StoreResult, Subscribers};
+use crate::{
+    lock::lock,
+    store::{StoreError, StoreErrorKind, StoreResult, Subscribers},
+};
 
-/// How long after a failure the subscriptions are tried again, while somebody waits.
+/// The pause after a failure before the subscriptions are tried again, while somebody waits.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 /// Requests that one round of commands covers.
 const BATCH_LEN: usize = 256;
 
-/// Where connections and waiters leave word for the task.
+/// Wakes waiters by the messages of the server. Connections and waiters send their requests to its task.
 pub(super) struct Listener {
     subscribers: Subscribers,
     prefix: Box<str>,
@@ -68,7 +71,7 @@ impl Listener {
     }
 
     fn tell(&self, request: Request) {
-        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let requests = lock(&self.requests);
         if let Some(requests) = &*requests {
             // Without a task nothing is subscribed, and there is nothing to do.
             let _ = requests.send(request);
@@ -77,7 +80,7 @@ impl Listener {
 
     /// The running task's sender; starts it on first use, and again when its runtime has ended.
     fn task(&self, connector: &Arc<Connector>) -> mpsc::UnboundedSender<Request> {
-        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut requests = lock(&self.requests);
         match &*requests {
             Some(sender) if !sender.is_closed() => sender.clone(),
             _ => {
@@ -103,19 +106,19 @@ fn stopped() -> StoreError {
     StoreError::new(StoreErrorKind::Unavailable, "the Redis subscriptions stopped with their runtime")
 }
 
-/// What the server has confirmed, and on which link.
+/// The subscriptions that the server has confirmed, and their link.
 ///
-/// All changes are made here, one round after the other, so that a waiter who comes while an unsubscribe is under way
-/// gets a subscribe after it.
+/// One task makes all changes, one round after the other. Otherwise a waiter could subscribe while the unsubscribe of the
+/// last waiter is under way, the server could answer in that order, and the new waiter would never be woken.
 struct Subscriptions {
     connector: Arc<Connector>,
     subscribers: Subscribers,
     prefix: Box<str>,
     link: Weak<Link>,
     confirmed: HashSet<Box<str>>,
-    /// Whether messages may have been missed since waiters were last told to look for themselves.
+    /// True if messages may have been missed since all waiters were last woken.
     missed: bool,
-    /// Whether the last round failed in a way that may pass.
+    /// True if the last round failed in a way that may pass.
     retry: bool,
 }
 
@@ -147,7 +150,7 @@ impl Subscriptions {
         self.retry = matches!(&outcome, Err(error) if error.is_retryable());
         for request in batch {
             if let Request::Listen(_, confirm) = request {
-                // Who asked may have gone.
+                // Fails if the waiter has left.
                 let _ = confirm.send(outcome.clone());
             }
         }
@@ -181,7 +184,8 @@ impl Subscriptions {
     /// On the same link: subscribes to what is new, unsubscribes from what nobody waits for any more.
     async fn update(&mut self, link: &Arc<Link>, batch: &[Request]) -> StoreResult<()> {
         let (mut added, mut dropped) = (HashSet::new(), HashSet::new());
-        // Waiters join the subscribers before they ask: who asked in this batch is seen here, who comes later asks again.
+        // A waiter joins the subscribers before it sends its request. So `contains` sees every waiter of this batch;
+        // and one that joins after this look has a request in the next batch.
         for request in batch {
             match request {
                 Request::Listen(key, _) if !self.confirmed.contains(key) && self.subscribers.contains(key) => {

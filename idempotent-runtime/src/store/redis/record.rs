@@ -24,8 +24,7 @@ use bytes::Bytes;
 use crate::{
     request::fingerprint::Fingerprint,
     store::{
-        ClaimRequest, Finished, Nonce, NotKept, Outcome, StoreError, StoreErrorKind, StoreResult,
-        duration::{MAX_MILLIS, millis},
+        ClaimRequest, Finished, Nonce, NotKept, Outcome, StoreError, StoreErrorKind, StoreResult, duration::millis,
     },
 };
 
@@ -34,7 +33,7 @@ pub(crate) const HEADER_LEN: usize = 74;
 
 const MAGIC: [u8; 4] = *b"IDM1";
 
-/// Where the flags are.
+/// The offset of the flags.
 const FLAGS: usize = 5;
 
 /// Fences are computed by scripts whose numbers are doubles: exact below this.
@@ -42,18 +41,18 @@ const FENCE_LIMIT: u64 = 1 << 53;
 
 /// A decoded record.
 #[derive(Debug)]
-pub(crate) struct Stored {
+pub(crate) struct RedisRecord {
     pub(crate) nonce: Nonce,
     pub(crate) fence: Option<u64>,
     pub(crate) attempt: u32,
     pub(crate) ttl_ms: u64,
     pub(crate) fingerprint: Fingerprint,
-    pub(crate) phase: Phase,
+    pub(crate) state: RedisState,
 }
 
 /// The state byte with what belongs to it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
+pub(crate) enum RedisState {
     Running,
     Abandoned,
     Done(Outcome),
@@ -73,7 +72,7 @@ impl<'a> ClaimRecord<'a> {
     pub(crate) fn write_to(&self, out: &mut impl io::Write) -> io::Result<()> {
         out.write_all(&self.header)?;
         if let Some(arguments) = self.arguments {
-            // What is longer than that, no store of the format takes.
+            // Redis takes values of up to 512 MB, so that a longer length is never stored.
             let len = u32::try_from(arguments.len()).unwrap_or(u32::MAX);
             out.write_all(&len.to_be_bytes())?;
             out.write_all(arguments)?;
@@ -102,7 +101,7 @@ fn claim_header(request: &ClaimRequest) -> [u8; HEADER_LEN] {
     record
 }
 
-/// What comes before the nonce, and the payload, of a finished run.
+/// The bytes before the nonce, and the payload, of a finished run.
 pub(crate) fn encode_outcome(outcome: &Outcome) -> (&'static [u8], &[u8]) {
     match outcome {
         Outcome::Ok(bytes) => (b"IDM1O0", bytes),
@@ -117,7 +116,7 @@ pub(crate) fn encode_outcome(outcome: &Outcome) -> (&'static [u8], &[u8]) {
 /// # Errors
 ///
 /// [`StoreErrorKind::Corrupt`] for anything that this module would not have written.
-pub(crate) fn decode(bytes: &Bytes) -> StoreResult<Stored> {
+pub(crate) fn decode(bytes: &Bytes) -> StoreResult<RedisRecord> {
     parse(bytes).ok_or_else(corrupt)
 }
 
@@ -126,7 +125,7 @@ pub(crate) fn corrupt() -> StoreError {
     StoreError::new(StoreErrorKind::Corrupt, "what is stored under the key is not a record of this library")
 }
 
-fn parse(bytes: &Bytes) -> Option<Stored> {
+fn parse(bytes: &Bytes) -> Option<RedisRecord> {
     let rest: &[u8] = bytes;
     let (magic, rest) = rest.split_first_chunk::<4>()?;
     let (&[state, flags], rest) = rest.split_first_chunk::<2>()?;
@@ -145,22 +144,22 @@ fn parse(bytes: &Bytes) -> Option<Stored> {
         && fence < FENCE_LIMIT
         && attempt > 0
         && (1..=MAX_MILLIS).contains(&ttl_ms);
-    let phase = match (state, payload) {
-        (b'R', []) => Phase::Running,
-        (b'A', []) => Phase::Abandoned,
-        (b'O', _) => Phase::Done(Outcome::Ok(bytes.slice_ref(payload))),
-        (b'E', _) => Phase::Done(Outcome::Err(bytes.slice_ref(payload))),
-        (b'U', b"L") => Phase::Done(Outcome::NotKept(NotKept::TooLarge)),
-        (b'U', b"S") => Phase::Done(Outcome::NotKept(NotKept::NotSerializable)),
+    let state = match (state, payload) {
+        (b'R', []) => RedisState::Running,
+        (b'A', []) => RedisState::Abandoned,
+        (b'O', _) => RedisState::Done(Outcome::Ok(bytes.slice_ref(payload))),
+        (b'E', _) => RedisState::Done(Outcome::Err(bytes.slice_ref(payload))),
+        (b'U', b"L") => RedisState::Done(Outcome::NotKept(NotKept::TooLarge)),
+        (b'U', b"S") => RedisState::Done(Outcome::NotKept(NotKept::NotSerializable)),
         _ => return None,
     };
-    plausible.then_some(Stored {
+    plausible.then_some(RedisRecord {
         nonce: Nonce::from_bytes(*nonce),
         fence: (fence != 0).then_some(fence),
         attempt,
         ttl_ms,
         fingerprint: Fingerprint::from_bytes(*fingerprint),
-        phase,
+        state,
     })
 }
 
@@ -180,21 +179,21 @@ pub(crate) fn arguments(bytes: &Bytes) -> Option<Bytes> {
     arguments.map(|arguments| bytes.slice_ref(arguments))
 }
 
-impl Stored {
+impl RedisRecord {
     /// The finished run, or the record back.
     pub(crate) fn into_finished(self) -> Result<Finished, Self> {
         match self {
-            Self { phase: Phase::Done(outcome), fingerprint, attempt, .. } => {
+            Self { state: RedisState::Done(outcome), fingerprint, attempt, .. } => {
                 Ok(Finished { fingerprint, attempt, outcome })
             }
             unfinished => Err(unfinished),
         }
     }
 
-    /// What is left of the lease, given what is left of the record; `None` where there is no lease or it has lapsed.
+    /// The rest of the lease, given the rest of the record's time; `None` where there is no lease or it has lapsed.
     pub(crate) fn lease_left_ms(&self, record_left_ms: i64) -> Option<u64> {
         let left_ms = u64::try_from(record_left_ms).ok()?.checked_sub(self.ttl_ms)?;
-        (self.phase == Phase::Running && left_ms > 0).then_some(left_ms)
+        (self.state == RedisState::Running && left_ms > 0).then_some(left_ms)
     }
 }
 
@@ -240,23 +239,23 @@ mod tests {
             ClaimRecord::new(&request).write_to(&mut written).expect("memory");
             assert_eq!(written, expected);
             let stored = decode(&expected).expect("a record");
-            assert_eq!((super::arguments(&expected), stored.phase), (request.arguments, Phase::Running));
+            assert_eq!((super::arguments(&expected), stored.state), (request.arguments, RedisState::Running));
         }
     }
 
     #[test]
     fn golden_records_are_read() {
         let cases = [
-            (*b"R0", 0, 1, "", Phase::Running),
-            (*b"R1", 1_700_000_000_000_000, 7, "", Phase::Running),
-            (*b"A0", 5, 2, "", Phase::Abandoned),
-            (*b"O0", 0, 1, "{\"a\":1}", Phase::Done(Outcome::Ok(Bytes::from_static(b"{\"a\":1}")))),
-            (*b"E0", 0, 1, "", Phase::Done(Outcome::Err(Bytes::new()))),
-            (*b"U0", 0, 1, "L", Phase::Done(Outcome::NotKept(NotKept::TooLarge))),
-            (*b"U0", 0, 1, "S", Phase::Done(Outcome::NotKept(NotKept::NotSerializable))),
+            (*b"R0", 0, 1, "", RedisState::Running),
+            (*b"R1", 1_700_000_000_000_000, 7, "", RedisState::Running),
+            (*b"A0", 5, 2, "", RedisState::Abandoned),
+            (*b"O0", 0, 1, "{\"a\":1}", RedisState::Done(Outcome::Ok(Bytes::from_static(b"{\"a\":1}")))),
+            (*b"E0", 0, 1, "", RedisState::Done(Outcome::Err(Bytes::new()))),
+            (*b"U0", 0, 1, "L", RedisState::Done(Outcome::NotKept(NotKept::TooLarge))),
+            (*b"U0", 0, 1, "S", RedisState::Done(Outcome::NotKept(NotKept::NotSerializable))),
         ];
-        for (state, fence, attempt, payload, phase) in cases {
-            let record = golden(state, fence, attempt, payload.as_bytes());
+        for (start, fence, attempt, payload, state) in cases {
+            let record = golden(start, fence, attempt, payload.as_bytes());
             let stored = decode(&record).expect("a record");
             assert_eq!(stored.nonce.as_bytes(), &[0xA1; 16]);
             assert_eq!(stored.fence, (fence != 0).then_some(fence));
@@ -264,26 +263,26 @@ mod tests {
             assert_eq!(stored.ttl_ms, 86_400_000);
             assert_eq!(stored.fingerprint.as_bytes(), &[0xF0; 32]);
             assert_eq!(arguments(&record), None);
-            assert_eq!(stored.phase, phase);
+            assert_eq!(stored.state, state);
         }
     }
 
     #[test]
     fn golden_records_with_arguments_are_read() {
-        let done = Phase::Done(Outcome::Ok(Bytes::from_static(b"{\"a\":1}")));
+        let done = RedisState::Done(Outcome::Ok(Bytes::from_static(b"{\"a\":1}")));
         let cases = [
-            (*b"R2", "", Phase::Running),
-            (*b"R3", "", Phase::Running),
-            (*b"A2", "", Phase::Abandoned),
+            (*b"R2", "", RedisState::Running),
+            (*b"R3", "", RedisState::Running),
+            (*b"A2", "", RedisState::Abandoned),
             (*b"O2", "{\"a\":1}", done),
-            (*b"E3", "", Phase::Done(Outcome::Err(Bytes::new()))),
-            (*b"U2", "L", Phase::Done(Outcome::NotKept(NotKept::TooLarge))),
+            (*b"E3", "", RedisState::Done(Outcome::Err(Bytes::new()))),
+            (*b"U2", "L", RedisState::Done(Outcome::NotKept(NotKept::TooLarge))),
         ];
-        for (state, payload, phase) in cases {
+        for (start, payload, state) in cases {
             let payload = [b"\0\0\0\x05[1,2]", payload.as_bytes()].concat();
-            let record = golden(state, 0, 1, &payload);
+            let record = golden(start, 0, 1, &payload);
             assert_eq!(arguments(&record).as_deref(), Some(&b"[1,2]"[..]));
-            assert_eq!(decode(&record).expect("a record").phase, phase);
+            assert_eq!(decode(&record).expect("a record").state, state);
         }
     }
 
@@ -308,7 +307,7 @@ mod tests {
     #[test]
     fn the_result_is_not_copied() {
         let record = golden(*b"O0", 0, 1, b"result");
-        let Phase::Done(Outcome::Ok(result)) = decode(&record).expect("a record").phase else {
+        let RedisState::Done(Outcome::Ok(result)) = decode(&record).expect("a record").state else {
             panic!("not a result");
         };
         assert_eq!(result.as_ptr(), record[HEADER_LEN..].as_ptr());

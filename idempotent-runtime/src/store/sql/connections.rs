@@ -6,7 +6,7 @@
 
 use std::{
     ops::{Deref, DerefMut},
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
     time::Duration,
 };
 
@@ -16,14 +16,14 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::store::BoxFuture;
+use crate::{lock::lock, store::BoxFuture};
 
 type Options<DB> = <<DB as Database>::Connection as Connection>::Options;
 
-/// What is done with a new connection.
+/// Sets up a new connection.
 type SetUp<DB> = fn(&mut <DB as Database>::Connection, Duration) -> BoxFuture<'_, Result<(), Error>>;
 
-/// What becomes of connections to a server that go unused: those to a file stay as they are.
+/// The aging of unused connections to a server. Connections to a file do not age.
 #[derive(Clone, Copy)]
 pub(in crate::store) struct Aging {
     /// After this time without use a connection is asked whether it is alive.
@@ -32,7 +32,7 @@ pub(in crate::store) struct Aging {
     pub(in crate::store) lifetime: Duration,
 }
 
-/// Where connections come from, and how long to wait for one.
+/// A source of connections, and how long to wait for one.
 pub(in crate::store) struct Connections<DB: Database> {
     source: Source<DB>,
     patience: Duration,
@@ -48,7 +48,7 @@ pub(in crate::store) struct Own<DB: Database> {
     set_up: SetUp<DB>,
     aging: Option<Aging>,
     permits: Semaphore,
-    /// The one that was used last is used next, so that those that are not needed grow old.
+    /// A stack: the connection that was used last is used next, so that those that are not needed grow old.
     idle: Mutex<Vec<Rested<DB::Connection>>>,
 }
 
@@ -59,7 +59,7 @@ pub(in crate::store) struct Rested<C> {
 }
 
 impl<DB: Database> Connections<DB> {
-    /// Up to so many, opened as they are needed.
+    /// Connections of our own: up to so many, opened as they are needed.
     pub(in crate::store) fn own(
         options: Options<DB>,
         limit: u32,
@@ -72,12 +72,12 @@ impl<DB: Database> Connections<DB> {
         Self { source: Source::Own(Own { options, set_up, aging, permits, idle: Mutex::default() }), patience }
     }
 
-    /// Those of the caller's pool, which keeps its own rules when it takes them back.
+    /// The connections of the caller's pool, which keeps its own rules when it takes them back.
     pub(in crate::store) const fn of(pool: Pool<DB>, patience: Duration) -> Self {
         Self { source: Source::Pool(pool), patience }
     }
 
-    /// How they are made.
+    /// The options that they are made with.
     pub(in crate::store) fn options(&self) -> Options<DB> {
         match &self.source {
             Source::Own(own) => own.options.clone(),
@@ -85,7 +85,7 @@ impl<DB: Database> Connections<DB> {
         }
     }
 
-    /// One that nobody else uses meanwhile. It is closed unless it is [given back](Lent::give_back).
+    /// Takes a connection for one user. It is closed unless it is [given back](Lent::give_back).
     pub(in crate::store) async fn take(&self) -> Result<Lent<'_, DB>, Error> {
         let taken = async {
             match &self.source {
@@ -118,7 +118,7 @@ impl<DB: Database> Own<DB> {
         Ok(Rested { connection, born: now, idle_since: now })
     }
 
-    /// One that was used before and can be again.
+    /// An idle connection that can be used again.
     async fn alive(&self, patience: Duration) -> Option<Rested<DB::Connection>> {
         let mut rested = self.pop()?;
         let Some(aging) = self.aging else { return Some(rested) };
@@ -130,7 +130,7 @@ impl<DB: Database> Own<DB> {
     }
 
     fn pop(&self) -> Option<Rested<DB::Connection>> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = lock(&self.idle);
         if let Some(Aging { lifetime, .. }) = self.aging {
             idle.retain(|rested| rested.born.elapsed() < lifetime);
         }
@@ -138,21 +138,21 @@ impl<DB: Database> Own<DB> {
     }
 }
 
-/// A connection in use. Unless it is given back it is closed: nobody knows what it still has to say, or whether it says
-/// anything at all.
+/// A connection in use. Unless it is given back it is closed: an answer to an earlier statement may still be on its way.
 pub(in crate::store) enum Lent<'a, DB: Database> {
     Own { rested: Rested<DB::Connection>, own: &'a Own<DB>, permit: SemaphorePermit<'a> },
     Pool(FromPool<DB>),
 }
 
 impl<DB: Database> Lent<'_, DB> {
-    /// To call when its last statement was answered.
+    /// Gives the connection back, after its last statement was answered.
     pub(in crate::store) fn give_back(self) {
         match self {
             Self::Own { mut rested, own, permit } => {
                 rested.idle_since = Instant::now();
-                own.idle.lock().unwrap_or_else(PoisonError::into_inner).push(rested);
-                // Not before: whoever waits for it is to find the connection.
+                lock(&own.idle).push(rested);
+                // After the push. Dropped before, the permit could wake a waiter that finds no idle connection, and
+                // opens one more than the limit.
                 drop(permit);
             }
             Self::Pool(mut lent) => lent.is_sound = true,
@@ -180,8 +180,7 @@ impl<DB: Database> DerefMut for Lent<'_, DB> {
     }
 }
 
-/// One of the caller's pool. Neither an answer that is still to come nor one that is lost is to cost the pool more than
-/// our patience.
+/// A connection of the caller's pool. An answer that is late or lost costs the pool no more than our patience.
 pub(in crate::store) struct FromPool<DB: Database> {
     connection: PoolConnection<DB>,
     is_sound: bool,
@@ -194,11 +193,11 @@ impl<DB: Database> Drop for FromPool<DB> {
             self.connection.close_on_drop();
             return;
         }
-        // What `PoolConnection`'s own `Drop` spawns, but with a limit. The pool sends a ping and awaits its answer without
-        // one (`Floating::return_to_pool` in sqlx-core 0.9, `pool/connection.rs`): a few half-open connections, and it has
-        // none to lend until TCP gives up on them. No documented hook comes in its place: `after_release` runs before that
-        // ping, and is for whoever builds the pool. A future that is dropped here frees the connection's place
-        // (`DecrementSizeGuard`).
+        // `PoolConnection`'s own `Drop` spawns this, but without a limit. The pool sends a ping and awaits its answer
+        // without one (`Floating::return_to_pool` in sqlx-core 0.9, `pool/connection.rs`): a few half-open connections,
+        // and it has none to lend until TCP gives up on them. No documented hook comes in its place: `after_release`
+        // runs before that ping, and is for the builder of the pool. A future that is dropped here frees the
+        // connection's place (`DecrementSizeGuard`).
         tokio::spawn(timeout(self.patience, self.connection.return_to_pool()));
     }
 }

@@ -38,8 +38,8 @@ impl SqliteStoreBuilder {
         self
     }
 
-    /// How long a step waits for other writers, in this process and in others, and as long again for a free connection:
-    /// 5 s by default.
+    /// Sets how long a step waits for other writers, in this process and in others, and as long again for a free
+    /// connection: 5 s by default.
     ///
     /// Keep it well below the lease, so that a claim that was answered late can be asked again in time.
     pub const fn busy_timeout(mut self, timeout: Duration) -> Self {
@@ -51,8 +51,8 @@ impl SqliteStoreBuilder {
     ///
     /// # Errors
     ///
-    /// [`SetupError::Setting`] or [`SetupError::Url`] where a setting or the URL cannot be used, [`SetupError::Store`] where the file cannot be
-    /// opened or has a newer schema.
+    /// [`SetupError::Setting`] or [`SetupError::Url`] where a setting or the URL cannot be used, [`SetupError::Store`]
+    /// where the file cannot be opened or has a newer schema.
     ///
     /// # Cancel safety
     ///
@@ -108,7 +108,7 @@ fn options(url: &str) -> Result<SqliteConnectOptions, SetupError> {
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
-        // Where fsync alone does not reach the disk (macOS); without effect elsewhere.
+        // On macOS `fsync` alone does not reach the disk. No effect elsewhere.
         .pragma("fullfsync", "ON")
         // Locks are waited for by the store, which does not block a thread meanwhile.
         .busy_timeout(Duration::ZERO)

@@ -1,6 +1,7 @@
--- Takes a key that is vacant, or whose owner is gone. The write lock is held from before the first read, so that what
--- the conditions see is what is overwritten.
--- ?1 operation, ?2 key, ?3 fingerprint, ?4 nonce, ?5 lease in ms, ?6 time to live in ms, ?7 whether to take over,
+-- Takes a key that is vacant, or whose owner is gone. SQLite takes the file's write lock before it reads the row: the
+-- conditions are about the very row that is overwritten, although another process may have taken it over since the caller
+-- read it (look.sql).
+-- ?1 operation, ?2 key, ?3 fingerprint, ?4 nonce, ?5 lease in ms, ?6 time to live in ms, ?7 true to take over,
 -- ?8 NULL, or 1 in a transaction of the caller's: the claim has to be ended in it (see the schema)
 -- ?9 arguments
 -- A row if the claim was granted.

@@ -1,4 +1,4 @@
-//! Statements on one file, and what may be in their way.
+//! Statements on one file, in their turn, and again while the file is locked.
 
 use std::{cmp::Ordering, sync::Arc, time::Duration};
 
@@ -29,13 +29,13 @@ use crate::store::{
 /// SQLite's number for `synchronous=FULL`; `EXTRA` is above.
 const SYNCHRONOUS_FULL: i64 = 2;
 
-/// How long another process's lock is left alone before it is tried again: from, and at most.
+/// The least and the longest pause before another process's lock is tried again.
 const PAUSE_MS: std::ops::RangeInclusive<u64> = 1..=16;
 
 /// A statement to which inputs are bound.
 pub(super) type Bound<'q> = Query<'q, Sqlite, SqliteArguments>;
 
-/// The same, to be asked as often as it takes.
+/// A statement with its inputs that can be run again.
 struct Statement {
     sql: SqlStr,
     inputs: SqliteArguments,
@@ -79,7 +79,7 @@ pub(super) struct Database {
     writer: Connections<Sqlite>,
     pub(super) table: TableName,
     pub(super) statements: Statements,
-    /// How long to wait for others.
+    /// The longest wait for other writers.
     patience: Duration,
     /// SQLite has one writer at a time: within the process they queue here, in the order in which they came, instead
     /// of all trying for the lock.
@@ -229,7 +229,8 @@ fn check_version(version: i64) -> StoreResult<()> {
     }
 }
 
-/// When to try a busy file again. SQLite's own handler would block the connection's thread, for up to 100 ms a time.
+/// The pauses between tries of a busy file. SQLite's own handler would block the connection's thread, for up to 100 ms
+/// a time.
 pub(super) struct Tries {
     deadline: Instant,
     longest_ms: u64,

@@ -1,4 +1,4 @@
--- Which of these keys have no run that is alive.
+-- Those of these keys that have no run that is alive.
 -- ?1 a JSON array of 'operation|key'
 SELECT k.value FROM json_each(?1) AS k
 WHERE NOT EXISTS (

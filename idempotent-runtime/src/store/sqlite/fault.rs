@@ -37,15 +37,18 @@ pub(super) fn store_error(error: &sqlx::Error) -> StoreError {
 
 /// The error for a row that is not a record.
 pub(super) const fn corrupt() -> StoreError {
-    StoreError::new(StoreErrorKind::Corrupt, "what is stored under the key is not a record of this library")
+    StoreError::new(
+        StoreErrorKind::Corrupt,
+        "the row of this key is not a record that this version of the library wrote",
+    )
 }
 
-/// Whether another connection was in the way, and nothing was done.
+/// True if another connection had the lock, and nothing was done.
 pub(super) fn is_busy(error: &sqlx::Error) -> bool {
     result_code(error).is_some_and(|code| matches!(code & 0xFF, BUSY | LOCKED | PROTOCOL))
 }
 
-/// Whether the transaction read what has changed since: it cannot write any more, however long it waits.
+/// True if the transaction read what has changed since: it cannot write any more, however long it waits.
 /// <https://www.sqlite.org/rescode.html#busy_snapshot>
 pub(super) fn is_outdated(error: &sqlx::Error) -> bool {
     result_code(error) == Some(BUSY_SNAPSHOT)
@@ -65,7 +68,10 @@ const PROTOCOL: i32 = 15;
 const fn meaning(code: i32) -> (StoreErrorKind, &'static str) {
     use StoreErrorKind::{Corrupt, Full, Refused, Unavailable};
     match code & 0xFF {
-        1 => (Refused, "SQLite refused a statement: is the schema there (`migrate`)?"),
+        1 => (
+            Refused,
+            "SQLite refused a statement: the schema is missing (call `migrate`), or of another version of this library",
+        ),
         3 | 8 | 23 => (Refused, "the SQLite file may not be written"),
         _ if code == BUSY_SNAPSHOT => (Unavailable, "the transaction read what another has changed: begin it anew"),
         BUSY | LOCKED | PROTOCOL => (Unavailable, "the SQLite file was locked for too long"),

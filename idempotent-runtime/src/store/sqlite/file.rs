@@ -1,4 +1,4 @@
-//! Which file the records are in.
+//! The identity of the file that the records are in.
 
 use std::path::PathBuf;
 

@@ -1,3 +1,3 @@
 -- ?1 operation, ?2 key
--- Whether the record was alive, if there was one.
+-- A row if there was a record: true if it had not expired.
 DELETE FROM {table} WHERE operation = ?1 AND key = ?2 RETURNING expires_at > {now}

@@ -1,7 +1,7 @@
 //! Wake-ups: SQLite has no notifications, so one task asks for all waiters of a store.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
@@ -9,15 +9,18 @@ use sqlx::Row as _;
 use tokio::{task::JoinHandle, time::sleep};
 
 use super::database::Database;
-use crate::store::{RecordKey, Subscribers, Subscription};
+use crate::{
+    lock::lock,
+    store::{RecordKey, Subscribers, Subscription},
+};
 
-/// How long an end in another process may go unnoticed.
+/// The pause between two looks: an end in another process goes unnoticed no longer.
 const INTERVAL: Duration = Duration::from_millis(20);
 
-/// How many keys a statement asks for.
+/// The most keys that a statement asks for.
 const BATCH_LEN: usize = 500;
 
-/// Who waits, and the task that looks for them. It runs only while somebody waits.
+/// Wakes waiters at the ends of runs: in this process at once, in others by a task that looks while somebody waits.
 pub(super) struct Listener {
     subscribers: Subscribers,
     task: Mutex<Option<JoinHandle<()>>>,
@@ -28,24 +31,25 @@ impl Listener {
         Arc::new(Self { subscribers: Subscribers::new(), task: Mutex::new(None) })
     }
 
-    /// Wakes who waits in this process.
+    /// Wakes the key's waiters in this process.
     pub(super) fn ended(&self, key: &RecordKey) {
         self.subscribers.notify(key.as_str());
     }
 
     pub(super) fn subscribe(self: &Arc<Self>, key: &RecordKey, database: &Arc<Database>) -> Subscription {
         let (subscription, _) = self.subscribers.subscribe(key);
-        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        // One that was finished by the end of its runtime did not say so.
+        let mut task = lock(&self.task);
+        // A task that ended with its runtime has not taken itself out.
         if task.as_ref().is_none_or(JoinHandle::is_finished) {
             *task = Some(tokio::spawn(run(Arc::downgrade(self), Arc::downgrade(database))));
         }
         subscription
     }
 
-    /// Ends the task if nobody waits. Whoever subscribes later finds none, and starts one.
+    /// Takes the task out if nobody waits, under the lock that `subscribe` takes after it has joined the subscribers.
+    /// So a waiter either is seen here, or finds no task and starts one.
     fn is_over(&self) -> bool {
-        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut task = lock(&self.task);
         let over = self.subscribers.keys().is_empty();
         if over {
             *task = None;

@@ -1,8 +1,8 @@
--- Version 3 of the schema: the words of the columns `state` and `reason` that PostgreSQL has, too. {table} is the configured
--- name of the table.
+-- Version 3 of the schema: the words of the columns `state` and `reason` that PostgreSQL has, too. {table} is the
+-- configured name of the table.
 --
--- SQLite cannot change a CHECK, so the table is copied. Hits read on meanwhile, from the file as it was before; claims and
--- ends wait for the write lock.
+-- SQLite cannot change a CHECK, so the table is copied. Hits read on meanwhile, from the file as it was before; claims
+-- and ends wait for the write lock.
 DROP VIEW {table}_view;
 CREATE TABLE {table}_version_3 (
   id               INTEGER PRIMARY KEY,   -- where a listing goes on
@@ -16,8 +16,8 @@ CREATE TABLE {table}_version_3 (
   attempt          INTEGER NOT NULL,
   lease_until      INTEGER,               -- times are in ms since 1970; only a running record has a lease
   expires_at       INTEGER NOT NULL,
-  -- Another name than version 2 has for it, and only claims have it: a process of version 2 that goes on is refused at its
-  -- next claim, before it runs a body, and so writes its words no more. The runs that it has begun, it can end.
+  -- Another name than version 2 has for it, and only claims have it: a process of version 2 that goes on is refused at
+  -- its next claim, before it runs a body, and so writes its words no more. The runs that it has begun, it can end.
   first_claimed_at INTEGER NOT NULL,
   completed_at     INTEGER,
   result           BLOB,                  -- ok, error: the bytes of the codec, as they are replayed

@@ -9,7 +9,8 @@ use crate::error::SetupError;
 /// The database's clock, in ms since 1970. It stands still within a statement; a Julian day is exact to 0.04 ms.
 const NOW: &str = "CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)";
 
-/// What leads from each version of the schema to the next; an empty file is at version 0. Never changed, only added to.
+/// The scripts that lead from each version of the schema to the next; an empty file is at version 0. Never changed, only
+/// added to.
 pub(super) const STEPS: [&str; 3] =
     [include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
 
@@ -34,7 +35,9 @@ impl TableName {
         if starts_well && is_word && !is_reserved && name.len() <= MAX_NAME_LEN {
             return Ok(Self(name.into()));
         }
-        Err(SetupError::Setting("the table's name is not up to 48 letters, digits and underscores"))
+        Err(SetupError::Setting(
+            "the name of the SQLite table has to be of up to 48 ASCII letters, digits and underscores, and begin with a letter or `_`",
+        ))
     }
 
     pub(super) fn as_str(&self) -> &str {
@@ -48,7 +51,7 @@ impl TableName {
     }
 }
 
-/// What a store asks; each file says what is bound.
+/// The statement of each file, whose top documents the inputs.
 pub(super) struct Statements {
     pub(super) check: SqlStr,
     pub(super) look: SqlStr,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, Connection as _, Sqlite, SqliteConnection, Transaction, query_scalar, raw_sql};
+use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection, query_scalar, raw_sql};
 use tokio::time::Instant;
 
 use super::{
@@ -18,25 +18,14 @@ use super::{
 };
 use crate::store::{
     ClaimOutcome, ClaimRequest, Outcome, Record, RecordKey, StoreError, StoreErrorKind, StoreResult, Token,
-    transactional::{Connection, OpenTransaction, Transactional},
+    sql::transaction::{self, CLAIM_GONE, connection_of},
+    transactional::{Connection, Transactional},
 };
-
-impl OpenTransaction for Transaction<'_, Sqlite> {
-    fn connection(&mut self) -> Connection<'_> {
-        &mut **self
-    }
-}
-
-impl OpenTransaction for SqliteConnection {
-    fn connection(&mut self) -> Connection<'_> {
-        self
-    }
-}
 
 async fn control(connection: Connection<'_>, statement: String) -> StoreResult<()> {
     let connection = sqlite(connection)?;
     if !connection.is_in_transaction() {
-        // A savepoint would begin one, which its release would commit.
+        // `SAVEPOINT` outside a transaction begins one, and its `RELEASE` commits it.
         const NONE: &str = "the connection that `transaction` names is not in a transaction begun by sqlx";
         return Err(StoreError::new(StoreErrorKind::Refused, NONE));
     }
@@ -44,19 +33,19 @@ async fn control(connection: Connection<'_>, statement: String) -> StoreResult<(
 }
 
 fn sqlite(connection: Connection<'_>) -> StoreResult<&mut SqliteConnection> {
-    const OTHER: &str = "the transaction is not SQLite's, and the store is";
-    connection.downcast_mut().ok_or(StoreError::new(StoreErrorKind::Refused, OTHER))
+    connection_of(connection, "the store is SQLite, but the transaction belongs to another database")
 }
 
-/// What the claims of transactions rest on.
+/// Tells whether `foreign_keys` is on: a claim in a transaction refers to a row that never exists, so that a commit
+/// before its end fails.
 async fn check(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
     query_scalar("PRAGMA foreign_keys").fetch_one(connection).await
 }
 
-/// The caller's connection, which waits for a lock by itself: no longer than the claim does, meanwhile.
+/// The caller's connection with a `busy_timeout` no longer than what is left of the claim's wait.
 struct Patient<'c> {
     connection: &'c mut SqliteConnection,
-    /// How long it waits, in ms, and how long it did before.
+    /// Its `busy_timeout` in ms, now and before the claim.
     now: u64,
     own: u64,
 }
@@ -81,17 +70,18 @@ impl<'c> Patient<'c> {
 
     async fn set(&mut self, millis: u64) -> sqlx::Result<()> {
         let statement = raw_sql(AssertSqlSafe(format!("PRAGMA busy_timeout = {millis}")));
-        // Before it is waited for: from here on it may be so.
+        // Set before the statement is awaited: dropped in the await, the statement may have taken effect, and `Drop`
+        // restores.
         self.now = millis;
         statement.execute(&mut *self.connection).await.map(drop)
     }
 }
 
-/// Of a claim that was dropped: the connection goes on, and may be somebody else's next.
+/// Restores the `busy_timeout` after a claim that was dropped: the connection goes on, and may be another caller's next.
 impl Drop for Patient<'_> {
     fn drop(&mut self) {
         if self.now != self.own {
-            // The first poll sends it to the connection's thread, which runs it after what it is about.
+            // The first poll sends the statement to the connection's thread, which runs it after its current statement.
             let restored = std::pin::pin!(self.set(self.own));
             let _ = restored.poll(&mut Context::from_waker(Waker::noop()));
         }
@@ -126,7 +116,8 @@ impl Database {
     ) -> StoreResult<ClaimOutcome> {
         let mut tries = Tries::until(deadline);
         for _ in 0..CLAIM_TRIES {
-            // It writes first: what is read before the lock is held could be outdated when it is.
+            // It writes first. Read first, another writer could commit between the read and the lock, and SQLite would
+            // refuse the write for ever (BUSY_SNAPSHOT): this transaction's snapshot is older than the file.
             let claimed = loop {
                 let left = deadline.saturating_duration_since(Instant::now());
                 patient.at_most(left).await.map_err(|error| store_error(&error))?;
@@ -160,17 +151,16 @@ impl Database {
         outcome: &Outcome,
         ttl: Duration,
     ) -> StoreResult<()> {
-        const GONE: &str = "the body ended the transaction that its record was to be written in";
         let rows = complete(&self.statements, key, token, outcome, ttl).fetch_all(connection).await;
         let completed = !rows.map_err(|error| store_error(&error))?.is_empty();
-        if completed { Ok(()) } else { Err(StoreError::new(StoreErrorKind::Refused, GONE)) }
+        if completed { Ok(()) } else { Err(CLAIM_GONE) }
     }
 }
 
 #[async_trait]
 impl Transactional for Database {
     async fn savepoint(&self, connection: Connection<'_>, name: &str) -> StoreResult<()> {
-        control(connection, format!("SAVEPOINT {name}")).await
+        control(connection, transaction::savepoint(name)).await
     }
 
     async fn claim(
@@ -199,10 +189,10 @@ impl Transactional for Database {
     }
 
     async fn undo(&self, connection: Connection<'_>, name: &str) -> StoreResult<()> {
-        control(connection, format!("ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}")).await
+        control(connection, transaction::undo(name)).await
     }
 
     async fn keep(&self, connection: Connection<'_>, name: &str) -> StoreResult<()> {
-        control(connection, format!("RELEASE SAVEPOINT {name}")).await
+        control(connection, transaction::keep(name)).await
     }
 }

@@ -22,7 +22,7 @@ pub(super) async fn arguments_are_kept_in_every_state(subject: &Subject) {
         let before = subject.record(&key).await;
         assert_eq!(shown(subject, &key).await, GIVEN, "{stage:?}");
 
-        // Who gets nothing by a claim leaves nothing behind.
+        // A claim that is not granted leaves nothing behind.
         for store in subject.both() {
             let mine = Some(Bytes::from_static(b"{\"amount\":1}"));
             let refused = recording(mine.clone()).with_take_over(false);

@@ -1,4 +1,4 @@
-//! What a claim answers in every state.
+//! The answers to a claim in every state.
 
 use super::subject::{LONG, OTHER_PRINT, PRINT, Stage, Subject, applied, claim, ok, request};
 use crate::{

@@ -1,4 +1,4 @@
-//! What a store's author says about the store.
+//! The fixture that a store's author writes.
 
 use std::{any::Any, fmt, sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ impl Fixture {
         Self { stores: [Arc::new(first), Arc::new(second)], tick: Duration::from_millis(250), clock: None, kept: None }
     }
 
-    /// How near to an edge the store is asked: longer than a few calls take on a busy machine.
+    /// The distance from an edge at which the store is asked: longer than a few calls take on a busy machine.
     #[must_use]
     pub fn tick(mut self, tick: Duration) -> Self {
         self.tick = tick;
@@ -42,7 +42,7 @@ impl Fixture {
         self
     }
 
-    /// Whether time only passes when it is told to.
+    /// True if time passes only when it is told to.
     pub(super) const fn is_exact(&self) -> bool {
         self.clock.is_some()
     }

@@ -32,7 +32,7 @@ pub(super) async fn random_steps_agree_with_the_model(subject: &Subject) {
     }
 }
 
-/// What the model knows of a key's record. Times are in ticks.
+/// The model's record of a key. Times are in ticks.
 #[derive(Clone, Debug)]
 struct Entry {
     fingerprint: Fingerprint,
@@ -40,17 +40,17 @@ struct Entry {
     attempt: u32,
     expires: u32,
     arguments: Option<Bytes>,
-    phase: Phase,
+    phase: ModelState,
 }
 
 #[derive(Clone, Debug)]
-enum Phase {
+enum ModelState {
     Running { lease_end: u32 },
     Abandoned,
     Done(Outcome),
 }
 
-/// One sequence: the model of a few keys, and who has claimed them.
+/// A sequence of steps: the model of a few keys, and their claims.
 struct Run<'a> {
     subject: &'a Subject,
     keys: Vec<RecordKey>,
@@ -173,7 +173,7 @@ impl<'a> Run<'a> {
         };
 
         let now = self.now;
-        let running = Phase::Running { lease_end: now + lease };
+        let running = ModelState::Running { lease_end: now + lease };
         let claimed = Entry { fingerprint, nonce, attempt: 1, expires: now + lease + ttl, arguments, phase: running };
         let Some(entry) = &mut self.entries[number] else {
             self.entries[number] = Some(claimed);
@@ -185,25 +185,25 @@ impl<'a> Run<'a> {
         }
         let attempt = entry.attempt;
         match &entry.phase {
-            Phase::Done(outcome) => match answer {
+            ModelState::Done(outcome) => match answer {
                 ClaimOutcome::Done(Finished { fingerprint, attempt, outcome: answered }) => {
                     assert_eq!((fingerprint, attempt), (entry.fingerprint, entry.attempt));
                     assert_eq!(answered, *outcome);
                 }
                 other => panic!("{entry:?}: {other:?}"),
             },
-            Phase::Running { .. } if entry.nonce == nonce => self.granted(number, &answer, nonce, attempt),
-            Phase::Running { lease_end } if now < *lease_end => match answer {
+            ModelState::Running { .. } if entry.nonce == nonce => self.granted(number, &answer, nonce, attempt),
+            ModelState::Running { lease_end } if now < *lease_end => match answer {
                 ClaimOutcome::InFlight { retry_after } => {
                     let left = self.subject.tick() * (*lease_end - now);
                     self.is_left(retry_after, left);
                 }
                 other => panic!("{entry:?}: {other:?}"),
             },
-            Phase::Running { .. } | Phase::Abandoned if !take_over => {
+            ModelState::Running { .. } | ModelState::Abandoned if !take_over => {
                 assert!(matches!(answer, ClaimOutcome::Abandoned { attempt: shown } if shown == attempt), "{answer:?}");
             }
-            Phase::Running { .. } | Phase::Abandoned => {
+            ModelState::Running { .. } | ModelState::Abandoned => {
                 *entry = Entry { attempt: attempt + 1, ..claimed };
                 self.granted(number, &answer, nonce, attempt + 1);
             }
@@ -247,13 +247,13 @@ impl<'a> Run<'a> {
     }
 
     fn unended(&mut self, number: usize, nonce: Nonce) -> Option<&mut Entry> {
-        self.owned(number, nonce).filter(|entry| matches!(entry.phase, Phase::Running { .. }))
+        self.owned(number, nonce).filter(|entry| matches!(entry.phase, ModelState::Running { .. }))
     }
 
     fn renew(&mut self, number: usize, nonce: Nonce, lease: u32, ttl: u32) -> Transition {
         let now = self.now;
         let Some(entry) = self.unended(number, nonce) else { return Transition::Lost };
-        entry.phase = Phase::Running { lease_end: now + lease };
+        entry.phase = ModelState::Running { lease_end: now + lease };
         entry.expires = now + lease + ttl;
         Transition::Applied
     }
@@ -261,12 +261,12 @@ impl<'a> Run<'a> {
     fn complete(&mut self, number: usize, nonce: Nonce, outcome: Outcome, ttl: u32) -> Transition {
         let now = self.now;
         match self.owned(number, nonce) {
-            Some(entry) if matches!(entry.phase, Phase::Running { .. }) => {
-                entry.phase = Phase::Done(outcome);
+            Some(entry) if matches!(entry.phase, ModelState::Running { .. }) => {
+                entry.phase = ModelState::Done(outcome);
                 entry.expires = now + ttl;
                 Transition::Applied
             }
-            Some(Entry { phase: Phase::Done(_), .. }) => Transition::Applied,
+            Some(Entry { phase: ModelState::Done(_), .. }) => Transition::Applied,
             _ => Transition::Lost,
         }
     }
@@ -274,12 +274,12 @@ impl<'a> Run<'a> {
     fn abandon(&mut self, number: usize, nonce: Nonce, ttl: u32) -> Transition {
         let now = self.now;
         match self.owned(number, nonce) {
-            Some(entry) if matches!(entry.phase, Phase::Running { .. }) => {
-                entry.phase = Phase::Abandoned;
+            Some(entry) if matches!(entry.phase, ModelState::Running { .. }) => {
+                entry.phase = ModelState::Abandoned;
                 entry.expires = now + ttl;
                 Transition::Applied
             }
-            Some(Entry { phase: Phase::Abandoned, .. }) => Transition::Applied,
+            Some(Entry { phase: ModelState::Abandoned, .. }) => Transition::Applied,
             _ => Transition::Lost,
         }
     }
@@ -304,16 +304,16 @@ impl<'a> Run<'a> {
         assert_eq!(shown.arguments, entry.arguments);
         self.is_left(shown.expires_in, self.time(entry.expires - self.now));
         match (&shown.state, &entry.phase) {
-            (State::Running { lease_left }, Phase::Running { lease_end }) if self.now < *lease_end => {
+            (State::Running { lease_left }, ModelState::Running { lease_end }) if self.now < *lease_end => {
                 self.is_left(*lease_left, self.time(*lease_end - self.now));
             }
-            (State::Lapsed, Phase::Running { lease_end }) => assert!(self.now >= *lease_end),
-            (State::Abandoned, Phase::Abandoned) => {}
-            (State::Done(shown), Phase::Done(outcome)) => assert_eq!(shown, outcome),
+            (State::Lapsed, ModelState::Running { lease_end }) => assert!(self.now >= *lease_end),
+            (State::Abandoned, ModelState::Abandoned) => {}
+            (State::Done(shown), ModelState::Done(outcome)) => assert_eq!(shown, outcome),
             (shown, phase) => panic!("{shown:?} is shown, {phase:?} expected"),
         }
         if let Some(peeked) = store.peek(key) {
-            assert!(matches!(&entry.phase, Phase::Done(outcome) if *outcome == peeked.outcome), "a stale result");
+            assert!(matches!(&entry.phase, ModelState::Done(outcome) if *outcome == peeked.outcome), "a stale result");
         }
     }
 

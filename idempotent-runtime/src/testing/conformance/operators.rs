@@ -1,4 +1,4 @@
-//! What operators and sweepers do.
+//! The steps of operators and sweepers.
 
 use std::collections::BTreeMap;
 
@@ -53,6 +53,12 @@ pub(super) async fn list_shows_every_live_record(subject: &Subject) {
             expected.extend(inspect(subject.a(), &key).await.map(|record| (key.as_str().to_owned(), record)));
         }
     }
+    // A key of each form: a template's, a tuple's, the hash of all arguments.
+    for form in ["order:(~17)", "acme,~17", &format!("#{}", "0f".repeat(32))] {
+        let key = subject.key(form);
+        subject.run(&key).await;
+        expected.extend(inspect(subject.a(), &key).await.map(|record| (key.as_str().to_owned(), record)));
+    }
     let near = format!("{}x|k", subject.operation()).parse::<RecordKey>().expect("a record key");
     subject.run(&near).await;
     for limit in [1, 4, 1000] {
@@ -75,6 +81,11 @@ pub(super) async fn list_shows_every_live_record(subject: &Subject) {
                 }
             }
         }
+    }
+    // An operator writes a key down, and comes back with the text.
+    for record in list(subject.a(), Some(subject.operation()), 1000).await {
+        let read_back: RecordKey = record.key.as_str().parse().expect("the text of a record key");
+        assert!(inspect(subject.b(), &read_back).await.is_some(), "a listed key does not lead to its record");
     }
     let all = list(subject.a(), None, 1000).await;
     for key in expected.keys().map(String::as_str).chain([near.as_str()]) {

@@ -1,4 +1,4 @@
-//! What an owner, a former owner and a stranger can do in every state.
+//! The steps of an owner, a former owner and a stranger in every state.
 
 use super::subject::{LONG, Stage, Subject, applied, inspect, lost, ok, request};
 use crate::{

@@ -1,4 +1,4 @@
-//! What the rules are written in.
+//! The terms in which the rules are written.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ pub(super) const PRINT: Fingerprint = Fingerprint::from_bytes([0xA5; Fingerprint
 /// The fingerprint of a request that differs.
 pub(super) const OTHER_PRINT: Fingerprint = Fingerprint::from_bytes([0x5A; Fingerprint::LEN]);
 
-/// What can be under a key, and how it came there.
+/// The state of a key, and how it came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Released,
@@ -144,7 +144,7 @@ impl Subject {
         self.bring_with(key, stage, request()).await
     }
 
-    /// The same by a claim of one's own.
+    /// Brings a key to a stage by this claim.
     pub(super) async fn bring_with(&self, key: &RecordKey, stage: Stage, request: ClaimRequest) -> Token {
         let token = match stage {
             Stage::Lapsed => {
@@ -190,7 +190,7 @@ impl Subject {
         assert!(self.is_unchanged(before, after.as_ref()), "{what} changed the record: {before:?} became {after:?}");
     }
 
-    /// Where time cannot stand still, what is left of it may only have become less.
+    /// The record is unchanged. If time cannot stand still, the rest of its lease and of its time may have become less.
     fn is_unchanged(&self, before: Option<&Record>, after: Option<&Record>) -> bool {
         let (Some(before), Some(after)) = (before, after) else { return before.is_none() && after.is_none() };
         if self.is_exact() {

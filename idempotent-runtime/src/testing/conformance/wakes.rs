@@ -1,4 +1,4 @@
-//! Who waits for a run is woken at its end. A store without notifications passes: its waiters poll.
+//! A waiter is woken at the end of the run. A store without notifications passes: its waiters poll.
 
 use std::time::Duration;
 
@@ -41,13 +41,13 @@ pub(super) async fn every_ending_wakes(subject: &Subject) {
             [[subject.a(), subject.b()], [subject.a(), subject.a()]].into_iter().enumerate()
         {
             let key = subject.key(format_args!("{ending:?}-{number}"));
-            // What else is in the record does not hide that somebody waits.
+            // Arguments in the record do not hide that somebody waits.
             let arguments = (number == 0).then(|| Bytes::from_static(b"{}"));
             let token = subject.take(subject.b(), &key, &request().with_arguments(arguments)).await.token;
             let mut subscription = subscribe(waiting, &key).await;
             ending.bring(ending_by, &key, &token).await;
             woken(&mut subscription, ending).await;
-            // What woke the waiter is there to be seen.
+            // The end that woke the waiter can be seen by then.
             let answer = claim(waiting, &key, &request()).await;
             assert!(!matches!(answer, ClaimOutcome::InFlight { .. }), "{ending:?}: {answer:?}");
         }
@@ -61,7 +61,7 @@ pub(super) async fn every_subscriber_is_woken(subject: &Subject) {
     for number in 0..8 {
         subscriptions.push(subscribe(&*subject.shared(number), &key).await);
     }
-    // One that leaves takes nobody with it.
+    // A subscriber that leaves leaves the others subscribed.
     drop(subscriptions.swap_remove(0));
     Ending::Complete.bring(subject.b(), &key, &token).await;
     for subscription in &mut subscriptions {

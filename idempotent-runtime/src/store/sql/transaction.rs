@@ -1,0 +1,60 @@
+//! Steps that are the same in the caller's transaction on every SQL database.
+
+use sqlx::Transaction;
+
+use crate::store::{
+    StoreError, StoreErrorKind, StoreResult,
+    transactional::{Connection, OpenTransaction},
+};
+
+macro_rules! open_transaction {
+    ($($feature:literal: $database:ty, $connection:ty;)*) => {$(
+        #[cfg(feature = $feature)]
+        impl OpenTransaction for Transaction<'_, $database> {
+            fn connection(&mut self) -> Connection<'_> {
+                &mut **self
+            }
+        }
+
+        #[cfg(feature = $feature)]
+        impl OpenTransaction for $connection {
+            fn connection(&mut self) -> Connection<'_> {
+                self
+            }
+        }
+    )*};
+}
+
+open_transaction! {
+    "postgres": sqlx::Postgres, sqlx::PgConnection;
+    "sqlite": sqlx::Sqlite, sqlx::SqliteConnection;
+}
+
+/// The caller's connection, if it is one of the store's database; else a refusal with this text.
+pub(crate) fn connection_of<'c, C: 'static>(
+    connection: Connection<'c>,
+    other_database: &'static str,
+) -> StoreResult<&'c mut C> {
+    connection.downcast_mut().ok_or(StoreError::new(StoreErrorKind::Refused, other_database))
+}
+
+/// Sets a savepoint.
+pub(crate) fn savepoint(name: &str) -> String {
+    format!("SAVEPOINT {name}")
+}
+
+/// Goes back to a savepoint and forgets it: `ROLLBACK TO` alone leaves it there.
+pub(crate) fn undo(name: &str) -> String {
+    format!("ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}")
+}
+
+/// Forgets a savepoint: what came after it is part of the transaction.
+pub(crate) fn keep(name: &str) -> String {
+    format!("RELEASE SAVEPOINT {name}")
+}
+
+/// The refusal of a completion that finds its claim gone, as after a body that ran `ROLLBACK`.
+pub(crate) const CLAIM_GONE: StoreError = StoreError::new(
+    StoreErrorKind::Refused,
+    "the claim is not in the transaction any more: the body ended the transaction that its record was to be written in",
+);
