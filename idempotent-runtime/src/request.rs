@@ -2,5 +2,6 @@
 
 pub(crate) mod arguments;
 mod compound;
+pub(crate) mod error;
 pub(crate) mod fingerprint;
 pub mod key;

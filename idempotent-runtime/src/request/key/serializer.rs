@@ -6,11 +6,9 @@ use serde::ser::{self, Impossible, Serialize};
 
 use super::text::Text;
 use crate::request::{
+    compound::{compound_sequence, compound_struct},
     error::KeyError,
-    request::{
-        compound::{compound_sequence, compound_struct},
-        fingerprint::{MAX_DEPTH, set_name},
-    },
+    fingerprint::{MAX_DEPTH, set_name},
 };
 
 /// A [`KeyError`] as serde wants it.

@@ -113,7 +113,7 @@ impl PostgresStoreBuilder {
             shared: Arc::new(PostgresShared {
                 table,
                 statements,
-                session,
+                executor,
                 listener,
                 allow_data_loss: self.allow_data_loss,
             }),

@@ -69,12 +69,12 @@ impl Listener {
     }
 
     /// The task's state; starts it on first use, and again when its runtime has ended.
-    fn state(&self) -> watch::Receiver<State> {
+    fn state(&self) -> watch::Receiver<ListenState> {
         let mut listening = lock(&self.task);
         match &*listening {
             Some(listening) if !listening.task.is_finished() => listening.state.clone(),
             _ => {
-                let (sender, state) = watch::channel(State::Connecting);
+                let (sender, state) = watch::channel(ListenState::Connecting);
                 let task = ListenTask {
                     subscribers: self.subscribers.clone(),
                     options: Arc::clone(&self.options),
@@ -115,7 +115,7 @@ impl ListenTask {
     async fn run(self) {
         loop {
             if let Some(connection) = self.connect().await {
-                self.state.send_replace(State::Connected);
+                self.state.send_replace(ListenState::Connected);
                 // Runs may have ended between the loss of the old connection and this `LISTEN`: every waiter looks again.
                 self.subscribers.notify_all();
                 self.listen(connection).await;

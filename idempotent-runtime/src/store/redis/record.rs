@@ -24,7 +24,8 @@ use bytes::Bytes;
 use crate::{
     request::fingerprint::Fingerprint,
     store::{
-        ClaimRequest, Finished, Nonce, NotKept, Outcome, StoreError, StoreErrorKind, StoreResult, duration::millis,
+        ClaimRequest, Finished, Nonce, NotKept, Outcome, StoreError, StoreErrorKind, StoreResult,
+        duration::{MAX_MILLIS, millis},
     },
 };
 
