@@ -15,6 +15,7 @@ use bytes::Bytes;
 use crate::store::{NotKept, Outcome};
 
 /// The state of an abandoned run's record.
+#[cfg(any(test, feature = "postgres"))]
 const ABANDONED: &str = "abandoned";
 
 /// The column `state`, as far as the steps tell states apart.
@@ -47,6 +48,7 @@ pub(crate) struct EndColumns<'a> {
 }
 
 impl<'a> EndColumns<'a> {
+    #[cfg(feature = "postgres")]
     pub(crate) const ABANDONED: Self = Self { state: ABANDONED, result: None, reason: None };
 
     /// Writes a finished run.
