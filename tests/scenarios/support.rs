@@ -35,6 +35,8 @@ pub(crate) async fn running(
     let (idempotency, held) = (caller.idempotency.clone(), gate.clone());
     let mut run = tokio::spawn(async move {
         let body = async {
+            // On the embedded store a call leads its duplicates once its body has had to wait: before the gate is reached.
+            tokio::task::yield_now().await;
             held.pass().await;
             Ok(Execution::current().expect("an execution").attempt())
         };
