@@ -13,14 +13,15 @@ use crate::{
 /// One run of an idempotent function, as its body sees it.
 ///
 /// ```
-/// # use idempotent_runtime::{Error, Execution, idempotent};
+/// # use idempotent_runtime::{Error, Execution, Idempotency, idempotent, install};
 /// #[idempotent(name = "payments.charge", key = order_id)]
 /// async fn charge(order_id: &str) -> Result<String, Error> {
 ///     let run = Execution::current().expect("inside an idempotent function");
 ///     Ok(run.child_key("card-network")) // the same in every attempt: pass it on to a system that takes a key
 /// }
 ///
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # install(Idempotency::memory())?;
 /// assert_eq!(charge("order-17").await?.len(), 64);
 /// assert!(Execution::current().is_none());
 /// # Ok(()) }

@@ -7,27 +7,33 @@ use crate::store::{
     transactional::{Connection, OpenTransaction},
 };
 
-macro_rules! open_transaction {
-    ($($feature:literal: $database:ty, $connection:ty;)*) => {$(
-        #[cfg(feature = $feature)]
-        impl OpenTransaction for Transaction<'_, $database> {
-            fn connection(&mut self) -> Connection<'_> {
-                &mut **self
-            }
-        }
-
-        #[cfg(feature = $feature)]
-        impl OpenTransaction for $connection {
-            fn connection(&mut self) -> Connection<'_> {
-                self
-            }
-        }
-    )*};
+// Written out: a macro would be quoted in the compile error of every caller whose argument is no transaction.
+#[cfg(feature = "postgres")]
+impl OpenTransaction for Transaction<'_, sqlx::Postgres> {
+    fn connection(&mut self) -> Connection<'_> {
+        &mut **self
+    }
 }
 
-open_transaction! {
-    "postgres": sqlx::Postgres, sqlx::PgConnection;
-    "sqlite": sqlx::Sqlite, sqlx::SqliteConnection;
+#[cfg(feature = "postgres")]
+impl OpenTransaction for sqlx::PgConnection {
+    fn connection(&mut self) -> Connection<'_> {
+        self
+    }
+}
+
+#[cfg(feature = "sqlite")]
+impl OpenTransaction for Transaction<'_, sqlx::Sqlite> {
+    fn connection(&mut self) -> Connection<'_> {
+        &mut **self
+    }
+}
+
+#[cfg(feature = "sqlite")]
+impl OpenTransaction for sqlx::SqliteConnection {
+    fn connection(&mut self) -> Connection<'_> {
+        self
+    }
 }
 
 /// The caller's connection, if it is one of the store's database; else a refusal with this text.
