@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 CARGO = ["cargo", "test", "--workspace", "--all-features"]
 ALONE = ["conformance", "transfers", "chaos", "payments", "redis_store", "sqlite_store"]
 # Of the others, those that take longest begin first, so that none of them is left over at the end.
-LONGEST = ["macros", "scenarios", "charges", "webhooks", "postgres_store", "transactions_postgres"]
+LONGEST = ["scenarios", "compile_errors", "charges", "webhooks", "postgres_store", "transactions_postgres"]
 THREADS = os.environ.setdefault("RUST_TEST_THREADS", "4")
 # Two processes of a test share a file or a server, and their clients give up after a while.
 FEWER_THREADS = {"payments": "2", "transfers": "2"}
