@@ -4,13 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use idempotent_runtime::{
     Idempotency, Store, conformance_suite,
-    store::{memory::MemoryStore, postgres::PostgresStore, redis::RedisStore, sqlite::SqliteStore},
+    store::memory::MemoryStore,
     testing::{
         Fault, FaultyStore, ManualClock, Method,
-        conformance::{Fixture, RULES},
+        conformance::{Fixture, RULES, Rule},
     },
 };
-use idempotent_tests::{postgres_database::PostgresDatabase, redis_server::RedisServer, sqlite_file::SqliteFile};
+use idempotent_tests::{backend::Backend, on_every_store};
 
 fn memory() -> (MemoryStore, ManualClock) {
     let clock = ManualClock::new();
@@ -39,25 +39,32 @@ conformance_suite!(mod decorators, async || {
     Fixture::new(FaultyStore::new(Box::new(store.clone())), FaultyStore::new(Arc::new(store))).clock(clock)
 });
 
-conformance_suite!(mod redis_store, async || {
-    let server = RedisServer::start().await;
-    let url = server.url();
-    let connect = async || RedisStore::connect(&url).await.expect("a store");
-    Fixture::new(connect().await, connect().await).tick(Duration::from_millis(250)).keep(server)
-});
+/// Two stores on one backend, whose time is moved.
+async fn moved(backend: Backend) -> Fixture {
+    let backend = Arc::new(backend);
+    let fixture = Fixture::new(backend.store().await, backend.store().await).tick(backend.tick());
+    fixture.moved(move |by| {
+        let backend = Arc::clone(&backend);
+        Box::pin(async move { backend.advance(by).await })
+    })
+}
 
-conformance_suite!(mod postgres_store, async || {
-    let database = PostgresDatabase::create().await;
-    let url = database.url().to_owned();
-    let connect = async || PostgresStore::connect(&url).await.expect("a store");
-    Fixture::new(connect().await, connect().await).tick(Duration::from_millis(250)).keep(database)
-});
+conformance_suite!(mod redis_store, async || moved(Backend::redis().await).await);
 
-conformance_suite!(mod sqlite_store, async || {
-    let file = SqliteFile::new();
-    let connect = async || SqliteStore::connect(&file.url()).await.expect("a store");
-    Fixture::new(connect().await, connect().await).tick(Duration::from_millis(250)).keep(file)
-});
+conformance_suite!(mod postgres_store, async || moved(Backend::postgres().await).await);
+
+conformance_suite!(mod sqlite_store, async || moved(Backend::sqlite().await).await);
+
+/// Where the ends of records are not moved, the store's own clock comes to them.
+async fn time_passes_by_itself(backend: Backend) {
+    let backend = Arc::new(backend);
+    for rule in ["lease_ends_when_it_says", "done_record_is_kept_for_its_ttl"] {
+        let fixture = Fixture::new(backend.store().await, backend.store().await).tick(Duration::from_millis(500));
+        Rule::named(rule).expect("a rule").check(fixture.keep(Arc::clone(&backend))).await;
+    }
+}
+
+on_every_store!(without memory: time_passes_by_itself);
 
 /// The store of a handle with a local cache, on a store that shows nothing without being asked.
 fn cached(store: MemoryStore) -> Arc<dyn Store> {

@@ -20,8 +20,8 @@ use crate::{caller::Caller, postgres_database::PostgresDatabase, redis_server::R
 
 /// Makes a test of each `async fn(Backend)` on each store: `s01_…::memory`, `s01_…::postgres`, and so on.
 ///
-/// `only redis:` before the names leaves the other stores out. `one_thread:` makes tests on the memory store and on
-/// Redis whose runtime has one thread, so that its time can be stopped.
+/// `only redis:` before the names leaves the other stores out, and `without memory:` leaves that one out. `one_thread:`
+/// makes tests on the memory store and on Redis whose runtime has one thread, so that its time can be stopped.
 #[macro_export]
 macro_rules! on_every_store {
     (@ $name:ident $store:ident) => {
@@ -33,6 +33,13 @@ macro_rules! on_every_store {
     (only $store:ident: $($name:ident),* $(,)?) => {$(
         mod $name {
             $crate::on_every_store!(@ $name $store);
+        }
+    )*};
+    (without memory: $($name:ident),* $(,)?) => {$(
+        mod $name {
+            $crate::on_every_store!(@ $name postgres);
+            $crate::on_every_store!(@ $name redis);
+            $crate::on_every_store!(@ $name sqlite);
         }
     )*};
     (one_thread: $($name:ident),* $(,)?) => {$(

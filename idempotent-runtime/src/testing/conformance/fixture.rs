@@ -2,13 +2,17 @@
 
 use std::{any::Any, fmt, sync::Arc, time::Duration};
 
-use crate::{Store, testing::ManualClock};
+use crate::{Store, store::BoxFuture, testing::ManualClock};
+
+/// Moves a store's time on.
+type Move = Box<dyn Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// A store to be tested: two handles onto the same records, and how its time passes.
 pub struct Fixture {
     pub(super) stores: [Arc<dyn Store>; 2],
     tick: Duration,
     clock: Option<ManualClock>,
+    moved: Option<Move>,
     kept: Option<Box<dyn Any + Send + Sync>>,
 }
 
@@ -18,7 +22,8 @@ impl Fixture {
     /// Time passes by itself, and edges are tested to 250 ms unless [`tick`](Self::tick) says otherwise.
     #[must_use]
     pub fn new(first: impl Store, second: impl Store) -> Self {
-        Self { stores: [Arc::new(first), Arc::new(second)], tick: Duration::from_millis(250), clock: None, kept: None }
+        let stores: [Arc<dyn Store>; 2] = [Arc::new(first), Arc::new(second)];
+        Self { stores, tick: Duration::from_millis(250), clock: None, moved: None, kept: None }
     }
 
     /// The distance from an edge at which the store is asked: longer than a few calls take on a busy machine.
@@ -33,6 +38,15 @@ impl Fixture {
     pub fn clock(mut self, clock: ManualClock) -> Self {
         self.clock = Some(clock);
         self.tick(Duration::from_nanos(1))
+    }
+
+    /// Time also passes by this, and rules do not wait for it: for a store whose records can be brought nearer to their ends.
+    ///
+    /// With a [`tick`](Self::tick) of seconds, a busy machine does not come too near to an edge.
+    #[must_use]
+    pub fn moved(mut self, by: impl Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync + 'static) -> Self {
+        self.moved = Some(Box::new(by));
+        self
     }
 
     /// Keeps something until the rule has been checked: a server, a folder.
@@ -54,10 +68,12 @@ impl Fixture {
 
     /// Lets the store's time pass.
     pub(super) async fn advance(&self, by: Duration) {
-        match &self.clock {
-            Some(clock) => clock.advance(by),
-            // A store that counts in milliseconds may round an edge up.
-            None => tokio::time::sleep(by + Duration::from_millis(2)).await,
+        // A store that counts in milliseconds may round an edge up.
+        let rounded = by + Duration::from_millis(2);
+        match (&self.clock, &self.moved) {
+            (Some(clock), _) => clock.advance(by),
+            (None, Some(moved)) => moved(rounded).await,
+            (None, None) => tokio::time::sleep(rounded).await,
         }
     }
 }
@@ -68,6 +84,7 @@ impl fmt::Debug for Fixture {
             .field("stores", &self.stores)
             .field("tick", &self.tick)
             .field("clock", &self.clock)
+            .field("moved", &self.moved.is_some())
             .field("kept", &self.kept.is_some())
             .finish()
     }
