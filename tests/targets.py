@@ -18,8 +18,8 @@ ALONE = ["conformance", "transfers", "chaos", "payments", "redis_store", "sqlite
 # Of the others, those that take longest begin first, so that none of them is left over at the end.
 LONGEST = ["scenarios", "compile_errors", "charges", "webhooks", "postgres_store", "transactions_postgres"]
 THREADS = os.environ.setdefault("RUST_TEST_THREADS", "4")
-# Two processes of a test share a file or a server, and their clients give up after a while.
-FEWER_THREADS = {"payments": "2", "transfers": "2"}
+# In two, the processes of a test share a file or a server, and their clients give up after a while. The last one mostly waits.
+OWN_THREADS = {"payments": "2", "transfers": "2", "conformance": "12"}
 AT_ONCE = int(os.environ.get("TEST_TARGETS_AT_ONCE", "2"))
 
 
@@ -34,7 +34,7 @@ def targets(metadata):
 
 def run(name, arguments, log):
     began = time.monotonic()
-    threads = {"RUST_TEST_THREADS": FEWER_THREADS.get(name, THREADS)}
+    threads = {"RUST_TEST_THREADS": OWN_THREADS.get(name, THREADS)}
     with open(log, "w") as output:
         status = subprocess.run(
             CARGO + arguments, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=os.environ | threads

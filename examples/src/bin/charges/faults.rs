@@ -17,7 +17,7 @@ use http::{Method, StatusCode};
 use idempotent_runtime::tower::NotBegun;
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 use serde_json::json;
-use tokio::time::{sleep, timeout};
+use tokio::{sync::Notify, time::sleep};
 
 use idempotent_examples::say;
 
@@ -76,6 +76,10 @@ impl Faults {
     }
 }
 
+/// The handler of a request has begun: its key is claimed.
+#[derive(Clone, Default)]
+struct Began(Arc<Notify>);
+
 /// Faults between client and server, outside all layers.
 pub(crate) async fn outside(State(faults): State<Arc<Faults>>, mut request: Request, next: Next) -> Response {
     let fault = if request.method() == Method::POST { faults.draw() } else { None };
@@ -91,7 +95,13 @@ pub(crate) async fn outside(State(faults): State<Arc<Faults>>, mut request: Requ
             drop_connection()
         }
         Fault::HangUp => {
-            let _ = timeout(Duration::from_millis(50), next.run(request)).await;
+            let began = Began::default();
+            request.extensions_mut().insert(began.clone());
+            tokio::select! {
+                // A replay does not come to the handler.
+                _ = next.run(request) => {}
+                () = began.0.notified() => {}
+            }
             drop_connection()
         }
         Fault::Refuse | Fault::Crash | Fault::FailAfter | Fault::Slow => next.run(request).await,
@@ -112,6 +122,9 @@ pub(crate) async fn inside(request: Request, next: Next) -> Response {
             failure()
         }
         Some(Fault::HangUp) => {
+            if let Some(Began(began)) = request.extensions().get() {
+                began.notify_one();
+            }
             sleep(DELAY).await;
             next.run(request).await
         }
