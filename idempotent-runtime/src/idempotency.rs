@@ -295,7 +295,10 @@ impl IdempotencyBuilder {
     /// Makes a handle on this store.
     #[must_use]
     pub fn build(self, store: impl Store) -> Idempotency {
-        let store: Arc<dyn Store> = Arc::new(store);
+        self.share(Arc::new(store))
+    }
+
+    fn share(self, store: Arc<dyn Store>) -> Idempotency {
         #[cfg(feature = "local-cache")]
         let store = match self.local_cache {
             Some(max_bytes) => Arc::new(crate::store::local_cache::LocalCache::new(store, max_bytes)),
@@ -310,7 +313,6 @@ impl IdempotencyBuilder {
     ///
     /// As [`Idempotency::connect`].
     pub async fn connect(self, url: &str) -> Result<Idempotency, SetupError> {
-        let store: Arc<dyn Store> = crate::store::url::connect(url).await?;
-        Ok(self.build(store))
+        Ok(self.share(crate::store::url::connect(url).await?))
     }
 }

@@ -4,14 +4,17 @@
 //! body will use is given back: released, or abandoned again if it took over an abandoned key.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
 use super::{background::FinishInBackground, context::CallContext, retry::Backoff};
-use crate::store::{BoxFuture, ClaimOutcome, ClaimRequest, Nonce, State, StoreError, StoreErrorKind, Token};
+use crate::{
+    lock::lock,
+    store::{BoxFuture, ClaimOutcome, ClaimRequest, Nonce, State, StoreError, StoreErrorKind, Token},
+};
 
 /// The time that a lease is trusted, counted from when it was asked for: a tenth less than the lease, since clocks run
 /// at different rates and schedulers are late.
@@ -62,7 +65,7 @@ impl Claim {
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.held)
     }
 
     /// The time until which the claim is surely ours.

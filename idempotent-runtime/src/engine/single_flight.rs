@@ -12,7 +12,7 @@ use std::{
     collections::{HashMap, hash_map::Entry},
     hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -20,7 +20,7 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 
 use super::context::CallContext;
-use crate::{error::Error, store::Outcome};
+use crate::{error::Error, lock::lock, store::Outcome};
 
 /// The leader's progress, for its followers.
 #[derive(Clone, Debug)]
@@ -70,7 +70,7 @@ impl Flight {
     }
 
     fn lock(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.progress)
     }
 
     /// Waits until `settled` holds for the leader's progress, and gives that.
@@ -133,7 +133,7 @@ impl SingleFlight {
         // Bits from the middle: a `HashMap` uses those at both ends of a hash.
         let index = (hash >> 32) as usize % Self::SHARDS;
         #[expect(clippy::indexing_slicing, reason = "the index was reduced to the number of shards")]
-        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shards[index])
     }
 
     fn hash(&self, call: &CallContext) -> u64 {
