@@ -1,4 +1,4 @@
-//! What an annotated function does: each option, seen from its caller.
+//! Shows what an annotated function does: each option, seen from its caller.
 
 use std::{
     sync::{
@@ -13,7 +13,7 @@ use idempotent_runtime::{Error, Idempotency, OperationError, idempotent};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-/// How often bodies ran, and where.
+/// Counts the runs of bodies; its handle has their records.
 #[derive(Clone)]
 struct World {
     idempotency: Idempotency,

@@ -1,4 +1,4 @@
-//! What the attribute writes trips no lint. Compiled by `cargo clippy --all-targets -- -D warnings`.
+//! Code that the attribute writes trips no lint. `cargo clippy --all-targets -- -D warnings` compiles this file.
 #![warn(
     clippy::pedantic,
     clippy::nursery,

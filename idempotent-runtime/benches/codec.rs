@@ -1,4 +1,4 @@
-//! What it costs to refuse results that JSON would change, against plain `serde_json::to_vec`.
+//! Measures the cost of refusing results that JSON would change, against plain `serde_json::to_vec`.
 //!
 //! `cargo bench -p idempotent-runtime --bench codec`
 #![expect(clippy::unwrap_used, reason = "a benchmark may fail")]

@@ -1,5 +1,5 @@
-//! What the HTTP layer adds to a bare axum handler, on the embedded store: a request whose response is replayed, one that
-//! runs the handler.
+//! Measures the time that the HTTP layer adds to a bare axum handler, on the embedded store: for a request whose response
+//! is replayed, and for one that runs the handler.
 //!
 //! `cargo bench -p idempotent-runtime --bench http_layer --features tower`
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a benchmark")]
@@ -17,7 +17,7 @@ use tower::{Service, ServiceExt};
 const ROUNDS: usize = 101;
 const RUNS: u32 = 500;
 
-/// What the layer of the crate `idempotent` adds, measured elsewhere on a machine of the same kind.
+/// The time that the layer of the crate `idempotent` adds, measured elsewhere on a machine of the same kind.
 const PEER_HIT: f64 = 2_407.0;
 const PEER_MISS: f64 = 5_570.0;
 

@@ -27,13 +27,13 @@ async fn charge(store: &Idempotency, order_id: &str, order: &Order) -> Result<Re
     Ok(Receipt::of(order_id, order))
 }
 
-/// The same without the attribute.
+/// Does the work of [`charge`] without the attribute.
 #[expect(clippy::unused_async, reason = "what is compared is a future")]
 async fn plain(order_id: &str, order: &Order) -> Result<Receipt, Error> {
     Ok(Receipt::of(order_id, order))
 }
 
-/// What is hashed.
+/// The arguments of a call, which are hashed.
 #[derive(serde::Serialize)]
 struct Arguments<'a> {
     order: &'a Order,

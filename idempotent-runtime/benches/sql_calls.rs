@@ -32,7 +32,7 @@ use tokio::runtime::Runtime;
 
 const ROUNDS: usize = 21;
 const CONNECTIONS: u32 = 10;
-/// How many callers there are at a time: more than connections.
+/// The number of callers at a time. It is higher than the number of connections.
 const CONCURRENT: usize = 16;
 const HITS: usize = 5_000;
 const MISSES: usize = 2_500;
@@ -174,7 +174,7 @@ fn filled(sql: &str) -> SqlStr {
 const OPERATION: &str = "bare";
 const FINGERPRINT: [u8; 32] = [7; 32];
 
-/// What PostgreSQL's waiters are notified with has this length.
+/// A text as long as the payload with which the PostgreSQL store notifies waiters.
 const PAYLOAD: &str = "0123456789abcdef0123456789abcdef";
 
 struct BarePostgres {

@@ -1,4 +1,5 @@
-//! What the benches share: a request and its result, rounds that take turns, and a table with a bar beside each figure.
+//! Parts that the benches share: a request and its result, rounds that take turns, and a table with a bar beside each
+//! figure.
 #![allow(dead_code, reason = "each bench uses its part")]
 #![allow(unused_imports, reason = "each bench uses its part")]
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
@@ -51,7 +52,7 @@ pub(crate) fn ready<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Where a ratio should be.
+/// The bound that a ratio should keep.
 #[derive(Clone, Copy)]
 pub(crate) enum Bar {
     AtMost(f64),

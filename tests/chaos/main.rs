@@ -9,7 +9,7 @@ mod simulation;
 
 use idempotent_tests::chaos::history::Event;
 
-/// How long a run goes on, in seconds of its own clock.
+/// The length of a run, in seconds of its own clock.
 fn seconds() -> u64 {
     std::env::var("CHAOS_SECONDS").map_or(20, |seconds| seconds.parse().expect("seconds"))
 }

@@ -1,4 +1,4 @@
-//! What chaos has found, without chance.
+//! Repeats faults that chaos has found, each in a fixed order of events.
 
 use std::time::Duration;
 

@@ -132,7 +132,7 @@ async fn the_memory_store_behind_bad_networks() {
     assert!(verdict.runs > 100 && verdict.takeovers > 10 && verdict.replays > 10, "too quiet: {verdict}");
 }
 
-/// Without a network, on two threads, in real time: two handles, whose callers meet in the store and in the engine.
+/// Runs without a network, on two threads, in real time: callers of two handles meet in the store and in the engine.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_memory_store_in_one_process() {
     let seed = crate::seed("memory");

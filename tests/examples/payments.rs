@@ -67,7 +67,7 @@ impl Summary {
         assert_eq!(self.0["ok"], true);
     }
 
-    /// What depends on the log alone and not on the order in which its deliveries happened to run.
+    /// Checks the numbers that depend on the log alone, and not on the order in which its deliveries ran.
     #[track_caller]
     fn assert_outcome_of(&self, log: &[u8]) {
         let expected = Expected::of(log);
@@ -82,7 +82,7 @@ impl Summary {
     }
 }
 
-/// What the built-in log must come to, counted without the library.
+/// The numbers that a log must lead to, counted without the library.
 #[derive(Default)]
 struct Expected {
     deliveries: i64,

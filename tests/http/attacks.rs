@@ -1,4 +1,5 @@
-//! What tries to make the layer lie: bodies that break their contract, claims that are lost on the way, panics in odd places.
+//! Attacks that try to make the layer lie: bodies that break their contract, claims that are lost on the way, panics in odd
+//! places.
 
 use std::{
     collections::VecDeque,
@@ -125,7 +126,7 @@ async fn a_panic_of_the_policy_is_a_failed_handler(backend: Backend) {
     }
 }
 
-/// What a body panics in.
+/// The method in which a body panics.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Panics {
     SizeHint,
@@ -136,7 +137,7 @@ enum Panics {
 struct Panicking {
     panics: Panics,
     frames: VecDeque<&'static str>,
-    /// Whether it has the layer wait for its second frame.
+    /// True if it makes the layer wait before its last frame.
     waits: bool,
 }
 
@@ -356,7 +357,7 @@ async fn ids_of_requests_that_are_kept_as_headers_are_not_doubled(backend: Backe
     assert_ne!(repeat.headers["request-id"], first.headers["request-id"]);
 }
 
-/// What is written to a log.
+/// Collects the text that is written to a log.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 

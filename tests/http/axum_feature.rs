@@ -1,4 +1,4 @@
-//! What the layer has for axum: the key as an argument of handlers, layers of single routes, nested routers.
+//! Tests what the layer offers to axum: the key as an argument of handlers, layers of single routes, nested routers.
 
 use std::time::Duration;
 
@@ -143,7 +143,8 @@ async fn nested_routers_with_names(backend: Backend) {
     }
 }
 
-/// As from an annotated function that the handler calls. Kept, a 409 would be all there is for a day.
+/// The handler returns the errors that an annotated function would return to it. A 409 that was kept would be replayed for a
+/// day.
 async fn an_error_is_a_problem_and_never_kept(backend: Backend) {
     let runs = Runs::default();
     let layer = IdempotencyLayer::stripe_v1(Idempotency::new(backend.caller().await.store)).unscoped().build().unwrap();

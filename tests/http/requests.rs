@@ -1,4 +1,4 @@
-//! What is a repeat, and what it gets.
+//! Tests which requests are repeats, and what a repeat gets.
 
 use std::time::Duration;
 

@@ -35,12 +35,12 @@ use tokio::{
     sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
 };
 
-/// How often a handler ran.
+/// Counts the runs of a handler.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Runs(Arc<AtomicU64>);
 
 impl Runs {
-    /// One more; says which it is, from 1.
+    /// Counts one more run, and returns its number, from 1.
     pub(crate) fn begin(&self) -> u64 {
         self.0.fetch_add(1, Ordering::SeqCst) + 1
     }
@@ -59,7 +59,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Of the preset `ietf`, without a scope.
+    /// Starts a server with the preset `ietf`, without a scope.
     pub(crate) async fn start<F>(
         backend: &Backend,
         settings: impl FnOnce(IdempotencyLayerBuilder) -> IdempotencyLayerBuilder,
@@ -71,7 +71,7 @@ impl Server {
         Self::of(backend, IdempotencyLayer::ietf, |choose| settings(choose.unscoped()), handler, |router| router).await
     }
 
-    /// Of this preset, and with `around` it.
+    /// Starts a server with this preset; `around` puts more around its router.
     pub(crate) async fn of<F>(
         backend: &Backend,
         preset: fn(Idempotency) -> ChooseScope,
@@ -102,7 +102,7 @@ impl Server {
         Client { pool: Pool::builder(TokioExecutor::new()).http2_only(true).build_http(), address: self.address }
     }
 
-    /// How often the store was asked for anything.
+    /// Counts all calls of the store's methods, peeks included.
     pub(crate) fn store_calls(&self) -> usize {
         calls(&self.store) + self.store.calls(Step::Peek)
     }
@@ -170,7 +170,7 @@ pub(crate) struct Client {
     address: SocketAddr,
 }
 
-/// What a client has received.
+/// A response that a client has received.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
@@ -191,7 +191,7 @@ impl Reply {
         self.header("idempotent-replayed") == Some("true")
     }
 
-    /// That it is a problem document of this code.
+    /// Checks that it is a problem document with this code.
     pub(crate) fn assert_problem(&self, status: u16, code: &str) {
         assert_eq!((self.status.as_u16(), self.json()["code"].as_str()), (status, Some(code)), "{self:?}");
         assert_eq!(self.header("content-type"), Some("application/problem+json"));
@@ -200,7 +200,7 @@ impl Reply {
         assert!(self.json()["title"].is_string() && self.json()["detail"].is_string());
     }
 
-    /// That it is the response of this run of [`charge`].
+    /// Checks that it is the response of this run of [`charge`].
     pub(crate) fn assert_charge(&self, run: u64, replayed: bool) {
         assert_eq!(self.status, StatusCode::CREATED, "{self:?}");
         assert_eq!(self.body, format!("charge {run}"));
@@ -274,7 +274,7 @@ impl HttpBody for Channel {
     }
 }
 
-/// The same with a length.
+/// A [`Channel`] whose length is known.
 pub(crate) struct Sized {
     pub(crate) body: Channel,
     pub(crate) left: u64,

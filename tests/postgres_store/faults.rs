@@ -119,7 +119,7 @@ async fn half_open_connections_are_given_up() {
     }
 }
 
-/// The same on connections of the store's own: each is closed in time, and the next call has a fresh one.
+/// The store closes each half-open connection of its own in time, and the next call has a fresh one.
 #[tokio::test]
 async fn half_open_connections_of_our_own_are_given_up() {
     let database = PostgresDatabase::create().await;
@@ -407,7 +407,7 @@ async fn a_statement_that_the_server_cancels_is_unavailable() {
     assert_eq!(session().await.expect("a session"), before);
 }
 
-/// What a server with a full disk answers. (To fill a real one takes a file system of our own, and so root.)
+/// A trigger answers like a server with a full disk. (To fill a real disk, the test would need root, to mount one.)
 #[tokio::test]
 async fn a_full_disk_refuses_claims_and_still_replays() {
     let database = PostgresDatabase::create().await;

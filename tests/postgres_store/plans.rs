@@ -1,4 +1,4 @@
-//! What statements cost: their plans on a large table, and what a hit leaves behind.
+//! Checks the cost of statements: their plans on a large table, and what a hit leaves behind.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! What a call costs the server: commands and round trips, counted by the server itself.
+//! Checks the cost of a call for the server: commands and round trips, counted by the server itself.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Who waits is woken: by every ending, by any connection, after reconnections too.
+//! Checks that waiters are woken: by every ending, by any connection, and after reconnections too.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn silent(subscription: &mut Subscription) {
     assert!(answer.is_err(), "woken without a reason");
 }
 
-/// How many connections listen to the key's channel.
+/// Counts the connections that listen to the key's channel.
 async fn listeners(server: &RedisServer, key: &RecordKey) -> u32 {
     let (_, count): (String, u32) = server.command(&["PUBSUB", "NUMSUB", &raw(key)]).await;
     count

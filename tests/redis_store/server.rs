@@ -1,4 +1,4 @@
-//! What servers are accepted, what they refuse, and what is found under a key.
+//! Checks which servers the store accepts, what servers refuse, and what may lie under a key.
 
 use std::time::Duration;
 
@@ -107,7 +107,7 @@ async fn a_read_only_replica_is_unavailable() {
     assert_eq!(claim_name(&store.claim(&key("read-only"), &request()).await), "claimed 1");
 }
 
-/// As behind an address that follows the primary: a demoted server keeps its connections.
+/// A demoted server keeps its connections. The proxy stands for an address that follows the primary.
 #[tokio::test]
 async fn a_connection_to_a_demoted_server_is_replaced() {
     let primary = RedisServer::start().await;

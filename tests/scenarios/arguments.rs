@@ -185,7 +185,7 @@ async fn a_mismatch_names_what_differs(backend: Backend) {
     assert_eq!(arguments(&backend).await.as_deref(), Some(RECORDED));
 }
 
-/// Without recorded arguments on either side, and with a store that does not answer.
+/// One side has recorded no arguments, or the store does not show them.
 async fn a_mismatch_names_nothing_it_does_not_know(backend: Backend) {
     let (with, without) = (recording(&backend).await, backend.caller().await);
     ask(&with, &open(), 4_200).await.expect("a result");

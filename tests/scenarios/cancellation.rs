@@ -25,7 +25,7 @@ on_every_store!(
     s28_g_body_is_gone_before_its_claim,
 );
 
-/// What a body did before it was dropped.
+/// Counts how often a body started and ended, so that a test sees how far it came before it was dropped.
 #[derive(Clone, Debug, Default)]
 struct Trail {
     started: Effects,

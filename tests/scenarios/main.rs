@@ -1,4 +1,4 @@
-//! What a caller sees, scenario by scenario, on every store. The numbers are those of the list of scenarios.
+//! Checks what a caller sees, scenario by scenario, on every store. The numbers are those of `tests/SCENARIOS.md`.
 
 mod process;
 mod support;

@@ -44,12 +44,12 @@ pub(crate) fn plan(server: &RedisServer, order: &str) -> Plan {
     Plan { url: server.url(), order: order.to_owned(), amount: 1, calls: 1, hold: false }
 }
 
-/// How often the body has run for an order whose amount is 1.
+/// Counts the runs of the body for an order whose amount is 1.
 pub(crate) async fn effects(server: &RedisServer, order: &str) -> u64 {
     server.command::<Option<u64>>(&["GET", &worker::effects(order)]).await.unwrap_or_default()
 }
 
-/// Waits until it has run so often.
+/// Waits until the body has run this often.
 pub(crate) async fn wait_for_effects(server: &RedisServer, order: &str, count: u64) {
     wait_for("the effects", async || effects(server, order).await >= count).await;
 }

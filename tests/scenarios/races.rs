@@ -35,7 +35,7 @@ async fn charge(handle: Idempotency, effects: Effects, order: &str) -> Result<u6
     Ok(effects.happen())
 }
 
-/// The same, for those who do not wait.
+/// The operation of [`charge`], for callers that do not wait.
 #[idempotent(key = order, name = "races.charge", wait = "0s", store = handle, skip(handle, effects))]
 async fn charge_now(handle: Idempotency, effects: Effects, order: &str) -> Result<u64, Error> {
     Ok(effects.happen())

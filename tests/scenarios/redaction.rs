@@ -54,13 +54,13 @@ async fn text(caller: &Caller, said: &Said, key: &str, argument: &str) -> Result
     Ok("canaryresult".to_owned())
 }
 
-/// The same operation in a release that returns another type.
+/// The operation of [`text`], in a release that returns another type.
 #[idempotent(name = "canary.text", key = key, skip(caller), store = caller.idempotency, wait = "0s")]
 async fn number(caller: &Caller, key: &str, argument: &str) -> Result<u64, Failure> {
     panic!("{argument} ran again")
 }
 
-/// What cannot be decoded, and says so with what it was given.
+/// A result that cannot be decoded, and whose error quotes what it was given.
 #[derive(Debug, Serialize)]
 struct Picky(String);
 

@@ -88,7 +88,7 @@ fn golden(state: &[u8; 2], fence: u64, attempt: u32, payload: &str) -> Vec<u8> {
     record
 }
 
-/// What [`REQUEST`] hashed to in version 0.1.
+/// The hash of [`REQUEST`] in version 0.1.
 const FINGERPRINT: [u8; 32] = [
     119, 121, 21, 247, 69, 23, 195, 7, 97, 236, 243, 38, 4, 49, 162, 40, 138, 167, 119, 60, 211, 233, 36, 152, 100, 50,
     181, 61, 226, 197, 168, 47,

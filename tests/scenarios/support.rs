@@ -1,4 +1,4 @@
-//! What the scenarios share: runs that wait, errors of bodies, what is random.
+//! Parts that the scenarios share: runs that wait, errors of bodies, the seed of what is random.
 
 use std::{
     future::Future,
@@ -51,9 +51,9 @@ pub(crate) async fn running(
 /// An error of a body, or the library's.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Failure {
-    /// For good: the predicates of these tests keep it.
+    /// A final error: the predicates of these tests keep it.
     Declined { code: i64 },
-    /// For now.
+    /// An error that may pass.
     Unreachable,
     #[serde(skip)]
     Idempotency(Error),
@@ -66,7 +66,7 @@ impl From<Error> for Failure {
 }
 
 impl Failure {
-    /// Whether the error will be the same next time.
+    /// True if the error will be the same next time.
     pub(crate) const fn is_final(&self) -> bool {
         matches!(self, Self::Declined { .. })
     }
@@ -77,7 +77,7 @@ pub(crate) fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Outp
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Where what is random comes from: printed, and repeated with `SCENARIO_SEED=<seed>`.
+/// The seed of what is random. It is printed, and `SCENARIO_SEED=<seed>` repeats it.
 pub(crate) fn seed() -> u64 {
     let given = std::env::var("SCENARIO_SEED").ok();
     let seed = given.map_or_else(rand::random, |seed| seed.parse().expect("a number in SCENARIO_SEED"));

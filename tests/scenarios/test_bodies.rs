@@ -91,7 +91,7 @@ pub(crate) async fn state(store: &dyn Store, key: &RecordKey) -> Option<State> {
     record(store, key).await.map(|record| record.state)
 }
 
-/// How many calls may wait at a time, in handles whose places are counted.
+/// The number of calls that may wait at a time, in handles that count their waiters.
 pub(crate) const PLACES: usize = 2;
 
 /// Shows that no waiter of a handle with [`PLACES`] is still counted: so many can wait again.

@@ -125,7 +125,7 @@ async fn s35_a_store_whose_clock_is_ahead_decides(backend: Backend) {
     assert_eq!(call(&caller).await.expect("a result"), 2);
 }
 
-/// For the caller, the orphan's lease was over long ago.
+/// By the caller's clock, the orphan's lease was over long ago.
 async fn s35_a_caller_whose_clock_is_ahead_does_not_decide(backend: Backend) {
     let caller = backend.caller().await;
     orphan(&backend).await;

@@ -33,7 +33,7 @@ on_every_store!(
     waiters_beyond_the_limit_are_refused,
 );
 
-/// How a body ends.
+/// The end of a body.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum End {
     Well,

@@ -1,5 +1,5 @@
-//! What a power cut can leave behind: the file as it was last checkpointed, and a write-ahead log that ends anywhere
-//! after what was synced.
+//! Opens what a power cut can leave behind: the file as it was last checkpointed, and a write-ahead log that ends anywhere
+//! after the part that was synced.
 
 use std::fs;
 

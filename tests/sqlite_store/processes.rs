@@ -35,7 +35,7 @@ impl Worker {
     }
 }
 
-/// How often each key's body ran.
+/// Counts the runs of the body for each key.
 fn effects(ledger: &Path) -> BTreeMap<u64, usize> {
     let mut counts = BTreeMap::new();
     for line in std::fs::read_to_string(ledger).unwrap_or_default().lines() {

@@ -79,7 +79,7 @@ pub async fn in_time(test: impl Future<Output = ()>) {
 pub enum Backend {
     /// In this process.
     Memory {
-        /// What is stored.
+        /// The store, with its records.
         store: MemoryStore,
         /// Its clock, set by hand.
         clock: ManualClock,

@@ -27,14 +27,14 @@ impl Caller {
         self
     }
 
-    /// How often the store was asked for anything, peeks left out.
+    /// Counts the calls of the store's methods, without peeks.
     #[must_use]
     pub fn calls(&self) -> usize {
         calls(&self.store)
     }
 }
 
-/// How often a store was asked for anything, peeks left out.
+/// Counts the calls of a store's methods, without peeks.
 #[must_use]
 pub fn calls(store: &FaultyStore<Arc<dyn Store>>) -> usize {
     use Method::{Abandon, Claim, Complete, Fence, Forget, Inspect, List, PurgeExpired, Release, Renew, Subscribe};
@@ -59,7 +59,7 @@ impl Effects {
         self.0.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    /// How many there are.
+    /// The number of entries.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.0.load(Ordering::SeqCst)

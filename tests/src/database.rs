@@ -91,7 +91,7 @@ impl Database {
         number.expect("a number")
     }
 
-    /// How many records there are.
+    /// Counts the records.
     pub async fn records(&self) -> i64 {
         self.number("SELECT count(*) FROM idempotent_records").await
     }

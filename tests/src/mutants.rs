@@ -25,7 +25,7 @@ use idempotent_runtime::{
 use self::at_once::AtOnce;
 pub use self::bug::Bug;
 
-/// What the mutants have seen, so that they can do the wrong thing.
+/// Facts that the mutants remember, so that they can do the wrong thing.
 #[derive(Default)]
 struct Seen {
     owners: HashMap<RecordKey, Token>,
@@ -34,11 +34,11 @@ struct Seen {
     completions: HashSet<Nonce>,
     abandonments: HashSet<Nonce>,
     results: HashMap<RecordKey, Finished>,
-    /// What the fences of a key are counted from.
+    /// The number from which the fences of a key are counted.
     fence_base: HashMap<RecordKey, u64>,
     fences_made: u64,
     renewed: HashSet<RecordKey>,
-    /// What a key's claims have recorded.
+    /// The arguments that a key's claims have recorded.
     arguments: HashMap<RecordKey, Bytes>,
 }
 
@@ -84,7 +84,7 @@ impl Mutant {
         self.seen.lock().expect("no panic while it is held")
     }
 
-    /// Where a key's record is.
+    /// The key under which the mutant keeps a key's record.
     fn place(&self, key: &RecordKey) -> RecordKey {
         let text = key.as_str();
         let moved = match self.bug {

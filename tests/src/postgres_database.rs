@@ -41,8 +41,8 @@ pub struct PostgresDatabase {
 impl PostgresDatabase {
     /// Creates it on the shared server, which is started if there is none yet.
     ///
-    /// For tests that leave the server, its settings and its roles alone, and that look at no other sessions than those
-    /// of their database.
+    /// A test may use it that leaves the server, its settings and its roles alone, and looks at no other sessions than
+    /// those of its database.
     ///
     /// # Panics
     ///

@@ -132,7 +132,7 @@ impl PostgresServer {
         }
     }
 
-    /// Where it keeps what it has.
+    /// The folder in which the server keeps its data.
     pub(crate) fn folder(&self) -> &Path {
         self.dir.path()
     }
@@ -185,7 +185,7 @@ impl Drop for PostgresServer {
     }
 }
 
-/// Who runs the server in root's place.
+/// The user who runs the server in root's place.
 #[derive(Clone, Copy, Debug)]
 struct User {
     uid: u32,
@@ -219,7 +219,7 @@ fn command(name: &str, user: Option<User>) -> Command {
     command
 }
 
-/// Where the binary is; its bare name where it has to be on the path.
+/// The path of the binary; its bare name if it was found nowhere.
 fn binary(name: &str) -> PathBuf {
     if let Some(folder) = std::env::var_os("POSTGRES_BIN") {
         return Path::new(&folder).join(name);

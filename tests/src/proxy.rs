@@ -21,7 +21,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// What the proxy does to the traffic.
+/// The fault that the proxy adds to the traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Nothing.
@@ -54,9 +54,9 @@ pub struct Proxy {
 struct Shared {
     target: Mutex<String>,
     fault: Mutex<Fault>,
-    /// How many requests or replies pass before a fault that happens once.
+    /// The number of requests or replies that pass before a fault that happens once.
     skip: AtomicU32,
-    /// How many requests have come.
+    /// The number of requests that have come.
     requests: AtomicU64,
     /// Connections end when this changes.
     cuts: watch::Sender<u64>,
@@ -103,7 +103,7 @@ impl Proxy {
         Self { address, shared, accepting }
     }
 
-    /// Where it listens.
+    /// The address at which it listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
@@ -120,13 +120,13 @@ impl Proxy {
         *self.shared.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
     }
 
-    /// What happens now: [`Fault::None`] once a fault that happens once has happened.
+    /// The fault that is set now: [`Fault::None`] after a fault that happens once has happened.
     #[must_use]
     pub fn fault(&self) -> Fault {
         self.shared.fault()
     }
 
-    /// How many requests have come so far, or parts of one that did not come at once.
+    /// Counts the requests that have come so far. A request that comes in several parts counts once for each.
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.shared.requests.load(Ordering::Relaxed)

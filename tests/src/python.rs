@@ -22,7 +22,7 @@ pub fn python(script: &Path, packages: &[&str]) -> Command {
     command
 }
 
-/// Where the packages are.
+/// The folder of the packages, which are installed if they are missing.
 fn folder(packages: &[&str]) -> PathBuf {
     let binaries = std::env::current_exe().expect("our own path");
     let folder = binaries.with_file_name(format!("python-{}", packages.join("-")));

@@ -62,7 +62,7 @@ pub fn recording() -> ClaimRequest {
     request().with_arguments(Bytes::from_static(ARGUMENTS.as_bytes()))
 }
 
-/// How finished runs ended.
+/// The outcome of finished runs.
 #[must_use]
 pub fn outcome() -> Outcome {
     Outcome::Ok(Bytes::from_static(RESULT.as_bytes()))

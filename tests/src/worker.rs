@@ -1,8 +1,8 @@
-//! What the worker process is told, and what it tells.
+//! The plan that a worker process is given, and the report that it writes.
 
 use serde::{Deserialize, Serialize};
 
-/// What a worker does, as JSON in its only argument.
+/// The plan of a worker, as JSON in its only argument.
 ///
 /// It connects, writes `ready`, waits for a line on its standard input, makes all calls at once, and writes a
 /// [`Report`] in one line.
@@ -14,25 +14,25 @@ pub struct Plan {
     pub order: String,
     /// Their other argument.
     pub amount: u64,
-    /// How many calls there are.
+    /// The number of calls.
     pub calls: usize,
-    /// Whether the body waits, after its effect, for an element of the list [`gate`].
+    /// True if the body waits, after its effect, for an element of the list [`gate`].
     pub hold: bool,
 }
 
-/// What came of the calls.
+/// The results of the calls.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// One for each call.
     pub answers: Vec<Answer>,
 }
 
-/// What came of a call.
+/// The result of one call.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Answer {
     /// The result, or the code of the error.
     pub result: Result<u64, String>,
-    /// How the call came to it.
+    /// The call's disposition: the way in which it came to its result.
     pub disposition: String,
 }
 

@@ -7,7 +7,7 @@ use tokio::{runtime::Runtime, task::JoinSet};
 
 use super::Receipt;
 
-/// How many keys hits take turns with.
+/// The number of keys that hits use in turn.
 pub(crate) const KEYS: usize = 1024;
 
 /// One side of the comparison.

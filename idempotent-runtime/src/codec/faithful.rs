@@ -19,7 +19,7 @@ pub(crate) fn to_vec<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<Vec
     Ok(json)
 }
 
-/// What lies beneath, a value or a serializer, and where it stands.
+/// A value or a serializer, and its place in the whole value.
 struct Faithful<S> {
     inner: S,
     /// True for the content of a `Some`.

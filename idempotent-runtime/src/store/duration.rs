@@ -1,4 +1,4 @@
-//! Durations as whole numbers, as stores write them: rounded up, never zero, a hundred years at most.
+//! Turns durations into the whole numbers that stores write: rounded up, never zero, a hundred years at most.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Pointers to a store are stores: each method is the one behind the pointer.
+//! Makes pointers to a store stores: each method calls the method behind the pointer.
 
 use std::{sync::Arc, time::Duration};
 

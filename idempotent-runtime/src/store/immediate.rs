@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use super::{ClaimOutcome, ClaimRequest, Outcome, RecordKey, StoreResult, Token, Transition};
 
-/// The two steps of a usual run, for a store that never waits. Each does what the method of its name of
+/// The two steps of a usual run, for a store that never waits. Each does what the method of the same name of
 /// [`Store`](super::Store) does.
 pub trait Immediate: Send + Sync {
-    /// As [`Store::claim`](super::Store::claim).
+    /// Claims a key, as [`Store::claim`](super::Store::claim) does.
     ///
     /// # Errors
     ///
     /// As there.
     fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome>;
 
-    /// As [`Store::complete`](super::Store::complete).
+    /// Completes a run, as [`Store::complete`](super::Store::complete) does.
     ///
     /// # Errors
     ///

@@ -1,12 +1,12 @@
-//! Finished records kept in this process, in front of a store: a repeat is answered without a round trip.
+//! Keeps finished records in this process, in front of a store, and answers repeats without a round trip.
 //!
-//! An entry is what the store itself said, and is shown for a limited time, counted from before the store was asked: nine
-//! tenths of what was left of the record, and [`MAX_AGE`] at most. So it is gone before the record expires on the store's
-//! clock, and what others do to the record (`forget`) is seen within `MAX_AGE`, whatever was under way meanwhile.
+//! An entry repeats what the store itself said. It is shown for nine tenths of the time that the record had left, and for
+//! [`MAX_AGE`] at most; both count from before the store was asked. So the entry is gone before the record expires on the
+//! store's clock, and what others do to the record (`forget`) is seen within `MAX_AGE`, whatever was under way meanwhile.
 //!
-//! A completion does not tell which request it is of, and its repeat not when it was first applied. So a claim that is
-//! granted leaves an entry, which the first completion takes. A result that another process has completed is looked up by
-//! its first repeat here, since the answer to a claim does not tell how long the record will be kept.
+//! A completion does not tell which request it belongs to. A repeated completion does not tell when the first one was
+//! applied. So a granted claim leaves an entry, and the first completion takes it. A result that another process completed
+//! is looked up by its first repeat here, since the answer to a claim does not tell how long the record will be kept.
 
 use std::{
     fmt,
@@ -38,7 +38,7 @@ pub(crate) const MAX_AGE: Duration = Duration::from_secs(60);
 /// The bytes that an entry takes besides its key and its result, as measured.
 const ENTRY_LEN: usize = 300;
 
-/// The least bytes of a shard. A result that takes more than half of a shard is not kept.
+/// The least bytes of a shard, if there are several. A result that takes more than half of a shard is not kept.
 const SHARD_LEN: usize = 4 << 20;
 const MAX_SHARDS: usize = 64;
 
@@ -65,7 +65,7 @@ enum CachedRun {
     },
 }
 
-/// The moment at which the store was asked, on the clock and in `forget` calls.
+/// The moment at which the store was asked: the time, and the number of `forget` calls so far.
 #[derive(Clone, Copy)]
 struct AskedAt {
     at: Instant,
@@ -79,10 +79,10 @@ impl LocalCache {
             .weight_capacity(max_bytes as u64)
             .estimated_items_capacity(max_bytes / ENTRY_LEN)
             .shards((max_bytes / SHARD_LEN).clamp(1, MAX_SHARDS))
-            // Half for entries that were asked for again: repeats come soon after the first call, and entries are
-            // short-lived.
+            // Half of the room is for entries that were asked for again: repeats come soon after the first call, and
+            // entries are short-lived.
             .hot_allocation(0.5)
-            // The memory of dropped keys would not be counted.
+            // No ghosts: they would remember evicted keys in memory that `Weight` does not count.
             .ghost_allocation(0.0)
             .build()
             .expect("both capacities are set");
@@ -96,7 +96,7 @@ impl LocalCache {
 
     /// Keeps a finished record that the store keeps for at least `left` from when it was asked.
     fn keep(&self, key: &RecordKey, finished: Finished, left: Duration, asked: AskedAt) {
-        // A tenth less, for clocks that run at different rates.
+        // Shows it for a tenth less, since the two clocks may run at different rates.
         let until = asked.at + MAX_AGE.min(left.saturating_sub(left / 10));
         self.entries.insert(key.clone(), CachedRun::Done { finished, until });
         if self.forgets.load(SeqCst) != asked.forgets {
@@ -104,7 +104,7 @@ impl LocalCache {
         }
     }
 
-    /// The record as it stands, kept if it is finished.
+    /// Reads the record, and keeps it if it is finished.
     async fn look(&self, key: &RecordKey) -> StoreResult<Option<Record>> {
         let asked = self.asked();
         let record = self.store.inspect(key).await?;
@@ -119,7 +119,7 @@ impl LocalCache {
     }
 }
 
-/// A copy that has its own allocation: the original may be a slice of a larger buffer, which it would keep alive.
+/// Copies an outcome into its own allocation: the original may be a slice of a larger buffer, and would keep that alive.
 fn compact(outcome: &Outcome) -> Outcome {
     match outcome {
         Outcome::Ok(bytes) => Outcome::Ok(Bytes::copy_from_slice(bytes)),
@@ -162,7 +162,7 @@ impl Store for LocalCache {
                 let (nonce, fingerprint) = (token.nonce, request.fingerprint);
                 self.entries.insert(key.clone(), CachedRun::Running { nonce, fingerprint, attempt: *attempt });
             }
-            // The claim has its answer; if this one fails, nothing is cached.
+            // The claim has its answer already. If the look fails, nothing is cached.
             Ok(ClaimOutcome::Done(_)) => drop(self.look(key).await),
             _ => {}
         }
@@ -205,7 +205,7 @@ impl Store for LocalCache {
 
     async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {
         let answer = self.store.forget(key).await;
-        // Also after an error: the record may be gone.
+        // After an error too, since the record may be gone.
         self.forgets.fetch_add(1, SeqCst);
         self.entries.remove(key);
         answer
@@ -231,7 +231,7 @@ impl Store for LocalCache {
         self.store.transactional()
     }
 
-    /// None: a step that goes past the cache leaves no entry.
+    /// `None`, since a step that goes past the cache would leave no entry.
     fn immediate(&self) -> Option<&dyn Immediate> {
         None
     }

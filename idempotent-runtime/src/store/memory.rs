@@ -2,13 +2,14 @@
 //!
 //! Records lie in 512 shards, each behind its own lock, so that calls with different keys seldom meet. A shard finds
 //! its records by key in a hash table and by deadline in a heap: no call looks at all of them, and there is no
-//! background task. Each claim removes up to two records that have expired; to the callers they are gone from the
-//! moment that they expire, removed or not. [`purge_expired`](Store::purge_expired) removes them when no claims come.
+//! background task. Each claim that adds a record removes up to two others that have expired. For callers, a record is gone
+//! from the moment that it expires, removed or not. [`purge_expired`](Store::purge_expired) removes such records when no
+//! claims come.
 //!
 //! # Memory
 //!
-//! A record takes about 390 bytes, in which a key and a result of up to 254 bytes together are included; longer ones
-//! take their length more, and recorded arguments theirs. The benchmark `memory_store` measures it. A store starts at
+//! A record takes about 390 bytes. This includes its key and result, if they have up to 254 bytes together. Longer ones take
+//! their length in addition, and so do recorded arguments. The benchmark `memory_store` measures it. An empty store takes
 //! 128 KiB.
 //!
 //! # Limits
@@ -16,8 +17,8 @@
 //! At the limit of [records](MemoryStoreBuilder::max_records) or [bytes](MemoryStoreBuilder::max_bytes) claims of new
 //! keys fail with [`StoreErrorKind::Full`](super::StoreErrorKind::Full), after expired records have been removed.
 //! Nothing is ever evicted: that would license a second run. A claimed run can always complete, since its effect has
-//! happened, so the bytes can exceed their limit by the results of the runs that were under way, and by arguments that
-//! only a takeover recorded.
+//! happened. So the bytes can exceed their limit: by the results of the runs that were under way, and by arguments that only
+//! a takeover recorded.
 
 pub(crate) mod clock;
 mod deadlines;
@@ -64,19 +65,19 @@ pub struct MemoryStoreBuilder {
 }
 
 impl MemoryStoreBuilder {
-    /// The limit of records: 10 million unless said otherwise.
+    /// Sets the limit of records: 10 million by default.
     pub const fn max_records(mut self, records: usize) -> Self {
         self.max_records = records;
         self
     }
 
-    /// The limit of bytes of keys, results and recorded arguments together: 1 GiB unless said otherwise.
+    /// Sets the limit of bytes of keys, results and recorded arguments together: 1 GiB by default.
     pub const fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// The clock that decides, instead of the system's.
+    /// Sets the clock that decides, instead of the system's.
     #[cfg(any(test, feature = "testing"))]
     pub fn clock(mut self, clock: &crate::testing::ManualClock) -> Self {
         self.clock = Some(Clock::Manual(clock.clone()));
@@ -104,7 +105,7 @@ impl MemoryStore {
         MemoryStoreBuilder { max_records: 10_000_000, max_bytes: 1 << 30, clock: None }
     }
 
-    /// The number of records, those included that have expired and are not removed yet.
+    /// The number of records. It includes those that have expired and are not removed yet.
     #[must_use]
     pub fn records(&self) -> usize {
         self.shared.usage.records()

@@ -1,9 +1,9 @@
 //! Records in PostgreSQL 14 or later: durable, and shared by all processes that reach the server.
 //!
 //! A record is one row of `idempotent_records`. Each transition is one statement, decided under the row's lock, on the
-//! database's clock (`clock_timestamp()`: `now()` is the start of the transaction). A hit is one statement that only
-//! reads, a miss two that write. Expired rows count as vacant at once, and are removed by
-//! [`purge_expired`](Store::purge_expired), in batches that skip what is locked.
+//! database's clock (`clock_timestamp()`, since `now()` is the start of the transaction). A hit is one statement that only
+//! reads. A miss is two statements that write. An expired row counts as vacant at once.
+//! [`purge_expired`](Store::purge_expired) removes expired rows, in batches that skip locked rows.
 //!
 //! # URLs
 //!
@@ -13,8 +13,8 @@
 //! | `postgres:///database?host=/run/postgresql&user=name` | one server on this machine, through its socket |
 //!
 //! `?sslmode=`, `?sslrootcert=` and the like need the feature `postgres-tls`; `?options=-csearch_path%3Dbilling`
-//! chooses a schema. Credentials are percent-encoded and never shown; the usual `PG…` variables and `~/.pgpass` fill in
-//! what the URL leaves out.
+//! chooses a schema. Credentials are percent-encoded and never shown. What the URL leaves out comes from the usual `PG…`
+//! variables and `~/.pgpass`.
 //!
 //! # What is promised, and what is not
 //!
@@ -26,18 +26,18 @@
 //! | `synchronous_commit=off` | crashes of clients | a crash of the server loses the latest records |
 //! | `fsync=off` or `full_page_writes=off` | crashes of clients and of the server | a crash of its machine may lose everything: refused, unless [allowed](PostgresStoreBuilder::allow_data_loss) |
 //!
-//! Connections that [`connect`](PostgresStore::connect) opens turn `synchronous_commit=off` on again for themselves; on
-//! a pool of your own ([`new`](PostgresStore::new)) it is yours to set. A server clock that jumps ahead ends leases
-//! early. A standby is refused, even for hits: a record that it shows may be gone or changed.
+//! If the server has `synchronous_commit=off`, connections that [`connect`](PostgresStore::connect) opens turn it on for
+//! themselves. On a pool of your own ([`new`](PostgresStore::new)) you have to set it. A server clock that jumps ahead ends
+//! leases early. A standby is refused, even for hits: a record that it shows may be gone or changed.
 //!
-//! Fences come from one sequence, drawn when an owner first asks ([`Store::fence`]), so that they rise across the
-//! removal of a record.
+//! Fences come from one sequence, so they rise across the removal of a record. A fence is drawn when an owner first asks
+//! ([`Store::fence`]); in a transaction of the caller's, with the claim.
 //!
 //! # Schema and privileges
 //!
-//! [`migrate`](PostgresStore::migrate) creates or upgrades the schema, from any number of processes at once;
-//! `connect` does so too. It needs `CREATE` on the schema unless the schema is up to date already. To use it, a role
-//! needs no more than
+//! [`migrate`](PostgresStore::migrate) creates or upgrades the schema, from any number of processes at once, and so does
+//! `connect`. It needs `CREATE` on the schema, unless the schema is up to date already. To use the store, a role needs no
+//! more than
 //!
 //! ```sql
 //! GRANT SELECT, INSERT, UPDATE, DELETE ON idempotent_records TO app;
@@ -45,40 +45,42 @@
 //! GRANT SELECT ON idempotent_records_schema TO app; -- for `connect` and `migrate`
 //! ```
 //!
-//! For people there is `idempotent_records_view`: results and arguments as `jsonb` where they are JSON, and states in the
-//! words of [`State::as_str`](super::State::as_str), as they are by now: a `running` row whose lease is over is `lapsed`.
-//! A replay has the bytes of `idempotent_records.result`, since `jsonb` reorders keys and rewrites numbers.
+//! People can read `idempotent_records_view`. It shows results and arguments as `jsonb` where they are JSON, and present
+//! states in the words of [`State::as_str`](super::State::as_str): a `running` row whose lease is over is `lapsed`. A replay
+//! has the bytes of `idempotent_records.result`, since `jsonb` reorders keys and rewrites numbers.
 //!
-//! A migration does not block hits for long: it waits at most 100 ms at a time for the lock on the table. Processes of an
-//! older release that go on after a migration to version 3 get [`Error::Store`](crate::Error::Store) (`Refused`) for
-//! their next call, before its body runs; they can end the runs that they have begun. Deploy the new release
-//! everywhere, or expect such refusals until it is.
+//! A migration does not block hits for long: it waits at most 100 ms at a time for the lock on the table. After a migration
+//! to version 3, the next call of a process of an older release gets [`Error::Store`](crate::Error::Store) (`Refused`),
+//! before its body runs. Such a process can end the runs that it has begun. Deploy the new release everywhere, or expect
+//! such refusals until you have.
 //!
 //! # Transactions of the caller's
 //!
 //! With `transaction = tx` ([`Call::in_transaction`](crate::Call::in_transaction)) claim and record are written in
 //! the caller's transaction, at any isolation level. Under READ COMMITTED a duplicate waits and gets the committed
-//! result. Under REPEATABLE READ and SERIALIZABLE it may be told that it lost (SQLSTATE 40001), as
-//! [`Error::Store`](crate::Error::Store) that is retryable: begin a new transaction. The table has to be found through
-//! the transaction's `search_path`. A body must not run `SET CONSTRAINTS ALL IMMEDIATE`, which asks for the end of a
-//! call that has not ended; and what half of a call cannot be committed by is a foreign key, which
-//! `session_replication_role = replica` turns off.
+//! result. Under REPEATABLE READ and SERIALIZABLE it may lose (SQLSTATE 40001), and gets a retryable
+//! [`Error::Store`](crate::Error::Store): begin a new transaction. The transaction's `search_path` has to lead to the table.
+//!
+//! A deferred foreign key keeps half of a call from being committed. So a body must not run `SET CONSTRAINTS ALL IMMEDIATE`,
+//! which checks the key before the call has ended; and `session_replication_role = replica` turns the key off.
 //!
 //! `wait` is the server's `lock_timeout`. Where the transactions ahead are rolled back one after the other, each begins
-//! the wait anew, until the store's [`timeout`](PostgresStoreBuilder::timeout) ends it as well. A call that is not in a
-//! transaction of its caller's, and an operator's `forget`, wait for one that has the key up to that timeout only, and
-//! are told [`Error::Store`](crate::Error::Store) (retryable). A `READ ONLY` transaction cannot claim, and so gets no
-//! result either.
+//! the wait anew, until `wait` and the store's [`timeout`](PostgresStoreBuilder::timeout) together have passed.
+//!
+//! While a transaction has a key, a call outside a transaction and an operator's `forget` wait for that timeout only, and
+//! then get a retryable [`Error::Store`](crate::Error::Store). A `READ ONLY` transaction cannot claim, and so gets no result
+//! either.
 //!
 //! # Connections
 //!
-//! Some for statements, closed unless they were answered in time, and, once somebody waits, one for wake-ups
-//! (`LISTEN`), replaced when it fails; all waiters are woken then, since notifications may have been missed. A pool of
-//! your own keeps its own rules: sqlx's asks each connection that comes back whether it is alive, which is one more
-//! round trip a statement. Runs that nobody waits for notify nobody. Behind a pooler that shares connections between
-//! transactions (`PgBouncer` in transaction mode) notifications do not come in, and waiters poll. A failed call is not
-//! repeated here, except for serialization failures and deadlocks, of which nothing was applied: its outcome may be
-//! unknown, and the caller asks again with the same nonce.
+//! The store has some connections for statements, and closes one that does not answer in time. Once somebody waits, it has
+//! one more for wake-ups (`LISTEN`). If that one fails, the store replaces it and wakes all waiters, since notifications may
+//! have been missed. A pool of your own keeps its own rules: sqlx's asks each connection that comes back whether it is
+//! alive, which is one more round trip for each statement. A run that nobody waits for notifies nobody. Behind a pooler that
+//! shares connections between transactions (`PgBouncer` in transaction mode) notifications do not come in, and waiters poll.
+//!
+//! The store repeats a statement after a serialization failure or a deadlock, since nothing of it was applied. It repeats no
+//! other failed call: its outcome may be unknown, and the caller asks again with the same nonce.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -107,7 +109,7 @@ use fault::undecodable;
 use listener::{Listener, payload};
 use statements::{Statements, Table};
 
-/// The tries of a step whose record changes between its two statements.
+/// The number of tries of a step whose record changes between its two statements.
 const TRIES: usize = 8;
 
 /// The most records of a page of a listing, and of a batch of a purge.
@@ -174,7 +176,7 @@ impl PostgresStore {
         PostgresStoreBuilder::new()
     }
 
-    /// Creates the schema, or upgrades an older one. Safe from any number of processes at once.
+    /// Creates the schema, or upgrades an older one. Any number of processes may do so at once.
     ///
     /// # Errors
     ///
@@ -200,12 +202,12 @@ fn micros(duration: Duration) -> i64 {
     i64::try_from(duration::micros(duration)).unwrap_or(i64::MAX)
 }
 
-/// The parameters that the owner's statements begin with.
+/// Binds the parameters that the owner's statements begin with.
 fn of<'q>(query: Bound<'q>, key: &'q RecordKey, token: &'q Token) -> Bound<'q> {
     query.bind(key.operation()).bind(key.key()).bind(token.nonce.as_bytes().as_slice())
 }
 
-/// The parameters of `claim.sql`. `wait` is of claims in a transaction of the caller's.
+/// Binds the parameters of `claim.sql`. Only claims in a transaction of the caller's have a `wait`.
 fn claim<'q>(query: Bound<'q>, key: &'q RecordKey, request: &'q ClaimRequest, wait: Option<Duration>) -> Bound<'q> {
     query
         .bind(key.operation())
@@ -219,13 +221,13 @@ fn claim<'q>(query: Bound<'q>, key: &'q RecordKey, request: &'q ClaimRequest, wa
         .bind(request.arguments.as_deref())
 }
 
-/// Writes a `lock_timeout`: in whole milliseconds, and at least one, since 0 means for ever.
+/// Writes a `lock_timeout`, in whole milliseconds. It is at least one, since 0 means for ever.
 fn lock_timeout(wait: Duration) -> String {
     const MAX_MILLIS: u128 = i32::MAX as u128;
     wait.as_millis().clamp(1, MAX_MILLIS).to_string()
 }
 
-/// The parameters of `end.sql`.
+/// Binds the parameters of `end.sql`.
 fn end<'q>(query: Bound<'q>, key: &'q RecordKey, token: &'q Token, end: EndColumns<'q>, ttl: Duration) -> Bound<'q> {
     of(query, key, token).bind(end.state).bind(end.result).bind(end.reason).bind(micros(ttl)).bind(payload(key))
 }
@@ -234,7 +236,7 @@ fn contended() -> StoreError {
     StoreError::new(StoreErrorKind::Unavailable, "gave up: the record kept changing between read and write")
 }
 
-/// Whose the record is that a transition did not find running and its own.
+/// The owner of a record that a transition did not find running under its own nonce.
 enum Owner {
     Vacant,
     Other,
@@ -253,7 +255,7 @@ impl PostgresShared {
         Err(contended())
     }
 
-    /// Whose the record is now.
+    /// Reads whose the record is now.
     async fn owner(&self, key: &RecordKey, token: &Token) -> StoreResult<Owner> {
         let answer = self.executor.row(&self.statements.owner, |query| of(query, key, token));
         let Some(row) = answer.await? else { return Ok(Owner::Vacant) };
@@ -261,7 +263,7 @@ impl PostgresShared {
         Ok(if row::get(&row, 1)? { Owner::Ours(state) } else { Owner::Other })
     }
 
-    /// A statement that is applied where it has a row, and else where the record already shows it.
+    /// Runs a transition's statement. It is applied if it returns a row, or if the record already `shows` its effect.
     async fn transition<'q>(
         &self,
         key: &RecordKey,
@@ -275,7 +277,7 @@ impl PostgresShared {
                 return Ok(Transition::Applied);
             }
             match self.owner(key, token).await? {
-                // Our own claim, asked twice, was committed in between.
+                // Our own claim, sent twice, was committed between the statement and this look: tries again.
                 Owner::Ours(RowState::Running) => {}
                 owner if shows(&owner) => return Ok(Transition::Applied),
                 _ => return Ok(Transition::Lost),
@@ -392,7 +394,7 @@ impl PostgresShared {
 
     async fn subscribe(&self, key: &RecordKey) -> Subscription {
         let subscription = self.listener.subscribe(key).await;
-        // A failure leaves a subscription that may be silent: its owner polls as well.
+        // After a failure the subscription may be silent. Its owner polls as well.
         let _ = self.executor.rows(&self.statements.wait, |query| query.bind(key.operation()).bind(key.key())).await;
         subscription
     }

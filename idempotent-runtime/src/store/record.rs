@@ -11,8 +11,8 @@ use crate::request::fingerprint::Fingerprint;
 /// The text is `operation|key` in printable ASCII. Both halves are percent-encoded where needed and neither contains
 /// `|`, so it can be a Redis key, a column or a file name as it stands. [`FromStr`] reads it back: a key of any form
 /// that [`list`](crate::Idempotency::list) shows (`order:(~17)`, `acme,~17`, `#` and a hash) can be kept as text and
-/// given to [`Store::inspect`](crate::Store::inspect) or [`Store::forget`](crate::Store::forget) later. It is not in
-/// `Debug`, and there is no `Display`: keys stay out of logs.
+/// given to [`Store::inspect`](crate::Store::inspect) or [`Store::forget`](crate::Store::forget) later. `Debug` shows the
+/// operation alone, and there is no `Display`: keys stay out of logs.
 ///
 /// ```
 /// use idempotent_runtime::store::RecordKey;
@@ -282,8 +282,8 @@ impl State {
         Self::Running { lease_left }
     }
 
-    /// The word for this state that the SQL stores' columns and views have too: `running`, `lapsed`, `abandoned`, and for
-    /// what is done `ok`, `error` or `not-kept`.
+    /// The word for this state: `running`, `lapsed`, `abandoned`, and for a finished run `ok`, `error` or `not-kept`. The
+    /// columns and views of the SQL stores have the same words, but only the views say `lapsed`.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {

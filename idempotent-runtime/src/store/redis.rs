@@ -1,10 +1,10 @@
 //! Records in Redis 7.0 or later, or Valkey: shared by all processes that reach the server.
 //!
-//! A record is one string value under `{prefix}{operation}|{key}`, with a fixed header and the result as the codec
-//! wrote it, so that `redis-cli GETRANGE key 74 -1` shows it, behind the arguments where they are recorded. Expiry is
-//! the server's own. A hit is one command and one
-//! round trip (`SET … NX GET PX`), a miss is two; only a contended or lapsed key needs a script to claim it. Each
-//! transition is one script on one key, which is what makes it atomic, in a cluster too.
+//! A record is one string value under `{prefix}{operation}|{key}`: a fixed header, the arguments where they are recorded,
+//! and the result as the codec wrote it. `redis-cli GETRANGE key 74 -1` shows all but the header. The server itself expires
+//! records. A hit is one command and one round trip (`SET … NX GET PX`), a miss is two. Only a key that is held, lapsed or
+//! abandoned needs a script to claim it. Each transition is one command or one script on one key: this makes it atomic, in
+//! a cluster too.
 //!
 //! # URLs
 //!
@@ -18,13 +18,12 @@
 //!
 //! `rediss+cluster` and `rediss+sentinel` are the same over TLS. Credentials are percent-encoded and never shown.
 //!
-//! The test suite runs on Redis 7.0, without TLS and Unix sockets. Valkey speaks the same protocol and commands, and is
-//! not part of it; `REDIS_SERVER=valkey-server tests/run` puts it to the test where it is installed.
+//! The test suite runs on Redis 7.0, without TLS and Unix sockets. It does not run on Valkey, which speaks the same
+//! protocol and commands; where Valkey is installed, `REDIS_SERVER=valkey-server tests/run` tests it.
 //!
 //! # What is promised, and what is not
 //!
-//! Every step is atomic on one primary, on that server's clock. What an acknowledged record survives is the server's to
-//! say:
+//! Every step is atomic on one primary, on that server's clock. The server decides what an acknowledged record survives:
 //!
 //! | server | an acknowledged record survives | it does not survive |
 //! |---|---|---|
@@ -37,11 +36,11 @@
 //! the effects. A server clock that jumps ahead ends leases early. A full server (`maxmemory`) refuses new claims with
 //! [`StoreErrorKind::Full`], still replays what it has, and still accepts the ends of runs that it had granted.
 //!
-//! Fences are the greater of the last one plus one and the server's time in µs, so that they rise as long as its clock
-//! does not go back while the key is vacant.
+//! A fence is the greater of the last one plus one and the server's time in µs. So fences rise, as long as the server's
+//! clock does not go back while the key is vacant.
 //!
-//! While a cluster moves slots between nodes, [`list`](Store::list) can miss the records in them. Databases of one
-//! server share their channels: use a prefix each, not a database each, or wake-ups are sometimes spurious.
+//! While a cluster moves slots between nodes, [`list`](Store::list) can miss the records in them. The databases of one
+//! server share their channels: give each store a prefix of its own, not a database, or wake-ups are sometimes spurious.
 //!
 //! # Permissions
 //!
@@ -53,15 +52,16 @@
 //! ```
 //!
 //! and `+scan` for listings, `+select` for another database than 0, and in a cluster `+cluster|slots`, `+readonly` and
-//! `+ping`. `INFO` is what `connect` checks release and eviction policy with; a login without it is refused unless
-//! eviction is accepted.
+//! `+ping`. `connect` uses `INFO` to check release and eviction policy. It refuses a login without `INFO`, unless eviction
+//! is accepted.
 //!
 //! # Connections
 //!
-//! One multiplexed connection (one for each node of a cluster, and one for wake-ups), replaced when it fails or lets an
-//! answer time out, at most every 100 ms. A failed call is not repeated here: its outcome may be unknown, and the
-//! caller asks again with the same nonce. Wake-ups come by publish/subscribe, and only where somebody waits; after a
-//! reconnection all waiters are woken, since messages may have been missed.
+//! The store has one multiplexed connection (in a cluster one for each node, and one for wake-ups). It replaces a connection
+//! that fails or lets an answer time out. For 100 ms after a failed attempt to connect, calls get its error, and do not try
+//! themselves. The store does not repeat a failed call: its outcome may be unknown, and the caller asks again with the same
+//! nonce. Wake-ups come by publish/subscribe, and only where somebody waits. After a reconnection all waiters are woken,
+//! since messages may have been missed.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -110,7 +110,7 @@ struct RedisShared {
     prefix: Box<str>,
     /// The connection for commands.
     commands: Arc<Connector>,
-    /// The connection for wake-ups: the same, except in a cluster.
+    /// The connection for wake-ups: that for commands, except in a cluster.
     wakes: Arc<Connector>,
     subscribers: Subscribers,
     listener: Arc<Listener>,
@@ -199,7 +199,7 @@ impl RedisShared {
         }
     }
 
-    /// The claim of a key that somebody else holds, held or left.
+    /// Claims a key whose record is another claim's: held, lapsed or abandoned.
     async fn contend(
         &self,
         key: &RecordKey,
@@ -224,7 +224,7 @@ impl RedisShared {
         }
     }
 
-    /// The claim on a server that refuses writes for lack of memory: what is there can still be told.
+    /// Answers a claim on a server that refuses writes for lack of memory, from the record that is there.
     async fn claim_when_full(
         &self,
         key: &RecordKey,
@@ -242,7 +242,7 @@ impl RedisShared {
         }
     }
 
-    /// A script that answers 1 for applied and 0 for lost.
+    /// Runs a script that answers 1 for applied and 0 for lost.
     async fn transition(&self, script: &Script, arguments: impl Fn(&mut Cmd)) -> StoreResult<Transition> {
         match self.commands.run(script, arguments).await? {
             Value::Int(1) => Ok(Transition::Applied),
@@ -251,7 +251,7 @@ impl RedisShared {
         }
     }
 
-    /// The record and its remaining time in milliseconds, read together.
+    /// Reads the record and its remaining time in milliseconds, in one step.
     async fn read(&self, key: &RecordKey) -> StoreResult<Option<(Bytes, i64)>> {
         let answer = self.commands.run(&script::INSPECT, |command| {
             command.arg(self.full_key(key));
@@ -293,7 +293,7 @@ impl RedisShared {
                 listener.left(key);
             }
         });
-        // A failure leaves a subscription that is silent until the server is back: its owner polls as well.
+        // After a failure the subscription is silent until the server is back. Its owner polls as well.
         if self.listener.listen(&self.wakes, key.as_str()).await.is_ok() {
             let answer = self.commands.run(&script::AWAIT, |command| {
                 command.arg(self.full_key(key));
@@ -304,7 +304,7 @@ impl RedisShared {
     }
 }
 
-/// The answer to a claim of the record that stands against it; the record back where only the server's clock can tell.
+/// The answer to a claim of the record that stands against it; gives the record back where only the server's clock can tell.
 fn as_outcome(stored: RedisRecord, request: &ClaimRequest) -> Result<ClaimOutcome, RedisRecord> {
     if stored.fingerprint != request.fingerprint {
         return Ok(ClaimOutcome::Mismatch);
@@ -407,7 +407,7 @@ impl Store for RedisStore {
         self.list_page(operation, after, limit).await
     }
 
-    /// Zero: the server expires records by itself.
+    /// Answers zero, since the server expires records by itself.
     async fn purge_expired(&self, limit: usize) -> StoreResult<usize> {
         let _ = limit;
         std::future::ready(Ok(0)).await

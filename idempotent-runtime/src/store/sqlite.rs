@@ -1,10 +1,10 @@
 //! Records in a SQLite file: shared by all processes of one machine, and durable.
 //!
-//! A record is a row of the table `idempotent_records`, with the result as the codec wrote it; the view
+//! A record is a row of the table `idempotent_records`, with the result as the codec wrote it. The view
 //! `idempotent_records_view` shows results, arguments and times as text, and states in the words of
 //! [`State::as_str`](super::State::as_str): a `running` row whose lease is over is `lapsed`. Each transition is one
-//! statement, which takes the file's write lock before it reads: that makes it atomic. A hit is one statement that only
-//! reads, and waits for no writer; a miss is a read and a write, and an ending a write.
+//! statement, which takes the file's write lock before it reads: this makes it atomic. A hit is one statement that only
+//! reads, and waits for no writer. A miss is a read and a write for the claim, and a write for the end of the run.
 //!
 //! # What is promised, and what is not
 //!
@@ -12,52 +12,51 @@
 //! |---|---|
 //! | a kill of any process, a crash of the machine, a power cut | the loss of the file or of the `-wal` file beside it, a disk that says that it has written what it has not |
 //!
-//! This rests on `journal_mode=WAL` and `synchronous=FULL`: [`connect`](SqliteStore::connect) sets them, and a pool of
-//! one's own that has them otherwise is refused ([`StoreErrorKind::Refused`]). It also
-//! rests on file locks, and WAL on shared memory: network file systems have neither, so keep the file on a disk of
-//! the machine. Copy it with `VACUUM INTO` or SQLite's backup, not with `cp`, which misses the `-wal` file.
+//! This rests on `journal_mode=WAL` and `synchronous=FULL` or above. [`connect`](SqliteStore::connect) sets them, and the
+//! store refuses a pool of your own that does not ([`StoreErrorKind::Refused`]). It also rests on file locks, and WAL rests
+//! on shared memory. Network file systems have neither, so keep the file on a disk of the machine. Copy it with
+//! `VACUUM INTO` or SQLite's backup, not with `cp`, which misses the `-wal` file.
 //!
-//! Time is the machine's wall clock, in milliseconds, read by SQLite within the statement: all processes have the same.
-//! When it jumps ahead, leases end early by as much. Fences are the greater of the last one plus one and that clock in
-//! µs, and a removed record's fence is remembered, so that they rise whatever the clock does.
+//! SQLite reads the machine's wall clock within the statement, in milliseconds: all processes have the same time. When the
+//! clock jumps ahead, leases end early by as much. A fence is the greater of the last one plus one and that clock in µs, and
+//! the fence of a removed record is remembered. So fences rise, whatever the clock does.
 //!
-//! A file that is deleted or replaced while it is open would take writes that nobody ever reads: this is noticed, and
-//! everything is refused until the process is restarted. A full disk refuses new claims
-//! ([`StoreErrorKind::Full`]), still replays what is there, and may refuse the ends of
-//! runs too: those are retried by the engine until their lease is near its end.
+//! A file that is deleted or replaced while it is open would take writes that nobody ever reads. The store notices this, and
+//! refuses each of its own reads and writes until the process is restarted; a step in a transaction of the caller's is not
+//! checked. With a full disk the store refuses new claims ([`StoreErrorKind::Full`]), still replays what is there, and may
+//! refuse the ends of runs too: the engine retries those until their lease is near its end.
 //!
 //! # Processes and writers
 //!
-//! SQLite has one writer at a time. Within a process writers queue in the order in which they came; between processes
-//! the lock is tried again after 0.5 to 16 ms, at random, for up to the
+//! SQLite has one writer at a time. Within a process, writers queue in the order in which they came. Between processes,
+//! a writer tries for the lock again after 0.5 to 16 ms, at random, for up to the
 //! [busy timeout](SqliteStoreBuilder::busy_timeout), without blocking a thread. A writer holds the lock for about as
-//! long as the disk takes to sync, which is what bounds how many runs a second there can be.
+//! long as the disk takes to sync. This bounds the number of runs in a second.
 //!
-//! Waiters in the process that ends a run are woken at once, those in others within about 20 ms: while somebody waits,
-//! one task a store asks for all of them.
+//! The end of a run wakes waiters in its own process at once, and those in other processes within about 20 ms: while
+//! somebody waits, one task of the store looks at the records of all waiters.
 //!
 //! # Transactions of the caller's
 //!
 //! With `transaction = tx` ([`Call::in_transaction`](crate::Call::in_transaction)) claim and record are written in
 //! the caller's transaction, on the same file. Its connection needs `foreign_keys` (sqlx's default). A claim waits for
-//! the lock of other writers for the operation's `wait`; SQLite cannot tell whether they have the same key, so that the
-//! error is [`Error::Store`](crate::Error::Store) then. Begin with `BEGIN IMMEDIATE`, or call before you read: a
-//! transaction that has read what another changed meanwhile cannot write any more, and is told to begin anew. The lock
-//! is held until the caller commits. A fence that was given out in a transaction which is then rolled back may be given
-//! out again.
+//! the lock of other writers for the operation's `wait`. SQLite cannot tell whether those have the same key, so the error
+//! is then [`Error::Store`](crate::Error::Store). Begin with `BEGIN IMMEDIATE`, or call before you read: a transaction
+//! that has read what another one changed meanwhile cannot write any more, and is told to begin anew. The transaction holds
+//! the lock until the caller commits. If it is rolled back, a fence that it gave out may be given out again.
 //!
 //! # Migration
 //!
-//! A migration to version 3 copies the table, once: hits are answered meanwhile, writers wait. Processes of an older
-//! release that go on after it are refused at their next claim, before its body runs; they can end the runs that they
-//! have begun. Deploy the new release everywhere, or expect such refusals until it is.
+//! A migration to version 3 copies the table, once. Meanwhile hits are answered, and writers wait. Afterwards the next claim
+//! of a process of an older release is refused, before its body runs. Such a process can end the runs that it has begun.
+//! Deploy the new release everywhere, or expect such refusals until you have.
 //!
 //! # Expiry
 //!
-//! An expired record counts as vacant at once, and is overwritten by the next claim. Others stay in the file until
-//! [`purge_expired`](crate::Idempotency::purge_expired) removes them, in batches that let claims pass in between;
-//! [`spawn_sweeper`](crate::Idempotency::spawn_sweeper) does so regularly. SQLite reuses their pages; the file itself
-//! becomes smaller only by `VACUUM`.
+//! An expired record counts as vacant at once, and the next claim of its key overwrites it. If none comes, the record stays
+//! in the file until [`purge_expired`](crate::Idempotency::purge_expired) removes it, in batches that let claims pass in
+//! between. [`spawn_sweeper`](crate::Idempotency::spawn_sweeper) does so regularly. SQLite reuses the pages of removed
+//! records; the file itself becomes smaller only by `VACUUM`.
 //!
 //! # Permissions
 //!
@@ -90,11 +89,12 @@ use listener::Listener;
 use row::{SqliteRecord, SqliteState};
 use statements::Statements;
 
-/// The tries of a claim whose record changes between its read and its write.
+/// The number of tries of a claim whose record changes between its read and its write.
 const CLAIM_TRIES: usize = 8;
 
-/// The most records of a page, and of a batch of a purge: a writer is not to keep others waiting.
+/// The most records of a page of a listing.
 const MAX_PAGE_LEN: usize = 1000;
+/// The most records of a batch of a purge: a writer must not keep others waiting.
 const PURGE_BATCH_LEN: usize = 250;
 
 /// A store in a SQLite file. See the [module](self) for what it promises.
@@ -113,7 +113,7 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens a file with the default settings: `sqlite://relative/path`, or `sqlite:///absolute/path`. Creates it where
+    /// Opens a file with the default settings: `sqlite://relative/path`, or `sqlite:///absolute/path`. Creates the file if
     /// it is missing, and [migrates](Self::migrate).
     ///
     /// # Errors
@@ -127,7 +127,7 @@ impl SqliteStore {
         Self::builder().connect(url).await
     }
 
-    /// A store on the caller's own pool, with the default settings. It does not [migrate](Self::migrate).
+    /// Makes a store on the caller's own pool, with the default settings. It does not [migrate](Self::migrate).
     ///
     /// The pool's connections need `journal_mode=WAL` and `synchronous=FULL` and should have a short busy timeout: the
     /// store waits for locks itself. The first call checks the settings, and refuses others.
@@ -169,11 +169,11 @@ impl SqliteStore {
     ///
     /// # Errors
     ///
-    /// [`SetupError::Store`]: the file cannot be written, is locked for too long, or has the schema of a newer release.
+    /// [`SetupError::Store`] where the file cannot be written, is locked for too long, or has the schema of a newer release.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: the schema is at one version or the next.
+    /// Cancel safe: the schema is as it was before, or up to date.
     pub async fn migrate(&self) -> Result<(), SetupError> {
         Ok(self.database.migrate().await?)
     }
@@ -185,9 +185,9 @@ impl SqliteStore {
 
     async fn try_claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
         for _ in 0..CLAIM_TRIES {
-            // A hit ends here. Anything else that this read finds decides nothing: another process may change the
-            // record before the write, and the write looks again, under the lock. If it then grants nothing, the next
-            // round reads what came in between.
+            // A record that answers the claim, as at a hit, ends it here. Anything else that this read finds decides
+            // nothing: another process may change the record before the write, and the write looks again, under the
+            // lock. If it then grants nothing, the next round reads what came in between.
             if let Some(outcome) = self.look(key).await?.and_then(|stored| stored.answer(request)) {
                 return Ok(outcome);
             }
@@ -199,8 +199,8 @@ impl SqliteStore {
         Err(changing())
     }
 
-    /// Runs a statement that ends a run, and has a row if it did. Without a row, the record tells whether the run had
-    /// ended so before.
+    /// Runs a statement that ends a run, and returns a row if it did. Without a row, the record tells whether the run had
+    /// ended in this way before.
     async fn end(
         &self,
         key: &RecordKey,
@@ -225,7 +225,7 @@ impl SqliteStore {
         let rows = self.database.read(query.bind(operation).bind(after).bind(signed(limit))).await?;
         let last = rows.last().filter(|_| rows.len() == limit);
         let next = last.map(row::id).transpose()?.map(|id| Cursor::new(id.to_string()));
-        // A row that is no record is left out; a claim of its key says so.
+        // Leaves out a row that is no record. A claim of its key says so.
         let records = rows.iter().filter_map(|row| row::decode(row).ok()).map(SqliteRecord::into_record).collect();
         Ok(Page::new(records, next))
     }
@@ -249,12 +249,12 @@ fn changing() -> StoreError {
     StoreError::new(StoreErrorKind::Unavailable, "gave up: the record kept changing between read and write")
 }
 
-/// A statement about one record, with the inputs that all of those begin with.
+/// Binds the inputs that all statements about one record begin with.
 fn named<'q>(sql: &SqlStr, key: &'q RecordKey) -> Bound<'q> {
     sqlx::query(sql.clone()).bind(key.operation()).bind(key.key())
 }
 
-/// A statement of a record's owner, with the inputs that all of those begin with.
+/// Binds the inputs that all statements of a record's owner begin with.
 fn owned<'q>(sql: &SqlStr, key: &'q RecordKey, token: &'q Token) -> Bound<'q> {
     named(sql, key).bind(token.nonce.as_bytes().as_slice())
 }

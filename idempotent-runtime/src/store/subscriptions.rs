@@ -1,4 +1,4 @@
-//! Wake-ups for the waiters of a store, by key.
+//! Wakes the waiters of a store, by key.
 
 use std::{
     collections::HashMap,
@@ -24,7 +24,7 @@ pub struct Subscribers {
 #[derive(Default)]
 struct SubscribersShared {
     channels: Mutex<Channels>,
-    /// The number of channels, so that the end of a run that nobody waits for takes no lock.
+    /// The number of channels. Where it is zero, the end of a run takes no lock.
     count: AtomicUsize,
 }
 
@@ -92,7 +92,7 @@ impl Subscribers {
     }
 
     fn lock(&self) -> MutexGuard<'_, Channels> {
-        // A panic between these short sections leaves the map whole.
+        // A panic in one of these short sections leaves the map whole.
         lock(&self.shared.channels)
     }
 }
@@ -138,7 +138,7 @@ impl Subscription {
         self
     }
 
-    /// Resolves at the next notification, or at once if there was one since the last.
+    /// Resolves at the next notification, or at once if one has come since the last call resolved.
     ///
     /// # Cancel safety
     ///

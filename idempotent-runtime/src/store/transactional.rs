@@ -1,4 +1,5 @@
-//! Records in a transaction that the caller has open: committed with the caller's own changes, or not at all.
+//! Writes records in a transaction that the caller has open. They are committed with the caller's own changes, or not at
+//! all.
 //!
 //! ```text
 //!  savepoint ─▶ claim ─▶ the body ─▶ complete ─▶ keep     and both are committed when the caller commits
@@ -6,9 +7,8 @@
 //!                 └──────────┴─▶ undo                     and there is neither
 //! ```
 //!
-//! Nobody else sees the claim before the transaction ends, so that it needs no lease: the database's own lock keeps
-//! duplicates waiting. A claim that is neither completed nor undone, because its caller was dropped or panicked, must
-//! make the commit fail.
+//! Nobody else sees the claim before the transaction ends, so it needs no lease: the database's own lock makes duplicates
+//! wait. If a claim is neither completed nor undone, because its caller was dropped or panicked, the commit must fail.
 
 use std::{any::Any, time::Duration};
 
@@ -37,16 +37,16 @@ pub trait OpenTransaction: Send {
 ///
 /// # Errors
 ///
-/// Each step answers [`StoreError`](super::StoreError) for faults; after one, the transaction may only be of use again
-/// once [`undo`](Self::undo) has succeeded.
+/// Each step answers [`StoreError`](super::StoreError) for faults. After a fault the transaction may be unusable, until
+/// [`undo`](Self::undo) has succeeded.
 #[async_trait]
 pub trait Transactional: Send + Sync {
-    /// Sets a savepoint with this name, a plain identifier. Those of calls within a call have other names, so that one
-    /// which was left open, by a call that was dropped, is never taken for that of the call around it.
+    /// Sets a savepoint with this name, a plain identifier. A call within a call gives its savepoint another name. So if it
+    /// is dropped and leaves its savepoint open, nobody takes that for the savepoint of the outer call.
     async fn savepoint(&self, connection: Connection<'_>, name: &str) -> StoreResult<()>;
 
-    /// Takes the key in the transaction, or says why not: as [`Store::claim`](super::Store::claim), but it waits for up
-    /// to `wait` for other transactions that have the key, and the token has its fence.
+    /// Takes the key in the transaction, or tells why it cannot, like [`Store::claim`](super::Store::claim). It waits up to
+    /// `wait` for other transactions that have the key, and the token has its fence.
     async fn claim(
         &self,
         connection: Connection<'_>,
@@ -58,7 +58,7 @@ pub trait Transactional: Send + Sync {
     /// The record as the transaction sees it, `None` where the key is vacant.
     async fn inspect(&self, connection: Connection<'_>, key: &RecordKey) -> StoreResult<Option<Record>>;
 
-    /// Ends the run with an outcome, kept for `ttl` from now. An error if the claim is not there any more.
+    /// Ends the run with an outcome, kept for `ttl` from now. Fails if the claim is not there any more.
     async fn complete(
         &self,
         connection: Connection<'_>,
@@ -68,9 +68,10 @@ pub trait Transactional: Send + Sync {
         ttl: Duration,
     ) -> StoreResult<()>;
 
-    /// Goes back to the last savepoint of this name, and forgets it and all that were set after it.
+    /// Goes back to the last savepoint of this name, and forgets it and all savepoints that were set after it.
     async fn undo(&self, connection: Connection<'_>, name: &str) -> StoreResult<()>;
 
-    /// Forgets the last savepoint of this name and all after it: what came after it is part of the transaction.
+    /// Forgets the last savepoint of this name and all savepoints after it. What was done since then stays in the
+    /// transaction.
     async fn keep(&self, connection: Connection<'_>, name: &str) -> StoreResult<()>;
 }

@@ -1,4 +1,4 @@
-//! The stores that URLs name.
+//! Connects to the stores that URLs name.
 
 use std::sync::Arc;
 

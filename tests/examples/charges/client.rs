@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::tables::Row;
 
-/// What the client got for a charge: its id, or the error that it was told not to retry.
+/// The client's answer to a charge: its id, or the error that the client was told not to retry.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Answer {
     pub(crate) description: String,
@@ -25,7 +25,7 @@ pub(crate) struct Refusal {
     pub(crate) should_retry: Option<String>,
 }
 
-/// What the client says when it is done.
+/// The report that the client prints when it is done.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Report {
     pub(crate) answers: Vec<Answer>,

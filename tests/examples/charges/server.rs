@@ -21,7 +21,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// On a free port.
+    /// Starts a server on a free port.
     pub(crate) async fn start(store: &str, arguments: &[&str]) -> Self {
         let arguments: Vec<_> =
             ["--store", store].iter().chain(arguments).map(|&argument| argument.to_owned()).collect();
@@ -46,7 +46,7 @@ impl Server {
         self.process.end("-TERM")
     }
 
-    /// How often it, and those before it, have said this.
+    /// Counts how often this server, and those that ran before it, wrote this to the log.
     pub(crate) fn said(&self, what: &str) -> usize {
         fs::read_to_string(self.log.path()).unwrap().matches(what).count()
     }

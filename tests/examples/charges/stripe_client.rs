@@ -27,8 +27,8 @@ async fn faulty(database: &Database) -> Server {
     Server::start(&database.url(), &["--faults", "--seed", &seed]).await
 }
 
-/// That these charges were made, each once, whatever their client was told, and that it was told the truth. How many
-/// answers were none.
+/// Checks that each of these charges was made once, whatever answer its client got, and that each id in an answer is right.
+/// Returns the number of answers without an id.
 fn assert_charged_once(rows: &[Row], charges: &[(String, i64)], answers: &[Answer]) -> usize {
     let made: Vec<_> = rows.iter().map(|row| (row.description.clone(), row.amount)).collect();
     assert_eq!(made, charges);

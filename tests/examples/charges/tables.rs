@@ -14,10 +14,10 @@ pub(crate) struct Row {
 const ROWS: &str = "SELECT description, amount, id FROM charges";
 
 pub(crate) trait Tables {
-    /// How many charges there are.
+    /// Counts the charges.
     async fn count(&self) -> i64;
 
-    /// How many handlers run, or were running when their server was killed.
+    /// Counts the handlers that run, or were running when their server was killed.
     async fn running(&self) -> i64;
 
     /// Waits until a charge is being entered, and is kept from it.

@@ -1,4 +1,4 @@
-//! What the program prints can be typed, and it stops when it is told to.
+//! Checks that a user can type the commands that the program prints, and that it stops when it is told to.
 
 use std::{
     process::{Command, Stdio},
@@ -86,7 +86,8 @@ async fn shutdown_waits_for_charges_without_clients(database: Database) {
     assert_eq!(database.count().await, 2);
 }
 
-/// What the network authorized meanwhile, it authorizes again: under the same key.
+/// The card network authorizes the charge before the database fails. The retry has the same key, and gets the same
+/// authorization.
 async fn a_database_that_fails_leaves_the_key_free(database: Database) {
     let server = Server::start(&database.url(), &[]).await;
     let charge = server.greeting.lines().find(|line| line.starts_with("charge a card")).unwrap();

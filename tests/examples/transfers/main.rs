@@ -22,7 +22,7 @@ mod workers;
 
 use std::time::Duration;
 
-/// How long a long run goes on.
+/// The length of a long run.
 fn run_time() -> Duration {
     Duration::from_secs(std::env::var("TRANSFERS_SECONDS").map_or(20, |seconds| seconds.parse().expect("seconds")))
 }

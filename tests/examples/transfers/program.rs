@@ -16,7 +16,7 @@ pub(crate) fn run(url: &str, arguments: &[&str]) -> Output {
     transfers(url, arguments).output().unwrap()
 }
 
-/// What a run said that ended with this code.
+/// Checks that a run ended with this code, and reads the summary that it printed.
 #[track_caller]
 pub(crate) fn summary(output: &Output, code: i32) -> Summary {
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -29,7 +29,7 @@ pub(crate) fn summary(output: &Output, code: i32) -> Summary {
     summary
 }
 
-/// That the books are found to be in order.
+/// Checks that the program finds the books in order.
 #[track_caller]
 pub(crate) fn check(url: &str) {
     let summary = summary(&run(url, &["--check", "--json"]), 0);

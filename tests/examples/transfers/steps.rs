@@ -17,9 +17,10 @@ const RESET: &str = "DELETE FROM ledger; DELETE FROM idempotent_records; UPDATE 
 
 const SIGABRT: i32 = 6;
 
-/// How often a call waits depends on how fast the answers are. So all steps are gone through up to so many times, until
-/// the last one was hit too; each time until so many calls in a row had their answer before the crash.
+/// The most passes over all steps. A call waits more or less often, depending on how fast the answers come, so one pass may
+/// miss a step: the test makes passes until the last step was hit.
 const ROUNDS: usize = 20;
+/// A pass ends when this many calls in a row had their answer before the crash.
 const UNHURT: usize = 4;
 
 /// The number of a transfer that is asked for once, and what comes of it.

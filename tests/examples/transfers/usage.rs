@@ -1,4 +1,4 @@
-//! What a user sees.
+//! Checks what a user sees of the program.
 
 use idempotent_tests::{database::Database, sqlite_file::SqliteFile};
 
@@ -92,7 +92,7 @@ async fn books_that_were_tampered_with_are_not_proven() {
     }
 }
 
-/// What the records are good for.
+/// Shows what the records prevent.
 #[tokio::test]
 async fn without_the_records_transfers_are_made_twice() {
     let database = Database::sqlite().await;

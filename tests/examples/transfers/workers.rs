@@ -10,12 +10,12 @@ use tokio::{
 
 use super::program::{Summary, summary, transfers};
 
-/// How many transfers a worker is started for.
+/// The number of transfers that a worker is started for.
 const PART: u64 = 100;
 /// A run goes on for longer where the machine is so busy that it has settled fewer transfers in its time.
 const LEAST: i64 = 1_000;
 
-/// What came of a run.
+/// The results of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     /// Settled transfers, and those of them that were made.
@@ -24,7 +24,7 @@ pub(crate) struct Counts {
     pub(crate) kills: u64,
     /// Workers that did not reach the database.
     pub(crate) unreachable: u64,
-    /// Of the workers that lived to tell.
+    /// The sums of the summaries of those workers that were not killed.
     pub(crate) told: BTreeMap<&'static str, i64>,
 }
 

@@ -9,7 +9,7 @@ use sha2::Sha256;
 /// The secrets that the program is started with.
 pub(crate) const STRIPE_SECRET: &str = "whsec_of-stripe";
 pub(crate) const GITHUB_SECRET: &str = "of github";
-/// What is behind `whsec_`, decoded.
+/// The key that follows `whsec_` in a secret, decoded.
 pub(crate) const STANDARD_KEY: &str = "of the shop that follows the standard";
 
 pub(crate) fn standard_secret(key: &str) -> String {

@@ -9,7 +9,7 @@ use idempotent_tests::{database::Database, on_each_database};
 
 on_each_database!(c03_the_key_is_sender_endpoint_and_event_id, c03_another_event_under_the_same_id_is_refused);
 
-/// The same id everywhere, and other ids with the same body.
+/// Sends one id to every endpoint, and other ids with the same body.
 async fn c03_the_key_is_sender_endpoint_and_event_id(database: Database) {
     let program = Program::start(&database.url(), &[]).await;
     for endpoint in ENDPOINTS {

@@ -1,4 +1,4 @@
-//! How long records are kept, and events that come out of order.
+//! Checks how long records are kept, and sends events out of order.
 
 use std::sync::Arc;
 

@@ -56,7 +56,7 @@ pub(crate) struct Program {
     pub(crate) told: Mutex<String>,
 }
 
-/// What it answered.
+/// An answer of the program.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
@@ -74,7 +74,7 @@ impl Reply {
         );
     }
 
-    /// That the event was done by this delivery, or by an earlier one.
+    /// Checks that the event was done: by this delivery, or by an earlier one if `replayed`.
     #[track_caller]
     pub(crate) fn assert_done(&self, replayed: bool) {
         let (status, outcome) = if self.status == StatusCode::ACCEPTED { (202, "accepted") } else { (200, "applied") };
@@ -139,12 +139,12 @@ impl Program {
         self.try_send(delivery).await.expect("an answer")
     }
 
-    /// Without an answer, if the process dies before it answers.
+    /// Sends a delivery; `None` if the process dies before it answers.
     pub(crate) async fn try_send(&self, delivery: &Delivery) -> Option<Reply> {
         post(&self.client, &self.address, delivery).await
     }
 
-    /// What it says has been done.
+    /// The program's own overview of what was done.
     pub(crate) async fn overview(&self) -> Value {
         let request = http::Request::get(format!("{}/", self.address)).body(Full::default()).unwrap();
         let body = self.client.request(request).await.unwrap().into_body().collect().await.unwrap();

@@ -3,21 +3,21 @@
 use idempotent_tests::database::Database;
 
 pub(crate) trait Tables {
-    /// How often something was done.
+    /// Counts the effects.
     async fn done(&self) -> i64;
 
     async fn waiting(&self) -> i64;
 
-    /// What was done, and what is accepted: at one moment, since a worker moves one to the other.
+    /// Counts what was done and what is accepted, in one statement, since a worker moves events from one to the other.
     async fn done_or_waiting(&self) -> i64;
 
-    /// Effects and records, so far.
+    /// Checks the number of effects and of records so far.
     async fn assert(&self, done: i64, records: i64);
 
     /// Waits until the workers have worked off everything.
     async fn wait_until_worked_off(&self);
 
-    /// How an object is, by the newest event.
+    /// Tells whether an object has this status, which its newest event gave it.
     async fn has_status(&self, object: &str, status: &str) -> bool;
 
     /// Makes the last thing that is written about an event fail, or lets it pass again.

@@ -1,4 +1,4 @@
-//! What a user sees.
+//! Checks what a user sees of the program.
 
 use idempotent_tests::{database::Database, on_each_database};
 use tokio::process::Command;
@@ -11,7 +11,7 @@ use crate::{
 
 on_each_database!(the_commands_work_when_pasted, it_stops_with_ctrl_c, a_push_may_have_25_megabytes);
 
-/// With the secrets of the demonstration, which are printed, and with others, which are not.
+/// Pastes the commands with the secrets of the demonstration, which are printed, and with others, which are not.
 async fn the_commands_work_when_pasted(database: Database) {
     let mut demo = command(&database.url(), &[]);
     for name in ["STRIPE", "GITHUB", "STANDARD"] {
@@ -64,7 +64,7 @@ async fn it_stops_with_ctrl_c(database: Database) {
     database.assert(1, 1).await;
 }
 
-/// What GitHub sends at most.
+/// Sends the largest body that GitHub sends.
 async fn a_push_may_have_25_megabytes(database: Database) {
     let program = Program::start(&database.url(), &[]).await;
     let mut body = event(ENDPOINTS[1], "id", 1).body;

@@ -24,7 +24,7 @@ pub struct Kind {
     pub lease_ms: u64,
     pub ttl_ms: u64,
     pub wait_ms: u64,
-    /// Whether an abandoned run may never be run again.
+    /// True if an abandoned run may never be run again.
     pub refuse: bool,
 }
 
@@ -40,7 +40,7 @@ pub const KINDS: [Kind; 5] = [
     kind("chaos.chosen", 1_000, 2_000, 100, true),
 ];
 
-/// How a body passes its time, and ends.
+/// The way in which a body passes its time, and ends.
 #[derive(Clone, Copy, Debug)]
 struct Script {
     sleep: Duration,
@@ -57,7 +57,7 @@ enum End {
     Panic,
 }
 
-/// What a body needs to know and the hash does not.
+/// The inputs of a body that are left out of the hash.
 #[derive(Clone, Debug)]
 struct Call {
     number: u64,
@@ -145,14 +145,14 @@ async fn body(call: Call) -> Result<u64, Failure> {
     answer
 }
 
-/// Who makes calls, one after the other.
+/// A caller that makes one call after the other.
 #[derive(Clone, Debug)]
 pub struct Caller {
     pub idempotency: Idempotency,
     pub log: Log,
-    /// How many keys each operation has.
+    /// The number of keys of each operation.
     pub keys: u32,
-    /// Whether bodies may block their threads: not where one thread is all of them.
+    /// True if bodies may block their threads, which they must not where all run on one thread.
     pub blocks: bool,
 }
 

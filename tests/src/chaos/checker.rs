@@ -1,7 +1,7 @@
 //! Decides from a history whether the promises were kept.
 //!
-//! What the store did lies between a question and its answer; a question without an answer may have been served or not,
-//! then or much later. Each rule gives the benefit of that doubt, and no other.
+//! The store served a question at some moment between the question and its answer. It may have served a question without an
+//! answer or not, then or much later. Each rule gives the benefit of that doubt, and no other.
 
 mod record;
 
@@ -10,10 +10,10 @@ use std::{collections::HashMap, fmt};
 use self::record::{Call, Claim, FORGET_WITHIN, History, Question, TICK, kind_of};
 use super::history::{Answer, Event, Step, Told, What};
 
-/// How long the longest call takes: its body, its wait, a store that has to be started again.
+/// The time of the longest call: its body, its wait, and a store that has to be started again.
 const ANSWERED_WITHIN: u64 = 20_000_000;
 
-/// What was found, and how much there was to look at.
+/// The violations that were found, and counts of what was looked at.
 #[derive(Debug, Default)]
 pub struct Verdict {
     pub violations: Vec<String>,
@@ -263,7 +263,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// What a call is told is as old as the open question of another in its process, whose answer it may share.
+    /// The moment from which on a call's answer may date: it may share the answer to a question that another call in its
+    /// process had open.
     fn known_since(&self, call: &Call<'_>) -> u64 {
         let ours = self.claims.values().filter(|claim| claim.process == call.process && claim.record == call.record);
         let open = ours.flat_map(|claim| claim.of(Step::Claim)).filter(|question| {

@@ -1,4 +1,4 @@
-//! What happened, as lines that survive the process that wrote them.
+//! Events, as lines that survive the process that wrote them.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 /// Something that happened.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Event {
-    /// When, in µs on the clock that all processes share.
+    /// Its time, in µs on the clock that all processes share.
     pub at: u64,
     pub process: u64,
     pub what: What,
@@ -61,7 +61,7 @@ pub enum What {
     },
 }
 
-/// What a caller got.
+/// The answer that a caller got.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     /// The value of the run of this call.
@@ -84,7 +84,7 @@ pub enum Step {
     Abandon,
 }
 
-/// What a store answered.
+/// The answer that a store gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Told {
     Granted { attempt: u32 },
@@ -97,7 +97,7 @@ pub enum Told {
     Failed,
 }
 
-/// Where events of one process go.
+/// The log to which one process writes its events.
 #[derive(Clone, Debug)]
 pub struct Log {
     pub process: u64,
@@ -136,7 +136,7 @@ impl Log {
         Self { process: 0, clock: Clock::Tokio { start: Instant::now() }, sink }
     }
 
-    /// The same log for another process.
+    /// A handle to this log for another process.
     #[must_use]
     pub fn of(&self, process: u64) -> Self {
         Self { process, ..self.clone() }

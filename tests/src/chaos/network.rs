@@ -20,7 +20,7 @@ use idempotent_runtime::{
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::time::{Instant, sleep};
 
-/// How long a client waits for an answer.
+/// The time for which a client waits for an answer.
 const TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The store's clock, which follows tokio's: with time paused, hours pass in seconds.
@@ -47,9 +47,9 @@ pub struct Network {
     store: Arc<dyn Store>,
     clock: VirtualClock,
     rng: Mutex<StdRng>,
-    /// Whether anything goes wrong now. Shared by all processes.
+    /// True while the network loses messages. Shared by all processes.
     stormy: Arc<AtomicBool>,
-    /// Whether the process was killed: nothing that it asks is asked, nothing is answered.
+    /// True once the process was killed: none of its questions reaches the store, and it gets no answer.
     dead: Arc<AtomicBool>,
 }
 
@@ -58,7 +58,7 @@ impl Network {
         Self { store, clock, rng: Mutex::new(StdRng::seed_from_u64(seed)), stormy, dead: Arc::default() }
     }
 
-    /// What kills the process.
+    /// The switch that kills the process.
     #[must_use]
     pub fn dead(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.dead)

@@ -1,4 +1,4 @@
-//! What can be broken.
+//! The promises that a mutant can break.
 
 /// The broken promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -138,7 +138,7 @@ async fn s40_calls_in_calls_are_undone_by_themselves() {
     assert_eq!(effects, [1, 1, 0]);
 }
 
-/// What cannot be serialized, once it is not empty.
+/// A result that cannot be serialized.
 #[derive(Debug, Deserialize)]
 struct Secret(String);
 

@@ -81,7 +81,7 @@ async fn s40_a_call_given_up_in_a_body_leaves_the_body_whole() {
     assert_eq!(bank.effects("before").await, committed);
 }
 
-/// What the body began and did not end is its own to lose.
+/// A savepoint that the body set and did not release is lost with the body.
 #[tokio::test]
 async fn s40_savepoints_of_the_body_end_with_it() {
     let bank = Bank::open().await;

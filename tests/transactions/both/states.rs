@@ -161,7 +161,7 @@ async fn operators_do_not_wait_for_ever() {
     assert_eq!(bank.effects("a").await, 1);
 }
 
-/// What was rolled back is nobody's result.
+/// A result that was rolled back is replayed to nobody.
 #[tokio::test]
 async fn a_local_cache_shows_what_was_committed() {
     let mut bank = Bank::open().await;

@@ -31,7 +31,7 @@ impl From<sqlx::Error> for Failure {
     }
 }
 
-/// What the body does after its effect.
+/// The step that the body takes after its effect.
 #[derive(Clone, Copy)]
 pub(crate) enum Then {
     Return,
@@ -42,7 +42,7 @@ pub(crate) enum Then {
     EndTheTransaction,
 }
 
-/// How often bodies started.
+/// Counts the bodies that started.
 #[derive(Default)]
 pub(crate) struct Runs(AtomicUsize);
 
@@ -113,7 +113,7 @@ fn is_final(failure: &Failure) -> bool {
     matches!(failure, Failure::Declined)
 }
 
-/// The same on the connection itself.
+/// Makes one effect, in a transaction that is open on a bare connection.
 #[idempotent(key = id, name = "count", transaction = connection, store = bank.idempotency, skip(bank))]
 pub(crate) async fn count(connection: &mut super::support::Connection, bank: &Bank, id: &str) -> Result<i64, Failure> {
     effect(connection, id, 1).await?;
@@ -121,7 +121,7 @@ pub(crate) async fn count(connection: &mut super::support::Connection, bank: &Ba
 }
 
 impl Bank {
-    /// How many effects are committed under a name.
+    /// Counts the effects that are committed under a name.
     pub(crate) async fn effects(&self, name: &str) -> i64 {
         let count = sqlx::query_scalar("SELECT count(*) FROM effects WHERE name = $1").bind(name.to_owned());
         count.fetch_one(&self.pool).await.expect("a count")

@@ -1,4 +1,4 @@
-//! What can happen to the server and to the way to it.
+//! Faults of the server, and of the network on the way to it.
 
 use std::{
     future::{Future as _, poll_fn},

@@ -13,7 +13,7 @@ async fn begin(bank: &Bank, level: &'static str) -> sqlx::Transaction<'static, s
     bank.pool.begin_with(level).await.expect("a transaction")
 }
 
-/// Whoever sees an old snapshot loses, is told so, and gets the result in a new transaction.
+/// A transaction with an old snapshot loses. Its caller is told so, and gets the result in a new transaction.
 #[tokio::test]
 async fn s41_a_loser_of_serialization_may_try_again() {
     for level in ["BEGIN ISOLATION LEVEL REPEATABLE READ", "BEGIN ISOLATION LEVEL SERIALIZABLE"] {

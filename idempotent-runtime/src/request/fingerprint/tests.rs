@@ -130,7 +130,7 @@ impl Decoder<'_> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
-    /// What can be read back shares its encoding with nothing else.
+    /// A value whose encoding can be read back shares it with no other value.
     #[test]
     fn the_encoding_can_be_read_back(model in any_model()) {
         let encoding = encoding(&model);

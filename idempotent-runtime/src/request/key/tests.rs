@@ -123,7 +123,7 @@ impl Parser<'_> {
         }
     }
 
-    /// What follows a `~`.
+    /// Reads the rest of an item that begins with `~`.
     fn marked(&mut self) -> Model {
         if self.eat("'") {
             Model::Char(self.text(&[]).parse().unwrap())
@@ -168,7 +168,7 @@ enum Piece {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
-    /// What can be read back shares its text with nothing else.
+    /// A key whose text can be read back shares it with no other key.
     #[test]
     fn a_key_can_be_read_back(key in any_key()) {
         let text = text(&key);

@@ -1,5 +1,5 @@
-//! What is shown without asking the store, for how long, and what never is. The cache's clock is tokio's, which is
-//! paused, and the store's is set by hand.
+//! Tests what the cache shows without asking the store, for how long, and what it never shows. The cache's clock is tokio's,
+//! which is paused. The store's clock is set by hand.
 #![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests fail the test")]
 
 use tokio::{task::JoinHandle, time::advance};
@@ -32,13 +32,13 @@ impl Subject {
         let clock = ManualClock::new();
         let elsewhere = MemoryStore::builder().clock(&clock).build();
         let behind = FaultyStore::new(elsewhere.clone());
-        // As a store with a server behaves.
+        // A store with a server shows nothing without being asked.
         behind.always(Method::Peek, Fault::LOST_REQUEST);
         let cached = Arc::new(LocalCache::new(Arc::new(behind.clone()), max_bytes));
         Self { cached, behind, elsewhere, clock }
     }
 
-    /// The clocks of both sides move.
+    /// Moves the clocks of both sides.
     async fn advance(&self, by: Duration) {
         self.clock.advance(by);
         advance(by).await;
@@ -50,7 +50,7 @@ impl Subject {
         token
     }
 
-    /// What is shown without asking the store.
+    /// Returns what the cache shows, and checks that it did not ask the store.
     fn shown(&self, key: &RecordKey) -> Option<Finished> {
         let before = self.calls();
         let shown = self.cached.peek(key);
@@ -58,7 +58,7 @@ impl Subject {
         shown
     }
 
-    /// All but those that cost nothing.
+    /// Counts the calls that cost a round trip.
     fn calls(&self) -> usize {
         let methods = [Method::Claim, Method::Complete, Method::Inspect, Method::Forget];
         methods.map(|method| self.behind.calls(method)).into_iter().sum()
@@ -173,7 +173,8 @@ async fn a_key_without_a_result_is_never_shown() {
     }
 }
 
-/// Nine tenths of its time to live, counted from before the completion was sent: the store counts from later.
+/// It is shown for nine tenths of its time to live. The cache counts from before it sends the completion, the store from
+/// later.
 #[tokio::test(start_paused = true)]
 async fn a_result_is_shown_for_less_than_the_store_keeps_it() {
     let subject = Subject::new();
@@ -187,7 +188,7 @@ async fn a_result_is_shown_for_less_than_the_store_keeps_it() {
     assert_eq!(subject.shown(&key(1)), None);
 }
 
-/// The same for what was looked up, of what was left then.
+/// It is shown for nine tenths of the time that the record had left when it was looked up.
 #[tokio::test(start_paused = true)]
 async fn what_was_looked_up_is_shown_for_less_than_was_left_of_it() {
     let subject = Subject::new();
@@ -201,7 +202,7 @@ async fn what_was_looked_up_is_shown_for_less_than_was_left_of_it() {
     assert_eq!(subject.shown(&key(1)), None);
 }
 
-/// Whatever is done to the record elsewhere.
+/// An entry goes after a minute, whatever another process has done to the record.
 #[tokio::test(start_paused = true)]
 async fn what_is_forgotten_elsewhere_is_shown_for_a_minute_at_most() {
     let subject = Subject::new();
@@ -222,7 +223,7 @@ async fn what_is_forgotten_elsewhere_is_shown_for_a_minute_at_most() {
     }
 }
 
-/// Being asked for does not prolong it; the store does, when it is asked again.
+/// Showing an entry does not prolong it. The store's next answer does.
 #[tokio::test(start_paused = true)]
 async fn the_store_is_asked_again_each_minute() {
     let subject = Subject::new();
@@ -252,7 +253,7 @@ async fn forget_through_the_cache_counts_at_once_also_where_its_answer_is_lost()
     assert_eq!(subject.shown(&key(2)), None);
 }
 
-/// The answer that was under way tells of the record that is gone.
+/// The answer that is under way shows the record that the `forget` has removed.
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_a_forget_overtakes_is_not_kept() {
     let subject = Subject::new();
@@ -278,7 +279,7 @@ async fn an_answer_that_a_forget_overtakes_is_not_kept() {
     assert_eq!(subject.shown(&key(2)), None);
 }
 
-/// It may have been applied when it was first sent, which can be long ago.
+/// The first try may have been applied, long before the repeat.
 #[tokio::test(start_paused = true)]
 async fn a_completion_that_had_to_be_repeated_is_not_kept() {
     let subject = Subject::new();
@@ -305,7 +306,7 @@ async fn a_completion_that_had_to_be_repeated_is_not_kept() {
     assert_eq!(subject.shown(&key("dropped")), None);
 }
 
-/// The answer to an earlier claim comes last, and another run is completed.
+/// The answer to an earlier claim comes after that to a later one, whose run is then completed.
 #[tokio::test(start_paused = true)]
 async fn a_result_is_not_kept_as_another_request_s() {
     let subject = Subject::new();
@@ -323,7 +324,7 @@ async fn a_result_is_not_kept_as_another_request_s() {
     assert!(matches!(subject.repeat(&key(1)).await, ClaimOutcome::Mismatch));
 }
 
-/// What the store says of a key replaces what was kept of it.
+/// The store's answer about a key replaces what the cache kept of it.
 #[tokio::test(start_paused = true)]
 async fn what_an_inspection_finds_is_shown_from_then_on() {
     let subject = Subject::new();
@@ -362,7 +363,7 @@ async fn the_bytes_are_bounded_and_the_latest_are_shown() {
     assert!(bytes() <= before && before - bytes() <= ENTRY_LEN + "charge|large".len());
 }
 
-/// The largest results that are kept unless limits are changed, in the smallest cache that may hold them.
+/// Keeps a result of the largest size that the default limits allow, in the smallest cache that may hold it.
 #[tokio::test(start_paused = true)]
 async fn a_mebibyte_fits_into_four() {
     let subject = Subject::of_size(4 << 20);
@@ -371,7 +372,7 @@ async fn a_mebibyte_fits_into_four() {
     assert_eq!(subject.shown(&key(1)).map(|shown| shown.outcome.len()), Some(1 << 20));
 }
 
-/// Without room it is a store like the one behind it.
+/// A cache without room behaves like the store behind it.
 #[tokio::test(start_paused = true)]
 async fn no_bytes_keep_nothing() {
     let subject = Subject::of_size(0);

@@ -1,4 +1,4 @@
-//! The memory store's clock. Time is read here and nowhere else.
+//! The memory store's clock. The store reads time here and nowhere else.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -26,7 +26,8 @@ impl Moment {
     }
 }
 
-/// Cheaper than `as_nanos`, which multiplies in 128 bits, and total: what does not fit saturates.
+/// The duration in nanoseconds; one that does not fit saturates. This is cheaper than `as_nanos`, which multiplies in 128
+/// bits.
 const fn nanoseconds(duration: Duration) -> u64 {
     duration.as_secs().saturating_mul(1_000_000_000).saturating_add(duration.subsec_nanos() as u64)
 }

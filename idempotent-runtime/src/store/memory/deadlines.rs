@@ -2,10 +2,10 @@
 
 use crate::store::memory::clock::Moment;
 
-/// The children of a node lie together in memory, so that a wide node costs a cache miss, and a deep heap costs many.
+/// The number of children of a node. They lie together in memory: a wide node costs one cache miss, a deep heap costs many.
 const CHILDREN: usize = 8;
 
-/// Not in the heap.
+/// The position of a slot that is not in the heap.
 const NOWHERE: u32 = u32::MAX;
 
 #[derive(Clone, Copy)]
@@ -16,7 +16,8 @@ struct Node {
 
 /// The deadlines of numbered slots, at most one each.
 ///
-/// A deadline that is later than most, as a new record's is, is set in constant time; the others cost the logarithm.
+/// It takes constant time to set a deadline that is later than most, as a new record's is. It takes logarithmic time to set
+/// another one.
 #[derive(Default)]
 pub(super) struct Deadlines {
     heap: Vec<Node>,

@@ -1,4 +1,4 @@
-//! A record, as the memory store keeps it.
+//! The memory store's form of a record.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub(super) struct MemoryEntry {
     packed: Packed,
 }
 
-/// The state of a record. A lapsed one is still `Running` here: only the clock tells.
+/// The state of a record. A lapsed record is still `Running` here: only the clock tells that it has lapsed.
 #[derive(Clone, Copy)]
 pub(super) enum EntryState {
     Running { lease_end: Moment },
@@ -43,7 +43,7 @@ pub(super) enum OutcomeKind {
 pub(super) struct Kept<'a> {
     kind: OutcomeKind,
     result: &'a [u8],
-    /// The result where it will stay, unless that is in the record.
+    /// The key and the result, where they will stay; `None` if they are short enough for the record itself.
     apart: Option<Bytes>,
 }
 
@@ -59,7 +59,7 @@ impl<'a> Kept<'a> {
 }
 
 impl MemoryEntry {
-    /// The record of a vacant key's claim; `None` for keys that are longer than memory is large.
+    /// The record of a vacant key's claim; `None` for a key of 4 GiB or more.
     pub(super) fn new(key: &RecordKey, request: &ClaimRequest, now: Moment, fence: u64) -> Option<Self> {
         let lease_end = now.plus(request.lease);
         Some(Self {
@@ -74,7 +74,7 @@ impl MemoryEntry {
         })
     }
 
-    /// The next attempt of an abandoned or lapsed record.
+    /// Begins the next attempt of an abandoned or lapsed record.
     pub(super) fn take_over(&mut self, request: &ClaimRequest, now: Moment, fence: u64) {
         self.attempt = self.attempt.saturating_add(1);
         self.nonce = request.nonce;

@@ -1,8 +1,8 @@
-//! A key and a result, one after the other, inside the record where they fit. Recorded arguments beside them.
+//! The bytes of a record: its key and its result, one after the other, inside the record if they fit; and its arguments.
 //!
 //! At ten million records nearly every memory access of a hit is a cache miss. A short result therefore lies in the
-//! record itself, next to what the lookup reads anyway, and is copied out; claims, completions and expiry of such
-//! records never call the allocator, whose own bookkeeping can stall a call for milliseconds.
+//! record itself, next to what the lookup reads anyway, and is copied out. Claims, completions and expiry of such records
+//! never call the allocator, whose own bookkeeping can stall a call for milliseconds.
 
 use bytes::Bytes;
 
@@ -14,7 +14,8 @@ pub(super) enum Packed {
         len: u8,
         bytes: [u8; INLINE],
     },
-    /// Also what would fit, where there are arguments: they are rare, and a record has no room for where they are.
+    /// Bytes in an allocation of their own. With arguments, even short bytes lie here: arguments are rare, so `Inline` has
+    /// no room for a pointer to them.
     Apart {
         bytes: Bytes,
         arguments: Option<Bytes>,
@@ -22,7 +23,7 @@ pub(super) enum Packed {
 }
 
 impl Packed {
-    /// A key alone.
+    /// A key without a result, and its arguments.
     pub(super) fn new(key: &str, arguments: Option<&Bytes>) -> Self {
         let inline = if arguments.is_none() { Self::inline(key.as_bytes()) } else { None };
         inline.unwrap_or_else(|| Self::Apart {
@@ -51,7 +52,7 @@ impl Packed {
         }
     }
 
-    /// Adds to a key the result that fits beside it.
+    /// Adds a result to a key, if [`apart`](Self::apart) has found that it fits beside it.
     pub(super) fn append(&mut self, result: &[u8]) {
         let (len, bytes) = match self {
             Self::Inline { len, bytes } => (len, bytes),
@@ -82,7 +83,7 @@ impl Packed {
         }
     }
 
-    /// The bytes from `start` on: copied if they are few, shared if they are many.
+    /// The bytes from `start` on: copied if they are inside the record, shared if they are apart.
     pub(super) fn tail(&self, start: usize) -> Bytes {
         match self {
             Self::Inline { .. } => Bytes::copy_from_slice(self.bytes().get(start..).unwrap_or_default()),

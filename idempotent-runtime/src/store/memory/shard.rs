@@ -6,7 +6,7 @@ use crate::store::memory::clock::Moment;
 /// The end of a chain. No slot has this number.
 const NONE: u32 = u32::MAX;
 
-/// So many that most chains are empty, and that a key is seen to be vacant without reading another's record.
+/// With so many buckets most chains are empty, and a lookup of a vacant key seldom reads another key's record.
 const BUCKETS_PER_SLOT: usize = 4;
 
 /// Above this many slots, an empty shard gives its memory back.
@@ -19,10 +19,10 @@ struct ChainLink {
     entry: MemoryEntry,
 }
 
-/// A hash table with short chains through the slots. A lookup fetches the bucket and then the record, where a table
-/// with open addressing and tags fetches a line more, and growing reads the hashes without following the keys.
+/// A hash table with short chains through the slots. A lookup fetches the bucket and then the record; a table with open
+/// addressing and tags fetches one cache line more. Growing reads the hashes, and need not follow the keys.
 ///
-/// A record stays in its slot for as long as it exists, which is what makes a listing complete.
+/// A record stays in its slot for as long as it exists. This makes a listing complete.
 #[derive(Default)]
 pub(super) struct Shard {
     /// The first slot of each chain; a power of two of them.
@@ -49,7 +49,7 @@ impl Shard {
         self.link(slot).map(|link| &link.entry)
     }
 
-    /// Changes a record, and remembers when it expires now.
+    /// Changes a record, and sets the deadline that it has by then.
     pub(super) fn change(&mut self, slot: u32, change: impl FnOnce(&mut MemoryEntry)) {
         if let Some(Some(ChainLink { entry, .. })) = self.slots.get_mut(slot) {
             change(entry);
@@ -120,7 +120,7 @@ impl Shard {
         }
     }
 
-    /// Makes whatever pointed to a slot point to what came after it.
+    /// Takes a slot out of its chain: the link that pointed to it now points to the slot after it.
     fn unchain(&mut self, hash: u32, slot: u32, after: u32) {
         let bucket = self.bucket(hash);
         let Some(first) = self.buckets.get_mut(bucket) else { return };
@@ -169,7 +169,7 @@ mod tests {
     }
 
     proptest! {
-        /// With so few hashes that chains are long, and removals from everywhere in them.
+        /// Few hashes make long chains, and the steps remove from every part of them.
         #[test]
         fn agrees_with_a_map(steps in prop::collection::vec((0..60_u32, 1..9_u64, 0..5), 0..500)) {
             let hash = |number: u32| number % 7;

@@ -1,6 +1,6 @@
 //! Numbered places in chunks, so that growing moves nothing.
 
-/// A chunk has some kilobytes of records: few calls of the allocator, and little idle memory in a small store.
+/// The slots of a chunk. It takes some kilobytes: few calls of the allocator, and little idle memory in a small store.
 const PER_CHUNK: usize = 16;
 
 /// Places with the numbers from 0 on, each of which can be vacant.

@@ -1,4 +1,4 @@
-//! The memory store's own behaviour: limits, expiry, accounts. The rules of every store are in the conformance suite.
+//! Tests the memory store's own behaviour: limits, expiry, accounts. The conformance suite tests the rules of every store.
 
 use std::{
     task::{Context, Poll, Waker},
@@ -126,7 +126,7 @@ fn claims_remove_more_than_they_add() {
     for number in 50_000..100_000 {
         take(&store, &key(number));
     }
-    // The shards are not hit alike, so that some have something left; one claim each removes two.
+    // The claims do not hit all shards alike, so some shards have expired records left.
     assert!(store.records() < 51_000, "{} records", store.records());
 }
 
@@ -148,7 +148,7 @@ fn purge_removes_exactly_what_has_expired() {
     assert_eq!(store.records(), 5);
 }
 
-/// Random steps: the counts are those of the records that are there, and nothing is left when all have gone.
+/// Takes random steps. The counts are those of the records that are there, and are zero when all records have gone.
 #[test]
 fn the_accounts_balance() {
     let seed = rand::random();
@@ -227,7 +227,7 @@ fn fences_rise_across_stores() {
     }
 }
 
-/// A page looks at so many records and no more, even if none belongs to it.
+/// A page looks at a limited number of records, even if none of them belongs to it.
 #[test]
 fn a_rare_operation_is_found_in_many_pages() {
     let store = MemoryStore::new();

@@ -1,4 +1,4 @@
-//! The transitions, each under the lock of the key's shard.
+//! The transitions of a record. Each runs under the lock of its key's shard.
 
 use std::{
     array,
@@ -31,10 +31,10 @@ use crate::{
     },
 };
 
-/// So many shards that two threads seldom meet at one, and that one shard grows within a fraction of a millisecond.
+/// With so many shards two threads seldom meet at one, and a shard grows within a fraction of a millisecond.
 const SHARDS: usize = 512;
 
-/// A claim adds one record and removes up to two: expired records become fewer while claims arrive.
+/// A claim that adds one record removes up to two of its shard, so expired records become fewer while claims arrive.
 const EXPIRED_PER_CLAIM: usize = 2;
 
 /// A page of a listing ends after it has looked at this many records, whether or not they belong to it.
@@ -138,7 +138,7 @@ impl MemoryShared {
         let attempt = entry.attempt();
         match entry.phase() {
             EntryState::Done(_) => return entry.finished().map(ClaimOutcome::Done),
-            // The same claim, asked again. Its lease is not moved: the claimer counts it from when it asked first.
+            // This claim was granted before. Its lease is not moved: the claimer counts it from when it first asked.
             EntryState::Running { .. } if entry.token().nonce == request.nonce => {
                 return Some(ClaimOutcome::Claimed { token: entry.token(), attempt });
             }
@@ -259,7 +259,7 @@ impl MemoryShared {
         Ok(page)
     }
 
-    /// The half of the hash that chooses the shard, and the half that the shard uses.
+    /// Hashes a key: the first half chooses the shard, the shard uses the second.
     fn hash(&self, key: &RecordKey) -> (usize, u32) {
         let mut hasher = self.hasher.build_hasher();
         hasher.write(key.as_str().as_bytes());
@@ -269,7 +269,7 @@ impl MemoryShared {
         halves
     }
 
-    /// The shard with this number, counted round and round.
+    /// Locks the shard with this number; after the last number the count starts again at the first shard.
     fn lock(&self, number: usize) -> MutexGuard<'_, Shard> {
         #[expect(clippy::indexing_slicing, reason = "there are so many")]
         let Padded(shard) = &self.shards[number % SHARDS];
@@ -296,7 +296,7 @@ impl MemoryShared {
         Some((live, phase))
     }
 
-    /// Unlocks, and then wakes the key's waiters: woken under the lock, they would wait for it at once.
+    /// Unlocks, and then wakes the key's waiters. Woken under the lock, they would at once wait for it.
     fn ended(&self, live: Live<'_>, key: &RecordKey) {
         drop(live);
         self.subscribers.notify(key.as_str());

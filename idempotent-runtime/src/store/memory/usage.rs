@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// The counts of all shards together. They are exact; no other memory is ordered by them.
+/// The counts of all shards together. They are exact. `Relaxed` suffices: no other memory is ordered by them.
 #[derive(Debug)]
 pub(super) struct Usage {
     records: AtomicUsize,
@@ -36,7 +36,7 @@ impl Usage {
 
     /// Counts a record whose bytes have changed, beyond the limit if need be.
     pub(super) fn change(&self, before: usize, after: usize) {
-        // Wraps around and back where it has become less.
+        // If the bytes have become fewer, both the difference and the sum wrap around, and the result is right.
         self.bytes.fetch_add(after.wrapping_sub(before), Relaxed);
     }
 

@@ -37,10 +37,10 @@ impl PostgresStoreBuilder {
         }
     }
 
-    /// The table of the records, `idempotent_records` by default; the other objects' names begin with it. It is found
-    /// along the connection's `search_path`.
+    /// Sets the name of the table of the records, `idempotent_records` by default; the names of the other objects begin with
+    /// it. The server looks for it along the connection's `search_path`.
     ///
-    /// Up to 48 lower-case ASCII letters, digits and underscores.
+    /// The name has up to 48 lower-case ASCII letters, digits and underscores.
     pub fn table(mut self, name: impl Into<String>) -> Self {
         self.table = name.into();
         self
@@ -52,8 +52,8 @@ impl PostgresStoreBuilder {
         self
     }
 
-    /// Sets how long to wait for a connection, and then for an answer: 3 s each by default. The server gives up on a
-    /// statement after the same time.
+    /// Sets how long to wait for a connection, and then for an answer: 3 s each by default. On connections that
+    /// [`connect`](Self::connect) opens, the server also gives up on a statement after this time.
     ///
     /// Keep it well below the lease, so that a claim whose answer is lost can be asked again in time.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
@@ -61,14 +61,14 @@ impl PostgresStoreBuilder {
         self
     }
 
-    /// Accepts a server that may lose what it acknowledged when it or its machine crashes, since it runs with `fsync=off`
-    /// or `full_page_writes=off`; `false` by default. The latter is safe where the file system writes pages whole.
+    /// Accepts a server that runs with `fsync=off` or `full_page_writes=off`, and so may lose acknowledged records when its
+    /// machine crashes; `false` by default. `full_page_writes=off` is safe where the file system writes pages whole.
     pub const fn allow_data_loss(mut self, allow: bool) -> Self {
         self.allow_data_loss = allow;
         self
     }
 
-    /// Connects, and brings the schema up to date. [`PostgresStore`] lists the URLs.
+    /// Connects, and brings the schema up to date. The [module](crate::store::postgres) lists the URLs.
     ///
     /// # Errors
     ///
@@ -94,7 +94,7 @@ impl PostgresStoreBuilder {
         Ok(store)
     }
 
-    /// A store on the caller's own pool. Nothing is asked of the server, the schema is left as it is.
+    /// Makes a store on the caller's own pool. It asks nothing of the server, and leaves the schema as it is.
     ///
     /// # Errors
     ///
@@ -121,9 +121,11 @@ impl PostgresStoreBuilder {
     }
 }
 
-/// Sets up a connection of our own, whatever the defaults of server, database and role are:
-/// acknowledged means on disk; statements see what was committed before they began; one that nobody waits for any more
-/// ends; and a plan that was made for a small table is not kept for one that has grown.
+/// Sets up a connection of our own, whatever the defaults of server, database and role are.
+///
+/// `synchronous_commit`: what is acknowledged is on disk. `read committed`: a statement sees what was committed before it
+/// began. `statement_timeout`: a statement that nobody waits for any more ends. `enable_seqscan`: a plan that was made for a
+/// small table still uses the index when the table has grown.
 async fn set_up(connection: &mut PgConnection, limit: Duration) -> Result<(), sqlx::Error> {
     const SETTINGS: &str = "SELECT
         CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', false) END,

@@ -1,4 +1,4 @@
-//! Runs each statement on a connection of its own, within its time, and again after a conflict.
+//! Runs each statement on a connection of its own, within a time limit, and again after a conflict.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::fault::{is_conflict, leaves_session, store_error, timed_out};
 use crate::store::{BoxFuture, StoreResult, sql::connections::Connections};
 
-/// The tries of a statement that loses against conflicting ones. Under READ COMMITTED none does.
+/// The number of tries of a statement that loses against conflicting ones. Under READ COMMITTED none does.
 const CONFLICT_TRIES: u32 = 6;
 
 /// Runs statements: the connections, and the time that a statement may take on one.
@@ -24,7 +24,7 @@ pub(super) struct Executor {
 /// A statement with its parameters.
 pub(super) type Bound<'q> = Query<'q, Postgres, PgArguments>;
 
-/// Asks a statement, and reads its answer to the end.
+/// Runs a statement, and reads its answer to the end.
 type Fetch<T> = for<'c> fn(&'c mut PgConnection, Bound<'c>) -> BoxFuture<'c, Result<T, sqlx::Error>>;
 
 impl Executor {
@@ -43,12 +43,12 @@ impl Executor {
         statement: &SqlStr,
         bind: impl Fn(Bound<'q>) -> Bound<'q>,
     ) -> StoreResult<Option<PgRow>> {
-        // Reads on to the end, and so past the commit.
+        // `fetch_optional` reads the answer to its end, and so past the commit.
         self.answer(statement, bind, |connection, query| connection.fetch_optional(query)).await
     }
 
-    /// Tries again after a conflict, of which nothing was applied. Any other error is the caller's, who asks again with
-    /// the same nonce.
+    /// Tries again after a conflict, since nothing of the statement was applied. After any other error the caller asks
+    /// again, with the same nonce.
     async fn answer<'q, T>(
         &self,
         statement: &SqlStr,

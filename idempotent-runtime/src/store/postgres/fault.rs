@@ -1,4 +1,4 @@
-//! Errors of the client and of the server, by meaning.
+//! Turns errors of the client and of the server into store errors, by meaning.
 
 use std::{error::Error as StdError, fmt};
 
@@ -83,7 +83,7 @@ fn server_error(error: &dyn DatabaseError) -> StoreError {
     StoreError::new(kind, what).with_source(SqlState(code.into_owned()))
 }
 
-/// <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+/// The meaning of a SQLSTATE: <https://www.postgresql.org/docs/current/errcodes-appendix.html>
 fn meaning(code: &str) -> (StoreErrorKind, &'static str) {
     use StoreErrorKind::{Full, Refused, Unavailable};
     match code {

@@ -1,4 +1,4 @@
-//! Wake-ups through LISTEN/NOTIFY: one connection and one task, from the first waiter on.
+//! Wakes waiters through LISTEN/NOTIFY, with one connection and one task, from the first waiter on.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -22,7 +22,7 @@ use crate::{
     store::{RecordKey, Subscribers, Subscription},
 };
 
-/// The pause after a failed connection.
+/// The pause after a connection that failed, or could not be made.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 /// The time after which a silent connection is asked whether it is alive.
@@ -54,21 +54,21 @@ impl Listener {
         Self { subscribers: Subscribers::new(), options, channel: channel.into(), timeout, task: Mutex::new(None) }
     }
 
-    /// A subscription, once notifications of the key come in; a silent one while the server does not let us listen,
-    /// whose owner polls.
+    /// Returns a subscription once notifications for the key come in. While the server does not let us listen, it returns
+    /// one that is silent; its owner polls.
     pub(super) async fn subscribe(&self, key: &RecordKey) -> Subscription {
-        // Under the key's hash: what the notification carries.
+        // The name has the key's hash, since that is what a notification carries.
         let name = format!("sha256{}{}", RecordKey::SEPARATOR, payload(key)).parse::<RecordKey>();
         let Ok(name) = name else { return Subscription::never() };
         let (subscription, _) = self.subscribers.subscribe(&name);
         let mut state = self.state();
         let settled = state.wait_for(|state| *state != ListenState::Connecting);
-        // Either way the caller goes on: at worst it polls until the connection is there.
+        // With or without a connection the caller goes on. At worst it polls until the connection is there.
         let _ = timeout(self.timeout, settled).await;
         subscription
     }
 
-    /// The task's state; starts it on first use, and again when its runtime has ended.
+    /// The state of the task. Starts the task on first use, and again after its runtime has ended.
     fn state(&self) -> watch::Receiver<ListenState> {
         let mut listening = lock(&self.task);
         match &*listening {
@@ -125,7 +125,7 @@ impl ListenTask {
         }
     }
 
-    /// A connection of its own: one of the pool's would be missing there for good.
+    /// Opens a connection for `LISTEN` alone: a connection of the store's pool would be missing there for good.
     async fn connect(&self) -> Option<PgListener> {
         let pool = PgPoolOptions::new()
             .max_connections(1)
@@ -149,8 +149,8 @@ impl ListenTask {
                 Ok(Ok(Some(notification))) => {
                     self.subscribers.notify(&format!("sha256{}{}", RecordKey::SEPARATOR, notification.payload()));
                 }
-                // The connection is gone. A new one wakes all waiters: reconnected by sqlx, it would miss notifications
-                // silently.
+                // The connection is gone. `run` opens a new one and wakes all waiters. If sqlx reconnected by itself, it
+                // would miss notifications silently.
                 Ok(Ok(None) | Err(_)) => return,
                 Err(_) => {
                     let alive = timeout(self.timeout, connection.execute("SELECT 1")).await;

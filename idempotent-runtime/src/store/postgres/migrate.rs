@@ -1,4 +1,4 @@
-//! The schema, version by version.
+//! Brings the schema up to date, version by version.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::store::{StoreError, StoreErrorKind, StoreResult};
 /// The scripts that lead from each version to the next; an empty database is at version 0. Never changed, only added to.
 const STEPS: [&str; 3] = [include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
 
-/// `SELECT … FOR UPDATE SKIP LOCKED` and generated plans are older; exact intervals came with this release.
+/// The oldest release that will do: from this one on `extract` returns exact numbers.
 const OLDEST_SERVER: i32 = 140_000;
 
 /// The migration waits this long for sessions that use the table, and blocks later ones for as long. Then it pauses.
@@ -35,7 +35,7 @@ impl PostgresShared {
         let mut lent = self.executor.connections.take().await.map_err(store_error)?;
         let migrated = async {
             check_server(&mut lent, self.allow_data_loss).await?;
-            // A role that may not change the schema gets by where there is nothing to change.
+            // A role that may not change the schema passes where there is nothing to change.
             while self.version(&mut lent).await? < STEPS.len() {
                 // A session that waits for `ALTER TABLE` blocks every later session. So this waits for those that use the
                 // table for a moment only, and lets others pass before it tries again.
@@ -50,13 +50,13 @@ impl PostgresShared {
         Ok(())
     }
 
-    /// Brings the schema to the next version, in one transaction: `false` where the table is in use.
+    /// Brings the schema to the next version, in one transaction. Answers `false` where the table is in use.
     ///
-    /// One version at a time: a script may go through the whole table before it alters it, and must not do so under the
-    /// lock that the script before has taken.
+    /// It takes one version at a time: a script may go through the whole table before it alters it, and must not do so under
+    /// the lock that the script before has taken.
     async fn upgrade(&self, connection: &mut PgConnection) -> StoreResult<bool> {
         let mut transaction = connection.begin().await.map_err(store_error)?;
-        // Waiting for another process's migration is not waiting for a claim.
+        // The wait for another process's migration may take longer than a statement may.
         transaction
             .execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
             .await

@@ -1,4 +1,4 @@
-//! From rows to outcomes.
+//! Reads outcomes and records from rows.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ pub(super) fn fence(row: &PgRow, index: usize) -> StoreResult<Option<u64>> {
     get::<Option<i64>>(row, index)?.map(|fence| u64::try_from(fence).map_err(|_| undecodable())).transpose()
 }
 
-/// A time that is left; `None` where it has passed.
+/// The time that is left; `None` where it has passed.
 fn left(micros: i64) -> Option<Duration> {
     u64::try_from(micros).ok().filter(|&micros| micros > 0).map(Duration::from_micros)
 }
@@ -73,7 +73,7 @@ fn settled(row: &PgRow, request: &ClaimRequest, is_claimed: bool) -> StoreResult
     }
 }
 
-/// A row of `inspect.sql` and `list.sql`.
+/// Reads a row of `inspect.sql` or `list.sql`.
 pub(super) fn record(row: &PgRow) -> StoreResult<Record> {
     let text = format!("{}{}{}", get::<&str>(row, 0)?, RecordKey::SEPARATOR, get::<&str>(row, 1)?);
     let key = text.parse().map_err(|_| undecodable())?;

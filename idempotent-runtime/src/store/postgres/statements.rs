@@ -1,4 +1,4 @@
-//! The statements, built once for a table: they take values as parameters, and only the table's name is in their text.
+//! The statements, built once for a table. They take values as parameters; only the table's name is in their text.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use crate::error::SetupError;
 
-/// Leaves room for the suffixes of the other objects within PostgreSQL's 63 bytes.
+/// The longest name of a table. It leaves room for the suffixes of the other objects within PostgreSQL's 63 bytes.
 const MAX_TABLE_LEN: usize = 48;
 
 /// The name of a table that needs no quoting care: `[a-z_][a-z0-9_]*`.
@@ -28,7 +28,7 @@ impl Table {
         &self.0
     }
 
-    /// A statement or a script with the name filled in.
+    /// Fills the name into a statement or a script.
     pub(super) fn fill(&self, sql: &str) -> SqlStr {
         let text: Arc<str> = sql.replace("{table}", &self.0).into();
         AssertSqlSafe(text).into_sql_str()

@@ -1,4 +1,4 @@
-//! The steps in a transaction that the caller has open, on the caller's connection.
+//! Takes the steps in a transaction that the caller has open, on the caller's connection.
 
 use std::{future::Future, time::Duration};
 
@@ -42,7 +42,7 @@ impl PostgresShared {
         self.in_time(wait, query.fetch_optional(connection)).await
     }
 
-    /// Bounds a step. The server's own limits are nearer; this one is for a server that is not there any more.
+    /// Bounds the time of a step. The server's own limits end a step earlier; this one is for a server that has gone.
     async fn in_time<T>(&self, wait: Duration, step: impl Future<Output = T>) -> StoreResult<T> {
         timeout(self.executor.timeout.saturating_add(wait), step).await.map_err(|_| timed_out())
     }

@@ -35,7 +35,8 @@ impl RedisStoreBuilder {
     /// Sets the prefix of all keys and channels, `idempotent:` by default. Two prefixes of one server are two stores, as
     /// long as neither begins with the other.
     ///
-    /// Up to 64 printable ASCII characters, without braces, which would move all records of a cluster to one node.
+    /// A prefix has up to 64 printable ASCII characters, and no braces, which would move all records of a cluster to one
+    /// node.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
@@ -57,13 +58,13 @@ impl RedisStoreBuilder {
 
     /// Accepts a server whose `maxmemory-policy` may drop records, and with them every promise; `false` by default.
     ///
-    /// Also accepts a login that may not run `INFO`, which hides the policy.
+    /// It also accepts a login that may not run `INFO`, and so cannot see the policy.
     pub const fn allow_eviction(mut self, allow: bool) -> Self {
         self.allow_eviction = allow;
         self
     }
 
-    /// Connects, and checks that the server is fit to keep records. [`RedisStore`] lists the URLs.
+    /// Connects, and checks that the server is fit to keep records. The [module](crate::store::redis) lists the URLs.
     ///
     /// # Errors
     ///

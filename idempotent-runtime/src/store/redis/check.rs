@@ -1,4 +1,4 @@
-//! The demands on a server that is to keep records.
+//! Checks that a server is fit to keep records.
 
 use redis::{Cmd, FromRedisValue, InfoDict, Value};
 

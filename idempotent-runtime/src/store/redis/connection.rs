@@ -1,4 +1,4 @@
-//! Connections: one multiplexed link at a time, replaced when it fails.
+//! Keeps one multiplexed link at a time, and replaces it when it fails.
 
 use std::{
     sync::{Arc, Mutex, Weak},
@@ -30,10 +30,10 @@ use crate::{
 /// After a failed attempt to connect, callers get its error for this long instead of trying themselves.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// Requests that may queue for the socket before their senders wait; enough for a burst of a thousand callers.
+/// The number of requests that may queue for the socket before their senders wait: enough for a burst of a thousand callers.
 const PIPELINE_LEN: usize = 1024;
 
-/// Bytes collected before they are written: a batch of requests in one system call.
+/// The number of bytes that are collected before they are written: a batch of requests in one system call.
 const WRITE_BUFFER_LEN: usize = 64 * 1024;
 
 /// The servers to connect to.
@@ -62,14 +62,14 @@ pub(super) struct Connector {
     timeouts: Timeouts,
     listener: Weak<Listener>,
     current: Mutex<Option<Arc<Link>>>,
-    /// Held while connecting, so that one caller connects and the others wait for it.
+    /// The last failure to connect. Its lock is held while connecting: one caller connects, and the others wait for it.
     last_failure: tokio::sync::Mutex<Option<(Instant, StoreError)>>,
 }
 
 /// A connection that was working when it was made.
 pub(super) struct Link {
     connection: Connection,
-    /// Gone with the task that drives the connection.
+    /// Dies with the task that drives the connection.
     alive: Weak<()>,
 }
 
@@ -79,7 +79,7 @@ enum Connection {
     Cluster(ClusterConnection),
 }
 
-/// The connection's receiver of pushes. It goes when the connection goes, and says so.
+/// The connection's receiver of pushes. It is dropped with the connection, and then tells the listener.
 struct Pushes {
     listener: Weak<Listener>,
     _alive: Arc<()>,
@@ -165,7 +165,7 @@ impl Connector {
         answer.map_err(store_error)
     }
 
-    /// Sends one command to a node of a cluster, or to wherever `None` leads.
+    /// Sends one command to the node of a cluster that `routing` chooses; outside a cluster, to the only node.
     pub(super) async fn route(&self, command: Cmd, routing: RoutingInfo) -> StoreResult<Value> {
         let link = self.link().await?;
         let answer = match link.connection.clone() {
@@ -175,7 +175,7 @@ impl Connector {
         answer.and_then(Value::extract_error).map_err(store_error)
     }
 
-    /// Starts listening to channels on this very link.
+    /// Starts listening to channels on this link, and on no other.
     pub(super) async fn subscribe(&self, link: &Arc<Link>, channels: &[String]) -> StoreResult<()> {
         self.on_node(link, async |node| node.subscribe(channels).await).await
     }
@@ -300,11 +300,11 @@ impl Connector {
     }
 }
 
-/// rustls panics where a process has not chosen its cryptography. An application that has keeps its choice.
+/// Chooses a cryptography for the process, unless the application has chosen one: rustls panics without.
 #[cfg(feature = "redis-tls")]
 fn choose_cryptography() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Fails where another thread was faster, which is as good.
+        // Fails if another thread was faster, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
 }

@@ -1,4 +1,4 @@
-//! Errors of the client and of the server, by meaning.
+//! Turns errors of the client and of the server into store errors, by meaning.
 
 use std::{error::Error as StdError, fmt};
 
@@ -60,8 +60,8 @@ fn meaning(error: &RedisError) -> (StoreErrorKind, &'static str) {
 
 /// True if the connection that produced this error must be replaced.
 ///
-/// After a time-out as well: a half-open connection never heals by itself. A read-only answer comes from a server that
-/// has been demoted; the next connection may find its successor.
+/// A time-out spoils it too: a half-open connection never heals by itself. A read-only answer comes from a server that has
+/// been demoted; the next connection may find its successor.
 pub(super) fn spoils_connection(error: &RedisError) -> bool {
     error.is_unrecoverable_error()
         || error.is_io_error()

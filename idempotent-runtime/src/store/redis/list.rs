@@ -1,4 +1,4 @@
-//! Listing records: a scan of one primary after the other.
+//! Lists records: scans one primary after the other.
 
 use std::sync::Arc;
 
@@ -92,7 +92,8 @@ impl RedisStore {
         Ok((cursor, keys.filter_map(|key| key.parse().ok()).collect()))
     }
 
-    /// Reads the records of these keys, all at once. What has gone meanwhile or is no record is left out.
+    /// Reads the records of these keys, all at once. It leaves out records that have gone meanwhile, and values that are no
+    /// records.
     async fn read_all(&self, keys: Vec<RecordKey>) -> StoreResult<Vec<crate::store::Record>> {
         let mut reads = JoinSet::new();
         for key in keys {
@@ -111,8 +112,8 @@ impl RedisStore {
         Ok(records)
     }
 
-    /// The primary that follows another one in the order of their addresses; the first for `None`. Single servers have
-    /// none.
+    /// The primary that follows another one in the order of their addresses; the first for `None`. A single server has no
+    /// address here.
     async fn next_node(&self, after: Option<&(String, u16)>) -> StoreResult<Option<(String, u16)>> {
         if !self.shared.is_cluster {
             return Ok(None);
@@ -140,7 +141,7 @@ impl RedisShared {
     }
 }
 
-/// The text as a pattern that matches it alone.
+/// Turns a text into the pattern that matches it alone.
 fn escape(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len());
     for character in text.chars() {

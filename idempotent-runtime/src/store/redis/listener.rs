@@ -1,4 +1,4 @@
-//! Wake-ups through publish/subscribe: one task makes what the server sends agree with what is waited for.
+//! Wakes waiters through publish/subscribe: one task subscribes to the keys that somebody waits for.
 
 use std::{
     collections::HashSet,
@@ -17,23 +17,23 @@ use crate::{
 /// The pause after a failure before the subscriptions are tried again, while somebody waits.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
-/// Requests that one round of commands covers.
+/// The most requests that one round of commands covers.
 const BATCH_LEN: usize = 256;
 
 /// Wakes waiters by the messages of the server. Connections and waiters send their requests to its task.
 pub(super) struct Listener {
     subscribers: Subscribers,
     prefix: Box<str>,
-    /// The task's, once there is one. It ends when this goes.
+    /// Sends to the task, once there is one. The task ends when this sender is dropped.
     requests: Mutex<Option<mpsc::UnboundedSender<Request>>>,
 }
 
 enum Request {
-    /// Somebody waits for this key, and wants to know when the server has confirmed.
+    /// A waiter has come for this key, and wants to know when the server has confirmed.
     Listen(Box<str>, oneshot::Sender<StoreResult<()>>),
-    /// The last waiter of this key left.
+    /// The last waiter for this key has left.
     Leave(Box<str>),
-    /// A link went.
+    /// A link has closed.
     LinkClosed,
 }
 
@@ -42,7 +42,7 @@ impl Listener {
         Self { subscribers, prefix, requests: Mutex::new(None) }
     }
 
-    /// A message came: wakes the waiters of its channel's key.
+    /// Wakes the waiters of the key whose channel has a message.
     pub(super) fn published(&self, channel: &[u8]) {
         let key = std::str::from_utf8(channel).ok().and_then(|channel| channel.strip_prefix(&*self.prefix));
         if let Some(key) = key {
@@ -50,12 +50,12 @@ impl Listener {
         }
     }
 
-    /// A link went: messages may be missed until the subscriptions are made again.
+    /// Tells the task that a link has closed: messages may be missed until the subscriptions are made again.
     pub(super) fn link_closed(&self) {
         self.tell(Request::LinkClosed);
     }
 
-    /// The last waiter of a key left.
+    /// Tells the task that the last waiter for a key has left.
     pub(super) fn left(&self, key: &str) {
         self.tell(Request::Leave(key.into()));
     }
@@ -63,7 +63,7 @@ impl Listener {
     /// Resolves when the server has confirmed that messages for the key come in.
     pub(super) async fn listen(&self, connector: &Arc<Connector>, key: &str) -> StoreResult<()> {
         let (confirm, confirmed) = oneshot::channel();
-        // The task takes requests until its runtime ends; a refused request means just that.
+        // The task takes requests until its runtime ends. If it refuses one, its runtime has ended.
         if self.task(connector).send(Request::Listen(key.into(), confirm)).is_err() {
             return Err(stopped());
         }
@@ -73,12 +73,12 @@ impl Listener {
     fn tell(&self, request: Request) {
         let requests = lock(&self.requests);
         if let Some(requests) = &*requests {
-            // Without a task nothing is subscribed, and there is nothing to do.
+            // It fails if the task has ended. Then nothing is subscribed, and there is nothing to do.
             let _ = requests.send(request);
         }
     }
 
-    /// The running task's sender; starts it on first use, and again when its runtime has ended.
+    /// The sender of the running task. Starts the task on first use, and again after its runtime has ended.
     fn task(&self, connector: &Arc<Connector>) -> mpsc::UnboundedSender<Request> {
         let mut requests = lock(&self.requests);
         match &*requests {
@@ -136,7 +136,7 @@ impl Subscriptions {
         }
     }
 
-    /// Brings the server up to date and answers those who asked.
+    /// Brings the server's subscriptions up to date, and answers those who asked.
     async fn round(&mut self, batch: Vec<Request>) {
         let link = self.link.upgrade().filter(|link| self.is_live(link));
         let outcome = match link {
@@ -160,7 +160,7 @@ impl Subscriptions {
         self.connector.live().is_some_and(|live| Arc::ptr_eq(&live, link))
     }
 
-    /// On a new link: subscribes to all that is waited for.
+    /// Subscribes on a new link to all keys that somebody waits for.
     async fn start_over(&mut self) -> StoreResult<()> {
         if !self.confirmed.is_empty() {
             self.confirmed.clear();
@@ -181,11 +181,11 @@ impl Subscriptions {
         Ok(())
     }
 
-    /// On the same link: subscribes to what is new, unsubscribes from what nobody waits for any more.
+    /// Subscribes on the same link to new keys, and unsubscribes from keys that nobody waits for any more.
     async fn update(&mut self, link: &Arc<Link>, batch: &[Request]) -> StoreResult<()> {
         let (mut added, mut dropped) = (HashSet::new(), HashSet::new());
-        // A waiter joins the subscribers before it sends its request. So `contains` sees every waiter of this batch;
-        // and one that joins after this look has a request in the next batch.
+        // A waiter joins the subscribers before it sends its request. So `contains` sees every waiter of this batch.
+        // A waiter that joins after this look has its request in a later batch.
         for request in batch {
             match request {
                 Request::Listen(key, _) if !self.confirmed.contains(key) && self.subscribers.contains(key) => {

@@ -1,4 +1,4 @@
-//! The byte format of a record, for stores that keep it as one value. No I/O here.
+//! The byte format of a record, which is one value. No I/O here.
 //!
 //! ```text
 //!  0  magic "IDM1"        4
@@ -7,15 +7,15 @@
 //!  6  nonce              16   of the owner; of the last owner once the run has ended
 //! 22  fence               8   big endian, 0 where it was not made yet
 //! 30  attempt             4   big endian
-//! 34  time to live, ms    8   big endian: what is kept beyond the end of the lease
+//! 34  time to live, ms    8   big endian: the time for which the record is kept after its lease has ended
 //! 42  fingerprint        32
-//! 74  length              4   big endian, of the arguments; absent without them, as they are
-//! 78  arguments
-//!     payload                 O, E: the result as the codec wrote it; U: one byte, why; else nothing
+//! 74  length              4   big endian, of the arguments; only with arguments
+//! 78  arguments               only with arguments
+//!     payload                 O, E: the result as the codec wrote it; U: one byte, the reason; otherwise nothing
 //! ```
 //!
-//! Offsets are fixed, so that scripts in a store can read the header without parsing. A change of the format is a new
-//! magic; the golden tests keep today's readable.
+//! Offsets are fixed, so that scripts in the server can read the header without parsing. A change of the format gets a new
+//! magic. The golden tests make sure that today's format stays readable.
 
 use std::io;
 
@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-/// Length of the header, and of a record without payload.
+/// The length of the header, and of a record without arguments and payload.
 pub(crate) const HEADER_LEN: usize = 74;
 
 const MAGIC: [u8; 4] = *b"IDM1";
@@ -37,7 +37,7 @@ const MAGIC: [u8; 4] = *b"IDM1";
 /// The offset of the flags.
 const FLAGS: usize = 5;
 
-/// Fences are computed by scripts whose numbers are doubles: exact below this.
+/// The limit of fences: scripts compute them, and their numbers are doubles, which are exact below this.
 const FENCE_LIMIT: u64 = 1 << 53;
 
 /// A decoded record.
@@ -51,7 +51,7 @@ pub(crate) struct RedisRecord {
     pub(crate) state: RedisState,
 }
 
-/// The state byte with what belongs to it.
+/// The state byte, with the outcome that belongs to it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum RedisState {
     Running,
@@ -174,14 +174,14 @@ fn split_arguments(flags: u8, rest: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
     Some((Some(arguments), payload))
 }
 
-/// The arguments of a record; a slice of `bytes`, not a copy. Of their own, since a hit does not need them.
+/// The arguments of a record, as a slice of `bytes`, not a copy. [`decode`] leaves them out, since a hit does not need them.
 pub(crate) fn arguments(bytes: &Bytes) -> Option<Bytes> {
     let (arguments, _) = split_arguments(*bytes.get(FLAGS)?, bytes.get(HEADER_LEN..)?)?;
     arguments.map(|arguments| bytes.slice_ref(arguments))
 }
 
 impl RedisRecord {
-    /// The finished run, or the record back.
+    /// The finished run; gives the record back if it is not finished.
     pub(crate) fn into_finished(self) -> Result<Finished, Self> {
         match self {
             Self { state: RedisState::Done(outcome), fingerprint, attempt, .. } => {
@@ -215,7 +215,7 @@ mod tests {
         )
     }
 
-    /// The bytes of release 0.1: later releases read them, whatever they write.
+    /// The bytes of release 0.1. Later releases read them, whatever they write.
     fn golden(state: [u8; 2], fence: u64, attempt: u32, payload: &[u8]) -> Bytes {
         let mut bytes = b"IDM1".to_vec();
         bytes.extend_from_slice(&state);

@@ -1,4 +1,4 @@
-//! The server-side steps: one script a transition, one key a script.
+//! The scripts that run in the server: one for each transition, each with one key.
 
 use std::sync::LazyLock;
 
@@ -15,14 +15,15 @@ impl Script {
         Self { code, sha1: redis::Script::new(code).get_hash().to_owned() }
     }
 
-    /// A call by name; to be repeated as [`in_full`](Self::in_full) where the server does not know it yet.
+    /// Calls the script by its name. If the server does not know it yet, the caller repeats the call with
+    /// [`in_full`](Self::in_full).
     pub(super) fn by_name(&self) -> Cmd {
         let mut command = Cmd::with_capacity(8, 384);
         command.arg("EVALSHA").arg(&self.sha1).arg("1");
         command
     }
 
-    /// A call that also teaches the server the script.
+    /// Calls the script with its code, which the server then knows.
     pub(super) fn in_full(&self) -> Cmd {
         let mut command = Cmd::new();
         command.arg("EVAL").arg(self.code).arg("1");

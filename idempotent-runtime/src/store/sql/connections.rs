@@ -1,8 +1,8 @@
 //! The connections of a SQL store: its own, or those of a pool of the caller's.
 //!
 //! sqlx's pool asks each connection that it takes back whether it is alive. That is a second round trip for every
-//! statement. A connection whose statement was just answered needs no such question, so our own go without that pool:
-//! they are taken back if they were answered, at once, and are closed otherwise.
+//! statement. A connection whose statement was just answered needs no such question. So our own connections have no pool of
+//! sqlx's: each is taken back at once if its statement was answered, and is closed otherwise.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -23,12 +23,12 @@ type Options<DB> = <<DB as Database>::Connection as Connection>::Options;
 /// Sets up a new connection.
 type SetUp<DB> = fn(&mut <DB as Database>::Connection, Duration) -> BoxFuture<'_, Result<(), Error>>;
 
-/// The aging of unused connections to a server. Connections to a file do not age.
+/// The limits for idle connections to a server. Connections to a file have none.
 #[derive(Clone, Copy)]
 pub(in crate::store) struct Aging {
-    /// After this time without use a connection is asked whether it is alive.
+    /// The time without use after which a connection is asked whether it is alive.
     pub(in crate::store) trusted_idle: Duration,
-    /// At this age it is replaced: servers move, and sessions grow.
+    /// The age at which a connection is replaced: servers move, and sessions grow.
     pub(in crate::store) lifetime: Duration,
 }
 
@@ -48,7 +48,7 @@ pub(in crate::store) struct Own<DB: Database> {
     set_up: SetUp<DB>,
     aging: Option<Aging>,
     permits: Semaphore,
-    /// A stack: the connection that was used last is used next, so that those that are not needed grow old.
+    /// A stack: the connection that was used last is used next. Connections that are not needed stay idle and grow old.
     idle: Mutex<Vec<Rested<DB::Connection>>>,
 }
 
@@ -59,7 +59,7 @@ pub(in crate::store) struct Rested<C> {
 }
 
 impl<DB: Database> Connections<DB> {
-    /// Connections of our own: up to so many, opened as they are needed.
+    /// A source that opens connections as they are needed, `limit` at most.
     pub(in crate::store) fn own(
         options: Options<DB>,
         limit: u32,
@@ -72,12 +72,12 @@ impl<DB: Database> Connections<DB> {
         Self { source: Source::Own(Own { options, set_up, aging, permits, idle: Mutex::default() }), patience }
     }
 
-    /// The connections of the caller's pool, which keeps its own rules when it takes them back.
+    /// A source that takes connections from the caller's pool, which keeps its own rules when it takes them back.
     pub(in crate::store) const fn of(pool: Pool<DB>, patience: Duration) -> Self {
         Self { source: Source::Pool(pool), patience }
     }
 
-    /// The options that they are made with.
+    /// The options with which the connections are made.
     pub(in crate::store) fn options(&self) -> Options<DB> {
         match &self.source {
             Source::Own(own) => own.options.clone(),
@@ -105,7 +105,7 @@ impl<DB: Database> Own<DB> {
         let permit = self.permits.acquire().await.map_err(|_| Error::PoolClosed)?;
         let rested = match self.alive(patience).await {
             Some(rested) => rested,
-            // Boxed: it is large, and rarely needed.
+            // Boxed, since the future is large and rarely needed.
             None => Box::pin(self.open(patience)).await?,
         };
         Ok(Lent::Own { rested, own: self, permit })
@@ -138,7 +138,7 @@ impl<DB: Database> Own<DB> {
     }
 }
 
-/// A connection in use. Unless it is given back it is closed: an answer to an earlier statement may still be on its way.
+/// A connection in use. It is closed unless it is given back: an answer to an earlier statement may still be on its way.
 pub(in crate::store) enum Lent<'a, DB: Database> {
     Own { rested: Rested<DB::Connection>, own: &'a Own<DB>, permit: SemaphorePermit<'a> },
     Pool(FromPool<DB>),
@@ -151,8 +151,8 @@ impl<DB: Database> Lent<'_, DB> {
             Self::Own { mut rested, own, permit } => {
                 rested.idle_since = Instant::now();
                 lock(&own.idle).push(rested);
-                // After the push. Dropped before, the permit could wake a waiter that finds no idle connection, and
-                // opens one more than the limit.
+                // The push comes first. If the permit were dropped first, it could wake a waiter that finds no idle
+                // connection, and opens one more than the limit.
                 drop(permit);
             }
             Self::Pool(mut lent) => lent.is_sound = true,
@@ -180,7 +180,7 @@ impl<DB: Database> DerefMut for Lent<'_, DB> {
     }
 }
 
-/// A connection of the caller's pool. An answer that is late or lost costs the pool no more than our patience.
+/// A connection of the caller's pool. A late or lost answer keeps it from the pool for no longer than `patience`.
 pub(in crate::store) struct FromPool<DB: Database> {
     connection: PoolConnection<DB>,
     is_sound: bool,

@@ -1,4 +1,4 @@
-//! The words of the columns `state` and `reason`, which are the same in every SQL database, and the same as those of
+//! The words of the columns `state` and `reason`. They are the same in every SQL database, and are those of
 //! [`State::as_str`](crate::store::State::as_str) and [`NotKept::as_str`].
 //!
 //! | `state` | `result` | `reason` |
@@ -7,8 +7,9 @@
 //! | `ok`, `error` | the bytes of the codec | NULL |
 //! | `not-kept` | NULL | `too-large`, `not-serializable` |
 //!
-//! Version 2 of the schemas had other words for some. The migration to version 3 rewrites them, but a process of the
-//! release before may end a run after it, which it began before: so those words are read, too, and never written.
+//! Version 2 of the schemas had other words for some of these. The migration to version 3 rewrites them. But a process of
+//! the release before may begin a run before the migration and end it afterwards, with the old words. So the old words are
+//! read, and never written.
 
 use bytes::Bytes;
 
@@ -18,10 +19,10 @@ use crate::store::{NotKept, Outcome};
 #[cfg(any(test, feature = "postgres"))]
 const ABANDONED: &str = "abandoned";
 
-/// The column `state`, as far as the steps tell states apart.
+/// The column `state`, with all ends of a finished run as one: the steps need no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RowState {
-    /// Claimed; the lease tells whether it has lapsed.
+    /// The key is claimed; the lease tells whether the claim has lapsed.
     Running,
     Abandoned,
     Done,
@@ -61,7 +62,7 @@ impl<'a> EndColumns<'a> {
     }
 }
 
-/// Reads the columns of a finished run; `None` for what this library does not write.
+/// Reads the columns of a finished run; `None` for columns that this library does not write.
 pub(crate) fn outcome(state: &str, result: Option<Vec<u8>>, reason: Option<&str>) -> Option<Outcome> {
     match (state, result, reason) {
         ("ok", Some(bytes), None) => Some(Outcome::Ok(Bytes::from(bytes))),

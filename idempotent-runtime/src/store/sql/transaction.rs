@@ -1,4 +1,4 @@
-//! Steps that are the same in the caller's transaction on every SQL database.
+//! The parts of a step in the caller's transaction that are the same on every SQL database.
 
 use sqlx::Transaction;
 
@@ -49,12 +49,12 @@ pub(crate) fn savepoint(name: &str) -> String {
     format!("SAVEPOINT {name}")
 }
 
-/// Goes back to a savepoint and forgets it: `ROLLBACK TO` alone leaves it there.
+/// Goes back to a savepoint and releases it: `ROLLBACK TO` alone leaves it there.
 pub(crate) fn undo(name: &str) -> String {
     format!("ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}")
 }
 
-/// Forgets a savepoint: what came after it is part of the transaction.
+/// Releases a savepoint: what was done after it stays in the transaction.
 pub(crate) fn keep(name: &str) -> String {
     format!("RELEASE SAVEPOINT {name}")
 }

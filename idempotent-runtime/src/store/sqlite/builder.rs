@@ -13,7 +13,7 @@ use crate::{
     store::{BoxFuture, sql::connections::Connections},
 };
 
-/// Besides the one that writes. Each has a thread of its own.
+/// The number of connections that read, besides the one that writes. Each has a thread of its own.
 const READERS: u32 = 4;
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,15 +31,15 @@ impl SqliteStoreBuilder {
         Self { table: TableName::default().as_str().to_owned(), busy_timeout: BUSY_TIMEOUT }
     }
 
-    /// The name of the table, `idempotent_records` by default: up to 48 letters, digits and underscores. The names of
-    /// everything else that the schema has begin with it.
+    /// Sets the name of the table, `idempotent_records` by default: up to 48 ASCII letters, digits and underscores. The
+    /// names of everything else in the schema begin with it.
     pub fn table(mut self, name: impl Into<String>) -> Self {
         self.table = name.into();
         self
     }
 
-    /// Sets how long a step waits for other writers, in this process and in others, and as long again for a free
-    /// connection: 5 s by default.
+    /// Sets how long a step waits for other writers, in this process and in others: 5 s by default. It may wait for a free
+    /// connection for as long again.
     ///
     /// Keep it well below the lease, so that a claim that was answered late can be asked again in time.
     pub const fn busy_timeout(mut self, timeout: Duration) -> Self {
@@ -47,7 +47,7 @@ impl SqliteStoreBuilder {
         self
     }
 
-    /// Opens the file that the URL names, creates it where it is missing, and [migrates](SqliteStore::migrate).
+    /// Opens the file that the URL names, creates it if it is missing, and [migrates](SqliteStore::migrate).
     ///
     /// # Errors
     ///
@@ -58,7 +58,7 @@ impl SqliteStoreBuilder {
     ///
     /// Cancel safe: at most the file and its schema are left behind.
     pub async fn connect(self, url: &str) -> Result<SqliteStore, SetupError> {
-        // A connection to a file does not break by itself.
+        // No limits of age: a connection to a file does not break by itself.
         let options = options(url)?;
         let own = |limit| {
             let as_it_is = |_: &mut _, _| -> BoxFuture<'_, _> { Box::pin(std::future::ready(Ok(()))) };
@@ -69,7 +69,7 @@ impl SqliteStoreBuilder {
         Ok(store)
     }
 
-    /// A store on the caller's own pool. See [`SqliteStore::new`].
+    /// Makes a store on the caller's own pool. See [`SqliteStore::new`].
     ///
     /// # Errors
     ///
@@ -110,7 +110,7 @@ fn options(url: &str) -> Result<SqliteConnectOptions, SetupError> {
         .synchronous(SqliteSynchronous::Full)
         // On macOS `fsync` alone does not reach the disk. No effect elsewhere.
         .pragma("fullfsync", "ON")
-        // Locks are waited for by the store, which does not block a thread meanwhile.
+        // The store itself waits for locks, and blocks no thread meanwhile.
         .busy_timeout(Duration::ZERO)
         .disable_statement_logging())
 }

@@ -1,4 +1,4 @@
-//! Statements on one file, in their turn, and again while the file is locked.
+//! Runs statements on one file: each in its turn, and again while the file is locked.
 
 use std::{cmp::Ordering, sync::Arc, time::Duration};
 
@@ -29,13 +29,13 @@ use crate::store::{
 /// SQLite's number for `synchronous=FULL`; `EXTRA` is above.
 const SYNCHRONOUS_FULL: i64 = 2;
 
-/// The least and the longest pause before another process's lock is tried again.
+/// The bounds of the longest pause before another process's lock is tried again. It doubles from the first to the second.
 const PAUSE_MS: std::ops::RangeInclusive<u64> = 1..=16;
 
-/// A statement to which inputs are bound.
+/// A statement with its inputs.
 pub(super) type Bound<'q> = Query<'q, Sqlite, SqliteArguments>;
 
-/// A statement with its inputs that can be run again.
+/// A statement with its inputs, which can be run again.
 struct Statement {
     sql: SqlStr,
     inputs: SqliteArguments,
@@ -53,7 +53,7 @@ impl Statement {
     }
 }
 
-/// Runs a step on a task of its own, which ends with the caller's interest.
+/// Runs a step on a task of its own, and aborts the task if the caller drops this future.
 ///
 /// A step holds what others wait for: the turn to write, a connection. On the caller's task it would keep them for as
 /// long as the caller is not polled, and callers may wait for one another.
@@ -75,14 +75,14 @@ impl<T> Drop for AbortOnDrop<T> {
 
 pub(super) struct Database {
     readers: Connections<Sqlite>,
-    /// Always the same, where it is ours: its cache stays good as long as nobody else writes.
+    /// One connection, unless the caller's pool lends them: its cache stays valid as long as nobody else writes.
     writer: Connections<Sqlite>,
     pub(super) table: TableName,
     pub(super) statements: Statements,
     /// The longest wait for other writers.
     patience: Duration,
-    /// SQLite has one writer at a time: within the process they queue here, in the order in which they came, instead
-    /// of all trying for the lock.
+    /// The turn to write. SQLite has one writer at a time: the writers of this process queue here, in the order in which
+    /// they came, instead of all trying for the lock.
     turn: Semaphore,
     file: OnceCell<OpenedFile>,
 }
@@ -93,7 +93,7 @@ impl Database {
         Self { readers, writer, table, statements, patience, turn: Semaphore::new(1), file: OnceCell::new() }
     }
 
-    /// The rows of a statement that does not write.
+    /// Runs a statement that does not write, and returns its rows.
     pub(super) async fn read(self: &Arc<Self>, query: Bound<'_>) -> StoreResult<Vec<SqliteRow>> {
         let (database, statement) = (Arc::clone(self), Statement::of(query)?);
         on_task(async move {
@@ -103,7 +103,7 @@ impl Database {
         .await
     }
 
-    /// The rows of a statement that writes. Once they are here, they are on the disk.
+    /// Runs a statement that writes, and returns its rows. By then the change is on the disk.
     pub(super) async fn write(self: &Arc<Self>, query: Bound<'_>) -> StoreResult<Vec<SqliteRow>> {
         let (database, statement) = (Arc::clone(self), Statement::of(query)?);
         on_task(async move {
@@ -118,8 +118,8 @@ impl Database {
         .await
     }
 
-    /// Always to the end: a statement that writes commits with its last step, so that a row that was fetched alone
-    /// may be one that was never committed.
+    /// Runs a statement until the file is not busy. It always fetches all rows: a statement that writes commits with its
+    /// last step, so if one row alone were fetched, its change might never be committed.
     async fn run(
         connections: &Connections<Sqlite>,
         statement: Statement,
@@ -142,7 +142,7 @@ impl Database {
         answer
     }
 
-    /// The file, after its schema and its settings were found to be fit for the promises.
+    /// The file, once its schema and its settings have been found to be fit for the promises.
     async fn opened(&self) -> StoreResult<&OpenedFile> {
         self.file.get_or_try_init(|| self.check()).await
     }
@@ -171,7 +171,7 @@ impl Database {
         Ok(file)
     }
 
-    /// Brings the schema up to date. Processes that do so at the same time wait for each other.
+    /// Brings the schema up to date, and then checks it. Processes that do so at the same time wait for each other.
     pub(super) async fn migrate(&self) -> StoreResult<()> {
         let mut tries = Tries::new(self.patience);
         loop {
@@ -183,9 +183,9 @@ impl Database {
         self.opened().await.map(drop)
     }
 
-    /// Leaves a schema alone that is newer than this release.
+    /// Takes the missing steps in one transaction. Leaves a schema alone that is newer than this release.
     async fn try_migrate(&self) -> sqlx::Result<()> {
-        // The write lock from the start, so that what is found missing stays missing.
+        // Takes the write lock from the start, so that no other process takes a step that was found missing.
         let mut lent = self.writer.take().await?;
         let mut transaction = lent.begin_with("BEGIN IMMEDIATE").await?;
         let exists = sqlx::query("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")

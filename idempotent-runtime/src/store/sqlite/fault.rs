@@ -1,4 +1,4 @@
-//! Errors of SQLite and of its client, by meaning.
+//! Turns errors of SQLite and of its client into store errors, by meaning.
 
 use std::{error::Error as StdError, fmt};
 
@@ -61,10 +61,10 @@ fn result_code(error: &sqlx::Error) -> Option<i32> {
 const BUSY: i32 = 5;
 const BUSY_SNAPSHOT: i32 = 517;
 const LOCKED: i32 = 6;
-/// Processes that open the file at the same time got into each other's way.
+/// The code for processes that open the file at the same time and get into each other's way.
 const PROTOCOL: i32 = 15;
 
-/// By the primary code, which is the low byte of the extended one.
+/// The meaning of a result code, by its primary code, which is the low byte.
 const fn meaning(code: i32) -> (StoreErrorKind, &'static str) {
     use StoreErrorKind::{Corrupt, Full, Refused, Unavailable};
     match code & 0xFF {

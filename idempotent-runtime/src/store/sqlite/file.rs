@@ -1,13 +1,14 @@
-//! The identity of the file that the records are in.
+//! Identifies the file that the records are in.
 
 use std::path::PathBuf;
 
 use crate::store::{StoreError, StoreErrorKind};
 
-/// The file that was opened, so that it is noticed when the path names another one.
+/// The file that was opened. It tells when the path names another file.
 ///
-/// SQLite goes on writing to a file that was deleted or replaced: whatever it then acknowledges is lost, and processes
-/// that open the path find other records. So this is looked at before every statement; it costs about a microsecond.
+/// SQLite goes on writing to a file that was deleted or replaced. Whatever it then acknowledges is lost, and processes
+/// that open the path find other records. So every read and write of the store checks the file first, in about a
+/// microsecond. Steps in a transaction of the caller's do not.
 #[derive(Debug)]
 pub(super) struct OpenedFile {
     path: PathBuf,
@@ -20,6 +21,8 @@ impl OpenedFile {
         Self { path, identity }
     }
 
+    /// Checks that the path still names the file that was opened.
+    ///
     /// # Errors
     ///
     /// [`StoreErrorKind::Refused`] when the path does not name the file that was opened.
@@ -41,7 +44,7 @@ fn identity(path: &std::path::Path) -> Option<Identity> {
     Some((metadata.dev(), metadata.ino()))
 }
 
-/// Elsewhere a file that is open cannot be deleted.
+/// There is no identity on other systems, where an open file cannot be deleted.
 #[cfg(not(unix))]
 fn identity(_: &std::path::Path) -> Option<Identity> {
     None

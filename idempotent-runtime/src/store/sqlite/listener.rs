@@ -1,4 +1,4 @@
-//! Wake-ups: SQLite has no notifications, so one task asks for all waiters of a store.
+//! Wakes waiters. SQLite has no notifications, so one task looks at the records for all waiters of a store.
 
 use std::{
     sync::{Arc, Mutex, Weak},
@@ -14,13 +14,13 @@ use crate::{
     store::{RecordKey, Subscribers, Subscription},
 };
 
-/// The pause between two looks: an end in another process goes unnoticed no longer.
+/// The pause between two looks: an end in another process goes unnoticed for about as long.
 const INTERVAL: Duration = Duration::from_millis(20);
 
 /// The most keys that a statement asks for.
 const BATCH_LEN: usize = 500;
 
-/// Wakes waiters at the ends of runs: in this process at once, in others by a task that looks while somebody waits.
+/// Wakes the waiters of this process: at once when a run ends here, by a task that looks when one ends elsewhere.
 pub(super) struct Listener {
     subscribers: Subscribers,
     task: Mutex<Option<JoinHandle<()>>>,
@@ -39,7 +39,7 @@ impl Listener {
     pub(super) fn subscribe(self: &Arc<Self>, key: &RecordKey, database: &Arc<Database>) -> Subscription {
         let (subscription, _) = self.subscribers.subscribe(key);
         let mut task = lock(&self.task);
-        // A task that ended with its runtime has not taken itself out.
+        // A task that ended with its runtime is still there.
         if task.as_ref().is_none_or(JoinHandle::is_finished) {
             *task = Some(tokio::spawn(run(Arc::downgrade(self), Arc::downgrade(database))));
         }

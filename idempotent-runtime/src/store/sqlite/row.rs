@@ -1,4 +1,4 @@
-//! Rows as records.
+//! Reads records from rows.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub(super) struct SqliteRecord {
 }
 
 pub(super) enum SqliteState {
-    /// With the rest of the lease; zero when it has lapsed.
+    /// Running, with the rest of the lease; zero when it has lapsed.
     Running(Duration),
     Abandoned,
     Done(Outcome),
@@ -42,7 +42,7 @@ pub(super) fn decode(row: &SqliteRow) -> StoreResult<SqliteRecord> {
     parse(row).ok().flatten().ok_or_else(corrupt)
 }
 
-/// The answer to a granted claim, with its fence and its attempt.
+/// The answer to a claim that was granted, with its fence and its attempt.
 pub(super) fn granted(row: &SqliteRow, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
     let (Ok(fence), Ok(attempt)) = (row.try_get::<i64, _>("fence"), row.try_get::<i64, _>("attempt")) else {
         return Err(corrupt());
@@ -92,7 +92,7 @@ fn parse(row: &SqliteRow) -> sqlx::Result<Option<SqliteRecord>> {
     Ok(Some(SqliteRecord { key, nonce, fence, fingerprint, attempt, left, arguments, state }))
 }
 
-/// Zero where the time has passed.
+/// The time that is left; zero where it has passed.
 fn milliseconds(left: i64) -> Duration {
     Duration::from_millis(u64::try_from(left).unwrap_or_default())
 }

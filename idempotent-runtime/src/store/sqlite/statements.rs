@@ -44,7 +44,7 @@ impl TableName {
         &self.0
     }
 
-    /// A statement on this table. Its inputs are bound, never written into it.
+    /// Fills the name and the clock into a statement. Inputs are bound, and never written into its text.
     pub(super) fn fill(&self, template: &str) -> SqlStr {
         let sql: Arc<str> = template.replace("{table}", &self.0).replace("{now}", NOW).into();
         AssertSqlSafe(sql).into_sql_str()

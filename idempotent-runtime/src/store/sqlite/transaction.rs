@@ -1,4 +1,4 @@
-//! The steps in a transaction that the caller has open, on the caller's connection.
+//! Takes the steps in a transaction that the caller has open, on the caller's connection.
 
 use std::{
     task::{Context, Waker},
@@ -36,8 +36,8 @@ fn sqlite(connection: Connection<'_>) -> StoreResult<&mut SqliteConnection> {
     connection_of(connection, "the store is SQLite, but the transaction belongs to another database")
 }
 
-/// Tells whether `foreign_keys` is on: a claim in a transaction refers to a row that never exists, so that a commit
-/// before its end fails.
+/// Tells whether `foreign_keys` is on. A claim in a transaction refers to a row that never exists, until the call ends:
+/// with `foreign_keys`, an earlier commit fails.
 async fn check(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
     query_scalar("PRAGMA foreign_keys").fetch_one(connection).await
 }
@@ -70,14 +70,14 @@ impl<'c> Patient<'c> {
 
     async fn set(&mut self, millis: u64) -> sqlx::Result<()> {
         let statement = raw_sql(AssertSqlSafe(format!("PRAGMA busy_timeout = {millis}")));
-        // Set before the statement is awaited: dropped in the await, the statement may have taken effect, and `Drop`
-        // restores.
+        // Remembers the value before it awaits the statement. If this future is dropped in the await, the statement may
+        // have taken effect, and `Drop` restores the old value.
         self.now = millis;
         statement.execute(&mut *self.connection).await.map(drop)
     }
 }
 
-/// Restores the `busy_timeout` after a claim that was dropped: the connection goes on, and may be another caller's next.
+/// Restores the `busy_timeout` after a claim that was dropped: the connection lives on, and another caller may get it next.
 impl Drop for Patient<'_> {
     fn drop(&mut self) {
         if self.now != self.own {
@@ -116,8 +116,9 @@ impl Database {
     ) -> StoreResult<ClaimOutcome> {
         let mut tries = Tries::until(deadline);
         for _ in 0..CLAIM_TRIES {
-            // It writes first. Read first, another writer could commit between the read and the lock, and SQLite would
-            // refuse the write for ever (BUSY_SNAPSHOT): this transaction's snapshot is older than the file.
+            // The claim writes before it reads. If it read first, another writer could commit between the read and the
+            // lock. SQLite would then refuse the write for ever (BUSY_SNAPSHOT), since this transaction's snapshot is
+            // older than the file.
             let claimed = loop {
                 let left = deadline.saturating_duration_since(Instant::now());
                 patient.at_most(left).await.map_err(|error| store_error(&error))?;

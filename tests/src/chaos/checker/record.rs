@@ -9,7 +9,7 @@ use crate::chaos::{
 
 /// A store's clock counts in ms and the history in µs.
 pub(super) const TICK: u64 = 2_000;
-/// How long after it was asked for an operator's removal may come to pass.
+/// The longest time between an operator's request to remove a record and the removal.
 pub(super) const FORGET_WITHIN: u64 = 3_000_000;
 pub(super) fn kind_of(record: &str) -> &'static Kind {
     KINDS.iter().find(|kind| record.split('|').next() == Some(kind.name)).expect("an operation of ours")
@@ -43,7 +43,7 @@ pub(super) struct Claim<'a> {
     pub(super) process: u64,
     pub(super) call: Option<u64>,
     pub(super) asked: u64,
-    /// When the owner learned of it, and which attempt it is.
+    /// The time at which the owner learned of it, and the number of the attempt.
     pub(super) granted: Option<(u64, u32)>,
     pub(super) started: Option<u64>,
     pub(super) fence: Option<u64>,
@@ -144,7 +144,7 @@ impl<'a> History<'a> {
         }
     }
 
-    /// When the key may have become vacant since a claim was granted, and by which claims.
+    /// The times at which the key may have become vacant since a claim was granted, and the claims that vacated it.
     fn vacated<'s>(&'s self, since: &'s Claim<'a>) -> impl Iterator<Item = &'s (u64, &'a Claim<'a>)> {
         let first = self.vacancies.partition_point(|&(at, _)| at < since.asked);
         self.vacancies[first..].iter().filter(move |(_, by)| std::ptr::eq(*by, since) || by.told() >= since.asked)

@@ -3,8 +3,8 @@
 //! This file is compiled twice: with `Db` as `sqlx::Postgres`, and as `sqlx::Sqlite`. In your service, write the one that you use.
 //!
 //! The key is made of sender, endpoint and event id. `ttl` is longer than the time in which the sender may deliver an event again.
-//! What the body writes is committed with the record of the call, or not at all. A duplicate waits up to `wait`, which is shorter
-//! than the time that senders wait for their response.
+//! The changes of the body are committed with the record of the call, or not at all. A duplicate waits up to `wait`, which
+//! is shorter than the time that senders wait for their response.
 
 use idempotent_runtime::idempotent;
 use sqlx::Transaction;
