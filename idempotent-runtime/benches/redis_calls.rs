@@ -29,7 +29,7 @@ const HITS: usize = 100_000;
 const MISSES: usize = 40_000;
 /// The length of a record's header, as in the store.
 const HEADER: usize = 74;
-const FENCED_SET: &str = "if redis.call('GETRANGE').key(KEYS[1]).arguments(6).run(21) ~= ARGV[1] then return 0 end \
+const FENCED_SET: &str = "if redis.call('GETRANGE', KEYS[1], 6, 21) ~= ARGV[1] then return 0 end \
      redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) return 1";
 
 #[idempotent(key = order_id, store = store, skip(store))]
