@@ -55,7 +55,7 @@ use self::{
 pub(crate) use self::{detached::Unanswered, record::RunEnd};
 pub use self::{prepare::Call, transaction::Begun};
 use crate::{
-    codec,
+    codec::{self, NotFaithful},
     error::Error,
     operation::ErrorPolicy,
     store::{NotKept, Outcome},
@@ -109,20 +109,28 @@ where
 /// Encodes an output for the record.
 fn encode_output<T, E, P>(errors: &P, output: &Result<T, E>) -> RunEnd
 where
-    T: Serialize,
+    T: Serialize + DeserializeOwned,
     P: ErrorPolicy<E>,
 {
     match output {
-        Ok(value) => RunEnd::Keep(encode(|| codec::encode(value), Outcome::Ok)),
-        Err(error) if errors.keeps(error) => RunEnd::Keep(encode(|| errors.encode(error), Outcome::Err)),
+        Ok(value) => match encode(|| codec::encode(value)) {
+            Ok(bytes) => RunEnd::Keep(Outcome::Ok(bytes)),
+            Err(_) => NOT_SERIALIZABLE,
+        },
+        Err(error) if errors.keeps(error) => match encode(|| errors.encode(error)) {
+            Ok(bytes) => RunEnd::Keep(Outcome::Err(bytes)),
+            // Such as the variant that carries this library's own errors.
+            Err(NotFaithful::Skipped) => RunEnd::Release,
+            Err(NotFaithful::Changed) => NOT_SERIALIZABLE,
+        },
         Err(_) => RunEnd::Release,
     }
 }
 
-/// Serializes. A panic of the user's `Serialize` is a result that cannot be kept, not a run that did not happen.
-fn encode(encode: impl FnOnce() -> Result<Vec<u8>, codec::NotFaithful>, outcome: fn(Bytes) -> Outcome) -> Outcome {
-    match catch_unwind(AssertUnwindSafe(encode)) {
-        Ok(Ok(bytes)) => outcome(Bytes::from(bytes)),
-        Ok(Err(codec::NotFaithful)) | Err(_) => Outcome::NotKept(NotKept::NotSerializable),
-    }
+const NOT_SERIALIZABLE: RunEnd = RunEnd::Keep(Outcome::NotKept(NotKept::NotSerializable));
+
+/// Encodes. A panic of the user's `Serialize` or `Deserialize` is a result that cannot be kept, not a run that did not
+/// happen.
+fn encode(encode: impl FnOnce() -> Result<Vec<u8>, NotFaithful>) -> Result<Bytes, NotFaithful> {
+    catch_unwind(AssertUnwindSafe(encode)).unwrap_or(Err(NotFaithful::Changed)).map(Bytes::from)
 }

@@ -186,7 +186,7 @@ impl<E> ErrorPolicy<E> for ReleaseErrors {
         false
     }
     fn encode(&self, _: &E) -> Result<Vec<u8>, crate::codec::NotFaithful> {
-        Err(crate::codec::NotFaithful)
+        Err(crate::codec::NotFaithful::Changed)
     }
     fn decode(&self, _: &[u8]) -> Result<E, crate::Error> {
         Err(crate::Error::Undecodable(crate::error::Undecodable::StoredError))

@@ -5,3 +5,4 @@ mod compound;
 pub(crate) mod error;
 pub(crate) mod fingerprint;
 pub mod key;
+mod number;

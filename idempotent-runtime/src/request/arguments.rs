@@ -192,7 +192,8 @@ fn may_be_equal(ours: &RawValue, theirs: &RawValue) -> bool {
     };
     // A text that cannot be read is not known to differ.
     let (Some(ours), Some(theirs)) = (sorted(ours), sorted(theirs)) else { return true };
-    ours == theirs
+    // By their fingerprints: numbers with the feature `arbitrary_precision` of `serde_json` compare by their text.
+    matches!((Fingerprint::of(&ours), Fingerprint::of(&theirs)), (Ok(ours), Ok(theirs)) if ours == theirs)
 }
 
 fn sort(value: &mut Value) {

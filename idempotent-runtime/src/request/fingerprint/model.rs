@@ -196,8 +196,8 @@ fn key_leaf() -> impl Strategy<Value = Model> {
         prop_oneof![(0_u128..3), any::<u64>().prop_map(u128::from), any::<u128>()].prop_map(Model::Natural),
         prop_oneof![(0_u128..3), any::<u64>().prop_map(u128::from), 0..=i128::MAX as u128].prop_map(Model::Negative),
         prop_oneof![Just('a'), Just(','), any::<char>()].prop_map(Model::Char),
-        string().prop_map(Model::String),
-        prop::collection::vec(any::<u8>(), 0..4).prop_map(Model::Bytes),
+        string().prop_filter("a key is not empty", |text| !text.is_empty()).prop_map(Model::String),
+        prop::collection::vec(any::<u8>(), 1..4).prop_map(Model::Bytes),
         name().prop_map(Model::UnitVariant),
     ]
 }
@@ -226,6 +226,7 @@ pub(crate) fn any_key() -> impl Strategy<Value = Model> {
 pub(crate) fn any_model() -> impl Strategy<Value = Model> {
     let leaf = prop_oneof![
         4 => key_leaf(),
+        1 => prop_oneof![Just(Model::String(String::new())), Just(Model::Bytes(Vec::new()))],
         1 => Just(Model::Unit),
         1 => Just(Model::None),
         1 => any::<f64>().prop_filter("no NaN", |v| !v.is_nan()).prop_map(|v| Model::Float(v.to_bits())),

@@ -8,7 +8,10 @@ use super::{
     encoder::{Encoder, Unordered, tag},
     set::set_name,
 };
-use crate::request::compound::{compound_sequence, compound_struct};
+use crate::request::{
+    compound::{compound_sequence, compound_struct},
+    number::{self, Number},
+};
 
 /// Why a value has no encoding. The texts of `Serialize` implementations are not kept: they may quote the value.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +47,7 @@ impl Encoder {
     }
 
     fn map(&mut self) -> Result<Map<'_>, Reason> {
-        let entries = self.open(tag::MAP)?;
+        let entries = Some(self.open(tag::MAP)?);
         Ok(Map { encoder: self, entries })
     }
 }
@@ -216,8 +219,8 @@ impl<'a> ser::Serializer for &'a mut Encoder {
         self.map()
     }
 
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Map<'a>, Reason> {
-        self.map()
+    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Map<'a>, Reason> {
+        if name == number::NAME { Ok(Map { encoder: self, entries: None }) } else { self.map() }
     }
 
     fn serialize_struct_variant(
@@ -270,19 +273,31 @@ impl Sequence<'_> {
 /// A map or struct that is being written.
 pub(super) struct Map<'a> {
     encoder: &'a mut Encoder,
-    entries: Unordered,
+    /// `None` for a number of `serde_json`, which is written as the struct's only field.
+    entries: Option<Unordered>,
 }
 
 impl Map<'_> {
     #[inline]
     fn field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Reason> {
+        if self.entries.is_none() {
+            return self.number(value);
+        }
         self.encoder.name(name);
         self.encoder.value(value)
     }
 
+    #[cold]
+    fn number<T: Serialize + ?Sized>(&mut self, field: &T) -> Result<(), Reason> {
+        let number = Number::of(field).ok_or(Reason("it contains a number beyond the largest `f64`"))?;
+        number.serialize(&mut *self.encoder)
+    }
+
     #[expect(clippy::unnecessary_wraps, reason = "serde's traits want it")]
     fn finish(self) -> Result<(), Reason> {
-        self.encoder.close(self.entries);
+        if let Some(entries) = self.entries {
+            self.encoder.close(entries);
+        }
         Ok(())
     }
 }

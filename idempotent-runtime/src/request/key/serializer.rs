@@ -9,6 +9,7 @@ use crate::request::{
     compound::{compound_sequence, compound_struct},
     error::KeyError,
     fingerprint::{MAX_DEPTH, set_name},
+    number::{self, Number},
 };
 
 /// A [`KeyError`] as serde wants it.
@@ -77,7 +78,8 @@ impl<'a> Writer<'a> {
 
     fn fields(self, depth: u8, closing: &'static str) -> Result<Fields<'a>, Failure> {
         self.text.raw("~(")?;
-        Ok(Fields { start: self.text.position(), text: self.text, depth, written: Vec::new(), closing })
+        let start = self.text.position();
+        Ok(Fields { start, text: self.text, depth, written: Vec::new(), closing, is_number: false })
     }
 
     fn deeper(&self) -> Result<u8, Failure> {
@@ -127,21 +129,19 @@ impl<'a> ser::Serializer for Writer<'a> {
     }
 
     fn serialize_str(self, v: &str) -> Result<(), Failure> {
-        // An empty string needs a sign of itself, or the sequences of none and of one would look alike.
-        let written = if v.is_empty() { self.text.raw("~") } else { self.text.escaped(v) };
-        Ok(written?)
+        if v.is_empty() { missing() } else { Ok(self.text.escaped(v)?) }
     }
 
     fn collect_str<T: fmt::Display + ?Sized>(self, value: &T) -> Result<(), Failure> {
         let start = self.text.position();
         self.text.display(value)?;
-        if self.text.position() == start {
-            self.text.raw("~")?;
-        }
-        Ok(())
+        if self.text.position() == start { missing() } else { Ok(()) }
     }
 
     fn serialize_bytes(self, v: &[u8]) -> Result<(), Failure> {
+        if v.is_empty() {
+            return missing();
+        }
         self.text.raw("~x")?;
         Ok(self.text.hex(v)?)
     }
@@ -216,8 +216,12 @@ impl<'a> ser::Serializer for Writer<'a> {
         unsupported("map")
     }
 
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Fields<'a>, Failure> {
+    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Fields<'a>, Failure> {
         let depth = self.deeper()?;
+        if name == number::NAME {
+            let start = self.text.position();
+            return Ok(Fields { start, text: self.text, depth, written: Vec::new(), closing: "", is_number: true });
+        }
         self.fields(depth, "")
     }
 
@@ -293,10 +297,16 @@ pub(super) struct Fields<'a> {
     start: usize,
     written: Vec<(&'static str, Range<usize>)>,
     closing: &'static str,
+    /// True for a number of `serde_json`, which is written as the struct's only field.
+    is_number: bool,
 }
 
 impl Fields<'_> {
     fn field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Failure> {
+        if self.is_number {
+            let number = Number::of(value).ok_or(Failure(KeyError::Failed))?;
+            return part(self.text, self.depth, &number);
+        }
         if !self.written.is_empty() {
             self.text.raw(",")?;
         }
@@ -309,6 +319,9 @@ impl Fields<'_> {
     }
 
     fn finish(mut self) -> Result<(), Failure> {
+        if self.is_number {
+            return Ok(());
+        }
         if !self.written.is_sorted_by_key(|(name, _)| *name) {
             self.written.sort_by_key(|(name, _)| *name);
             let sorted: Vec<_> = self.written.into_iter().map(|(_, range)| self.text.written(range)).collect();

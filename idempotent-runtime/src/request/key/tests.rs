@@ -146,7 +146,6 @@ impl Parser<'_> {
             Model::Bytes(unhex(&self.text(&[])))
         } else {
             match self.text(&[]).as_str() {
-                "" => Model::String(String::new()),
                 "true" => Model::Bool(true),
                 "false" => Model::Bool(false),
                 number => number.parse().map_or_else(
@@ -247,8 +246,8 @@ fn simple_keys_look_simple() {
 }
 
 #[test]
-fn zero_false_and_empty_are_keys_of_their_own() {
-    let texts = [text(&0_u64), text(&false), text(""), text("0"), text("false"), text(&[""; 1]), text(&[""; 0])];
+fn zero_and_false_are_keys_of_their_own() {
+    let texts = [text(&0_u64), text(&false), text("0"), text("false"), text(&["0"; 1]), text(&["0"; 0])];
     assert_eq!(texts.iter().collect::<HashSet<_>>().len(), texts.len());
     assert!(texts.iter().all(|text| !text.is_empty()));
     let composite = [text(&("a:b", "c")), text(&("a", "b:c")), text(&("a,b", "c")), text(&("a", "b,c")), text(&("a",))];
@@ -277,6 +276,11 @@ fn what_is_missing_is_refused() {
         assert_eq!(missing, KeyError::Missing);
     }
     assert_eq!(write(|writer| writer.hole(&None::<&str>)).unwrap_err(), KeyError::Missing);
+    assert_eq!(write(|writer| writer.hole("")).unwrap_err(), KeyError::Missing);
+    let empty =
+        [error(""), error(&Some("")), error(&("acme", "")), error(&[""]), error(&json!("")), error(&format_args!(""))];
+    assert!(empty.iter().all(|error| *error == KeyError::Missing));
+    assert_eq!(error(&Model::Bytes(Vec::new())), KeyError::Missing);
 }
 
 #[test]
