@@ -47,7 +47,8 @@ struct Generator<'a> {
 ///         let amount = amount;
 ///         {
 ///             call = {
-///                 let mut arguments = runtime::arguments(None, 2);
+///                 static FUNCTION: runtime::Function = …;
+///                 let mut arguments = runtime::arguments(&FUNCTION, None, 2);
 ///                 runtime::argument(&mut arguments, "amount", &amount);
 ///                 runtime::argument(&mut arguments, "order_id", &order_id);
 ///                 runtime::call(runtime::operation("module::charge").ttl(…), arguments, &order_id)

@@ -165,7 +165,9 @@ fn name(options: &Options, function: &Function, file: Option<&str>, errors: &mut
         return;
     }
     let signature = &function.signature;
-    let generic = signature.generics.params.iter().any(|param| !matches!(param, GenericParam::Lifetime(_)));
+    // An argument of `impl Trait` is a type parameter without a name.
+    let generic = signature.generics.params.iter().any(|param| !matches!(param, GenericParam::Lifetime(_)))
+        || types::word(&signature.inputs, &["impl"]).is_some();
     let is_method = signature.receiver().is_some()
         || types::word(&signature.inputs, &["Self"]).is_some()
         || types::word(&signature.output, &["Self"]).is_some();

@@ -247,11 +247,14 @@ impl StdError for Undecodable {
 }
 
 /// An operation that cannot be called with this name, these policies or this store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OperationError {
     /// Its name is empty or longer than 255 bytes.
     Name,
+    /// Its name is the default one of a function, and another function of this process has it too: each would get the
+    /// other's results.
+    NameTaken(NameConflict),
     /// Its `lease` is shorter than 10 ms.
     LeaseTooShort,
     /// Its `ttl` is shorter than its `lease`.
@@ -263,9 +266,10 @@ pub enum OperationError {
 }
 
 impl OperationError {
-    pub(crate) const fn text(self) -> &'static str {
+    pub(crate) const fn text(&self) -> &'static str {
         match self {
             Self::Name => "its name is empty or longer than 255 bytes",
+            Self::NameTaken(_) => "another function has its name",
             Self::LeaseTooShort => "its `lease` is shorter than 10 ms",
             Self::TtlBelowLease => "its `ttl` is shorter than its `lease`",
             Self::TtlTooLong => "its `ttl` is longer than 100 years",
@@ -276,11 +280,47 @@ impl OperationError {
 
 impl fmt::Display for OperationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.text())
+        f.write_str(self.text())?;
+        if let Self::NameTaken(conflict) = self { write!(f, ": {conflict}") } else { Ok(()) }
     }
 }
 
 impl StdError for OperationError {}
+
+/// Two functions with one name, of which at least one is a default name. Its text says where they are, and what to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameConflict {
+    name: Arc<str>,
+    places: [Arc<str>; 2],
+}
+
+impl NameConflict {
+    pub(crate) fn new(name: &str, first: &str, second: &str) -> Self {
+        Self { name: name.into(), places: [first.into(), second.into()] }
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The file and line of the function that was called first, and of the one that is refused.
+    #[must_use]
+    pub fn places(&self) -> [&str; 2] {
+        self.places.each_ref().map(|place| &**place)
+    }
+}
+
+impl fmt::Display for NameConflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, places: [first, second] } = self;
+        write!(
+            f,
+            "`{name}` names two functions, at {first} and at {second}: write `name = \"…\"` in the attribute of each"
+        )
+    }
+}
 
 /// A fault of start-up: of a builder, a store's connection or schema, or [`install`](crate::install).
 ///

@@ -82,6 +82,7 @@ mod disposition;
 mod engine;
 mod error;
 mod execution;
+mod functions;
 mod hex;
 mod idempotency;
 mod install;
@@ -100,7 +101,7 @@ pub mod webhooks;
 pub use call::{Call, CallBuilder, DetachedCall, TransactionCall};
 pub use disposition::with_disposition;
 pub use engine::{disposition::Disposition, shared::OnStoreFailure};
-pub use error::{Error, OperationError, SetupError, Undecodable};
+pub use error::{Error, NameConflict, OperationError, SetupError, Undecodable};
 pub use execution::Execution;
 pub use idempotency::{Idempotency, IdempotencyBuilder};
 #[cfg(feature = "macros")]

@@ -23,6 +23,7 @@ use crate::{
 
 pub use crate::{
     engine::{Begun, Call},
+    functions::Function,
     operation::OnAbandoned,
 };
 
@@ -51,13 +52,13 @@ pub struct Arguments<'h> {
     arguments: arguments::Arguments,
 }
 
-/// Starts the `count` arguments of a call through this handle, by default the installed one.
+/// Starts the `count` arguments of a call of this function through this handle, by default the installed one.
 #[must_use]
-pub fn arguments(handle: Option<&Idempotency>, count: usize) -> Arguments<'_> {
-    let shared = match handle {
+pub fn arguments<'h>(function: &Function, handle: Option<&'h Idempotency>, count: usize) -> Arguments<'h> {
+    let shared = function.check().and_then(|()| match handle {
         Some(handle) => Ok(&handle.shared),
         None => install::installed().map(|handle| &handle.shared),
-    };
+    });
     let recorded_len = shared.as_ref().ok().and_then(|shared| shared.limits.recorded_len());
     Arguments { shared, arguments: arguments::Arguments::new(count, recorded_len) }
 }

@@ -3,11 +3,18 @@
 //! - [`conformance`]: the rules of [`Store`](crate::Store) as tests
 //! - [`FaultyStore`]: a store that fails, hangs and counts on demand
 //! - [`ManualClock`]: time that passes when it is told to
+//! - [`forget_function_names`]: a process in which no annotated function has been called yet
 #![expect(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail so")]
 
 mod clock;
 pub mod conformance;
 mod faulty;
+
+/// Forgets which annotated function has which name: for tests that load functions anew, or define several with one default
+/// name.
+pub fn forget_function_names() {
+    crate::functions::forget();
+}
 
 pub use self::{
     clock::ManualClock,

@@ -20,7 +20,8 @@ impl Generator<'_> {
     /// {
     ///     match runtime::handle(&self.idempotency) {
     ///         store => {
-    ///             let mut arguments = runtime::arguments(store, 2);
+    ///             static FUNCTION: runtime::Function = …;
+    ///             let mut arguments = runtime::arguments(&FUNCTION, store, 2);
     ///             runtime::argument(&mut arguments, "amount", &amount);
     ///             runtime::argument(&mut arguments, "order_id", &order_id);
     ///             runtime::call(runtime::operation("module::charge"), arguments, &order_id)
@@ -74,21 +75,47 @@ impl Generator<'_> {
                 #(#cfg)* __idempotent::argument(&mut __idempotent_arguments, #name, #and #ident);
             }
         });
+        let function = self.the_function();
         quote_mixed! {
-            let #mutable __idempotent_arguments = __idempotent::arguments(#store, #always #(#sometimes)*);
+            #function
+            let #mutable __idempotent_arguments = __idempotent::arguments(
+                &__IDEMPOTENT_FUNCTION, #store, #always #(#sometimes)*
+            );
             #(#each)*
         }
+    }
+
+    /// `static FUNCTION: runtime::Function = runtime::Function::new("module::charge", true, TypeId::of::<Here>, file!(), line!());`
+    ///
+    /// The type inside the function tells it from every other one, also where both have one path and one line.
+    fn the_function(&self) -> TokenStream {
+        let (name, is_default) = (self.name(), self.options.name.is_none());
+        quote_mixed! {
+            static __IDEMPOTENT_FUNCTION: __idempotent::Function = __idempotent::Function::new(
+                #name,
+                #is_default,
+                {
+                    enum __IdempotentHere {}
+                    ::core::any::TypeId::of::<__IdempotentHere>
+                },
+                ::core::file!(),
+                ::core::line!(),
+            );
+        }
+    }
+
+    fn name(&self) -> TokenStream {
+        if let Some(name) = &self.options.name {
+            return name.to_token_stream();
+        }
+        let function = format!("::{}", self.function.name());
+        quote_mixed!(::core::concat!(::core::module_path!(), #function))
     }
 
     /// `runtime::operation("payments.charge").ttl(…).keep_errors()`
     fn operation(&self) -> TokenStream {
         let (options, output) = (self.options, &self.output);
-        let name = if let Some(name) = &options.name {
-            name.to_token_stream()
-        } else {
-            let function = format!("::{}", self.function.name());
-            quote_mixed!(::core::concat!(::core::module_path!(), #function))
-        };
+        let name = self.name();
         let ttl = options.ttl.as_ref().map(|ttl| self.time("ttl", ttl));
         let lease = options.lease.as_ref().map(|lease| self.time("lease", lease));
         let wait = options.wait.as_ref().map(|wait| self.time("wait", wait));

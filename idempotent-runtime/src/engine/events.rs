@@ -60,6 +60,11 @@ pub(crate) fn lease_lapsed(operation: &str, attempt: u32, reason: &StoreError) {
     error!(operation, attempt, kind = ?reason.kind(), "the lease of a running body could not be renewed in time");
 }
 
+/// Two functions have one name, which both spell out.
+pub(crate) fn shared_name(name: &str, first: &str, second: &str) {
+    warn!(operation = name, first, second, "two functions have one name, and answer for each other");
+}
+
 /// A run ended by a panic, or its future was dropped.
 pub(crate) fn abandoned(operation: &str, attempt: u32) {
     count!("idempotent_runs_abandoned_total", operation);
