@@ -31,6 +31,28 @@ pub(crate) fn short_lifetimes(ty: impl ToTokens) -> Vec<Lifetime> {
     found
 }
 
+/// The first lifetime in a type that is not `'static`, except that of a `Cow`, which is read back as an owned value.
+pub(crate) fn borrowed(ty: impl ToTokens) -> Option<Lifetime> {
+    let mut found = None;
+    let mut of_cow = false;
+    walk(ty.to_token_stream(), &mut |rest| {
+        if let [TokenTree::Ident(name), TokenTree::Punct(open), ..] = rest
+            && open.as_char() == '<'
+        {
+            of_cow = name == "Cow";
+        }
+        if is_punct(rest, '\'')
+            && let Some(lifetime) = leading::<Lifetime>(rest)
+        {
+            if lifetime.ident != "static" && !of_cow {
+                found.get_or_insert(lifetime);
+            }
+            of_cow = false;
+        }
+    });
+    found
+}
+
 /// The first occurrence of one of these words in a type.
 pub(crate) fn word(ty: impl ToTokens, words: &[&str]) -> Option<Ident> {
     let mut found = None;
@@ -160,6 +182,15 @@ mod tests {
         assert_eq!(found("Cow<'a, str>"), ["'a"]);
         assert_eq!(found("Cow<'_, Foo<'b>>"), ["'_", "'b"]);
         assert_eq!(found("Cow<'static, str>"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn borrowed_results_are_found() {
+        let found = |text: &str| borrowed(ty(text)).map(|lifetime| lifetime.to_string());
+        assert_eq!(found("Result<Receipt<'a>, E>").as_deref(), Some("'a"));
+        assert_eq!(found("Result<Cow<'a, Receipt<'b>>, E>").as_deref(), Some("'b"));
+        assert_eq!(found("Result<(Cow<'a, str>, std::borrow::Cow<'_, [u8]>), E<'static>>"), None);
+        assert_eq!(found("Result<u64, Box<dyn Error + 'static>>"), None);
     }
 
     #[test]

@@ -4,7 +4,9 @@ mod key;
 
 use proc_macro2::TokenStream;
 use quote::ToTokens;
-use syn::{Attribute, Expr, GenericParam, Ident, LitStr, Receiver, ReturnType, ext::IdentExt as _};
+use syn::{
+    Attribute, Expr, ExprAwait, ExprTry, GenericParam, Ident, Lit, LitStr, Receiver, ReturnType, ext::IdentExt as _,
+};
 
 use self::key::{example_key, key};
 use crate::{
@@ -51,6 +53,7 @@ pub(crate) fn validate<'a>(
 ) -> Plan<'a> {
     qualifiers(function, errors);
     output(function, errors);
+    store(options, errors);
     name(options, function, file, errors);
     times(options, errors);
     skipped(options, function, errors);
@@ -143,6 +146,39 @@ fn output(function: &Function, errors: &mut Errors) {
             reference,
             "a returned reference cannot be replayed: the value that it borrows from is gone",
             format!("return an owned value: `{}`", types::owned(reference)),
+        );
+    } else if let Some(lifetime) = types::borrowed(output) {
+        errors.at(
+            &lifetime,
+            "a result that borrows cannot be replayed: the value that it borrows from is gone",
+            "return a type that owns its parts, and has no lifetime; only `Cow` may have one",
+        );
+    }
+}
+
+/// Checks that `store` is a handle that is there already.
+fn store(options: &Options, errors: &mut Errors) {
+    let Some(store) = &options.store else { return };
+    let mut called = ungrouped(store);
+    // `connect(URL).await?`
+    while let Expr::Try(ExprTry { expr, .. }) | Expr::Await(ExprAwait { base: expr, .. }) = called {
+        called = ungrouped(expr);
+    }
+    let connects = match called {
+        Expr::Lit(literal) => matches!(literal.lit, Lit::Str(_)),
+        Expr::Call(call) => match ungrouped(&call.func) {
+            Expr::Path(path) => path.path.segments.last().is_some_and(|last| last.ident == "connect"),
+            _ => false,
+        },
+        Expr::MethodCall(call) => call.method == "connect",
+        _ => false,
+    };
+    if connects {
+        errors.at(
+            store,
+            "`store` takes a handle that is there already: it is asked for in every call",
+            "connect once, at start-up: `idempotent_runtime::install(Idempotency::connect(\"…\").await?)?`, and write no \
+             `store`; or keep the handle: `store = self.idempotency`",
         );
     }
 }

@@ -76,6 +76,7 @@
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
+pub mod bounds;
 mod call;
 mod codec;
 mod disposition;

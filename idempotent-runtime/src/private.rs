@@ -4,14 +4,13 @@
 
 use std::{future::Future, ops::ControlFlow, pin::Pin, sync::Arc};
 
-use serde::{Serialize, de::DeserializeOwned};
-
 use crate::{
     Idempotency,
+    bounds::{AnyResult, Argument, Body, CarriesErrors, Fits, Key, Stored},
     engine::{Prepared, shared::Shared},
     error::Error,
     install,
-    operation::{ErrorPolicy, KeepErrorsIf, Operation},
+    operation::{KeepErrorsIf, Operation},
     request::{
         arguments,
         error::KeyError,
@@ -165,79 +164,3 @@ where
     let Transaction { transaction, connection } = transaction;
     call.begin(transaction, connection).await
 }
-
-/// The body of an idempotent function.
-#[diagnostic::on_unimplemented(
-    message = "an idempotent function returns a `Result`",
-    label = "not a `Result`",
-    note = "help: return `Result<T, idempotent_runtime::Error>`, or a `Result` with an error type of your own"
-)]
-pub trait Body<T, E>: Future<Output = Result<T, E>> {}
-
-#[diagnostic::do_not_recommend]
-impl<T, E, F: Future<Output = Result<T, E>>> Body<T, E> for F {}
-
-/// A result that has an error: `R` of `errors = PATH`.
-pub trait AnyResult {
-    /// Its error.
-    type Error;
-}
-
-impl<T, E> AnyResult for Result<T, E> {
-    type Error = E;
-}
-
-/// An argument that can be hashed.
-#[diagnostic::on_unimplemented(
-    message = "an argument of type `{Self}` cannot be hashed",
-    label = "hashed, so its type must implement `serde::Serialize`",
-    note = "help: `#[derive(serde::Serialize)]` on the type; or, if it does not belong to the request, name the argument in `skip(...)`"
-)]
-pub trait Argument: Serialize {}
-
-#[diagnostic::do_not_recommend]
-impl<T: Serialize + ?Sized> Argument for T {}
-
-/// A key, or a part of one.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be a key",
-    label = "a key must implement `serde::Serialize`",
-    note = "help: name what identifies the call, as in `key = order.id`; or `#[derive(serde::Serialize)]` on the type"
-)]
-pub trait Key: Serialize {}
-
-#[diagnostic::do_not_recommend]
-impl<T: Serialize + ?Sized> Key for T {}
-
-/// A value that can be stored and replayed.
-#[diagnostic::on_unimplemented(
-    message = "a result of type `{Self}` cannot be stored and replayed",
-    label = "`{Self}` must implement `serde::Serialize` and `serde::Deserialize`, without borrowing",
-    note = "help: `#[derive(serde::Serialize, serde::Deserialize)]` on the type"
-)]
-pub trait Stored: Serialize + DeserializeOwned {}
-
-#[diagnostic::do_not_recommend]
-impl<T: Serialize + DeserializeOwned> Stored for T {}
-
-/// An error that can say what this library has to say.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot report that a duplicate is still running, or that the store failed",
-    label = "`{Self}` must implement `From<idempotent_runtime::Error>`",
-    note = "help: a variant `Idempotency(idempotent_runtime::Error)` and `impl From<idempotent_runtime::Error> for {Self}`, or `#[from]` with thiserror"
-)]
-pub trait CarriesErrors: From<Error> {}
-
-#[diagnostic::do_not_recommend]
-impl<E: From<Error>> CarriesErrors for E {}
-
-/// A policy that can handle errors of type `E`.
-#[diagnostic::on_unimplemented(
-    message = "an error of type `{E}` cannot be stored and replayed",
-    label = "with `errors = …` other than `release`, `{E}` must implement `serde::Serialize` and `serde::Deserialize`",
-    note = "help: `#[derive(serde::Serialize, serde::Deserialize)]` on the type, or remove `errors`"
-)]
-pub trait Fits<E>: ErrorPolicy<E> {}
-
-#[diagnostic::do_not_recommend]
-impl<E, P: ErrorPolicy<E>> Fits<E> for P {}
