@@ -45,6 +45,7 @@ caught! {
     repeated_claim_is_a_new_attempt: RepeatedClaimIsANewAttempt by same_nonce_is_the_same_claim
     takes_over_anyway: TakesOverAnyway by takeover_is_refused_where_not_allowed
     never_takes_over: NeverTakesOver by abandoned_and_lapsed_are_taken_over
+    takes_over_held_keys: TakesOverHeldKeys by held_keys_are_not_taken_over
     attempts_uncounted: AttemptsUncounted by abandoned_and_lapsed_are_taken_over
     attempts_never_reset: AttemptsNeverReset by released_forgotten_and_expired_keys_start_anew
     retry_after_zero: RetryAfterZero by running_key_is_in_flight

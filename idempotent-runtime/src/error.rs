@@ -259,7 +259,7 @@ pub enum OperationError {
     LeaseTooShort,
     /// Its `ttl` is shorter than its `lease`.
     TtlBelowLease,
-    /// Its `ttl` is longer than 100 years.
+    /// Its `ttl` is longer than 50 years.
     TtlTooLong,
     /// It names a transaction, and the store is neither PostgreSQL nor SQLite.
     NoTransactions,
@@ -272,7 +272,7 @@ impl OperationError {
             Self::NameTaken(_) => "another function has its name",
             Self::LeaseTooShort => "its `lease` is shorter than 10 ms",
             Self::TtlBelowLease => "its `ttl` is shorter than its `lease`",
-            Self::TtlTooLong => "its `ttl` is longer than 100 years",
+            Self::TtlTooLong => "its `ttl` is longer than 50 years",
             Self::NoTransactions => "its `transaction` needs a store in PostgreSQL or SQLite",
         }
     }

@@ -102,7 +102,8 @@ pub struct ClaimRequest {
     pub nonce: Nonce,
     /// The time that the claim lives without being renewed.
     pub lease: Duration,
-    /// The time that the record is kept after its lease has lapsed.
+    /// The time that the record is kept after its lease has lapsed. With more than [`HELD`](Self::HELD), the claim holds
+    /// its key.
     pub ttl: Duration,
     /// True if an abandoned or lapsed claim may be taken over.
     pub take_over: bool,
@@ -111,6 +112,11 @@ pub struct ClaimRequest {
 }
 
 impl ClaimRequest {
+    /// 50 years. A record that is kept for longer than this from now on, and is not done, is *held*: it has no end in
+    /// practice, and once its owner is gone no claim takes it over, whatever [`take_over`](Self::take_over) says. Only its
+    /// owner, or an operator, ends it.
+    pub const HELD: Duration = Duration::from_secs(50 * 365 * 24 * 60 * 60);
+
     /// A request that may take over an abandoned or lapsed claim, and records no arguments.
     #[must_use]
     pub const fn new(fingerprint: Fingerprint, nonce: Nonce, lease: Duration, ttl: Duration) -> Self {

@@ -6,6 +6,7 @@ mod support;
 mod arguments;
 mod basics;
 mod endings;
+mod held_keys;
 mod identity;
 mod mismatch;
 mod nesting;

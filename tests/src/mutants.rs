@@ -128,6 +128,7 @@ impl Mutant {
             Some(Bug::RepeatedClaimIsAStranger) if repeated => request.nonce = Nonce::random(),
             Some(Bug::TakesOverAnyway) => request.take_over = true,
             Some(Bug::NeverTakesOver) => request.take_over = false,
+            Some(Bug::TakesOverHeldKeys) => request.ttl = request.ttl.min(ClaimRequest::HELD),
             Some(Bug::LeaseEndsEarly) => request.lease -= TICK,
             Some(Bug::LeaseEndsLate) => request.lease += TICK,
             Some(Bug::RunningRecordHasNoTtl) => request.ttl = Duration::ZERO,
@@ -182,6 +183,7 @@ impl Mutant {
     ) -> StoreResult<Transition> {
         let key = &self.place(key);
         match self.bug {
+            Some(Bug::TakesOverHeldKeys) => ttl = ttl.min(ClaimRequest::HELD),
             Some(Bug::RenewDoesNothing) => {
                 let owned = self.store.fence(key, token).await?.is_some();
                 return Ok(if owned { Transition::Applied } else { Transition::Lost });
@@ -296,6 +298,7 @@ impl Mutant {
             Some(Bug::AbandonRepeatIsLost) if repeated => return Ok(Transition::Lost),
             Some(Bug::AbandonReleases) => return self.store.release(key, token).await,
             Some(Bug::AbandonedKeptTooLong) => ttl += TICK,
+            Some(Bug::TakesOverHeldKeys) => ttl = ttl.min(ClaimRequest::HELD),
             _ => {}
         }
         let answer = self.store.abandon(key, token, ttl).await?;

@@ -9,6 +9,8 @@ use crate::store::{ClaimRequest, RecordKey, Store};
 pub(crate) struct CallContext {
     pub(super) shared: Arc<Shared>,
     pub(super) key: RecordKey,
+    /// The time that a finished result is kept.
+    pub(super) ttl: Duration,
     /// The call's first claim. A later claim that must not be mistaken for it has a nonce of its own.
     pub(super) request: ClaimRequest,
     pub(super) wait: Duration,

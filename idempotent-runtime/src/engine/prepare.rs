@@ -10,7 +10,7 @@ use crate::{
     store::{ClaimRequest, Nonce, RecordKey},
 };
 
-/// A hundred years. A longer time is a mistake, and would overflow the clock of some store.
+/// A hundred years: never. A longer time would overflow the clock of some store.
 pub(super) const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// A call that is identified: its key, and the fingerprint of its arguments.
@@ -38,9 +38,10 @@ impl<P> Call<P> {
     /// Looks for an answer that is at hand. Claims nothing, waits for nothing.
     pub(crate) fn new(operation: Operation<P>, prepared: Result<Prepared<'_>, Error>) -> Self {
         let Operation { name, ttl, lease, wait, abandoned, errors } = operation;
-        let take_over = match abandoned {
-            OnAbandoned::Rerun => true,
-            OnAbandoned::Refuse => false,
+        // A record without an outcome is kept for this long after its lease.
+        let (take_over, keep) = match abandoned {
+            OnAbandoned::Rerun => (true, ttl),
+            OnAbandoned::Refuse => (false, LONGEST),
         };
         let preparation = prepared.and_then(|Prepared { shared, key, request }| {
             check_durations(lease, ttl)?;
@@ -53,11 +54,12 @@ impl<P> Call<P> {
                 // Which arguments differ is in the store's record, and asking for it may wait: the claim does so.
                 Some(_) if arguments.is_none() => Err(Error::Mismatch { arguments: Arc::default() }),
                 _ => {
-                    let request = ClaimRequest::new(fingerprint, Nonce::random(), lease, ttl)
+                    let request = ClaimRequest::new(fingerprint, Nonce::random(), lease, keep)
                         .with_take_over(take_over)
                         .with_arguments(arguments);
                     let shared = Arc::clone(shared);
-                    Ok(Preparation::Ask(Arc::new(CallContext { shared, key, request, wait, flight: Flight::new() })))
+                    let flight = Flight::new();
+                    Ok(Preparation::Ask(Arc::new(CallContext { shared, key, ttl, request, wait, flight })))
                 }
             }
         });
@@ -73,7 +75,7 @@ pub(crate) const fn check_durations(lease: Duration, ttl: Duration) -> Result<()
     if ttl.as_nanos() < lease.as_nanos() {
         return Err(OperationError::TtlBelowLease);
     }
-    if ttl.as_nanos() > LONGEST.as_nanos() {
+    if ttl.as_nanos() > ClaimRequest::HELD.as_nanos() {
         return Err(OperationError::TtlTooLong);
     }
     Ok(())

@@ -53,7 +53,7 @@ pub(super) fn record_at_once(claim: &Claim, leadership: Leadership, end: RunEnd)
     let context = &claim.context;
     let outcome = match (end, claim.token, context.store().immediate()) {
         (RunEnd::Keep(outcome), Some(token), Some(store)) if !claim.is_lost() => {
-            match store.complete(&context.key, &token, &outcome, context.request.ttl) {
+            match store.complete(&context.key, &token, &outcome, context.ttl) {
                 Ok(Transition::Applied) => outcome,
                 // Asked again, it says the same.
                 Ok(Transition::Lost) | Err(_) => return Some((leadership, RunEnd::Keep(outcome))),
@@ -115,7 +115,7 @@ async fn complete(claim: &Claim, token: &Token, outcome: &Outcome) -> Result<Tra
     let context = &claim.context;
     let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
     loop {
-        match context.store().complete(&context.key, token, outcome, context.request.ttl).await {
+        match context.store().complete(&context.key, token, outcome, context.ttl).await {
             Ok(transition) => return Ok(transition),
             Err(error) => {
                 let hopeless = matches!(error.kind(), StoreErrorKind::Corrupt | StoreErrorKind::Refused);

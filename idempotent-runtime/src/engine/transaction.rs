@@ -230,7 +230,7 @@ impl TransactionRun {
         if let Some(savepoint) = self.before_body.as_deref().filter(|_| failed) {
             store.undo(connection, savepoint).await?;
         }
-        store.complete(connection, &context.key, &self.token, outcome, context.request.ttl).await?;
+        store.complete(connection, &context.key, &self.token, outcome, context.ttl).await?;
         store.keep(connection, &self.savepoint).await
     }
 }

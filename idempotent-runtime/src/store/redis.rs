@@ -92,6 +92,9 @@ use listener::Listener;
 use record::{ClaimRecord, RedisRecord, RedisState};
 use script::Script;
 
+/// [`ClaimRequest::HELD`] in ms.
+const HELD_MS: i64 = 1_576_800_000_000;
+
 /// A store in Redis or Valkey. See the [module](self) for what it promises.
 ///
 /// ```no_run
@@ -207,9 +210,9 @@ impl RedisShared {
         record: &ClaimRecord<'_>,
         keep_ms: u64,
     ) -> StoreResult<ClaimOutcome> {
-        let take_over = if request.take_over { "1" } else { "0" };
+        let may_take_over = if request.take_over { HELD_MS } else { -1 };
         let answer = self.commands.run(&script::CONTEND, |command| {
-            command.arg(self.full_key(key)).arg(record).arg(keep_ms).arg(take_over);
+            command.arg(self.full_key(key)).arg(record).arg(keep_ms).arg(may_take_over);
         });
         match answer.await? {
             Value::BulkString(bytes) => {
@@ -236,7 +239,7 @@ impl RedisShared {
             Ok(outcome) => Ok(outcome),
             Err(stored) => match stored.lease_left_ms(pttl_ms) {
                 Some(left_ms) => Ok(in_flight(left_ms)),
-                None if request.take_over => Err(full),
+                None if request.take_over && pttl_ms <= HELD_MS => Err(full),
                 None => Ok(ClaimOutcome::Abandoned { attempt: stored.attempt }),
             },
         }

@@ -87,6 +87,7 @@ macro_rules! __conformance_rules {
             claims::same_nonce_is_the_same_claim
             claims::abandoned_and_lapsed_are_taken_over
             claims::takeover_is_refused_where_not_allowed
+            claims::held_keys_are_not_taken_over
             claims::released_forgotten_and_expired_keys_start_anew
             claims::fences_rise
             owners::renew_in_every_state

@@ -11,6 +11,7 @@ pub enum Bug {
     RepeatedClaimIsANewAttempt,
     TakesOverAnyway,
     NeverTakesOver,
+    TakesOverHeldKeys,
     AttemptsUncounted,
     AttemptsNeverReset,
     RetryAfterZero,

@@ -145,7 +145,9 @@ impl MemoryShared {
             EntryState::Running { lease_end } if live.now < lease_end => {
                 return Some(ClaimOutcome::InFlight { retry_after: live.now.until(lease_end) });
             }
-            EntryState::Running { .. } | EntryState::Abandoned if !request.take_over => {
+            EntryState::Running { .. } | EntryState::Abandoned
+                if !request.take_over || live.now.until(entry.expires()) > ClaimRequest::HELD =>
+            {
                 return Some(ClaimOutcome::Abandoned { attempt });
             }
             EntryState::Running { .. } | EntryState::Abandoned => {}

@@ -32,6 +32,7 @@ WITH patience AS MATERIALIZED (
         AND NOT (
             $7
             AND record.fingerprint = $3
+            AND record.expires_at <= clock.now + {held}
             AND (
                 record.state = 'abandoned'
                 OR (record.state = 'running' AND record.lease_until <= clock.now AND record.nonce <> $4)
@@ -72,6 +73,7 @@ WITH patience AS MATERIALIZED (
         OR (
             $7
             AND record.fingerprint = $3
+            AND record.expires_at <= clock_timestamp() + {held}
             AND (
                 record.state = 'abandoned'
                 OR (record.state = 'running' AND record.lease_until <= clock_timestamp() AND record.nonce <> $4)

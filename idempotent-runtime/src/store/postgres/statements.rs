@@ -9,6 +9,9 @@ use crate::error::SetupError;
 /// The longest name of a table. It leaves room for the suffixes of the other objects within PostgreSQL's 63 bytes.
 const MAX_TABLE_LEN: usize = 48;
 
+/// [`ClaimRequest::HELD`](crate::store::ClaimRequest::HELD).
+const HELD: &str = "interval '1576800000 seconds'";
+
 /// The name of a table that needs no quoting care: `[a-z_][a-z0-9_]*`.
 #[derive(Clone, Debug)]
 pub(super) struct Table(Arc<str>);
@@ -28,9 +31,9 @@ impl Table {
         &self.0
     }
 
-    /// Fills the name into a statement or a script.
+    /// Fills the name, and the limit of held records, into a statement or a script.
     pub(super) fn fill(&self, sql: &str) -> SqlStr {
-        let text: Arc<str> = sql.replace("{table}", &self.0).into();
+        let text: Arc<str> = sql.replace("{table}", &self.0).replace("{held}", HELD).into();
         AssertSqlSafe(text).into_sql_str()
     }
 }

@@ -1,7 +1,8 @@
 #!lua
 -- Decides a claim on a key that is held, lapsed or abandoned. Refused when the server is out of memory.
 -- KEYS[1]  the record
--- ARGV[1]  a fresh running record; ARGV[2] how long to keep it, in ms; ARGV[3] '1' where a takeover is allowed
+-- ARGV[1]  a fresh running record; ARGV[2] how long to keep it, in ms; ARGV[3] the longest time to live, in ms, of a record
+--          that may be taken over: -1 where none may
 -- Returns  the record as it is now (ours, done, or of another request),
 --          or what is left of the holder's lease in ms (> 0),
 --          or the attempt that was abandoned, negated (< 0).
@@ -34,7 +35,7 @@ if state == 'R' then
   end
 end
 local attempt = struct.unpack('>I4', record, 31)
-if ARGV[3] ~= '1' then
+if redis.call('PTTL', KEYS[1]) > tonumber(ARGV[3]) then
   return -attempt
 end
 local now = redis.call('TIME')

@@ -26,7 +26,7 @@ ON CONFLICT (operation, key) DO UPDATE SET
   unended          = excluded.unended,
   arguments        = excluded.arguments
 WHERE old.expires_at <= {now}
-   OR (?7 AND old.fingerprint = excluded.fingerprint
+   OR (?7 AND old.fingerprint = excluded.fingerprint AND old.expires_at <= {now} + {held}
        AND (old.state = 'abandoned'
             OR (old.state = 'running' AND old.lease_until <= {now} AND old.nonce <> excluded.nonce)))
 RETURNING fence, attempt

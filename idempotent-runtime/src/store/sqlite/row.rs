@@ -100,7 +100,7 @@ fn milliseconds(left: i64) -> Duration {
 impl SqliteRecord {
     /// The answer of this record to a claim; `None` where the claim may take the key.
     pub(super) fn answer(self, request: &ClaimRequest) -> Option<ClaimOutcome> {
-        let Self { fingerprint, attempt, .. } = self;
+        let Self { fingerprint, attempt, left, .. } = self;
         if fingerprint != request.fingerprint {
             return Some(ClaimOutcome::Mismatch);
         }
@@ -111,7 +111,7 @@ impl SqliteRecord {
                 Some(ClaimOutcome::claimed(token, attempt))
             }
             SqliteState::Running(left) if !left.is_zero() => Some(ClaimOutcome::InFlight { retry_after: left }),
-            SqliteState::Running(_) | SqliteState::Abandoned if !request.take_over => {
+            SqliteState::Running(_) | SqliteState::Abandoned if !request.take_over || left > ClaimRequest::HELD => {
                 Some(ClaimOutcome::Abandoned { attempt })
             }
             SqliteState::Running(_) | SqliteState::Abandoned => None,

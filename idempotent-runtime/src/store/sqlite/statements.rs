@@ -9,6 +9,9 @@ use crate::error::SetupError;
 /// The database's clock, in ms since 1970. It stands still within a statement; a Julian day is exact to 0.04 ms.
 const NOW: &str = "CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)";
 
+/// [`ClaimRequest::HELD`](crate::store::ClaimRequest::HELD) in ms.
+const HELD_MS: &str = "1576800000000";
+
 /// The scripts that lead from each version of the schema to the next; an empty file is at version 0. Never changed, only
 /// added to.
 pub(super) const STEPS: [&str; 3] =
@@ -44,9 +47,10 @@ impl TableName {
         &self.0
     }
 
-    /// Fills the name and the clock into a statement. Inputs are bound, and never written into its text.
+    /// Fills the name, the clock and the limit of held records into a statement. Inputs are bound, and never written into its text.
     pub(super) fn fill(&self, template: &str) -> SqlStr {
-        let sql: Arc<str> = template.replace("{table}", &self.0).replace("{now}", NOW).into();
+        let sql: Arc<str> =
+            template.replace("{table}", &self.0).replace("{now}", NOW).replace("{held}", HELD_MS).into();
         AssertSqlSafe(sql).into_sql_str()
     }
 }

@@ -1,6 +1,6 @@
 //! The answers to a claim in every state.
 
-use super::subject::{LONG, OTHER_PRINT, PRINT, Stage, Subject, applied, claim, ok, request};
+use super::subject::{HOLD, LONG, OTHER_PRINT, PRINT, Stage, Subject, applied, claim, ok, request};
 use crate::{
     Fingerprint,
     store::{ClaimOutcome, ClaimRequest, Finished, RecordKey, State, Token},
@@ -139,6 +139,51 @@ pub(super) async fn takeover_is_refused_where_not_allowed(subject: &Subject) {
         subject.unchanged(&key, before.as_ref(), "a refused takeover").await;
         assert_eq!(subject.take(subject.a(), &key, &request()).await.attempt, 2);
     }
+}
+
+pub(super) async fn held_keys_are_not_taken_over(subject: &Subject) {
+    let held = || ClaimRequest { ttl: HOLD, ..request() };
+    for abandoned in [true, false] {
+        let key = subject.key(format_args!("{abandoned}"));
+        let lease = subject.short_lease();
+        let token = subject.take(subject.a(), &key, &ClaimRequest { lease, ..held() }).await.token;
+        // Renewed as it was claimed, it stays held.
+        applied(subject.b().renew(&key, &token, lease, HOLD).await);
+        if abandoned {
+            applied(subject.a().abandon(&key, &token, HOLD).await);
+        }
+        subject.advance(lease).await;
+        let before = subject.record(&key).await;
+        for store in subject.both() {
+            for request in [request(), held(), request().with_take_over(false)] {
+                match claim(store, &key, &request).await {
+                    ClaimOutcome::Abandoned { attempt } => assert_eq!(attempt, 1),
+                    other => panic!("expected Abandoned, got {other:?}"),
+                }
+            }
+            let other = claim(store, &key, &ClaimRequest { fingerprint: OTHER_PRINT, ..request() }).await;
+            assert!(matches!(other, ClaimOutcome::Mismatch), "{other:?}");
+        }
+        subject.unchanged(&key, before.as_ref(), "a claim of a held key").await;
+
+        if abandoned {
+            assert!(subject.b().forget(&key).await.expect("forget"));
+            assert_eq!(subject.take(subject.a(), &key, &request()).await.attempt, 1);
+        } else {
+            // The owner is late, and still the owner.
+            applied(subject.a().complete(&key, &token, &ok(b"late"), HOLD).await);
+            let done = claim(subject.b(), &key, &request()).await;
+            assert!(matches!(done, ClaimOutcome::Done(_)), "{done:?}");
+        }
+    }
+
+    // The owner renews for less, and gives the hold up.
+    let key = subject.key("given-up");
+    let lease = subject.short_lease();
+    let token = subject.take(subject.a(), &key, &held()).await.token;
+    applied(subject.a().renew(&key, &token, lease, LONG).await);
+    subject.advance(lease).await;
+    assert_eq!(subject.take(subject.b(), &key, &request()).await.attempt, 2);
 }
 
 pub(super) async fn released_forgotten_and_expired_keys_start_anew(subject: &Subject) {

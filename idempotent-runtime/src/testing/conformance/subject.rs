@@ -13,6 +13,9 @@ use crate::{
 /// Longer than any test.
 pub(super) const LONG: Duration = Duration::from_secs(3600);
 
+/// The time to live of a record that is held.
+pub(super) const HOLD: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 /// The fingerprint of most requests.
 pub(super) const PRINT: Fingerprint = Fingerprint::from_bytes([0xA5; Fingerprint::LEN]);
 /// The fingerprint of a request that differs.
