@@ -340,3 +340,55 @@ fn arguments_are_in_the_future_no_more_often_than_in_a_plain_one() {
         assert!(annotated <= plain + 256, "{plain} bytes became {annotated}");
     }
 }
+
+#[idempotent(key = id, store = handle, skip(handle), detach)]
+async fn large(handle: Idempotency, id: u32) -> Result<usize, Error> {
+    let buffer = [1_u8; 512 << 10];
+    tokio::task::yield_now().await;
+    Ok(buffer.len() + id as usize)
+}
+
+#[async_trait]
+trait Large {
+    async fn run(self: Arc<Self>, handle: Idempotency, id: u32) -> Result<usize, Error>;
+}
+
+#[async_trait]
+impl Large for u8 {
+    #[idempotent(name = "attribute.large_method", key = id, store = handle, skip(handle), detach)]
+    async fn run(self: Arc<Self>, handle: Idempotency, id: u32) -> Result<usize, Error> {
+        let buffer = [*self; 512 << 10];
+        tokio::task::yield_now().await;
+        Ok(buffer.len() + id as usize)
+    }
+}
+
+/// On workers with the usual stack of 2 MiB, in a debug build.
+#[test]
+fn a_detached_body_may_be_large() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let handle = Idempotency::memory();
+        let attribute = tokio::spawn({
+            let handle = handle.clone();
+            async move { large(handle, 1).await }
+        });
+        assert_eq!(attribute.await.unwrap().unwrap(), (512 << 10) + 1);
+        let method = tokio::spawn({
+            let handle = handle.clone();
+            async move { Arc::new(1_u8).run(handle, 2).await }
+        });
+        assert_eq!(method.await.unwrap().unwrap(), (512 << 10) + 2);
+        let call = tokio::spawn({
+            async move {
+                let body = async {
+                    let buffer = [1_u8; 512 << 10];
+                    tokio::task::yield_now().await;
+                    Ok::<_, Error>(buffer.len())
+                };
+                handle.call("attribute.large_call").key(1).detached().run(body).await
+            }
+        });
+        assert_eq!(call.await.unwrap().unwrap(), 512 << 10);
+    });
+}

@@ -134,7 +134,7 @@ impl Generator<'_> {
     /// let body = {
     ///     let order_id = order_id;
     ///     { call = CALL; }
-    ///     async move { let _ = &order_id; HINT BODY }
+    ///     Box::pin(async move { let _ = &order_id; HINT BODY })
     /// };
     /// runtime::run_detached(call, body).await
     /// ```
@@ -147,7 +147,8 @@ impl Generator<'_> {
             let __idempotent_body = {
                 #rebound
                 #call
-                #body
+                // Boxed where it is made: moved by value, a large body would overflow the stack.
+                ::std::boxed::Box::pin(#body)
             };
             #run
         }

@@ -105,7 +105,8 @@ impl<'i, P> Call<'i, P> {
     ///
     /// # Panics
     ///
-    /// If the body does.
+    /// If the body does. Outside a Tokio runtime, or on one without timers, where the call has to wait: nothing could renew
+    /// its claim.
     ///
     /// # Cancel safety
     ///
@@ -147,14 +148,16 @@ impl<P> DetachedCall<'_, P> {
     /// # Cancel safety
     ///
     /// Dropped while the body runs, it runs on and its result is recorded.
-    pub async fn run<T, E, B>(self, body: B) -> Result<T, E>
+    // Not an `async fn`: the body is boxed here, before it is moved through frames that may be too small for it.
+    pub fn run<T, E, B>(self, body: B) -> impl Future<Output = Result<T, E>>
     where
         T: Serialize + DeserializeOwned + Send + 'static,
         E: From<Error> + Send + 'static,
         P: ErrorPolicy<E>,
         B: Future<Output = Result<T, E>> + Send + 'static,
     {
-        self.0.prepare().run_detached(body).await
+        let body = Box::pin(body);
+        async move { self.0.prepare().run_detached(body).await }
     }
 }
 

@@ -27,6 +27,7 @@ mod record;
 mod reply;
 mod retry;
 mod run;
+mod runs;
 pub(crate) mod scope;
 pub(crate) mod shared;
 mod single_flight;

@@ -1,8 +1,6 @@
 //! The public handle: a store, and the limits of calls through it.
 
-#[cfg(feature = "local-cache")]
-use std::time::Duration;
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde::Serialize;
 
@@ -71,6 +69,44 @@ impl Idempotency {
     /// Builds a handle with other limits than the default ones.
     pub fn builder() -> IdempotencyBuilder {
         IdempotencyBuilder::default()
+    }
+
+    /// Waits until no run is under way through this handle and its clones: bodies in place, detached, in transactions or
+    /// behind the HTTP layer, and the recording of their ends in the background. Gives the number of runs that are left at
+    /// the deadline, 0 if none is.
+    ///
+    /// For shutdowns: stop taking calls, and then wait. A call that begins meanwhile is waited for, too.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use idempotent_runtime::{Error, Idempotency};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let idempotency = Idempotency::memory();
+    /// let handle = idempotency.clone();
+    /// tokio::spawn(async move {
+    ///     let mail = async { Ok::<_, Error>(tokio::time::sleep(Duration::from_millis(20)).await) };
+    ///     handle.call("mail").key("m-1").detached().run(mail).await
+    /// });
+    /// tokio::task::yield_now().await;
+    /// let left = idempotency.drain(Duration::from_secs(10)).await;
+    /// assert_eq!(left, 0);
+    /// assert!(idempotency.inspect("mail", "m-1").await.unwrap().is_some());
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// On a Tokio runtime without timers.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it ends the wait and nothing else.
+    pub async fn drain(&self, deadline: Duration) -> usize {
+        let runs = &self.shared.runs;
+        match tokio::time::timeout(deadline, runs.none()).await {
+            Ok(()) => 0,
+            Err(_) => runs.count(),
+        }
     }
 
     /// Gives the record of a key, `None` if there is none. For operators.

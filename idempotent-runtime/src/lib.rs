@@ -34,8 +34,8 @@
 //!
 //! # Requirements
 //!
-//! Calls run on tokio, with its time driver enabled. The embedded store works without a runtime as long as no call
-//! has to wait.
+//! Calls run on Tokio, with its timers enabled. The embedded store works without a runtime as long as no call has to wait;
+//! a call that has to panics there, since nothing could renew its claim.
 //!
 //! # Features
 //!

@@ -94,7 +94,7 @@ async fn s21_late_failure_leaves_the_newer_owners_record(backend: Backend) {
     lapsed.take_over().await;
     lapsed.first.go();
     let (answer, _) = (&mut lapsed.late).await.expect("an answer");
-    assert!(matches!(answer, Err(Failure::Unreachable)), "{answer:?}");
+    assert_eq!(answer.expect("the result that is on record"), 2);
     let told = captured_log::events("late.owner", "was lost to another run");
     assert!(!told.is_empty() && told.iter().all(|line| line.contains("ERROR")), "{told:?}");
     lapsed.assert_second_result_stands().await;

@@ -42,11 +42,14 @@ struct Held {
 impl Claim {
     pub(super) fn new(context: Arc<CallContext>, token: Option<Token>, attempt: u32, sent: Instant) -> Self {
         let until = sent + trusted(context.request.lease);
+        context.shared.runs.begin();
         Self { context, token, attempt, in_transaction: false, held: Mutex::new(Held { until, lost: false }) }
     }
 
     pub(super) fn in_transaction(context: Arc<CallContext>, token: Token, attempt: u32) -> Self {
-        Self { in_transaction: true, ..Self::new(context, Some(token), attempt, Instant::now()) }
+        let mut claim = Self::new(context, Some(token), attempt, Instant::now());
+        claim.in_transaction = true;
+        claim
     }
 
     /// The fence, where it is known and cannot have been overtaken.
@@ -101,6 +104,12 @@ impl Claim {
         if let Some(token) = &self.token {
             end_unstarted(&self.context, token, self.attempt > 1, self.lease_end()).await;
         }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.context.shared.runs.end();
     }
 }
 

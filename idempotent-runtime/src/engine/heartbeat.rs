@@ -1,8 +1,12 @@
 //! The task that renews a claim while its body runs.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use tokio::{runtime::Handle, task::AbortHandle, time::Instant};
+use tokio::{
+    runtime::Handle,
+    task::AbortHandle,
+    time::{Instant, Sleep},
+};
 
 use super::{
     claim::{Claim, trusted},
@@ -18,11 +22,18 @@ pub(super) struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Starts renewing, if there is a runtime to do it on.
+    /// Starts renewing. `None` where there is no claim to renew.
+    ///
+    /// # Panics
+    ///
+    /// Outside a Tokio runtime, and on one without timers: the body would run on without its claim.
     pub(super) fn start(claim: &Arc<Claim>) -> Option<Self> {
         let token = claim.token?;
-        let runtime = Handle::try_current().ok()?;
-        let renewal = runtime.spawn(renew(Arc::clone(claim), token)).abort_handle();
+        #[expect(clippy::expect_used, reason = "documented")]
+        let runtime = Handle::try_current().expect("a body that waits needs a Tokio runtime, which renews its claim");
+        // Made here: without timers it panics, and the caller has to see that.
+        let first = tokio::time::sleep_until(claim.until() - trusted(claim.context.request.lease) + third(claim));
+        let renewal = runtime.spawn(renew(Arc::clone(claim), token, first)).abort_handle();
         Some(Self { renewal, runtime })
     }
 }
@@ -33,16 +44,21 @@ impl Drop for Heartbeat {
     }
 }
 
+fn third(claim: &Claim) -> Duration {
+    claim.context.request.lease / 3
+}
+
 /// Renews at a third of the lease. Ends when the claim is lost.
-async fn renew(claim: Arc<Claim>, token: Token) {
+async fn renew(claim: Arc<Claim>, token: Token, first: Sleep) {
     let context = &claim.context;
     let (lease, ttl) = (context.request.lease, context.request.ttl);
     let trust = trusted(lease);
-    let mut next = claim.until() - trust + lease / 3;
+    let mut sleep = pin!(first);
     let mut late = false;
     let mut backoff = Backoff::new(lease / 30, lease / 6);
     loop {
-        tokio::time::sleep_until(next).await;
+        sleep.as_mut().await;
+        let next;
         let sent = Instant::now();
         match context.store().renew(&context.key, &token, lease, ttl).await {
             Ok(Transition::Applied) => {
@@ -66,5 +82,48 @@ async fn renew(claim: Arc<Claim>, token: Token) {
                 }
             }
         }
+        sleep.as_mut().reset(next);
+    }
+}
+
+#[cfg(all(test, feature = "memory"))]
+#[expect(clippy::unwrap_used, reason = "a test fails so")]
+mod tests {
+    use std::{
+        future::{Future, pending},
+        panic::{AssertUnwindSafe, catch_unwind},
+        pin::pin,
+        task::{Context, Waker},
+    };
+
+    use crate::{Error, Idempotency, State};
+
+    fn poll_once<F: Future>(future: F) -> Option<F::Output> {
+        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            std::task::Poll::Ready(output) => Some(output),
+            std::task::Poll::Pending => None,
+        }
+    }
+
+    fn a_call_that_waits_panics(idempotency: &Idempotency) {
+        let waits = idempotency.call("charge").key("waits").run(pending::<Result<(), Error>>());
+        let panic = catch_unwind(AssertUnwindSafe(|| poll_once(waits)));
+        assert!(panic.is_err(), "its claim would lapse beside it");
+        let record = poll_once(idempotency.inspect("charge", "waits")).unwrap().unwrap().unwrap();
+        assert_eq!(record.state, State::Abandoned);
+        let at_once = idempotency.call("charge").key("at once").run(async { Ok::<_, Error>(1) });
+        assert_eq!(poll_once(at_once).unwrap().unwrap(), 1);
+    }
+
+    #[test]
+    fn a_call_that_waits_needs_a_runtime() {
+        a_call_that_waits_panics(&Idempotency::memory());
+    }
+
+    #[test]
+    fn a_call_that_waits_needs_timers() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let _guard = runtime.enter();
+        a_call_that_waits_panics(&Idempotency::memory());
     }
 }

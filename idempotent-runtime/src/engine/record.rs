@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::{
     background::finish_later,
     claim::{Claim, abandon_until, release_until},
+    context::CallContext,
     disposition::Disposition,
     events,
     reply::Answer,
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    store::{NotKept, Outcome, State, StoreError, StoreErrorKind, Token, Transition},
+    store::{NotKept, Outcome, Record, State, StoreError, StoreErrorKind, Token, Transition},
 };
 
 /// The end of a run, for its record.
@@ -92,7 +93,7 @@ pub(super) async fn record(
             share(leadership, outcome);
         }
         (RunEnd::Keep(outcome), None) => share(leadership, outcome),
-        (RunEnd::Release, Some(token)) => release(claim, token, leadership).await,
+        (RunEnd::Release, Some(token)) => return Ok(release(claim, token, leadership, own).await),
         (RunEnd::Release, None) => {}
         (RunEnd::Abandon, token) => {
             events::abandoned(claim.context.key.operation(), claim.attempt);
@@ -127,12 +128,22 @@ async fn complete(claim: &Claim, token: &Token, outcome: &Outcome) -> Result<Tra
     }
 }
 
-/// Releases at once; if the store fails, the caller has its error now and the rest happens in the background.
-async fn release(claim: &Arc<Claim>, token: Token, leadership: Leadership) {
+/// Releases at once; if the store fails, the caller has its error now and the rest happens in the background. The answer
+/// is `own`, the body's error, unless another run has ended with an outcome.
+async fn release(claim: &Arc<Claim>, token: Token, leadership: Leadership, own: Answer) -> Answer {
     let context = &claim.context;
     match context.store().release(&context.key, &token).await {
-        Ok(Transition::Applied) => {}
-        Ok(Transition::Lost) => tell_lost(claim),
+        Ok(Transition::Applied) => own,
+        Ok(Transition::Lost) => {
+            tell_lost(claim);
+            match Box::pin(done_elsewhere(context)).await {
+                Some(outcome) => {
+                    share(leadership, outcome.clone());
+                    Answer::Other(outcome, Disposition::Waited)
+                }
+                None => own,
+            }
+        }
         Err(_) => {
             let claim = Arc::clone(claim);
             finish_later(
@@ -142,7 +153,18 @@ async fn release(claim: &Arc<Claim>, token: Token, leadership: Leadership) {
                 },
                 None,
             );
+            own
         }
+    }
+}
+
+/// Reads the outcome of the run that has the key now, if it has ended.
+async fn done_elsewhere(context: &CallContext) -> Option<Outcome> {
+    match context.store().inspect(&context.key).await {
+        Ok(Some(Record { state: State::Done(outcome), fingerprint, .. })) => {
+            (fingerprint == context.request.fingerprint).then_some(outcome)
+        }
+        _ => None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, atomic::AtomicUsize},
 };
 
-use super::single_flight::SingleFlight;
+use super::{runs::Runs, single_flight::SingleFlight};
 use crate::store::Store;
 
 /// The store of a handle, its limits, and the calls under way through it.
@@ -15,11 +15,14 @@ pub(crate) struct Shared {
     pub(super) single_flight: SingleFlight,
     /// The number of calls that wait for a running duplicate.
     pub(super) waiters: AtomicUsize,
+    /// The runs that have not ended.
+    pub(crate) runs: Runs,
 }
 
 impl Shared {
     pub(crate) fn new(store: Arc<dyn Store>, limits: Limits) -> Self {
-        Self { store, limits, single_flight: SingleFlight::new(), waiters: AtomicUsize::new(0) }
+        let (single_flight, waiters) = (SingleFlight::new(), AtomicUsize::new(0));
+        Self { store, limits, single_flight, waiters, runs: Runs::default() }
     }
 }
 
