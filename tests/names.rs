@@ -1,13 +1,7 @@
 //! A default name belongs to one function: two functions never answer for each other unawares.
 
-use std::sync::{Arc, Mutex};
-
 use idempotent_runtime::{Error, Idempotency, OperationError, idempotent, install};
-use tracing::{
-    Event, Level, Metadata, Subscriber,
-    field::{Field, Visit},
-    span,
-};
+use idempotent_tests::warnings::listen;
 
 fn installed() {
     // Each test may be the first.
@@ -166,47 +160,4 @@ async fn a_name_spelled_out_twice_is_told_once() {
     let told = events.lock().unwrap().clone();
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].contains("names.shared") && told[0].matches("tests/names.rs:").count() == 2, "{told:?}");
-}
-
-type Told = Arc<Mutex<Vec<String>>>;
-
-/// Collects the warnings of this thread.
-fn listen() -> (Told, tracing::subscriber::DefaultGuard) {
-    let told = Told::default();
-    let guard = tracing::subscriber::set_default(Warnings(Arc::clone(&told)));
-    (told, guard)
-}
-
-struct Warnings(Told);
-
-impl Subscriber for Warnings {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= Level::WARN
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let mut text = Text(String::new());
-        event.record(&mut text);
-        self.0.lock().unwrap().push(text.0);
-    }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
-}
-
-struct Text(String);
-
-impl Visit for Text {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        self.0 += &format!("{field}={value:?} ");
-    }
 }

@@ -96,6 +96,8 @@ mod sweeper;
 pub mod testing;
 #[cfg(feature = "tower")]
 pub mod tower;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod transaction;
 #[cfg(feature = "webhooks")]
 pub mod webhooks;
 
@@ -116,3 +118,5 @@ pub use request::{
 };
 pub use store::{NotKept, Outcome, Record, RecordKey, State, Store, StoreError, StoreErrorKind};
 pub use sweeper::Sweeper;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub use transaction::{InTransaction, TransactionDatabase, in_transaction};

@@ -16,6 +16,7 @@ pub mod redis_server;
 pub mod sqlite_file;
 pub mod store_fixture;
 pub mod wait;
+pub mod warnings;
 pub mod worker;
 
 /// The README's example compiles.

@@ -5,6 +5,7 @@ use crate::support;
 mod atomicity;
 pub(crate) mod cancellation;
 mod duplicates;
+mod from_begin_to_commit;
 mod nesting;
 mod states;
 pub(crate) mod transfer;

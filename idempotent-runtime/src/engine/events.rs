@@ -82,6 +82,12 @@ pub(crate) fn not_kept(operation: &str, attempt: u32, reason: NotKept) {
     warn!(operation, attempt, %reason, "a result is not kept: repeats of this call will be refused");
 }
 
+/// An error that is kept was written in a transaction of the caller's, and is not committed seconds later.
+pub(crate) fn not_committed(operation: &str, attempt: u32) {
+    count!("idempotent_outcomes_not_recorded_total", operation);
+    error!(operation, attempt, "a kept error is not on record: its transaction was rolled back, or is still open");
+}
+
 /// A body runs without a claim.
 pub(crate) fn unprotected(operation: &str, reason: &StoreError) {
     warn!(operation, kind = ?reason.kind(), "the store is out of reach: the body runs without protection");

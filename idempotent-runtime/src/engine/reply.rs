@@ -2,7 +2,11 @@
 
 use bytes::Bytes;
 
-use super::{disposition::Disposition, events, scope::Scope};
+use super::{
+    disposition::Disposition,
+    events,
+    scope::{Scope, TransactionEnd},
+};
 use crate::{error::Error, store::Outcome};
 
 /// The answer of a call.
@@ -38,6 +42,9 @@ impl<R> Reply<R> {
         };
         match (&result, disposition) {
             (Err(error), _) => {
+                if matches!(error, Error::Store(fault) if fault.is_retryable()) {
+                    Scope::note_transaction(TransactionEnd::TryAgain);
+                }
                 events::refused(operation, error);
                 Self { result, disposition: Some(Disposition::Refused) }
             }

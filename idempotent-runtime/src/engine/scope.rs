@@ -3,7 +3,7 @@
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex},
     task,
 };
 
@@ -14,16 +14,19 @@ use super::{
     disposition::{Disposition, DispositionCell},
     events,
 };
+use crate::lock::lock;
 
 tokio::task_local! {
     static SCOPE: Scope;
 }
 
 /// The surroundings of the calls and bodies inside a future.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Scope {
     claim: Option<Arc<Claim>>,
     disposition: Option<DispositionCell>,
+    /// Of the transaction that [`in_transaction`](crate::in_transaction) has begun around the caller.
+    transaction: Option<TransactionEndCell>,
     /// The number of bodies that the caller is in.
     depth: u32,
 }
@@ -31,12 +34,22 @@ pub(crate) struct Scope {
 impl Scope {
     /// Around a body: its own claim, and no disposition, since that one is of the call and not of the calls in its body.
     fn of_body(claim: Arc<Claim>) -> Self {
-        Self { claim: Some(claim), disposition: None, depth: Self::depth().saturating_add(1) }
+        Self { claim: Some(claim), disposition: None, transaction: None, depth: Self::depth().saturating_add(1) }
     }
 
     /// Around a call whose disposition is asked for.
     pub(crate) fn of_call(disposition: DispositionCell) -> Self {
-        Self { claim: Self::claim(), disposition: Some(disposition), depth: Self::depth() }
+        Self { disposition: Some(disposition), ..Self::current() }
+    }
+
+    /// Around a call in a transaction.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    pub(crate) fn in_transaction(end: TransactionEndCell) -> Self {
+        Self { transaction: Some(end), ..Self::current() }
+    }
+
+    fn current() -> Self {
+        SCOPE.try_with(Clone::clone).unwrap_or_default()
     }
 
     pub(crate) fn around<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
@@ -58,6 +71,15 @@ impl Scope {
         SCOPE.try_with(|scope| scope.depth).unwrap_or_default()
     }
 
+    /// Notes what the transaction around the caller has of its call, if somebody asked for that.
+    pub(super) fn note_transaction(end: TransactionEnd) {
+        let _ = SCOPE.try_with(|scope| {
+            if let Some(cell) = &scope.transaction {
+                *lock(&cell.0) = end;
+            }
+        });
+    }
+
     /// Notes the disposition of a call, if it was asked for.
     pub(super) fn note(disposition: Disposition) {
         // An error means that the caller is in no scope.
@@ -66,6 +88,29 @@ impl Scope {
                 cell.set(disposition);
             }
         });
+    }
+}
+
+/// What a transaction holds of the call in it, for the one who ends the transaction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum TransactionEnd {
+    /// Nothing, or a result.
+    #[default]
+    Unknown,
+    /// A record of how the body ended.
+    Recorded,
+    /// Nothing: the store failed, and a new transaction may do better.
+    TryAgain,
+}
+
+/// The end of the call made directly inside [`in_transaction`](crate::in_transaction).
+#[derive(Clone, Default)]
+pub(crate) struct TransactionEndCell(Arc<Mutex<TransactionEnd>>);
+
+impl TransactionEndCell {
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    pub(crate) fn get(&self) -> TransactionEnd {
+        *lock(&self.0)
     }
 }
 

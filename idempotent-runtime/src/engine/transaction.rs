@@ -12,9 +12,10 @@
 //! The transaction itself is the caller's. If it is rolled back, nothing has happened; a duplicate waits on the
 //! database's lock until it has ended. So there is no lease, no flight and no notification here.
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::runtime::Handle;
 
 use super::{
     Call, Preparation, RunEnd,
@@ -26,7 +27,7 @@ use super::{
     encode_output, events,
     prepare::LONGEST,
     reply::{Answer, Reply},
-    scope::{BodyScope, Scope},
+    scope::{BodyScope, Scope, TransactionEnd},
 };
 use crate::{
     error::{Error, OperationError},
@@ -115,6 +116,9 @@ impl<X: ?Sized, T, E, P> Begun<'_, X, T, E, P> {
         reply.give().unwrap_or_else(|error| Err(from_error(error)))
     }
 }
+
+/// The pauses before it is looked whether a kept error was committed.
+const COMMIT_CHECKS: [Duration; 3] = [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(4)];
 
 /// A claim in a transaction.
 struct TransactionRun {
@@ -211,7 +215,12 @@ impl TransactionRun {
             self.undo(store, connection).await;
         }
         self.ended = true;
-        Ok(recorded?)
+        recorded?;
+        if failed {
+            Scope::note_transaction(TransactionEnd::Recorded);
+            watch_commit(Arc::clone(&self.claim.context), self.claim.attempt);
+        }
+        Ok(())
     }
 
     /// Takes back body and claim. If this fails, the claim has no end, and the database refuses to commit.
@@ -233,6 +242,20 @@ impl TransactionRun {
         store.complete(connection, &context.key, &self.token, outcome, context.ttl).await?;
         store.keep(connection, &self.savepoint).await
     }
+}
+
+/// Tells the operator of a kept error that its caller did not commit: a `?` before the commit loses it without a word.
+fn watch_commit(context: Arc<CallContext>, attempt: u32) {
+    let Ok(runtime) = Handle::try_current() else { return };
+    drop(runtime.spawn(async move {
+        for pause in COMMIT_CHECKS {
+            tokio::time::sleep(pause).await;
+            if !matches!(context.store().inspect(&context.key).await, Ok(None)) {
+                return;
+            }
+        }
+        events::not_committed(context.key.operation(), attempt);
+    }));
 }
 
 impl Drop for TransactionRun {

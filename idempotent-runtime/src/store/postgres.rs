@@ -96,7 +96,7 @@ use crate::error::SetupError;
 
 mod builder;
 mod executor;
-mod fault;
+pub(crate) mod fault;
 mod listener;
 mod migrate;
 mod row;

@@ -76,7 +76,7 @@ use crate::error::SetupError;
 
 mod builder;
 mod database;
-mod fault;
+pub(crate) mod fault;
 mod file;
 mod listener;
 mod row;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use idempotent_runtime::{
-    Error, Idempotency, StoreErrorKind,
+    Error, Idempotency, StoreErrorKind, in_transaction,
     store::{State, postgres::PostgresStore},
 };
 use idempotent_tests::{
@@ -56,6 +56,44 @@ async fn s47_a_session_that_an_administrator_ends_leaves_nothing() {
     assert_eq!(bank.effects("a").await, 0);
     bank.deposit("a", &runs).await.unwrap();
     assert_eq!(bank.effects("a").await, 1);
+}
+
+/// The session ends between the function and the commit, or the reply to the commit is lost: the transaction is begun anew.
+#[tokio::test]
+async fn s47_a_lost_commit_is_found_out() {
+    let (bank, runs) = (Bank::open().await, Runs::default());
+    let mut tries = 0;
+    let call = in_transaction(&bank.pool, |tx| {
+        tries += 1;
+        let (bank, runs, first) = (&bank, &runs, tries == 1);
+        Box::pin(async move {
+            let answer = deposit(tx.0, bank, "a", 5, Then::Return, runs).await;
+            if first {
+                let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut **tx.0).await.unwrap();
+                bank.database.execute(&format!("SELECT pg_terminate_backend({pid})")).await;
+            }
+            answer
+        })
+    });
+    assert_eq!(call.await.unwrap(), "a: 5, attempt 1");
+    assert_eq!((tries, runs.count(), bank.effects("a").await), (2, 2, 1));
+
+    let proxy = Proxy::start(bank.database.address()).await;
+    let pool = PgPoolOptions::new().connect(&bank.database.url_at(proxy.address())).await.unwrap();
+    let mut tries = 0;
+    let call = in_transaction(&pool, |tx| {
+        tries += 1;
+        let (bank, runs, proxy, first) = (&bank, &runs, &proxy, tries == 1);
+        Box::pin(async move {
+            let answer = deposit(tx.0, bank, "b", 5, Then::Return, runs).await;
+            if first {
+                proxy.set(Fault::CutBeforeReply);
+            }
+            answer
+        })
+    });
+    assert_eq!(call.await.unwrap(), "b: 5, attempt 1");
+    assert_eq!((tries, runs.count(), bank.effects("b").await), (2, 3, 1), "the second try replayed");
 }
 
 #[tokio::test]

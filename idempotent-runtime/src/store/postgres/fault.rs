@@ -25,7 +25,7 @@ impl fmt::Display for SqlState {
 impl StdError for SqlState {}
 
 /// The store error that means the same.
-pub(super) fn store_error(error: Error) -> StoreError {
+pub(crate) fn store_error(error: Error) -> StoreError {
     use StoreErrorKind::{Refused, Unavailable};
     match error {
         Error::Database(error) => server_error(&*error),

@@ -19,7 +19,7 @@ impl fmt::Display for ResultCode {
 impl StdError for ResultCode {}
 
 /// The store error that means the same.
-pub(super) fn store_error(error: &sqlx::Error) -> StoreError {
+pub(crate) fn store_error(error: &sqlx::Error) -> StoreError {
     use StoreErrorKind::{Refused, Unavailable};
     if let Some(code) = result_code(error) {
         let (kind, what) = meaning(code);

@@ -1,0 +1,165 @@
+//! A transaction from its begin to its commit.
+
+use std::{marker::PhantomData, time::Duration};
+
+use sqlx::{Database, Pool, Transaction};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    engine::scope::{Scope, TransactionEnd, TransactionEndCell},
+    error::Error,
+    store::{BoxFuture, StoreError},
+};
+
+/// The time after which a transaction is not tried again.
+const TRY_FOR: Duration = Duration::from_secs(10);
+/// The longest pause between two tries.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// Begins a transaction, calls an idempotent function in it, and commits: once, whatever gets lost in between.
+///
+/// - An `Err` that the function keeps is committed as well: the record, without the body's effects. Any other `Err` rolls back.
+/// - If the database could not serialize the transaction, or the reply to its commit was lost, a new one is begun. The function
+///   then replays what was committed, or runs. This ends after 10 seconds.
+///
+/// Call one function in it, and write everything that belongs to its effects inside that function: what stands beside the
+/// call is repeated with it.
+///
+/// ```no_run
+/// # use idempotent_runtime::{Error, idempotent};
+/// # #[derive(Debug, serde::Serialize, serde::Deserialize)] enum TransferError { Declined, Sql(String), #[serde(skip)] Idempotency(Error) }
+/// # impl From<sqlx::Error> for TransferError { fn from(error: sqlx::Error) -> Self { Self::Sql(error.to_string()) } }
+/// # impl From<Error> for TransferError { fn from(error: Error) -> Self { Self::Idempotency(error) } }
+/// # #[cfg(all(feature = "macros", feature = "postgres"))] mod example {
+/// # use super::TransferError;
+/// # use idempotent_runtime::{Error, idempotent};
+/// use idempotent_runtime::in_transaction;
+/// use sqlx::{PgPool, Postgres, Transaction};
+///
+/// #[idempotent(name = "accounts.deposit", key = id, errors = keep, transaction = tx)]
+/// async fn deposit(tx: &mut Transaction<'_, Postgres>, id: &str, cents: i64) -> Result<i64, TransferError> {
+///     if cents > 100_000 { Err(TransferError::Declined) } else { Ok(cents) }
+/// }
+///
+/// async fn handle(pool: &PgPool, id: &str) -> Result<i64, TransferError> {
+///     in_transaction(pool, |tx| Box::pin(deposit(tx.0, id, 500))).await
+/// }
+/// # }
+/// # fn main() {}
+/// ```
+///
+/// # Errors
+///
+/// The function's own, and [`Error::Store`] if the transaction could not be begun or committed.
+///
+/// # Panics
+///
+/// If the function does, and on a Tokio runtime without timers.
+///
+/// # Cancel safety
+///
+/// Dropped, the transaction is rolled back, or has been committed with its record: a repeat finds out.
+pub async fn in_transaction<'a, DB, T, E>(
+    pool: &Pool<DB>,
+    mut call: impl for<'t> FnMut(InTransaction<'t, 'a, DB>) -> BoxFuture<'t, Result<T, E>>,
+) -> Result<T, E>
+where
+    DB: TransactionDatabase,
+    E: From<Error>,
+{
+    let deadline = Instant::now() + TRY_FOR;
+    let mut pause = Duration::from_millis(5);
+    loop {
+        let fault = match attempt(pool, &mut call).await {
+            Ok(answer) => return answer,
+            Err(fault) => fault,
+        };
+        let is_over = Instant::now() + pause >= deadline;
+        match fault {
+            Fault::OfCall(answer) if is_over => return answer,
+            Fault::OfTransaction(error) if is_over || !error.is_retryable() => return Err(Error::Store(error).into()),
+            Fault::OfCall(_) | Fault::OfTransaction(_) => {}
+        }
+        sleep(pause.mul_f64(1.0 - rand::random::<f64>() / 2.0)).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// The transaction that [`in_transaction`] has begun: its field is the function's argument.
+#[derive(Debug)]
+pub struct InTransaction<'t, 'a, DB: Database>(
+    /// The transaction. To commit it, or to roll it back, is not the function's.
+    pub &'t mut Transaction<'static, DB>,
+    // `'t` ends before `'a`: so the function may borrow what lives for `'a`.
+    PhantomData<&'t &'a ()>,
+);
+
+/// The reason why a transaction may be tried again.
+enum Fault<R> {
+    /// The store failed inside; this is what the function answered.
+    OfCall(R),
+    /// It could not be begun or committed.
+    OfTransaction(StoreError),
+}
+
+async fn attempt<'a, DB, T, E>(
+    pool: &Pool<DB>,
+    call: &mut impl for<'t> FnMut(InTransaction<'t, 'a, DB>) -> BoxFuture<'t, Result<T, E>>,
+) -> Result<Result<T, E>, Fault<Result<T, E>>>
+where
+    DB: TransactionDatabase,
+{
+    let mut transaction = pool.begin_with(DB::BEGIN).await.map_err(of_transaction::<DB, _>)?;
+    let end = TransactionEndCell::default();
+    let answer = Scope::in_transaction(end.clone()).around(call(InTransaction(&mut transaction, PhantomData))).await;
+    match (&answer, end.get()) {
+        (Ok(_), _) | (Err(_), TransactionEnd::Recorded) => {
+            transaction.commit().await.map_err(of_transaction::<DB, _>)?;
+            Ok(answer)
+        }
+        (Err(_), end) => {
+            // If it fails, the connection is closed, which rolls back, too.
+            let _ = transaction.rollback().await;
+            if end == TransactionEnd::TryAgain { Err(Fault::OfCall(answer)) } else { Ok(answer) }
+        }
+    }
+}
+
+fn of_transaction<DB: TransactionDatabase, R>(error: sqlx::Error) -> Fault<R> {
+    Fault::OfTransaction(DB::fault(error))
+}
+
+/// A database whose transactions [`in_transaction`] begins: PostgreSQL and SQLite.
+pub trait TransactionDatabase: Database + sealed::Sealed {
+    #[doc(hidden)]
+    const BEGIN: &'static str;
+    #[doc(hidden)]
+    fn fault(error: sqlx::Error) -> StoreError;
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+#[cfg(feature = "postgres")]
+impl sealed::Sealed for sqlx::Postgres {}
+
+#[cfg(feature = "postgres")]
+impl TransactionDatabase for sqlx::Postgres {
+    const BEGIN: &'static str = "BEGIN";
+    fn fault(error: sqlx::Error) -> StoreError {
+        crate::store::postgres::fault::store_error(error)
+    }
+}
+
+#[cfg(feature = "sqlite")]
+impl sealed::Sealed for sqlx::Sqlite {}
+
+#[cfg(feature = "sqlite")]
+impl TransactionDatabase for sqlx::Sqlite {
+    /// Takes the file's write lock at once: a transaction that reads first may be unable to write later.
+    const BEGIN: &'static str = "BEGIN IMMEDIATE";
+    fn fault(error: sqlx::Error) -> StoreError {
+        crate::store::sqlite::fault::store_error(&error)
+    }
+}
