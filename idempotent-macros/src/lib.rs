@@ -47,7 +47,7 @@ use proc_macro::{Span, TokenStream};
 /// | `errors = keep` | | An `Err` is kept and replayed, like a result. See [Your error type](#your-error-type). |
 /// | `errors = PATH` | | A function `fn(&E) -> bool` decides: `true` keeps the error, `false` frees the key. |
 /// | `abandoned = rerun` | `rerun` | After a run that ended without an outcome (crash, panic, dropped future, lapsed lease), the next call runs the body again. |
-/// | `abandoned = refuse` | | After such a run, every call gets `Error::Abandoned`, until an operator resolves the record. |
+/// | `abandoned = refuse` | | After such a run, every call gets `Error::Abandoned`, however long ago it was and whatever the policy of that call, until an operator resolves the record. |
 /// | `detach` | off | Runs the body on a task of its own, in the current Tokio runtime: a caller that goes away does not stop it. |
 /// | `transaction = ARG` | none | Names the argument that is the caller's open SQL transaction, and writes the record in it. See [Transactions](#transactions). |
 /// | `crate = ::PATH` | `::idempotent_runtime` | Names the runtime, for crates that re-export it. |
@@ -60,9 +60,10 @@ use proc_macro::{Span, TokenStream};
 /// Set `name` wherever a second run would cost something. Without it, the name is the path of the module and of the function: moving
 /// or renaming the function changes the key of every record, and the next repeat of an older call runs the body again.
 ///
-/// Methods need a `name`, and so do functions that are generic over types or constants: they have no default that is unique and stable.
-/// The macro cannot tell an associated function without `self` from a free function, unless its signature mentions `Self`: give it a
-/// name, too.
+/// Methods need a `name`, and so do functions that are generic over types or constants, or take an `impl Trait`: they have no default
+/// that is unique and stable. The macro cannot see everything: two associated functions of two types, or two functions inside two
+/// functions, can have one default name. The second of them to be called in a process is refused (`OperationError::NameTaken`), and
+/// nothing is claimed. A name that is written out at two functions means that they answer for each other, which one event tells.
 ///
 /// # Keys
 ///
@@ -91,11 +92,13 @@ use proc_macro::{Span, TokenStream};
 /// ```
 ///
 /// Tuples and templates are encoded so that two different inputs never share a key: `("a:b", "c")` and `("a", "b:c")` differ. A key
-/// that is `None` is refused, because all calls without a key would share one record. In a template, `{argument}` is replaced by the
+/// that is `None` or empty, or has a part that is, is refused, because all calls without a key would share one record. A key has up to
+/// 1,024 bytes as it is encoded (`max_key_len`). In a template, `{argument}` is replaced by the
 /// argument, and `{{` and `}}` are braces. A key may use `?` and skipped arguments. It is evaluated before anything is claimed or moved.
 ///
 /// Without `key`, two calls are the same if their arguments have the same hash. With a key, a call that reuses it with different
-/// arguments gets `Error::Mismatch`.
+/// arguments gets `Error::Mismatch`. Equal means equal as serde writes it: a `Decimal` of 1.0 and one of 1.00, or one instant in two
+/// time zones, are different arguments. Bring such values to one form before the call.
 ///
 /// # Arguments
 ///
@@ -128,8 +131,8 @@ use proc_macro::{Span, TokenStream};
 /// ```
 ///
 /// With `errors = keep` or `errors = PATH`, errors are stored, so `E` implements serde's traits as well. The library's own error is
-/// never stored: `#[serde(skip)]` leaves its variant out. Let the function that decides return `false` for it. An error that is kept
-/// but cannot be serialized is recorded as *done without a result*, and repeats get `Error::ResultNotKept`.
+/// never stored: `#[serde(skip)]` leaves its variant out, and an error of such a variant frees the key, as with `release`. An error
+/// that is kept and would not come back the same is recorded as *done without a result*, and repeats get `Error::ResultNotKept`.
 ///
 /// ```
 /// use idempotent_runtime::{Error, idempotent};
@@ -182,13 +185,23 @@ use proc_macro::{Span, TokenStream};
 /// An error type of another crate (`std::io::Error`, `String`) cannot implement `From<idempotent_runtime::Error>`: Rust's orphan rule
 /// forbids it. Wrap it in an enum of yours, as a variant beside `Idempotency(Error)`.
 ///
+/// # Results
+///
+/// A result is stored as JSON, and only if the same value comes back from it: the JSON is read and written again, and compared. If it
+/// differs (an untagged enum of which an earlier variant fits, a field that is written and not read, an `f64::NAN`), the call gets its
+/// result, and repeats get `Error::ResultNotKept` instead of another value; an event tells it at once. The comparison cannot see what
+/// serde does not write: `#[serde(skip)]`, the nanoseconds of a time that is written in seconds, the digits that a decimal loses as a
+/// float. A replay has them as serde reads them. Numbers that `serde_json` reads as text (its feature `arbitrary_precision`) are
+/// stored to the digit, and count in keys and hashes as the numbers that they are without that feature.
+///
 /// # Transactions
 ///
 /// ```
-/// # use idempotent_runtime::{Error, idempotent};
 /// # #[derive(Debug)] enum TransferError { Sql(sqlx::Error), Idempotency(Error) }
+/// # use idempotent_runtime::Error;
 /// # impl From<sqlx::Error> for TransferError { fn from(error: sqlx::Error) -> Self { Self::Sql(error) } }
 /// # impl From<Error> for TransferError { fn from(error: Error) -> Self { Self::Idempotency(error) } }
+/// use idempotent_runtime::{idempotent, in_transaction};
 /// use sqlx::{PgPool, Postgres, Transaction};
 ///
 /// #[idempotent(name = "accounts.deposit", key = id, ttl = "30d", transaction = tx)]
@@ -198,10 +211,8 @@ use proc_macro::{Span, TokenStream};
 /// }
 ///
 /// async fn handle(pool: &PgPool, id: &str) -> Result<(), TransferError> {
-///     let mut tx = pool.begin().await?;
-///     deposit(&mut tx, id, 17, 500).await?;
-///     tx.commit().await?; // commits the deposit and its record, or neither
-///     Ok(())
+///     // Begins, commits the deposit and its record or neither, and tries again where the database says so.
+///     in_transaction(pool, |tx| Box::pin(deposit(tx.0, id, 17, 500))).await
 /// }
 /// # fn main() {}
 /// ```
@@ -212,7 +223,9 @@ use proc_macro::{Span, TokenStream};
 ///
 /// - A duplicate waits for the database's lock, up to `wait`. Then it gets the committed result, or runs if there is none.
 /// - An `Err` rolls back what the body wrote; with `errors = release` it also rolls back the record. What the caller writes before and
-///   after the call stays in the transaction. An `Err` that is kept is a record without effects, once the caller commits.
+///   after the call stays in the transaction. An `Err` that is kept is a record without effects, once the caller commits:
+///   `in_transaction` does. With a transaction of your own, commit before you pass the error on: a `?` before the commit rolls the
+///   record back, which an error event tells seconds later.
 /// - An error of the store rolls back what the body wrote, too. If it is retryable (a serialization failure, a lost connection), begin
 ///   a new transaction and call again. Do the same after a `COMMIT` whose reply was lost.
 /// - If the call is dropped or panics half-way, the database refuses to commit the transaction.
@@ -223,6 +236,8 @@ use proc_macro::{Span, TokenStream};
 ///
 /// # Requirements
 ///
+/// - Calls run on Tokio, with its timers. With paused time (`start_paused`), calls through Redis, PostgreSQL and SQLite time out at
+///   once: tests with paused time use the embedded store.
 /// - The function is an `async fn`: free, in an `impl`, a provided method of a trait, or what `#[async_trait]` makes of one of these.
 ///   `#[tracing::instrument]` and other attributes can stand above or below.
 /// - It returns `Result<T, E>`, under any alias. `T` implements serde's `Serialize` and `DeserializeOwned`; for `E`, see

@@ -1,6 +1,8 @@
 //! Events for operators: a `tracing` event for every disposition and every fault, and a counter with it (feature
 //! `metrics`). Never a key, an argument or a result. The crate's documentation lists them.
 
+use std::{error::Error as StdError, fmt};
+
 use tracing::{Span, debug, error, info, warn};
 
 use super::disposition::Disposition;
@@ -18,6 +20,21 @@ macro_rules! count {
 #[cfg(not(feature = "metrics"))]
 macro_rules! count {
     ($($ignored:tt)*) => {};
+}
+
+/// A fault and its causes, in one line. Their texts are free of keys, values and credentials.
+struct Chain<'a>(&'a StoreError);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut cause: Option<&dyn StdError> = Some(self.0);
+        let mut separator = "";
+        while let Some(error) = cause {
+            write!(f, "{separator}{error}")?;
+            (cause, separator) = (error.source(), ": ");
+        }
+        Ok(())
+    }
 }
 
 /// The span around a body.
@@ -41,9 +58,10 @@ pub(crate) fn refused(operation: &str, reason: &Error) {
     let code = reason.code();
     match reason {
         Error::InFlight { .. } | Error::ClaimLost => debug!(operation, code, "idempotent call refused"),
-        Error::Store(_) | Error::Undecodable(_) | Error::ResultNotKept(_) => {
-            error!(operation, code, "idempotent call refused");
+        Error::Store(fault) => {
+            error!(operation, code, kind = ?fault.kind(), error = %Chain(fault), "idempotent call refused");
         }
+        Error::Undecodable(_) | Error::ResultNotKept(_) => error!(operation, code, "idempotent call refused"),
         _ => warn!(operation, code, "idempotent call refused"),
     }
 }
@@ -57,7 +75,7 @@ pub(crate) fn claim_lost(operation: &str, attempt: u32) {
 /// The lease of a running body could not be renewed in time: another may take the key over.
 pub(crate) fn lease_lapsed(operation: &str, attempt: u32, reason: &StoreError) {
     count!("idempotent_claims_lost_total", operation);
-    error!(operation, attempt, kind = ?reason.kind(), "the lease of a running body could not be renewed in time");
+    error!(operation, attempt, kind = ?reason.kind(), error = %Chain(reason), "the lease of a running body could not be renewed in time");
 }
 
 /// Two functions have one name, which both spell out.
@@ -74,7 +92,7 @@ pub(crate) fn abandoned(operation: &str, attempt: u32) {
 /// A body ran, and its outcome is not on record.
 pub(crate) fn not_recorded(operation: &str, attempt: u32, reason: &StoreError) {
     count!("idempotent_outcomes_not_recorded_total", operation);
-    error!(operation, attempt, kind = ?reason.kind(), "a body ran and its outcome could not be recorded");
+    error!(operation, attempt, kind = ?reason.kind(), error = %Chain(reason), "a body ran and its outcome could not be recorded");
 }
 
 /// A body ran, and its result is not kept.
@@ -90,12 +108,12 @@ pub(crate) fn not_committed(operation: &str, attempt: u32) {
 
 /// A body runs without a claim.
 pub(crate) fn unprotected(operation: &str, reason: &StoreError) {
-    warn!(operation, kind = ?reason.kind(), "the store is out of reach: the body runs without protection");
+    warn!(operation, kind = ?reason.kind(), error = %Chain(reason), "the store is out of reach: the body runs without protection");
 }
 
 /// A sweeper's round failed.
 pub(crate) fn not_swept(reason: &StoreError) {
-    warn!(kind = ?reason.kind(), "expired records could not be removed");
+    warn!(kind = ?reason.kind(), error = %Chain(reason), "expired records could not be removed");
 }
 
 /// Calls use the embedded store, since nothing is installed and no shared store is compiled in.
