@@ -8,7 +8,7 @@
 //! #[derive(Clone)]
 //! struct Account(String); // as authentication leaves it in the request's extensions
 //!
-//! let layer = IdempotencyLayer::ietf(Idempotency::memory())
+//! let layer = IdempotencyLayer::ietf("shop.orders", Idempotency::memory())
 //!     .scope(|request| Some(request.extensions.get::<Account>()?.0.clone()))
 //!     .ttl(Duration::from_secs(7 * 24 * 60 * 60))
 //!     .build()?;
@@ -19,12 +19,14 @@
 //! With axum, it is `router.layer(layer)`, inside the layer that authenticates.
 //!
 //! Responses produced by outer layers are never stored. Put CORS, compression, tracing and timeouts outside as well: CORS
-//! headers are specific to one origin and must not be replayed. Two idempotency layers around one handler need different
-//! [`name`](IdempotencyLayerBuilder::name)s: with the same name, the inner one would find its key claimed by the outer one.
+//! headers are specific to one origin and must not be replayed.
+//!
+//! The name, `shop.orders`, is part of every stored key. Give each service on a store a name of its own: with the same name, and a
+//! key that is passed on, one service would answer with the other one's response. Two idempotency layers around one handler need
+//! different names as well: with the same name, the inner one would find its key claimed by the outer one.
 //!
 //! A router that is nested in another one sees paths without their prefix. With the feature `axum`, the layer reads the whole path
-//! all the same; without it, give each such layer a [`name`](IdempotencyLayerBuilder::name) of its own, so that they share no
-//! keys. With that feature, [`IdempotencyKey`] is an extractor and [`Error`](crate::Error) implements `IntoResponse`.
+//! all the same; without it, give each such layer a name of its own, so that they share no keys. With that feature, [`IdempotencyKey`] is an extractor and [`Error`](crate::Error) implements `IntoResponse`.
 //!
 //! The layer replays responses. It does not know what a handler did before its process was killed: let the handler call an
 //! annotated function, with [`transaction`](macro@crate::idempotent) where there is a database, as the example `charges` does.
@@ -92,17 +94,19 @@ mod config;
 #[cfg(feature = "axum")]
 mod extract;
 mod fingerprint;
+mod grpc;
 mod handler_run;
 mod key;
 mod layer;
 mod not_begun;
+mod recorded_request;
 mod replies;
 mod running;
 mod service;
 mod stored_response;
 
 #[cfg(feature = "axum")]
-pub use self::extract::KeyRejection;
+pub use self::extract::{KeyRejection, OrNotBegun};
 pub use self::{
     body::{BoxError, RequestBody, ResponseBody},
     builder::{ChooseScope, IdempotencyLayerBuilder},

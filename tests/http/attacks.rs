@@ -84,7 +84,8 @@ async fn a_response_whose_claim_was_lost_is_the_key_s(backend: Backend) {
 }
 
 async fn a_body_that_fails_at_once_does_not_look_whole(backend: Backend) {
-    let layer = IdempotencyLayer::ietf(Idempotency::new(backend.caller().await.store)).unscoped().build().unwrap();
+    let layer =
+        IdempotencyLayer::ietf("shop", Idempotency::new(backend.caller().await.store)).unscoped().build().unwrap();
     let runs = Runs::default();
     let counted = runs.clone();
     let service = layer.layer(tower::service_fn(move |_: http::Request<_>| {
@@ -182,7 +183,7 @@ async fn a_panic_of_a_body_beside_its_frames_is_its_failure(backend: Backend) {
     let store = backend.caller().await.store;
     let cases = [(Panics::SizeHint, false), (Panics::SizeHint, true), (Panics::IsEnd, true), (Panics::Drop, true)];
     for (panics, waits) in cases {
-        let layer = IdempotencyLayer::ietf(Idempotency::new(store.clone())).unscoped().build().unwrap();
+        let layer = IdempotencyLayer::ietf("shop", Idempotency::new(store.clone())).unscoped().build().unwrap();
         let runs = Runs::default();
         let counted = runs.clone();
         let service = layer.layer(tower::service_fn(move |_: http::Request<_>| {
@@ -206,7 +207,7 @@ async fn a_panic_of_a_body_beside_its_frames_is_its_failure(backend: Backend) {
 
 async fn an_inner_layer_that_says_ask_again_is_asked_again(backend: Backend) {
     let handle = Idempotency::new(backend.caller().await.store);
-    let layer = |name| IdempotencyLayer::ietf(handle.clone()).unscoped().name(name).build().unwrap();
+    let layer = |name| IdempotencyLayer::ietf(name, handle.clone()).unscoped().build().unwrap();
     let gate = Gate::new();
     let (runs, held) = (Runs::default(), gate.clone());
     let handler = move |request: Request| {
@@ -229,7 +230,7 @@ async fn an_inner_layer_that_says_ask_again_is_asked_again(backend: Backend) {
 }
 
 async fn a_replay_holds_no_permit_of_the_inner_service(backend: Backend) {
-    let layer = IdempotencyLayer::ietf(Idempotency::new(backend.caller().await.store)).unscoped();
+    let layer = IdempotencyLayer::ietf("shop", Idempotency::new(backend.caller().await.store)).unscoped();
     let layer = layer.wait(LEASE).build().unwrap();
     let runs = Runs::default();
     let service = tower::ServiceBuilder::new().layer(layer).layer(ConcurrencyLimitLayer::new(1)).service(
@@ -265,7 +266,7 @@ fn request(key: &str, body: &'static str) -> http::Request<Full<Bytes>> {
 
 async fn a_client_gone_while_claiming_leaves_the_key_free(backend: Backend) {
     let store = backend.caller().await.store;
-    let layer = IdempotencyLayer::ietf(Idempotency::new(store.clone())).unscoped().build().unwrap();
+    let layer = IdempotencyLayer::ietf("shop", Idempotency::new(store.clone())).unscoped().build().unwrap();
     let runs = Runs::default();
     let counted = runs.clone();
     let service = tower::service_fn(move |_: http::Request<_>| {
@@ -381,7 +382,7 @@ async fn keys_scopes_and_bodies_are_in_no_event_and_no_debug() {
     let _another = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
     let _guard = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
     let store = FaultyStore::new(MemoryStore::new());
-    let layer = IdempotencyLayer::ietf(Idempotency::new(store.clone()))
+    let layer = IdempotencyLayer::ietf("shop", Idempotency::new(store.clone()))
         .scope(|_| Some("canary-scope".to_owned()))
         .max_response_body(30)
         .build()

@@ -9,7 +9,7 @@ use idempotent_runtime::{
     tower::{IdempotencyKey, IdempotencyLayer},
 };
 
-use crate::support::{Backend, Client, Runs, charge, created, serve};
+use crate::support::{Backend, Client, Preset, Runs, charge, created, serve};
 
 idempotent_tests::on_every_store!(
     the_key_is_an_argument,
@@ -33,8 +33,11 @@ async fn optional(key: Option<IdempotencyKey>) -> Response {
 }
 
 async fn the_key_is_an_argument(backend: Backend) {
-    let layer =
-        IdempotencyLayer::ietf(Idempotency::new(backend.caller().await.store)).unscoped().optional().build().unwrap();
+    let layer = IdempotencyLayer::ietf("shop", Idempotency::new(backend.caller().await.store))
+        .unscoped()
+        .optional()
+        .build()
+        .unwrap();
     let router = Router::new().route("/required", post(required)).route("/optional", post(optional).get(optional));
     let client = Client::of(serve(router.clone().layer(layer)).await);
     for (path, key) in [("/required", r#""a\"b""#), ("/optional", r#""c\"d""#)] {
@@ -54,8 +57,9 @@ async fn the_key_is_an_argument(backend: Backend) {
 
 async fn who_has_no_key_is_told_whose_mistake_it_is(backend: Backend) {
     let store = backend.caller().await.store;
-    for preset in [IdempotencyLayer::ietf, IdempotencyLayer::stripe_v1] {
-        let choose = || preset(Idempotency::new(store.clone())).unscoped();
+    let presets: [Preset; 2] = [IdempotencyLayer::ietf, IdempotencyLayer::stripe_v1];
+    for preset in presets {
+        let choose = || preset("shop", Idempotency::new(store.clone())).unscoped();
         let (lets_pass, refuses) = (choose().optional().build().unwrap(), choose().required().build().unwrap());
         let router = Router::new()
             .route("/passed", post(required).get(required).layer(lets_pass))
@@ -81,11 +85,11 @@ async fn who_has_no_key_is_told_whose_mistake_it_is(backend: Backend) {
 
 async fn routes_have_layers_of_their_own(backend: Backend) {
     let handle = Idempotency::new(backend.caller().await.store);
-    let ietf = || IdempotencyLayer::ietf(handle.clone()).unscoped();
+    let ietf = |name: &'static str| IdempotencyLayer::ietf(name, handle.clone()).unscoped();
     let layers = [
-        ietf().build().unwrap(),
-        ietf().name("refunds").header(HeaderName::from_static("x-refund-key")).build().unwrap(),
-        ietf().optional().build().unwrap(),
+        ietf("shop").build().unwrap(),
+        ietf("refunds").header(HeaderName::from_static("x-refund-key")).build().unwrap(),
+        ietf("shop").optional().build().unwrap(),
     ];
     let runs = [const { Runs::default }; 3].map(|runs| runs());
     let mut router = Router::new();
@@ -119,7 +123,8 @@ async fn nested(runs: &Runs, layers: [IdempotencyLayer; 2]) -> Client {
 }
 
 async fn nested_routers_share_a_layer(backend: Backend) {
-    let layer = IdempotencyLayer::ietf(Idempotency::new(backend.caller().await.store)).unscoped().build().unwrap();
+    let layer =
+        IdempotencyLayer::ietf("shop", Idempotency::new(backend.caller().await.store)).unscoped().build().unwrap();
     let runs = Runs::default();
     let client = nested(&runs, [layer.clone(), layer]).await;
     for replayed in [false, true] {
@@ -134,7 +139,7 @@ async fn nested_routers_share_a_layer(backend: Backend) {
 
 async fn nested_routers_with_names(backend: Backend) {
     let handle = Idempotency::new(backend.caller().await.store);
-    let layer = |name| IdempotencyLayer::ietf(handle.clone()).unscoped().name(name).build().unwrap();
+    let layer = |name| IdempotencyLayer::ietf(name, handle.clone()).unscoped().build().unwrap();
     let client = nested(&Runs::default(), [layer("api.v1"), layer("api.v2")]).await;
     for (path, run) in [("/api/v1/charges", 1), ("/api/v2/charges", 2)] {
         for replayed in [false, true] {
@@ -146,7 +151,8 @@ async fn nested_routers_with_names(backend: Backend) {
 /// As from an annotated function that the handler calls. Kept, a 409 would be all there is for a day.
 async fn an_error_is_a_problem_and_never_kept(backend: Backend) {
     let runs = Runs::default();
-    let layer = IdempotencyLayer::stripe_v1(Idempotency::new(backend.caller().await.store)).unscoped().build().unwrap();
+    let layer =
+        IdempotencyLayer::stripe_v1("shop", Idempotency::new(backend.caller().await.store)).unscoped().build().unwrap();
     let handler = async |run: u64| match run {
         1 => Err(Error::in_flight(Duration::from_millis(1))),
         2 => Err(Error::mismatch([])),

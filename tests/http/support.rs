@@ -35,6 +35,9 @@ use tokio::{
     sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
 };
 
+/// A preset, which takes the service's name.
+pub(crate) type Preset = fn(&'static str, Idempotency) -> ChooseScope;
+
 /// How often a handler ran.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Runs(Arc<AtomicU64>);
@@ -74,7 +77,7 @@ impl Server {
     /// Of this preset, and with `around` it.
     pub(crate) async fn of<F>(
         backend: &Backend,
-        preset: fn(Idempotency) -> ChooseScope,
+        preset: Preset,
         settings: impl FnOnce(ChooseScope) -> IdempotencyLayerBuilder,
         handler: impl Fn(u64, Request) -> F + Clone + Send + Sync + 'static,
         around: impl FnOnce(Router) -> Router,
@@ -84,7 +87,7 @@ impl Server {
     {
         let caller = backend.caller().await;
         let (idempotency, store) = (caller.idempotency, caller.store);
-        let layer = settings(preset(idempotency)).build().expect("settings that work");
+        let layer = settings(preset("shop", idempotency)).build().expect("settings that work");
         let runs = Runs::default();
         let counted = runs.clone();
         let router =
