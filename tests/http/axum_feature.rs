@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
-use axum::{Router, extract::Request, response::Response, routing::post};
+use axum::{
+    Json, Router,
+    extract::{Path, Request},
+    response::Response,
+    routing::post,
+};
 use http::{HeaderName, Method, StatusCode};
 use idempotent_runtime::{
     Error, Idempotency,
-    tower::{IdempotencyKey, IdempotencyLayer},
+    tower::{IdempotencyKey, IdempotencyLayer, OrNotBegun},
 };
 
 use crate::support::{Backend, Client, Preset, Runs, charge, created, serve};
@@ -18,6 +23,7 @@ idempotent_tests::on_every_store!(
     nested_routers_share_a_layer,
     nested_routers_with_names,
     an_error_is_a_problem_and_never_kept,
+    what_an_extractor_rejects_does_not_burn_the_key,
 );
 
 fn keyed(key: &str) -> [(&'static str, &[u8]); 1] {
@@ -173,4 +179,40 @@ async fn an_error_is_a_problem_and_never_kept(backend: Backend) {
         let reply = client.send(Method::POST, "/", &keyed("k"), "").await;
         assert_eq!((&*reply.body, reply.is_replay()), (&b"4"[..], replayed));
     }
+}
+
+async fn what_an_extractor_rejects_does_not_burn_the_key(backend: Backend) {
+    let handle = Idempotency::new(backend.caller().await.store);
+    let layer = |name| IdempotencyLayer::ietf(name, handle.clone()).unscoped().build().unwrap();
+    let marked = async |OrNotBegun(Path(to)): OrNotBegun<Path<u32>>,
+                        OrNotBegun(Json(amount)): OrNotBegun<Json<u32>>| {
+        created(format!("{amount} to {to}"))
+    };
+    let plain = async |Json(amount): Json<u32>| created(format!("{amount}"));
+    let router = Router::new()
+        .route("/marked/{to}", post(marked).layer(layer("marked")))
+        .route("/plain", post(plain).layer(layer("plain")));
+    let client = Client::of(serve(router).await);
+    let send = async |path: &str, key: &str, body: &'static str| {
+        let headers: [(&str, &[u8]); 2] = [("idempotency-key", key.as_bytes()), ("content-type", b"application/json")];
+        client.send(Method::POST, path, &headers, body).await
+    };
+    for broken in ["{", "\"one\"", "-1", ""] {
+        for _ in 0..2 {
+            let rejected = send("/marked/7", "k", broken).await;
+            assert!(rejected.status.is_client_error() && !rejected.is_replay(), "{rejected:?}");
+        }
+    }
+    let rejected = send("/marked/x", "k", "1").await;
+    assert_eq!((rejected.status, rejected.is_replay()), (StatusCode::BAD_REQUEST, false));
+    for replayed in [false, true] {
+        let reply = send("/marked/7", "k", "1").await;
+        assert_eq!((reply.body.as_ref(), reply.is_replay()), (&b"1 to 7"[..], replayed));
+    }
+    // Without the mark, it is the key's response, as any other 4xx.
+    for replayed in [false, true] {
+        let rejected = send("/plain", "k", "{").await;
+        assert!(rejected.status.is_client_error() && rejected.is_replay() == replayed, "{rejected:?}");
+    }
+    send("/plain", "k", "1").await.assert_problem(422, "mismatch");
 }

@@ -102,7 +102,7 @@ impl Server {
 
     /// A client that speaks HTTP/2.
     pub(crate) fn client_of_http2(&self) -> Client {
-        Client { pool: Pool::builder(TokioExecutor::new()).http2_only(true).build_http(), address: self.address }
+        Client::http2(self.address)
     }
 
     /// How often the store was asked for anything.
@@ -216,6 +216,11 @@ impl Reply {
 impl Client {
     pub(crate) fn of(address: SocketAddr) -> Self {
         Self { pool: Pool::builder(TokioExecutor::new()).build_http(), address }
+    }
+
+    /// A client that speaks HTTP/2.
+    pub(crate) fn http2(address: SocketAddr) -> Self {
+        Self { pool: Pool::builder(TokioExecutor::new()).http2_only(true).build_http(), address }
     }
 
     /// A POST to `/charges`.
