@@ -139,11 +139,14 @@ impl Idempotency {
 
     /// Lists the records of one operation or of all, about `limit` at a time; a record can be listed twice. For operators.
     ///
+    /// The operation is named as calls name it, or as [`RecordKey::operation`] of a record does.
+    ///
     /// # Errors
     ///
     /// [`Error::Store`].
     pub async fn list(&self, operation: Option<&str>, after: Option<&Cursor>, limit: usize) -> Result<Page, Error> {
-        Ok(self.shared.store.list(operation, after, limit).await?)
+        let operation = operation.map(key::operation);
+        Ok(self.shared.store.list(operation.as_deref(), after, limit).await?)
     }
 
     /// Removes up to `limit` expired records and says how many. For stores that do not expire records by themselves.
