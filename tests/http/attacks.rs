@@ -38,6 +38,7 @@ idempotent_tests::on_every_store!(
     a_panic_of_the_policy_is_a_failed_handler,
     a_panic_of_a_body_beside_its_frames_is_its_failure,
     an_inner_layer_that_says_ask_again_is_asked_again,
+    what_an_inner_layer_refuses_is_not_kept,
     a_replay_holds_no_permit_of_the_inner_service,
     a_client_gone_while_claiming_leaves_the_key_free,
     lost_replies_of_every_step,
@@ -227,6 +228,37 @@ async fn an_inner_layer_that_says_ask_again_is_asked_again(backend: Backend) {
     first.await.unwrap().assert_charge(1, false);
     let repeat = other.post("k", "").await;
     assert_eq!((repeat.status, repeat.body.as_ref()), (StatusCode::CREATED, &b"charge 1"[..]));
+}
+
+async fn what_an_inner_layer_refuses_is_not_kept(backend: Backend) {
+    let handle = Idempotency::new(backend.caller().await.store);
+    let layer = |name| IdempotencyLayer::ietf(name, handle.clone()).unscoped();
+    let header = HeaderName::from_static("x-inner-key");
+    let (outer, inner) = (layer("outer").build().unwrap(), layer("inner").header(header).max_request_body(10));
+    let (runs, inner) = (Runs::default(), inner.build().unwrap());
+    let counted = runs.clone();
+    let router = axum::Router::new().fallback(move |request: Request| charge(counted.begin(), request));
+    let client = Client::of(serve(router.layer(inner).layer(outer)).await);
+    let send = async |key: &str, inner: Option<&str>, body: &'static str| {
+        let mut headers = vec![("idempotency-key", key.as_bytes())];
+        headers.extend(inner.map(|key| ("x-inner-key", key.as_bytes())));
+        client.send(Method::POST, "/charges", &headers, body).await
+    };
+    for _ in 0..2 {
+        send("k", None, "amount=1").await.assert_problem(400, "key-missing");
+        send("k", Some("a, b"), "amount=1").await.assert_problem(400, "key-malformed");
+        let large = send("large", Some("large"), "amount=1.00000").await;
+        large.assert_problem(413, "body-too-large");
+        assert!(!large.is_replay());
+    }
+    send("k", Some("k"), "amount=1").await.assert_charge(1, false);
+    send("k", Some("k"), "amount=1").await.assert_charge(1, true);
+    for _ in 0..2 {
+        let other = send("l", Some("k"), "amount=2").await;
+        other.assert_problem(422, "mismatch");
+        assert!(!other.is_replay());
+    }
+    assert_eq!(runs.count(), 1);
 }
 
 async fn a_replay_holds_no_permit_of_the_inner_service(backend: Backend) {

@@ -145,8 +145,8 @@ impl Dialect {
             Some(content_type) => trailers_only(refusal, header, content_type),
             None => self.refuse_over_http(refusal, header),
         };
-        if refusal.retry_after().is_some() {
-            // Otherwise an idempotency layer further out would keep the refusal, and replay it to the retry.
+        if !matches!(refusal, Refusal::HandlerFailed) {
+            // Otherwise an idempotency layer further out would keep the refusal, and replay it to the corrected request.
             response.extensions_mut().insert(NotBegun);
         }
         response
