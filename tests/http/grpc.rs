@@ -15,7 +15,7 @@ use tonic::{
 };
 
 use self::bank::{Answer, PACES, PAY, Pace, Raw, Server};
-use crate::support::{Backend, Client};
+use crate::support::{Backend, Client, Server as HttpServer, charge};
 
 idempotent_tests::on_every_store!(
     a24_a_call_is_replayed_with_its_metadata,
@@ -26,6 +26,7 @@ idempotent_tests::on_every_store!(
     a24_a_stream_too_large_to_keep,
     a24_refusals_are_trailers_only,
     a24_what_is_not_begun_is_not_kept,
+    a24_a_client_does_not_choose_the_rule,
 );
 
 fn text<'m>(metadata: &'m MetadataMap, name: &str) -> Option<&'m str> {
@@ -246,5 +247,14 @@ async fn a24_what_is_not_begun_is_not_kept(backend: Backend) {
     for replayed in [false, true] {
         let told = server.pay("k").await;
         assert_eq!((told.code(), told.is_replay()), (Code::Ok, replayed), "{told:?}");
+    }
+}
+
+/// A handler that knows nothing of gRPC, and a client that says it does: the response has no `grpc-status`, and is kept.
+async fn a24_a_client_does_not_choose_the_rule(backend: Backend) {
+    let server = HttpServer::start(&backend, |builder| builder, charge).await;
+    let headers: [(&str, &[u8]); 2] = [("idempotency-key", b"k"), ("content-type", b"application/grpc")];
+    for replayed in [false, true] {
+        server.client().send(Method::POST, "/charges", &headers, "amount=1").await.assert_charge(1, replayed);
     }
 }

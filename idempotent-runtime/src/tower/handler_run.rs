@@ -46,8 +46,6 @@ pub(super) struct Head<R> {
 /// One run of a handler.
 pub(super) struct HandlerRun<R> {
     pub(super) config: Arc<Config>,
-    /// True if the request is one of gRPC.
-    pub(super) is_grpc: bool,
     /// Takes the response to the service, which waits for it.
     pub(super) head: oneshot::Sender<Head<R>>,
     pub(super) guard: HandlerGuard,
@@ -123,7 +121,7 @@ where
         S::Error: Send,
         B: Send + 'static,
     {
-        let Self { config, is_grpc, mut head, guard } = self;
+        let Self { config, mut head, guard } = self;
         Box::pin(async move {
             let mut kept = false;
             let ended = caught(pin!(async {
@@ -135,7 +133,7 @@ where
                 };
                 let Some(Ok(response)) = called else { return (RunEnd::Abandon, None) };
                 let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-                match pass_on(&config, is_grpc, head, limit, response, &waker, &mut kept) {
+                match pass_on(&config, head, limit, response, &waker, &mut kept) {
                     ControlFlow::Break(run_end) => (run_end, None),
                     ControlFlow::Continue(rest) => rest.await,
                 }
@@ -167,10 +165,11 @@ struct KeptHead {
 
 impl KeptHead {
     /// Reads the head of a response; `None` if it is not to be kept.
-    fn read<R>(config: &Config, is_grpc: bool, response: &mut Response<R>) -> Option<Self> {
+    fn read<R>(config: &Config, response: &mut Response<R>) -> Option<Self> {
         let status = response.status();
         let headers = response.headers();
-        let is_grpc = grpc::content_type(headers).is_some() || is_grpc && status == StatusCode::OK;
+        // By the response, and not by the request: a client must not choose the rule.
+        let is_grpc = grpc::content_type(headers).is_some() || headers.contains_key(grpc::STATUS);
         let grpc_status = headers.get(grpc::STATUS).map(|status| Ended::with(Some(status.as_bytes())));
         let is_kept = response.extensions().get::<NotBegun>().is_none()
             && config.keeps(status)
@@ -243,7 +242,6 @@ async fn end_of_large(trailers: oneshot::Receiver<HeaderMap>) -> RunEnd {
 // A plain function with a boxed rest: as an `async fn`, it would make the future of every run larger.
 fn pass_on<R>(
     config: &Config,
-    is_grpc: bool,
     to_client: oneshot::Sender<Head<R>>,
     limit: RunOnLimit,
     mut response: Response<R>,
@@ -258,7 +256,7 @@ where
         // Fails if the client has gone.
         let _ = to_client.send(Head { response, streamed });
     };
-    let Some(head) = KeptHead::read(config, is_grpc, &mut response) else {
+    let Some(head) = KeptHead::read(config, &mut response) else {
         send(response.map(ResponseBody::own), false);
         return ControlFlow::Break(RunEnd::Release);
     };

@@ -199,8 +199,7 @@ where
     parts.extensions.insert(key);
     let config = Arc::clone(&state.config);
     let (head, mut from_handler) = oneshot::channel();
-    let is_grpc = grpc::content_type(&parts.headers).is_some();
-    let run = HandlerRun { config: Arc::clone(&config), is_grpc, head, guard: HandlerGuard::new(&state.handlers) };
+    let run = HandlerRun { config: Arc::clone(&config), head, guard: HandlerGuard::new(&state.handlers) };
     let run = run.run(inner, Request::from_parts(parts, body));
     Box::pin(async move {
         match first(pin!(call.run(run, handler_run::recorded)), &mut from_handler).await {
