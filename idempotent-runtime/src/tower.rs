@@ -16,7 +16,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! With axum, it is `router.layer(layer)`, inside the layer that authenticates.
+//! With axum, it is `router.route_layer(layer)`, inside the layer that authenticates. (With `router.layer(layer)`, the router's own 404
+//! is kept as well: a client that mistyped the path would have used up its key.)
 //!
 //! Responses produced by outer layers are never stored. Put CORS, compression, tracing and timeouts outside as well: CORS
 //! headers are specific to one origin and must not be replayed.

@@ -24,6 +24,7 @@ idempotent_tests::on_every_store!(
     nested_routers_with_names,
     an_error_is_a_problem_and_never_kept,
     what_an_extractor_rejects_does_not_burn_the_key,
+    what_no_route_matches_does_not_burn_the_key,
 );
 
 fn keyed(key: &str) -> [(&'static str, &[u8]); 1] {
@@ -215,4 +216,23 @@ async fn what_an_extractor_rejects_does_not_burn_the_key(backend: Backend) {
         assert!(rejected.status.is_client_error() && rejected.is_replay() == replayed, "{rejected:?}");
     }
     send("/plain", "k", "1").await.assert_problem(422, "mismatch");
+}
+
+async fn what_no_route_matches_does_not_burn_the_key(backend: Backend) {
+    let store = backend.caller().await.store;
+    let layer = |name| IdempotencyLayer::ietf(name, Idempotency::new(store.clone())).unscoped().build().unwrap();
+    let routes = || Router::new().route("/charges", post(async || created("charged")));
+    let by_route = Client::of(serve(routes().route_layer(layer("by-route"))).await);
+    for (path, status, replayed) in [
+        ("/chrages", StatusCode::NOT_FOUND, false),
+        ("/charges", StatusCode::CREATED, false),
+        ("/charges", StatusCode::CREATED, true),
+    ] {
+        let reply = by_route.send(Method::POST, path, &keyed("k"), "").await;
+        assert_eq!((reply.status, reply.is_replay()), (status, replayed));
+    }
+    // Around the router, its 404 is a response like any other.
+    let around = Client::of(serve(routes().layer(layer("around"))).await);
+    assert_eq!(around.send(Method::POST, "/chrages", &keyed("k"), "").await.status, StatusCode::NOT_FOUND);
+    around.send(Method::POST, "/charges", &keyed("k"), "").await.assert_problem(422, "mismatch");
 }

@@ -173,7 +173,7 @@ impl KeptHead {
         let grpc_status = headers.get(grpc::STATUS).map(|status| Ended::with(Some(status.as_bytes())));
         let is_kept = response.extensions().get::<NotBegun>().is_none()
             && config.keeps(status)
-            && !(is_grpc && grpc_status == Some(Ended::Again));
+            && grpc_status != Some(Ended::Again);
         let headers = match (is_kept, is_grpc) {
             (false, _) => HeaderMap::new(),
             (true, true) => chosen(headers, is_of_every_response),
