@@ -52,7 +52,7 @@ fn nanoseconds(runtime: &tokio::runtime::Runtime, router: &Router, key: impl Fn(
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let layer = IdempotencyLayer::ietf(Idempotency::memory()).unscoped().build().unwrap();
+    let layer = IdempotencyLayer::ietf("bench", Idempotency::memory()).unscoped().build().unwrap();
     let (bare, hit) = (router(), router().layer(layer.clone()));
     let miss = router().layer(layer);
     let mut round = 0;

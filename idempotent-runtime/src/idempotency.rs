@@ -175,11 +175,14 @@ impl Idempotency {
 
     /// Lists the records of one operation or of all, about `limit` at a time; a record can be listed twice. For operators.
     ///
+    /// The operation is named as calls name it, or as [`RecordKey::operation`] of a record does.
+    ///
     /// # Errors
     ///
     /// [`Error::Store`].
     pub async fn list(&self, operation: Option<&str>, after: Option<&Cursor>, limit: usize) -> Result<Page, Error> {
-        Ok(self.shared.store.list(operation, after, limit).await?)
+        let operation = operation.map(key::operation);
+        Ok(self.shared.store.list(operation.as_deref(), after, limit).await?)
     }
 
     /// Removes up to `limit` expired records and says how many. For stores that do not expire records by themselves.
@@ -288,6 +291,10 @@ impl IdempotencyBuilder {
     /// in it: skip what must not be stored. Arguments may be personal data, which is then in the store and in its backups
     /// for as long as the record.
     ///
+    /// The record of a request behind the layer for HTTP (feature `tower`) has the request: `method`, `path`, `query` and `body`, the
+    /// latter as `json`, `text` or `base64`. A body that does not fit into [`max_arguments_len`](Self::max_arguments_len) is left out,
+    /// and `omitted_bytes` says how long it was. Headers are not recorded, as they have credentials; a query or a body may have some, too.
+    ///
     /// Every call then serializes its arguments once more, and sends them with its claim. Arguments that JSON cannot hold,
     /// such as a map whose keys are no text, are [`Error::Arguments`] before anything is claimed. Infinity and `Some(None)`
     /// are written as `null`.
@@ -322,7 +329,7 @@ impl IdempotencyBuilder {
     }
 
     /// Sets the limit for the [recorded](Self::record_arguments) arguments of a call, in bytes of JSON. 64 KiB unless said
-    /// otherwise; calls with more are [`Error::Arguments`].
+    /// otherwise; calls with more are [`Error::Arguments`], and requests behind the layer for HTTP are recorded without their body.
     pub const fn max_arguments_len(mut self, bytes: usize) -> Self {
         self.limits.max_arguments_len = bytes;
         self

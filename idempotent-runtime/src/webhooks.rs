@@ -28,7 +28,8 @@
 //!
 //! # The key
 //!
-//! Make the key from sender, endpoint and event id.
+//! Make the key from sender, endpoint and event id. Give the annotated function a `name` that begins with the service's, where
+//! several services share a store: with one name, they would answer for each other.
 //!
 //! Do not put the signature into it: where the time of the attempt is signed, each attempt has another signature, and so has each
 //! secret. Do not put the body into it either: it may differ between attempts, as Stripe's `pending_webhooks` does. For the same
@@ -57,11 +58,12 @@
 //! | | headers | signed | event id |
 //! |---|---|---|---|
 //! | [`Verifier::standard`] | `webhook-signature`, `webhook-timestamp`, `webhook-id` | id, time of the attempt, body | `webhook-id` |
+//! | the same, of senders on Svix | `svix-signature`, `svix-timestamp`, `svix-id` | id, time of the attempt, body | `svix-id` |
 //! | [`Verifier::stripe`] | `Stripe-Signature` | time of the attempt, body | `id` in the body |
 //! | [`Verifier::github`] | `X-Hub-Signature-256`, `X-GitHub-Delivery` | body | `X-GitHub-Delivery` |
 //! | [`Verifier::shopify`] | `X-Shopify-Hmac-Sha256`, `X-Shopify-Webhook-Id` | body | `X-Shopify-Webhook-Id` |
 //!
-//! All signatures are HMAC-SHA-256. A `webhook-id` with a dot is refused, as the specification asks: the signed parts are joined
+//! All signatures are HMAC-SHA-256. A `webhook-id` or `svix-id` with a dot is refused, as the specification asks: the signed parts are joined
 //! with dots, so a part of the body could pass as a time.
 //!
 //! Where neither id nor time is signed, anybody who got hold of one delivery can send it again, at any time and under another id. Let

@@ -201,17 +201,24 @@ fn malformed_lines_are_named_and_the_rest_is_processed() {
     log += "\n";
     let mut log = log.into_bytes();
     log.extend_from_slice(b"\xff\xfe\n");
+    log.extend_from_slice(line("c", "o-\\u0000", "").as_bytes());
     log.extend_from_slice(line("a", "o-1", "").trim_end().as_bytes());
 
     let output = run(&["--json", "-"], &log);
     let summary = summary(&output, 3);
     summary.assert_proven();
-    assert_eq!([summary.get("deliveries"), summary.get("malformed"), summary.get("orders_accepted")], [3, 4, 2]);
+    assert_eq!([summary.get("deliveries"), summary.get("malformed"), summary.get("orders_accepted")], [3, 5, 2]);
     let stderr = String::from_utf8(output.stderr).unwrap();
-    for said in ["line 2: ", "line 4: unknown variant `explodes`", "line 6: longer than 65536 bytes", "line 7: "] {
+    for said in [
+        "line 2: ",
+        "line 4: unknown variant `explodes`",
+        "line 6: longer than 65536 bytes",
+        "line 7: ",
+        "line 8: `order_id` has the character U+0000",
+    ] {
         assert!(stderr.contains(said), "{said:?} in {stderr}");
     }
-    assert_eq!(stderr.lines().count(), 4, "{stderr}");
+    assert_eq!(stderr.lines().count(), 5, "{stderr}");
 }
 
 #[test]

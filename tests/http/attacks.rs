@@ -39,6 +39,7 @@ idempotent_tests::on_every_store!(
     a_panic_of_the_policy_is_a_failed_handler,
     a_panic_of_a_body_beside_its_frames_is_its_failure,
     an_inner_layer_that_says_ask_again_is_asked_again,
+    what_an_inner_layer_refuses_is_not_kept,
     a_replay_holds_no_permit_of_the_inner_service,
     a_client_gone_while_claiming_leaves_the_key_free,
     lost_replies_of_every_step,
@@ -85,7 +86,8 @@ async fn a_response_whose_claim_was_lost_is_the_key_s(backend: Backend) {
 }
 
 async fn a_body_that_fails_at_once_does_not_look_whole(backend: Backend) {
-    let layer = IdempotencyLayer::ietf(Idempotency::new(backend.caller().await.store)).unscoped().build().unwrap();
+    let layer =
+        IdempotencyLayer::ietf("shop", Idempotency::new(backend.caller().await.store)).unscoped().build().unwrap();
     let runs = Runs::default();
     let counted = runs.clone();
     let service = layer.layer(tower::service_fn(move |_: http::Request<_>| {
@@ -183,7 +185,7 @@ async fn a_panic_of_a_body_beside_its_frames_is_its_failure(backend: Backend) {
     let store = backend.caller().await.store;
     let cases = [(Panics::SizeHint, false), (Panics::SizeHint, true), (Panics::IsEnd, true), (Panics::Drop, true)];
     for (panics, waits) in cases {
-        let layer = IdempotencyLayer::ietf(Idempotency::new(store.clone())).unscoped().build().unwrap();
+        let layer = IdempotencyLayer::ietf("shop", Idempotency::new(store.clone())).unscoped().build().unwrap();
         let runs = Runs::default();
         let counted = runs.clone();
         let service = layer.layer(tower::service_fn(move |_: http::Request<_>| {
@@ -207,7 +209,7 @@ async fn a_panic_of_a_body_beside_its_frames_is_its_failure(backend: Backend) {
 
 async fn an_inner_layer_that_says_ask_again_is_asked_again(backend: Backend) {
     let handle = Idempotency::new(backend.caller().await.store);
-    let layer = |name| IdempotencyLayer::ietf(handle.clone()).unscoped().name(name).build().unwrap();
+    let layer = |name| IdempotencyLayer::ietf(name, handle.clone()).unscoped().build().unwrap();
     let gate = Gate::new();
     let (runs, held) = (Runs::default(), gate.clone());
     let handler = move |request: Request| {
@@ -229,8 +231,39 @@ async fn an_inner_layer_that_says_ask_again_is_asked_again(backend: Backend) {
     assert_eq!((repeat.status, repeat.body.as_ref()), (StatusCode::CREATED, &b"charge 1"[..]));
 }
 
+async fn what_an_inner_layer_refuses_is_not_kept(backend: Backend) {
+    let handle = Idempotency::new(backend.caller().await.store);
+    let layer = |name| IdempotencyLayer::ietf(name, handle.clone()).unscoped();
+    let header = HeaderName::from_static("x-inner-key");
+    let (outer, inner) = (layer("outer").build().unwrap(), layer("inner").header(header).max_request_body(10));
+    let (runs, inner) = (Runs::default(), inner.build().unwrap());
+    let counted = runs.clone();
+    let router = axum::Router::new().fallback(move |request: Request| charge(counted.begin(), request));
+    let client = Client::of(serve(router.layer(inner).layer(outer)).await);
+    let send = async |key: &str, inner: Option<&str>, body: &'static str| {
+        let mut headers = vec![("idempotency-key", key.as_bytes())];
+        headers.extend(inner.map(|key| ("x-inner-key", key.as_bytes())));
+        client.send(Method::POST, "/charges", &headers, body).await
+    };
+    for _ in 0..2 {
+        send("k", None, "amount=1").await.assert_problem(400, "key-missing");
+        send("k", Some("a, b"), "amount=1").await.assert_problem(400, "key-malformed");
+        let large = send("large", Some("large"), "amount=1.00000").await;
+        large.assert_problem(413, "body-too-large");
+        assert!(!large.is_replay());
+    }
+    send("k", Some("k"), "amount=1").await.assert_charge(1, false);
+    send("k", Some("k"), "amount=1").await.assert_charge(1, true);
+    for _ in 0..2 {
+        let other = send("l", Some("k"), "amount=2").await;
+        other.assert_problem(422, "mismatch");
+        assert!(!other.is_replay());
+    }
+    assert_eq!(runs.count(), 1);
+}
+
 async fn a_replay_holds_no_permit_of_the_inner_service(backend: Backend) {
-    let layer = IdempotencyLayer::ietf(Idempotency::new(backend.caller().await.store)).unscoped();
+    let layer = IdempotencyLayer::ietf("shop", Idempotency::new(backend.caller().await.store)).unscoped();
     let layer = layer.wait(LEASE).build().unwrap();
     let runs = Runs::default();
     let service = tower::ServiceBuilder::new().layer(layer).layer(ConcurrencyLimitLayer::new(1)).service(
@@ -266,7 +299,7 @@ fn request(key: &str, body: &'static str) -> http::Request<Full<Bytes>> {
 
 async fn a_client_gone_while_claiming_leaves_the_key_free(backend: Backend) {
     let store = backend.caller().await.store;
-    let layer = IdempotencyLayer::ietf(Idempotency::new(store.clone())).unscoped().build().unwrap();
+    let layer = IdempotencyLayer::ietf("shop", Idempotency::new(store.clone())).unscoped().build().unwrap();
     let runs = Runs::default();
     let counted = runs.clone();
     let service = tower::service_fn(move |_: http::Request<_>| {
@@ -382,7 +415,7 @@ async fn keys_scopes_and_bodies_are_in_no_event_and_no_debug() {
     let _another = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
     let _guard = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
     let store = FaultyStore::new(MemoryStore::new());
-    let layer = IdempotencyLayer::ietf(Idempotency::new(store.clone()))
+    let layer = IdempotencyLayer::ietf("shop", Idempotency::new(store.clone()))
         .scope(|_| Some("canary-scope".to_owned()))
         .max_response_body(30)
         .build()

@@ -2,14 +2,19 @@
 
 use std::time::Duration;
 
-use axum::{Router, extract::Request, response::Response, routing::post};
+use axum::{
+    Json, Router,
+    extract::{Path, Request},
+    response::Response,
+    routing::post,
+};
 use http::{HeaderName, Method, StatusCode};
 use idempotent_runtime::{
     Error, Idempotency,
-    tower::{IdempotencyKey, IdempotencyLayer},
+    tower::{IdempotencyKey, IdempotencyLayer, OrNotBegun},
 };
 
-use crate::support::{Backend, Client, Runs, charge, created, serve};
+use crate::support::{Backend, Client, Preset, Runs, charge, created, serve};
 
 idempotent_tests::on_every_store!(
     the_key_is_an_argument,
@@ -18,6 +23,8 @@ idempotent_tests::on_every_store!(
     nested_routers_share_a_layer,
     nested_routers_with_names,
     an_error_is_a_problem_and_never_kept,
+    what_an_extractor_rejects_does_not_burn_the_key,
+    what_no_route_matches_does_not_burn_the_key,
 );
 
 fn keyed(key: &str) -> [(&'static str, &[u8]); 1] {
@@ -33,8 +40,11 @@ async fn optional(key: Option<IdempotencyKey>) -> Response {
 }
 
 async fn the_key_is_an_argument(backend: Backend) {
-    let layer =
-        IdempotencyLayer::ietf(Idempotency::new(backend.caller().await.store)).unscoped().optional().build().unwrap();
+    let layer = IdempotencyLayer::ietf("shop", Idempotency::new(backend.caller().await.store))
+        .unscoped()
+        .optional()
+        .build()
+        .unwrap();
     let router = Router::new().route("/required", post(required)).route("/optional", post(optional).get(optional));
     let client = Client::of(serve(router.clone().layer(layer)).await);
     for (path, key) in [("/required", r#""a\"b""#), ("/optional", r#""c\"d""#)] {
@@ -54,8 +64,9 @@ async fn the_key_is_an_argument(backend: Backend) {
 
 async fn who_has_no_key_is_told_whose_mistake_it_is(backend: Backend) {
     let store = backend.caller().await.store;
-    for preset in [IdempotencyLayer::ietf, IdempotencyLayer::stripe_v1] {
-        let choose = || preset(Idempotency::new(store.clone())).unscoped();
+    let presets: [Preset; 2] = [IdempotencyLayer::ietf, IdempotencyLayer::stripe_v1];
+    for preset in presets {
+        let choose = || preset("shop", Idempotency::new(store.clone())).unscoped();
         let (lets_pass, refuses) = (choose().optional().build().unwrap(), choose().required().build().unwrap());
         let router = Router::new()
             .route("/passed", post(required).get(required).layer(lets_pass))
@@ -81,11 +92,11 @@ async fn who_has_no_key_is_told_whose_mistake_it_is(backend: Backend) {
 
 async fn routes_have_layers_of_their_own(backend: Backend) {
     let handle = Idempotency::new(backend.caller().await.store);
-    let ietf = || IdempotencyLayer::ietf(handle.clone()).unscoped();
+    let ietf = |name: &'static str| IdempotencyLayer::ietf(name, handle.clone()).unscoped();
     let layers = [
-        ietf().build().unwrap(),
-        ietf().name("refunds").header(HeaderName::from_static("x-refund-key")).build().unwrap(),
-        ietf().optional().build().unwrap(),
+        ietf("shop").build().unwrap(),
+        ietf("refunds").header(HeaderName::from_static("x-refund-key")).build().unwrap(),
+        ietf("shop").optional().build().unwrap(),
     ];
     let runs = [const { Runs::default }; 3].map(|runs| runs());
     let mut router = Router::new();
@@ -119,7 +130,8 @@ async fn nested(runs: &Runs, layers: [IdempotencyLayer; 2]) -> Client {
 }
 
 async fn nested_routers_share_a_layer(backend: Backend) {
-    let layer = IdempotencyLayer::ietf(Idempotency::new(backend.caller().await.store)).unscoped().build().unwrap();
+    let layer =
+        IdempotencyLayer::ietf("shop", Idempotency::new(backend.caller().await.store)).unscoped().build().unwrap();
     let runs = Runs::default();
     let client = nested(&runs, [layer.clone(), layer]).await;
     for replayed in [false, true] {
@@ -134,7 +146,7 @@ async fn nested_routers_share_a_layer(backend: Backend) {
 
 async fn nested_routers_with_names(backend: Backend) {
     let handle = Idempotency::new(backend.caller().await.store);
-    let layer = |name| IdempotencyLayer::ietf(handle.clone()).unscoped().name(name).build().unwrap();
+    let layer = |name| IdempotencyLayer::ietf(name, handle.clone()).unscoped().build().unwrap();
     let client = nested(&Runs::default(), [layer("api.v1"), layer("api.v2")]).await;
     for (path, run) in [("/api/v1/charges", 1), ("/api/v2/charges", 2)] {
         for replayed in [false, true] {
@@ -147,7 +159,8 @@ async fn nested_routers_with_names(backend: Backend) {
 /// day.
 async fn an_error_is_a_problem_and_never_kept(backend: Backend) {
     let runs = Runs::default();
-    let layer = IdempotencyLayer::stripe_v1(Idempotency::new(backend.caller().await.store)).unscoped().build().unwrap();
+    let layer =
+        IdempotencyLayer::stripe_v1("shop", Idempotency::new(backend.caller().await.store)).unscoped().build().unwrap();
     let handler = async |run: u64| match run {
         1 => Err(Error::in_flight(Duration::from_millis(1))),
         2 => Err(Error::mismatch([])),
@@ -168,4 +181,59 @@ async fn an_error_is_a_problem_and_never_kept(backend: Backend) {
         let reply = client.send(Method::POST, "/", &keyed("k"), "").await;
         assert_eq!((&*reply.body, reply.is_replay()), (&b"4"[..], replayed));
     }
+}
+
+async fn what_an_extractor_rejects_does_not_burn_the_key(backend: Backend) {
+    let handle = Idempotency::new(backend.caller().await.store);
+    let layer = |name| IdempotencyLayer::ietf(name, handle.clone()).unscoped().build().unwrap();
+    let marked = async |OrNotBegun(Path(to)): OrNotBegun<Path<u32>>,
+                        OrNotBegun(Json(amount)): OrNotBegun<Json<u32>>| {
+        created(format!("{amount} to {to}"))
+    };
+    let plain = async |Json(amount): Json<u32>| created(format!("{amount}"));
+    let router = Router::new()
+        .route("/marked/{to}", post(marked).layer(layer("marked")))
+        .route("/plain", post(plain).layer(layer("plain")));
+    let client = Client::of(serve(router).await);
+    let send = async |path: &str, key: &str, body: &'static str| {
+        let headers: [(&str, &[u8]); 2] = [("idempotency-key", key.as_bytes()), ("content-type", b"application/json")];
+        client.send(Method::POST, path, &headers, body).await
+    };
+    for broken in ["{", "\"one\"", "-1", ""] {
+        for _ in 0..2 {
+            let rejected = send("/marked/7", "k", broken).await;
+            assert!(rejected.status.is_client_error() && !rejected.is_replay(), "{rejected:?}");
+        }
+    }
+    let rejected = send("/marked/x", "k", "1").await;
+    assert_eq!((rejected.status, rejected.is_replay()), (StatusCode::BAD_REQUEST, false));
+    for replayed in [false, true] {
+        let reply = send("/marked/7", "k", "1").await;
+        assert_eq!((reply.body.as_ref(), reply.is_replay()), (&b"1 to 7"[..], replayed));
+    }
+    // Without the mark, it is the key's response, as any other 4xx.
+    for replayed in [false, true] {
+        let rejected = send("/plain", "k", "{").await;
+        assert!(rejected.status.is_client_error() && rejected.is_replay() == replayed, "{rejected:?}");
+    }
+    send("/plain", "k", "1").await.assert_problem(422, "mismatch");
+}
+
+async fn what_no_route_matches_does_not_burn_the_key(backend: Backend) {
+    let store = backend.caller().await.store;
+    let layer = |name| IdempotencyLayer::ietf(name, Idempotency::new(store.clone())).unscoped().build().unwrap();
+    let routes = || Router::new().route("/charges", post(async || created("charged")));
+    let by_route = Client::of(serve(routes().route_layer(layer("by-route"))).await);
+    for (path, status, replayed) in [
+        ("/chrages", StatusCode::NOT_FOUND, false),
+        ("/charges", StatusCode::CREATED, false),
+        ("/charges", StatusCode::CREATED, true),
+    ] {
+        let reply = by_route.send(Method::POST, path, &keyed("k"), "").await;
+        assert_eq!((reply.status, reply.is_replay()), (status, replayed));
+    }
+    // Around the router, its 404 is a response like any other.
+    let around = Client::of(serve(routes().layer(layer("around"))).await);
+    assert_eq!(around.send(Method::POST, "/chrages", &keyed("k"), "").await.status, StatusCode::NOT_FOUND);
+    around.send(Method::POST, "/charges", &keyed("k"), "").await.assert_problem(422, "mismatch");
 }

@@ -13,6 +13,7 @@ use crate::support::{Backend, Channel, Pieces, Server, Sized, streaming};
 
 idempotent_tests::on_every_store!(
     a19_bodies_replay_byte_exact,
+    a19_headers_of_a_status_replay,
     a19_trailers_replay,
     a20_what_is_too_large_to_keep_is_not_run_again,
     a20_what_is_streamed_reaches_the_client_as_it_comes,
@@ -68,9 +69,57 @@ async fn a19_bodies_replay_byte_exact(backend: Backend) {
     }
 }
 
+async fn a19_headers_of_a_status_replay(backend: Backend) {
+    const ALL: [&str; 16] = [
+        "retry-after",
+        "www-authenticate",
+        "content-location",
+        "location",
+        "allow",
+        "accept",
+        "accept-encoding",
+        "accept-patch",
+        "accept-post",
+        "preference-applied",
+        "content-range",
+        "content-digest",
+        "repr-digest",
+        "expires",
+        "content-security-policy",
+        "x-content-type-options",
+    ];
+    let respond = |_, request: Request| async move {
+        let mut response = Response::builder().status(&request.uri().path()[1..]);
+        for name in ALL {
+            response = response.header(name, "120");
+        }
+        for name in ["set-cookie", "proxy-authenticate", "connection", "authentication-info", "age"] {
+            response = response.header(name, "close");
+        }
+        response.body(Body::from("body")).unwrap()
+    };
+    let server = Server::start(&backend, |builder| builder, respond).await;
+    let client = server.client();
+    for status in ["/200", "/202", "/401", "/403", "/405", "/413", "/415", "/416"] {
+        let send = async || client.send(Method::POST, status, &[("idempotency-key", status.as_bytes())], "").await;
+        let (first, repeat) = (send().await, send().await);
+        assert!(!first.is_replay() && repeat.is_replay(), "{status}");
+        for name in ALL {
+            let is_kept = name != "www-authenticate" || status == "/401";
+            assert_eq!(repeat.header(name), is_kept.then_some("120"), "{status} {name}");
+        }
+        for name in ["set-cookie", "proxy-authenticate", "connection", "authentication-info", "age"] {
+            assert!(!repeat.headers.contains_key(name), "{status} {name}");
+        }
+    }
+}
+
 async fn a19_trailers_replay(backend: Backend) {
     let respond = |run: u64, _| async move {
-        let trailers = HeaderMap::from_iter([(HeaderName::from_static("grpc-status"), HeaderValue::from(run))]);
+        let trailers = HeaderMap::from_iter([
+            (HeaderName::from_static("grpc-status"), HeaderValue::from(run)),
+            (HeaderName::from_static("set-cookie"), HeaderValue::from_static("session=secret")),
+        ]);
         Response::new(Body::new(Full::new(Bytes::from("body")).with_trailers(async move { Some(Ok(trailers)) })))
     };
     let server = Server::start(&backend, |builder| builder, respond).await;
@@ -81,6 +130,7 @@ async fn a19_trailers_replay(backend: Backend) {
         let body = body.collect().await.unwrap();
         assert_eq!(headers.contains_key("idempotent-replayed"), replayed);
         assert_eq!(body.trailers().unwrap()["grpc-status"], "1");
+        assert_eq!(body.trailers().unwrap().contains_key("set-cookie"), !replayed);
         assert_eq!(body.to_bytes(), "body");
     }
 }

@@ -62,7 +62,7 @@ async fn a21_panic_of_the_handler(backend: Backend) {
 
 async fn a21_error_of_the_inner_service(backend: Backend) {
     let store = backend.caller().await.store;
-    let layer = IdempotencyLayer::ietf(Idempotency::new(store)).unscoped().lease(LONG);
+    let layer = IdempotencyLayer::ietf("shop", Idempotency::new(store)).unscoped().lease(LONG);
     let layer = layer.build().unwrap();
     let runs = Runs::default();
     let counted = runs.clone();

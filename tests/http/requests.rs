@@ -81,7 +81,7 @@ async fn a03_client_errors_replay_and_server_errors_do_not(backend: Backend) {
     };
     for (status, kept) in [(200, true), (302, true), (400, true), (402, true), (404, true), (409, true), (422, true)]
         .into_iter()
-        .chain([(429, false), (500, false), (502, false), (503, false)])
+        .chain([(408, false), (425, false), (429, false), (500, false), (502, false), (503, false)])
     {
         let server = Server::start(&backend, |builder| builder, handler).await;
         let (client, key, path) = (server.client(), format!("status-{status}"), format!("/{status}"));
@@ -325,12 +325,13 @@ async fn a18_json_key_order_and_white_space_do_not_matter(backend: Backend) {
     };
     let first = post(r#"{ "amount": 1, "to": "ada" }"#, "application/json").await;
     assert_eq!(first.body, r#"{ "amount": 1, "to": "ada" }"#);
-    for same in [r#"{"to":"ada","amount":1}"#, "{\"amount\":1,\n\"to\":\"\\u0061da\"}"] {
+    for same in [r#"{"to":"ada","amount":1}"#, r#"{"to":"ada","amount":1.0}"#, "{\"amount\":1,\n\"to\":\"\\u0061da\"}"]
+    {
         let reply = post(same, "application/vnd.api+json; charset=utf-8").await;
         assert!(reply.is_replay());
         assert_eq!(reply.body, first.body);
     }
-    for other in [r#"{"to":"ada","amount":1.0}"#, r#"{"to":"ada","amount":"1"}"#, r#"{"to":"ada","amount":1"#] {
+    for other in [r#"{"to":"ada","amount":1.5}"#, r#"{"to":"ada","amount":"1"}"#, r#"{"to":"ada","amount":1"#] {
         post(other, "application/json").await.assert_problem(422, "mismatch");
     }
     post(r#"{"to":"ada","amount":1}"#, "text/plain").await.assert_problem(422, "mismatch");

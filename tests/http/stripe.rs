@@ -8,12 +8,12 @@ use axum::{
 };
 use http::{Method, StatusCode};
 use idempotent_runtime::{
-    Idempotency, StoreErrorKind,
+    StoreErrorKind,
     testing::{Fault, Gate, Method as Step},
     tower::{ChooseScope, IdempotencyLayer, NotBegun},
 };
 
-use crate::support::{Backend, Client, Reply, Server, charge};
+use crate::support::{Backend, Client, Preset, Reply, Server, charge};
 
 idempotent_tests::on_every_store!(
     b01_replays_name_the_original_request,
@@ -23,12 +23,12 @@ idempotent_tests::on_every_store!(
     b05_should_retry,
 );
 
-const V1: fn(Idempotency) -> ChooseScope = IdempotencyLayer::stripe_v1;
-const V2: fn(Idempotency) -> ChooseScope = IdempotencyLayer::stripe_v2;
+const V1: Preset = IdempotencyLayer::stripe_v1;
+const V2: Preset = IdempotencyLayer::stripe_v2;
 
 async fn start<F>(
     backend: &Backend,
-    preset: fn(Idempotency) -> ChooseScope,
+    preset: Preset,
     handler: impl Fn(u64, Request) -> F + Clone + Send + Sync + 'static,
 ) -> Server
 where

@@ -35,6 +35,9 @@ use tokio::{
     sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
 };
 
+/// A preset, which takes the service's name.
+pub(crate) type Preset = fn(&'static str, Idempotency) -> ChooseScope;
+
 /// Counts the runs of a handler.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Runs(Arc<AtomicU64>);
@@ -74,7 +77,7 @@ impl Server {
     /// Starts a server with this preset; `around` puts more around its router.
     pub(crate) async fn of<F>(
         backend: &Backend,
-        preset: fn(Idempotency) -> ChooseScope,
+        preset: Preset,
         settings: impl FnOnce(ChooseScope) -> IdempotencyLayerBuilder,
         handler: impl Fn(u64, Request) -> F + Clone + Send + Sync + 'static,
         around: impl FnOnce(Router) -> Router,
@@ -84,7 +87,7 @@ impl Server {
     {
         let caller = backend.caller().await;
         let (idempotency, store) = (caller.idempotency, caller.store);
-        let layer = settings(preset(idempotency)).build().expect("settings that work");
+        let layer = settings(preset("shop", idempotency)).build().expect("settings that work");
         let runs = Runs::default();
         let counted = runs.clone();
         let router =
@@ -99,7 +102,7 @@ impl Server {
 
     /// A client that speaks HTTP/2.
     pub(crate) fn client_of_http2(&self) -> Client {
-        Client { pool: Pool::builder(TokioExecutor::new()).http2_only(true).build_http(), address: self.address }
+        Client::http2(self.address)
     }
 
     /// Counts all calls of the store's methods, peeks included.
@@ -213,6 +216,11 @@ impl Reply {
 impl Client {
     pub(crate) fn of(address: SocketAddr) -> Self {
         Self { pool: Pool::builder(TokioExecutor::new()).build_http(), address }
+    }
+
+    /// A client that speaks HTTP/2.
+    pub(crate) fn http2(address: SocketAddr) -> Self {
+        Self { pool: Pool::builder(TokioExecutor::new()).http2_only(true).build_http(), address }
     }
 
     /// A POST to `/charges`.

@@ -14,6 +14,7 @@ use tracing::Span;
 use crate::support::{Backend, Client, Reply, Runs, Server, charge, created, serve};
 
 idempotent_tests::on_every_store!(
+    a14_two_services_on_one_store_do_not_answer_for_each_other,
     common_layers_outside,
     common_layers_inside,
     common_layers_in_every_order,
@@ -23,6 +24,24 @@ idempotent_tests::on_every_store!(
     the_handler_can_reach_its_execution,
     an_annotated_function_in_a_handler,
 );
+
+/// A key that one service passes on to another one, with the same tenant, path and body.
+async fn a14_two_services_on_one_store_do_not_answer_for_each_other(backend: Backend) {
+    let store = backend.caller().await.store;
+    let service = async |name: &'static str| {
+        let layer = IdempotencyLayer::ietf(name, Idempotency::new(store.clone()));
+        let layer = layer.scope(|_| Some("acme".to_owned())).build().unwrap();
+        let router = Router::new().fallback(move || async move { created(format!("{name} did it")) });
+        Client::of(serve(router.layer(layer)).await)
+    };
+    let (billing, ledger) = (service("billing").await, service("ledger").await);
+    for replayed in [false, true] {
+        for (service, body) in [(&billing, "billing did it"), (&ledger, "ledger did it")] {
+            let reply = service.post("k", "{}").await;
+            assert_eq!((reply.body.as_ref(), reply.is_replay()), (body.as_bytes(), replayed));
+        }
+    }
+}
 
 /// A body that is worth compressing.
 async fn long(run: u64, _: Request) -> Response {
@@ -82,7 +101,8 @@ async fn inside(backend: &Backend, layers: fn(Router) -> Router) -> (Client, Run
     let runs = Runs::default();
     let counted = runs.clone();
     let router = Router::new().fallback(move |request: Request| long(counted.begin(), request));
-    let layer = IdempotencyLayer::ietf(Idempotency::new(backend.caller().await.store)).unscoped().build().unwrap();
+    let layer =
+        IdempotencyLayer::ietf("shop", Idempotency::new(backend.caller().await.store)).unscoped().build().unwrap();
     (Client::of(serve(layers(router).layer(layer)).await), runs)
 }
 
@@ -122,8 +142,8 @@ async fn common_layers_in_every_order(backend: Backend) {
         let counted = runs.clone();
         let mut router = Router::new().fallback(move |request: Request| long(counted.begin(), request));
         // A name for each order: all of them use one key.
-        let builder = IdempotencyLayer::ietf(Idempotency::new(store.clone())).unscoped();
-        let idempotency = builder.name(order.join(" ")).build().unwrap();
+        let builder = IdempotencyLayer::ietf(order.join(" "), Idempotency::new(store.clone())).unscoped();
+        let idempotency = builder.build().unwrap();
         for layer in &order {
             let traced = traced.clone();
             router = match *layer {
@@ -195,7 +215,8 @@ async fn a_timeout_outside_does_not_stop_the_handler(backend: Backend) {
 async fn a_timeout_inside_is_a_response(backend: Backend) {
     let timeout = |router: Router| router.layer(timeout_after(Duration::from_millis(10)));
     let stuck = Router::new().fallback(std::future::pending::<StatusCode>);
-    let layer = IdempotencyLayer::ietf(Idempotency::new(backend.caller().await.store)).unscoped().build().unwrap();
+    let layer =
+        IdempotencyLayer::ietf("shop", Idempotency::new(backend.caller().await.store)).unscoped().build().unwrap();
     let client = Client::of(serve(timeout(stuck).layer(layer)).await);
     for _ in 0..2 {
         let reply = client.post("k", "amount=1").await;

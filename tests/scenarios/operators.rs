@@ -7,6 +7,7 @@ use idempotent_tests::on_every_store;
 
 on_every_store! {
     the_key_of_a_listed_record_can_be_given_back,
+    a_listing_takes_any_name_of_an_operation,
 }
 
 #[idempotent(name = "operators.value", key = order, store = handle, skip(handle))]
@@ -58,4 +59,20 @@ async fn the_key_of_a_listed_record_can_be_given_back(backend: Backend) {
     let record = operator.inspect("operators.tuple", &("a,b", 17)).await.expect("an answer").expect("a record");
     assert_eq!(record.key.key(), "a%2Cb,~17");
     assert!(operator.forget("operators.tuple", &("a,b", 17)).await.expect("an answer"));
+}
+
+/// PostgreSQL takes no U+0000 in a text, and a name has other characters in its records than in its calls.
+async fn a_listing_takes_any_name_of_an_operation(backend: Backend) {
+    let handle = backend.caller().await.idempotency;
+    let names = ["plain", "a b", "größe", "nul\0", "x|y"];
+    for name in names {
+        handle.call(name).key("k").run(async { Ok::<_, Error>(()) }).await.expect("a result");
+    }
+    for name in names {
+        let page = handle.list(Some(name), None, 10).await.expect("a page");
+        let [record] = &page.records[..] else { panic!("{page:?} of {name:?}") };
+        let again = handle.list(Some(record.key.operation()), None, 10).await.expect("a page");
+        assert_eq!(again.records.len(), 1, "{name:?}");
+    }
+    assert!(handle.list(Some("\0"), None, 10).await.expect("a page").records.is_empty());
 }

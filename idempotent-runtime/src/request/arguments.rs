@@ -113,7 +113,7 @@ impl Recorder {
 }
 
 /// Writes a value as at most `max_len` bytes of JSON.
-fn json<T: Serialize + ?Sized>(value: &T, max_len: usize) -> Result<Bytes, ArgumentsError> {
+pub(crate) fn json<T: Serialize + ?Sized>(value: &T, max_len: usize) -> Result<Bytes, ArgumentsError> {
     let mut json = Limited { bytes: Vec::new(), max_len };
     json.value(value).map_err(|reason| ArgumentsError { argument: "", reason })?;
     Ok(json.into_bytes())

@@ -23,6 +23,7 @@ mod text;
 
 use serde::Serialize;
 
+pub(crate) use self::text::operation;
 use self::{
     serializer::{Failure, Writer},
     text::Text,

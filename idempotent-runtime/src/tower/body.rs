@@ -10,7 +10,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{mpsc::UnboundedReceiver, oneshot};
 
 /// The error of a body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -104,9 +104,50 @@ pub(super) enum Then<B> {
     End,
     Failed(BoxError),
     /// The handler's own body, or the rest of it.
-    Own(Pin<Box<B>>),
+    Own(OwnBody<B>),
     /// A body that is copied on its way to the client.
     Copied(CopiedBody<B>),
+}
+
+/// A body that the client reads itself.
+pub(super) struct OwnBody<B> {
+    body: Pin<Box<B>>,
+    /// Gets the trailers. It is dropped once there can be none.
+    trailers: Option<oneshot::Sender<HeaderMap>>,
+}
+
+impl<B> OwnBody<B> {
+    pub(super) const fn new(body: Pin<Box<B>>) -> Self {
+        Self { body, trailers: None }
+    }
+
+    /// Also returns where the trailers will be told.
+    pub(super) fn with_trailers(body: Pin<Box<B>>) -> (Self, oneshot::Receiver<HeaderMap>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self { body, trailers: Some(sender) }, receiver)
+    }
+}
+
+impl<B> OwnBody<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = ready!(self.body.as_mut().poll_frame(cx));
+        match &polled {
+            Some(Ok(frame)) => {
+                if let Some(trailers) = frame.trailers_ref()
+                    && let Some(sender) = self.trailers.take()
+                {
+                    // Fails if nobody waits for them any more.
+                    let _ = sender.send(trailers.clone());
+                }
+            }
+            Some(Err(_)) | None => self.trailers = None,
+        }
+        Poll::Ready(polled.map(|frame| frame.map_err(Into::into)))
+    }
 }
 
 /// The reading end of a body that is copied.
@@ -122,7 +163,7 @@ pub(super) enum Message<B> {
     /// The last frame, or the end.
     Last(Option<Frame<Bytes>>),
     /// The rest of the body, which is too large to be copied.
-    Own(Pin<Box<B>>),
+    Own(OwnBody<B>),
     Failed(BoxError),
 }
 
@@ -132,7 +173,7 @@ impl<B> ResponseBody<B> {
     }
 
     pub(super) fn own(body: B) -> Self {
-        Self::new(Frames::default(), Then::Own(Box::pin(body)))
+        Self::new(Frames::default(), Then::Own(OwnBody::new(Box::pin(body))))
     }
 
     pub(super) fn whole(data: Bytes, trailers: Option<HeaderMap>) -> Self {
@@ -162,7 +203,7 @@ where
         }
         let (answer, then) = match &mut this.then {
             Then::End => return Poll::Ready(None),
-            Then::Own(body) => return body.as_mut().poll_frame(cx).map_err(Into::into),
+            Then::Own(own) => return own.poll_frame(cx),
             Then::Failed(error) => (Some(Err(std::mem::replace(error, "the body has failed".into()))), Then::End),
             Then::Copied(copied) => match ready!(copied.messages.poll_recv(cx)) {
                 Some(Message::Frame(frame)) => {
@@ -171,9 +212,9 @@ where
                 }
                 Some(Message::Last(frame)) => (frame.map(Ok), Then::End),
                 Some(Message::Failed(error)) => (Some(Err(error)), Then::End),
-                Some(Message::Own(mut body)) => {
-                    let polled = body.as_mut().poll_frame(cx).map_err(Into::into);
-                    this.then = Then::Own(body);
+                Some(Message::Own(mut own)) => {
+                    let polled = own.poll_frame(cx);
+                    this.then = Then::Own(own);
                     return polled;
                 }
                 None => (Some(Err("the handler was stopped".into())), Then::End),
@@ -187,7 +228,7 @@ where
         self.ready.is_empty()
             && match &self.then {
                 Then::End => true,
-                Then::Own(body) => body.is_end_stream(),
+                Then::Own(own) => own.body.is_end_stream(),
                 Then::Failed(_) | Then::Copied(_) => false,
             }
     }
@@ -196,7 +237,7 @@ where
         let then = match &self.then {
             Then::End => SizeHint::with_exact(0),
             Then::Failed(_) => SizeHint::default(),
-            Then::Own(body) => body.size_hint(),
+            Then::Own(own) => own.body.size_hint(),
             Then::Copied(copied) => copied.left,
         };
         let ready = self.ready.len();

@@ -1,6 +1,6 @@
-//! Builds a layer: a preset, then a scope, then settings.
+//! Builds a layer: a preset with the service's name, then a scope, then settings.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use http::{
     HeaderName, Method, StatusCode, Uri,
@@ -13,30 +13,55 @@ use http::{
 
 use super::{
     IdempotencyLayer,
-    config::{Config, KeyScope},
+    config::{Config, KeptHeaders, KeyScope},
     fingerprint::RequestFingerprint,
     key::KeyFormat,
     replies::Dialect,
 };
 use crate::{Idempotency, OnAbandoned, SetupError};
 
+/// Each preset takes the name of the service, which is part of every stored key. Two services on one store need two names: with
+/// the same one, they would answer for each other. Keep the name: under another one, the records of the old name are not found,
+/// and a late repeat runs the handler again. It has 1 to 255 bytes.
+///
+/// There is no default:
+///
+/// ```compile_fail
+/// # use idempotent_runtime::{Idempotency, tower::IdempotencyLayer};
+/// let layer = IdempotencyLayer::ietf(Idempotency::memory());
+/// ```
+///
+/// ```
+/// # use idempotent_runtime::{Idempotency, tower::IdempotencyLayer};
+/// let layer = IdempotencyLayer::ietf("shop.orders", Idempotency::memory());
+/// ```
 impl IdempotencyLayer {
     /// Starts a layer after the draft "The Idempotency-Key HTTP Header Field": the key is required, errors are problem
     /// documents.
-    pub const fn ietf(idempotency: Idempotency) -> ChooseScope {
-        ChooseScope { idempotency, preset: Config::ietf }
+    ///
+    /// Keeps all responses but 5xx, 408, 425 and 429. Of the 4xx, those three mean "send the same request again"; any other one is
+    /// an answer, and says the same to each repeat. A 4xx of a check that comes before the handler's work, such as that the body is
+    /// no JSON, is kept as well, and then refuses the corrected request as a mismatch, unless it is marked as
+    /// [`NotBegun`](super::NotBegun).
+    pub fn ietf(name: impl Into<Cow<'static, str>>, idempotency: Idempotency) -> ChooseScope {
+        ChooseScope { name: name.into(), idempotency, preset: Config::ietf }
     }
 
     /// Starts a layer after Stripe's API v1: POST with an optional key, Stripe's error objects, request ids and hints on
-    /// retries. Responses of 500 are kept, too; a handler that refuses a request before it begins marks its response as
+    /// retries.
+    ///
+    /// Keeps all responses but 429, also those of 500 and of every other 4xx: Stripe saves the response of each request that began.
+    /// A handler that refuses a request before it begins, for example by validation, marks its response as
     /// [`NotBegun`](super::NotBegun).
-    pub const fn stripe_v1(idempotency: Idempotency) -> ChooseScope {
-        ChooseScope { idempotency, preset: Config::stripe_v1 }
+    pub fn stripe_v1(name: impl Into<Cow<'static, str>>, idempotency: Idempotency) -> ChooseScope {
+        ChooseScope { name: name.into(), idempotency, preset: Config::stripe_v1 }
     }
 
     /// Starts a layer after Stripe's API v2: POST and DELETE; successes are kept for 30 days, failures are run again.
-    pub const fn stripe_v2(idempotency: Idempotency) -> ChooseScope {
-        ChooseScope { idempotency, preset: Config::stripe_v2 }
+    ///
+    /// Keeps no 4xx and no 5xx: Stripe runs a failed request again, so that there is nothing to mark.
+    pub fn stripe_v2(name: impl Into<Cow<'static, str>>, idempotency: Idempotency) -> ChooseScope {
+        ChooseScope { name: name.into(), idempotency, preset: Config::stripe_v2 }
     }
 }
 
@@ -47,19 +72,20 @@ impl IdempotencyLayer {
 ///
 /// ```compile_fail
 /// # use idempotent_runtime::{Idempotency, tower::IdempotencyLayer};
-/// let layer = IdempotencyLayer::ietf(Idempotency::memory()).build();
+/// let layer = IdempotencyLayer::ietf("shop.orders", Idempotency::memory()).build();
 /// ```
 ///
 /// ```
 /// # use idempotent_runtime::{Idempotency, tower::IdempotencyLayer};
-/// let layer = IdempotencyLayer::ietf(Idempotency::memory()).unscoped().build();
+/// let layer = IdempotencyLayer::ietf("shop.orders", Idempotency::memory()).unscoped().build();
 /// # assert!(layer.is_ok());
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ChooseScope {
+    name: Cow<'static, str>,
     idempotency: Idempotency,
-    preset: fn(Idempotency, KeyScope) -> Config,
+    preset: fn(Cow<'static, str>, Idempotency, KeyScope) -> Config,
 }
 
 impl ChooseScope {
@@ -76,7 +102,7 @@ impl ChooseScope {
     }
 
     fn with(self, scope: KeyScope) -> IdempotencyLayerBuilder {
-        IdempotencyLayerBuilder { config: (self.preset)(self.idempotency, scope), problem_base: None }
+        IdempotencyLayerBuilder { config: (self.preset)(self.name, self.idempotency, scope), problem_base: None }
     }
 }
 
@@ -89,13 +115,6 @@ pub struct IdempotencyLayerBuilder {
 }
 
 impl IdempotencyLayerBuilder {
-    /// Sets the name of the operation, which is part of every stored key: layers with different names share no keys. `"http"` by
-    /// default.
-    pub fn name(mut self, name: impl Into<std::borrow::Cow<'static, str>>) -> Self {
-        self.config.operation.name = name.into();
-        self
-    }
-
     /// Lets requests without a key pass, unprotected. By default, they are refused.
     pub const fn optional(mut self) -> Self {
         self.config.required = false;
@@ -141,16 +160,25 @@ impl IdempotencyLayerBuilder {
     }
 
     /// Decides by the status which responses are kept and replayed. After any other response the key is free, and a repeat runs
-    /// the handler again. By default, all but 5xx and 429 are kept. See also [`NotBegun`](super::NotBegun).
+    /// the handler again. By default, all but 5xx, 408, 425 and 429 are kept. See also [`NotBegun`](super::NotBegun).
+    ///
+    /// A response of gRPC, whose status is 200, must also have a `grpc-status` that is kept: see the [module](super#grpc).
     pub fn keep_status(mut self, keep: impl Fn(StatusCode) -> bool + Send + Sync + 'static) -> Self {
         self.config.keep = Arc::new(keep);
         self
     }
 
-    /// Sets the response headers that are kept, in place of the default ones: Cache-Control, Content-Disposition,
-    /// Content-Encoding, Content-Language, Content-Type, `ETag`, Last-Modified, Link, Location, Vary.
+    /// Sets the response headers that are kept, in place of the default ones:
+    ///
+    /// - headers of the body: Cache-Control, Content-Digest, Content-Disposition, Content-Encoding, Content-Language,
+    ///   Content-Location, Content-Range, Content-Security-Policy, Content-Type, `ETag`, Expires, Last-Modified, Link, Repr-Digest,
+    ///   Vary, X-Content-Type-Options;
+    /// - headers of a status: Location (201, 3xx), Retry-After (202, 413), Allow (405), Accept, Accept-Encoding, Accept-Patch and
+    ///   Accept-Post (415), Preference-Applied (2xx), and, with a 401 only, WWW-Authenticate.
+    ///
+    /// Of gRPC, all metadata is kept, whatever is set here.
     pub fn keep_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
-        self.config.headers = names.into_iter().collect();
+        self.config.headers = KeptHeaders::These(names.into_iter().collect());
         self
     }
 
@@ -221,6 +249,10 @@ impl IdempotencyLayerBuilder {
         if let Some(base) = problem_base {
             config.dialect = Dialect::Problem { base };
         }
+        let headers: &[HeaderName] = match &config.headers {
+            KeptHeaders::Default => &[],
+            KeptHeaders::These(names) => names,
+        };
         let wrong = [
             (config.methods.is_empty(), "`methods` is empty: no method takes a key"),
             (
@@ -228,14 +260,17 @@ impl IdempotencyLayerBuilder {
                 "`methods` has GET, HEAD, OPTIONS, TRACE or CONNECT, which take no key",
             ),
             (
-                config.headers.iter().any(is_of_one_response),
+                headers.iter().any(is_of_one_response),
                 "`keep_headers` has a header that belongs to one response, such as `Date`: it cannot be kept",
             ),
             (
-                config.headers.contains(&SET_COOKIE),
+                headers.contains(&SET_COOKIE),
                 "`keep_headers` has `Set-Cookie`: a cookie is for one client and cannot be kept",
             ),
-            (!(1..=255).contains(&config.operation.name.len()), "`name` is empty or longer than 255 bytes"),
+            (
+                !(1..=255).contains(&config.operation.name.len()),
+                "the name of the service is empty or longer than 255 bytes",
+            ),
             (config.max_response_body == 0, "`max_response_body` is zero"),
             (unused_base, "`problem_base` has no use with a preset for Stripe, whose errors are not problem documents"),
             (!is_base, "`problem_base` must be a URI that ends with `/`, `#`, `:` or `=`"),
@@ -256,7 +291,7 @@ fn is_base(base: &str) -> bool {
 }
 
 /// True if a header is hop by hop, or made anew for every response.
-fn is_of_one_response(name: &HeaderName) -> bool {
+pub(super) fn is_of_one_response(name: &HeaderName) -> bool {
     let known = [
         CONNECTION,
         CONTENT_LENGTH,
@@ -282,10 +317,10 @@ mod tests {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
     fn refused(
-        preset: fn(Idempotency) -> ChooseScope,
+        preset: fn(&'static str, Idempotency) -> ChooseScope,
         settings: impl FnOnce(IdempotencyLayerBuilder) -> IdempotencyLayerBuilder,
     ) -> String {
-        settings(preset(Idempotency::memory()).unscoped()).build().unwrap_err().to_string()
+        settings(preset("shop", Idempotency::memory()).unscoped()).build().unwrap_err().to_string()
     }
 
     #[test]
@@ -303,7 +338,10 @@ mod tests {
             let headers = |builder: IdempotencyLayerBuilder| builder.keep_headers([HeaderName::from_static(name)]);
             assert!(refused(IdempotencyLayer::ietf, headers).contains("belongs to one response"), "{name}");
         }
-        assert!(ietf(|builder| builder.name("")).contains("name"));
+        for name in ["", &"n".repeat(256)] {
+            let layer = IdempotencyLayer::ietf(name.to_owned(), Idempotency::memory()).unscoped().build();
+            assert!(layer.unwrap_err().to_string().contains("name"), "{name}");
+        }
         assert!(ietf(|builder| builder.max_response_body(0)).contains("max_response_body"));
         assert!(ietf(|builder| builder.lease(DAY).ttl(DAY / 2)).contains("ttl"));
         for base in ["", "https://example.com/problems", "problems\n/", "https://example.com/>/"] {
@@ -317,9 +355,9 @@ mod tests {
     #[test]
     fn what_can_work_is_not() {
         for base in ["https://example.com/problems/", "https://example.com/problems#", "urn:example:problem:"] {
-            let layer = IdempotencyLayer::ietf(Idempotency::memory()).unscoped().problem_base(base).build();
+            let layer = IdempotencyLayer::ietf("shop", Idempotency::memory()).unscoped().problem_base(base).build();
             assert!(layer.is_ok(), "{base}");
         }
-        assert!(IdempotencyLayer::stripe_v2(Idempotency::memory()).scope(|_| None).build().is_ok());
+        assert!(IdempotencyLayer::stripe_v2("n".repeat(255), Idempotency::memory()).scope(|_| None).build().is_ok());
     }
 }

@@ -1,12 +1,13 @@
 //! The settings of a layer, and their presets.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use http::{
     HeaderMap, HeaderName, Method, StatusCode,
     header::{
-        CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_TYPE, ETAG, LAST_MODIFIED,
-        LINK, LOCATION, VARY,
+        ACCEPT, ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LANGUAGE,
+        CONTENT_LOCATION, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, EXPIRES, LAST_MODIFIED, LINK,
+        LOCATION, RETRY_AFTER, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
     },
     request::Parts,
 };
@@ -30,10 +31,60 @@ pub(super) struct Config {
     pub(super) valid: Option<Arc<IsValid>>,
     pub(super) fingerprint: RequestFingerprint,
     pub(super) keep: Arc<dyn Fn(StatusCode) -> bool + Send + Sync>,
-    pub(super) headers: Vec<HeaderName>,
+    pub(super) headers: KeptHeaders,
     pub(super) max_request_body: usize,
     pub(super) max_response_body: usize,
     pub(super) run_on: Duration,
+}
+
+/// The client errors that ask for the same request again: a handler that ran into a time limit, early data (RFC 8470), a rate
+/// limit.
+const AGAIN: [StatusCode; 3] = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
+
+/// The headers that are kept by default: those of the body, and those of a status.
+static KEPT: [HeaderName; 24] = [
+    ACCEPT,
+    ACCEPT_ENCODING,
+    HeaderName::from_static("accept-patch"),
+    HeaderName::from_static("accept-post"),
+    ALLOW,
+    CACHE_CONTROL,
+    HeaderName::from_static("content-digest"),
+    CONTENT_DISPOSITION,
+    CONTENT_ENCODING,
+    CONTENT_LANGUAGE,
+    CONTENT_LOCATION,
+    CONTENT_RANGE,
+    CONTENT_SECURITY_POLICY,
+    CONTENT_TYPE,
+    ETAG,
+    EXPIRES,
+    LAST_MODIFIED,
+    LINK,
+    LOCATION,
+    HeaderName::from_static("preference-applied"),
+    HeaderName::from_static("repr-digest"),
+    RETRY_AFTER,
+    VARY,
+    X_CONTENT_TYPE_OPTIONS,
+];
+
+/// The response headers that are kept.
+#[derive(Clone, Debug)]
+pub(super) enum KeptHeaders {
+    Default,
+    These(Vec<HeaderName>),
+}
+
+impl KeptHeaders {
+    fn contains(&self, name: &HeaderName, status: StatusCode) -> bool {
+        match self {
+            // With another status, it can answer the credentials of one client.
+            Self::Default if *name == WWW_AUTHENTICATE => status == StatusCode::UNAUTHORIZED,
+            Self::Default => KEPT.contains(name),
+            Self::These(names) => names.contains(name),
+        }
+    }
 }
 
 type IsValid = dyn Fn(&str) -> bool + Send + Sync;
@@ -49,10 +100,10 @@ pub(super) enum KeyScope {
 }
 
 impl Config {
-    pub(super) fn ietf(idempotency: Idempotency, scope: KeyScope) -> Self {
+    pub(super) fn ietf(name: Cow<'static, str>, idempotency: Idempotency, scope: KeyScope) -> Self {
         Self {
             idempotency,
-            operation: Operation::new("http").wait(Duration::ZERO),
+            operation: Operation::new(name).wait(Duration::ZERO),
             scope,
             dialect: Dialect::Problem { base: PROBLEM_BASE.to_owned() },
             header: HeaderName::from_static("idempotency-key"),
@@ -61,38 +112,27 @@ impl Config {
             format: KeyFormat::Lenient,
             valid: None,
             fingerprint: RequestFingerprint::bytes(),
-            keep: Arc::new(|status| !status.is_server_error() && status != StatusCode::TOO_MANY_REQUESTS),
-            headers: vec![
-                CACHE_CONTROL,
-                CONTENT_DISPOSITION,
-                CONTENT_ENCODING,
-                CONTENT_LANGUAGE,
-                CONTENT_TYPE,
-                ETAG,
-                LAST_MODIFIED,
-                LINK,
-                LOCATION,
-                VARY,
-            ],
+            keep: Arc::new(|status| !status.is_server_error() && !AGAIN.contains(&status)),
+            headers: KeptHeaders::Default,
             max_request_body: 1024 * 1024,
             max_response_body: 512 * 1024,
             run_on: Duration::from_secs(60),
         }
     }
 
-    pub(super) fn stripe_v1(idempotency: Idempotency, scope: KeyScope) -> Self {
+    pub(super) fn stripe_v1(name: Cow<'static, str>, idempotency: Idempotency, scope: KeyScope) -> Self {
         Self {
             dialect: Dialect::Stripe,
             methods: vec![Method::POST],
             required: false,
             keep: Arc::new(|status| status != StatusCode::TOO_MANY_REQUESTS),
-            ..Self::ietf(idempotency, scope)
+            ..Self::ietf(name, idempotency, scope)
         }
     }
 
-    pub(super) fn stripe_v2(idempotency: Idempotency, scope: KeyScope) -> Self {
+    pub(super) fn stripe_v2(name: Cow<'static, str>, idempotency: Idempotency, scope: KeyScope) -> Self {
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-        let v1 = Self::stripe_v1(idempotency, scope);
+        let v1 = Self::stripe_v1(name, idempotency, scope);
         Self {
             operation: v1.operation.clone().ttl(30 * DAY),
             methods: vec![Method::POST, Method::DELETE],
@@ -106,15 +146,18 @@ impl Config {
     }
 
     /// The headers of a response that are kept with it.
-    pub(super) fn kept_headers(&self, headers: &HeaderMap) -> HeaderMap {
-        let mut kept = HeaderMap::new();
-        for (name, value) in headers {
-            if self.headers.contains(name) {
-                kept.append(name, value.clone());
-            }
-        }
-        kept
+    pub(super) fn kept_headers(&self, status: StatusCode, headers: &HeaderMap) -> HeaderMap {
+        chosen(headers, |name| self.headers.contains(name, status))
     }
+}
+
+/// The headers with these names.
+pub(super) fn chosen(headers: &HeaderMap, is_chosen: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+    let mut chosen = HeaderMap::new();
+    for (name, value) in headers.iter().filter(|(name, _)| is_chosen(name)) {
+        chosen.append(name, value.clone());
+    }
+    chosen
 }
 
 /// Shows neither the store nor the functions.

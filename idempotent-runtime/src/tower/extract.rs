@@ -1,10 +1,10 @@
-//! For axum's handlers: the key as an extractor.
+//! For axum's handlers: the key as an extractor, and extractors whose rejections are not kept.
 
 use std::{convert::Infallible, fmt, sync::Arc};
 
 use axum::{
     body::Body,
-    extract::{FromRequestParts, OptionalFromRequestParts},
+    extract::{FromRequest, FromRequestParts, OptionalFromRequestParts, Request},
     response::{IntoResponse, Response},
 };
 use http::{
@@ -16,6 +16,7 @@ use http::{
 use super::{
     IdempotencyKey, NotBegun,
     config::Config,
+    grpc,
     replies::{PROBLEM_BASE, PROBLEM_CONTENT_TYPE, Refusal, problem},
 };
 use crate::Error;
@@ -37,7 +38,11 @@ pub(super) fn pass(config: &Arc<Config>, mut parts: Parts) -> Parts {
 /// If the layer takes keys with the request's method, the client made the mistake: it gets the response of a layer whose keys
 /// are [required](super::IdempotencyLayerBuilder::required). If there is no such layer around the handler, the service made
 /// it: the client gets a 500.
-pub struct KeyRejection(Option<Arc<Config>>);
+pub struct KeyRejection {
+    layer: Option<Arc<Config>>,
+    /// The content type of a request of gRPC.
+    grpc: Option<HeaderValue>,
+}
 
 /// ```
 /// use axum::{Extension, Router, routing::post};
@@ -57,7 +62,7 @@ pub struct KeyRejection(Option<Arc<Config>>);
 ///     Ok(format!("ordered {item}"))
 /// }
 ///
-/// let layer = IdempotencyLayer::ietf(Idempotency::memory())
+/// let layer = IdempotencyLayer::ietf("shop.orders", Idempotency::memory())
 ///     .scope(|request| Some(request.extensions.get::<Tenant>()?.0.clone()))
 ///     .build()?;
 /// let router: Router = Router::new().route("/orders", post(create)).layer(layer);
@@ -68,8 +73,10 @@ impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
     type Rejection = KeyRejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, KeyRejection> {
-        let passed = || parts.extensions.get().map(|Passed(layer)| Arc::clone(layer));
-        parts.extensions.get().cloned().ok_or_else(|| KeyRejection(passed()))
+        parts.extensions.get().cloned().ok_or_else(|| KeyRejection {
+            layer: parts.extensions.get().map(|Passed(layer)| Arc::clone(layer)),
+            grpc: grpc::content_type(&parts.headers).cloned(),
+        })
     }
 }
 
@@ -84,8 +91,11 @@ impl<S: Sync> OptionalFromRequestParts<S> for IdempotencyKey {
 
 impl IntoResponse for KeyRejection {
     fn into_response(self) -> Response {
-        match &self.0 {
-            Some(config) => config.dialect.refuse::<Body>(&Refusal::KeyMissing, &config.header).map(Body::new),
+        match &self.layer {
+            Some(config) => {
+                let Config { dialect, header, .. } = &**config;
+                dialect.refuse::<Body>(&Refusal::KeyMissing, header, self.grpc.as_ref()).map(Body::new)
+            }
             None => (StatusCode::INTERNAL_SERVER_ERROR, self.to_string()).into_response(),
         }
     }
@@ -110,9 +120,67 @@ impl IntoResponse for Error {
     }
 }
 
+/// An extractor whose rejection is marked as [`NotBegun`]: broken JSON does not burn the key.
+///
+/// An extractor runs before the handler. Without the mark, the layer keeps its rejection, a 4xx, as the key's response: the corrected
+/// request is refused as another request for as long as the `ttl`. Wrap each extractor that judges what the client sent: `Json`,
+/// `Form`, `Query`, `Path`, `Multipart`, and those of yours that have no effect before they reject.
+///
+/// ```
+/// use axum::{Json, Router, routing::post};
+/// use idempotent_runtime::{Idempotency, tower::{IdempotencyLayer, OrNotBegun}};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Order {
+///     item: String,
+/// }
+///
+/// async fn create(OrNotBegun(Json(order)): OrNotBegun<Json<Order>>) -> String {
+///     format!("ordered {}", order.item)
+/// }
+///
+/// # fn main() -> Result<(), idempotent_runtime::SetupError> {
+/// let layer = IdempotencyLayer::ietf("shop.orders", Idempotency::memory()).unscoped().build()?;
+/// let router: Router = Router::new().route("/orders", post(create)).layer(layer);
+/// # let _ = router;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OrNotBegun<E>(pub E);
+
+impl<E, S> FromRequest<S> for OrNotBegun<E>
+where
+    E: FromRequest<S>,
+    S: Send + Sync,
+{
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        E::from_request(request, state).await.map(Self).map_err(not_begun)
+    }
+}
+
+impl<E, S> FromRequestParts<S> for OrNotBegun<E>
+where
+    E: FromRequestParts<S>,
+    S: Send + Sync,
+{
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        E::from_request_parts(parts, state).await.map(Self).map_err(not_begun)
+    }
+}
+
+fn not_begun(rejection: impl IntoResponse) -> Response {
+    let mut response = rejection.into_response();
+    response.extensions_mut().insert(NotBegun);
+    response
+}
+
 impl fmt::Display for KeyRejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
+        f.write_str(match self.layer {
             Some(_) => "the request has no idempotency key",
             None => "no idempotency layer around the handler takes keys with this method",
         })

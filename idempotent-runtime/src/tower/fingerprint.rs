@@ -1,11 +1,13 @@
 //! The parts of a request that must be the same in its repeat.
 
 mod json;
+mod multipart;
+mod number;
 
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, header::CONTENT_TYPE, request::Parts};
+use http::{HeaderMap, Uri, header::CONTENT_TYPE, request::Parts};
 use serde::{Serialize, Serializer};
 
 use crate::{ArgumentsError, Fingerprint};
@@ -26,13 +28,21 @@ type Of = dyn Fn(&Parts, &Bytes) -> Result<Fingerprint, ArgumentsError> + Send +
 
 impl RequestFingerprint {
     /// Compares method, path, query, and the body byte by byte. The default.
+    ///
+    /// A multipart body is compared part by part, in order: the headers of each part, which have its name, file name and content
+    /// type, and its bytes. The boundary is left out, because clients draw a new one for each attempt. A multipart body that breaks
+    /// the rules of RFC 2046 is compared byte by byte.
     #[must_use]
     pub const fn bytes() -> Self {
         Self(Kind::Bytes)
     }
 
-    /// Compares method, path, query, and the body. Where the body is JSON (by its `Content-Type`), white space and the order of
-    /// keys do not matter. Strings must be the same, and numbers must be written the same way.
+    /// Compares method, path, query, and the body. Where the body is JSON (by its `Content-Type`), it is compared by value: white
+    /// space and the order of keys do not matter, nor does the spelling of numbers (`1`, `1.0` and `10e-1` are equal). Numbers are
+    /// compared to their last digit, and not as floats. `-0` is not `0`, and `null` is not a key that is left out.
+    ///
+    /// Other bodies are compared as [`bytes`](Self::bytes) does. So are JSON that is nested more than 31 levels deep, and an object
+    /// that has a key twice.
     #[must_use]
     pub const fn json() -> Self {
         Self(Kind::Json)
@@ -46,17 +56,19 @@ impl RequestFingerprint {
     }
 
     pub(super) fn of(&self, parts: &Parts, body: &Bytes) -> Result<Fingerprint, ArgumentsError> {
-        let json = match &self.0 {
+        let parsed = match &self.0 {
             Kind::Parts(of) => return of(parts, body),
-            Kind::Json if is_json(&parts.headers) => json::parse(body),
-            Kind::Json | Kind::Bytes => None,
+            Kind::Json if is_json(&parts.headers) => json::parse(body).map(Body::Json),
+            Kind::Json | Kind::Bytes => multipart::boundary(&parts.headers)
+                .and_then(|boundary| multipart::parse(boundary, body))
+                .map(Body::Multipart),
         };
         Fingerprint::of(&HashedRequest {
             method: parts.method.as_str(),
             path: parts.uri.path(),
             query: parts.uri.query(),
             original: original(parts),
-            body: json.map_or(Body::Bytes(body), Body::Json),
+            body: parsed.unwrap_or(Body::Bytes(body)),
         })
     }
 }
@@ -82,22 +94,27 @@ struct HashedRequest<'a> {
     body: Body<'a>,
 }
 
-#[cfg(feature = "axum")]
 fn original(parts: &Parts) -> Option<&str> {
-    let axum::extract::OriginalUri(uri) = parts.extensions.get()?;
-    let original = uri.path_and_query()?;
+    let original = sent_uri(parts).path_and_query()?;
     (parts.uri.path_and_query() != Some(original)).then(|| original.as_str())
 }
 
+/// The URI as the client sent it.
+#[cfg(feature = "axum")]
+pub(super) fn sent_uri(parts: &Parts) -> &Uri {
+    parts.extensions.get().map_or(&parts.uri, |axum::extract::OriginalUri(uri)| uri)
+}
+
 #[cfg(not(feature = "axum"))]
-const fn original(_: &Parts) -> Option<&str> {
-    None
+pub(super) const fn sent_uri(parts: &Parts) -> &Uri {
+    &parts.uri
 }
 
 #[derive(Serialize)]
 enum Body<'a> {
     Bytes(#[serde(serialize_with = "bytes")] &'a Bytes),
     Json(json::Value<'a>),
+    Multipart(Vec<multipart::Part<'a>>),
 }
 
 fn bytes<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {

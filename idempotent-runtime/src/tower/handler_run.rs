@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header::SET_COOKIE};
 use http_body::{Body, Frame};
 use tokio::{
     sync::{
@@ -23,8 +23,10 @@ use tokio::{
 use tower_service::Service;
 
 use super::{
-    body::{BoxError, CopiedBody, Frames, Gathered, Message, RequestBody, ResponseBody, Then},
-    config::Config,
+    body::{BoxError, CopiedBody, Frames, Gathered, Message, OwnBody, RequestBody, ResponseBody, Then},
+    builder::is_of_one_response,
+    config::{Config, chosen},
+    grpc::{self, Ended},
     not_begun::NotBegun,
     running::HandlerGuard,
     stored_response::StoredResponse,
@@ -152,6 +154,85 @@ where
 /// Copies the rest of a body that takes its time.
 type RestOfBody<R> = BoxFuture<'static, (RunEnd, Option<WithheldEnd<R>>)>;
 
+/// The part of a response that is known before its body.
+struct KeptHead {
+    status: StatusCode,
+    headers: HeaderMap,
+    request_id: Option<String>,
+    /// True for a call of gRPC whose status comes at its end, and then decides whether the response is kept.
+    awaits_grpc_status: bool,
+}
+
+impl KeptHead {
+    /// Reads the head of a response; `None` if it is not to be kept.
+    fn read<R>(config: &Config, response: &mut Response<R>) -> Option<Self> {
+        let status = response.status();
+        let headers = response.headers();
+        // By the response, and not by the request: a client must not choose the rule.
+        let is_grpc = grpc::content_type(headers).is_some() || headers.contains_key(grpc::STATUS);
+        let grpc_status = headers.get(grpc::STATUS).map(|status| Ended::with(Some(status.as_bytes())));
+        let is_kept = response.extensions().get::<NotBegun>().is_none()
+            && config.keeps(status)
+            && grpc_status != Some(Ended::Again);
+        let headers = match (is_kept, is_grpc) {
+            (false, _) => HeaderMap::new(),
+            (true, true) => chosen(headers, is_of_every_response),
+            (true, false) => config.kept_headers(status, headers),
+        };
+        let request_id = config.dialect.name(response.headers_mut(), is_kept, status);
+        let awaits_grpc_status = is_grpc && grpc_status.is_none();
+        is_kept.then_some(Self { status, headers, request_id, awaits_grpc_status })
+    }
+
+    /// Decides how a run ends whose response has ended.
+    fn run_end(self, copied: CopyResult) -> RunEnd {
+        let outcome = match copied {
+            Ok(copied) => {
+                let (body, trailers) = copied.into_parts();
+                if self.awaits_grpc_status
+                    && let Some(end) = not_answered(Ended::of(&self.headers, &body, trailers.as_ref()))
+                {
+                    return end;
+                }
+                let trailers = trailers.map(|trailers| chosen(&trailers, is_of_every_response));
+                let Self { status, headers, request_id, .. } = self;
+                StoredResponse { status, headers, body, trailers, request_id }.encode()
+            }
+            Err(NotCopied::TooLarge(_)) => Err(NotKept::TooLarge),
+            Err(NotCopied::Failed) if self.awaits_grpc_status => return RunEnd::Abandon,
+            Err(NotCopied::Failed) => Err(NotKept::NotSerializable),
+        };
+        RunEnd::Keep(outcome.unwrap_or_else(Outcome::NotKept))
+    }
+
+    /// True if the end of a body that is too large to keep decides how its run ends.
+    fn follows_large_bodies(&self) -> bool {
+        self.awaits_grpc_status && !grpc::content_type(&self.headers).is_some_and(grpc::is_web)
+    }
+}
+
+/// True for headers and trailers that say the same in a repeat.
+fn is_of_every_response(name: &HeaderName) -> bool {
+    !is_of_one_response(name) && *name != SET_COOKIE
+}
+
+/// How a run ends whose call of gRPC has no answer; `None` if it has one.
+const fn not_answered(ended: Ended) -> Option<RunEnd> {
+    match ended {
+        Ended::Answered => None,
+        Ended::Again => Some(RunEnd::Release),
+        // The call broke off, as a handler does that panics.
+        Ended::WithoutStatus => Some(RunEnd::Abandon),
+    }
+}
+
+/// Waits for the trailers of a call of gRPC whose response is too large to keep, and decides how its run ends.
+async fn end_of_large(trailers: oneshot::Receiver<HeaderMap>) -> RunEnd {
+    let trailers = trailers.await.unwrap_or_default();
+    let ended = Ended::with(trailers.get(grpc::STATUS).map(HeaderValue::as_bytes));
+    not_answered(ended).unwrap_or(RunEnd::Keep(Outcome::NotKept(NotKept::TooLarge)))
+}
+
 /// Passes a response on to the client, and returns how the run ends.
 ///
 /// `Break`: the whole body was ready at once, which is the rule; the client gets the response when it is on record.
@@ -161,7 +242,7 @@ type RestOfBody<R> = BoxFuture<'static, (RunEnd, Option<WithheldEnd<R>>)>;
 // A plain function with a boxed rest: as an `async fn`, it would make the future of every run larger.
 fn pass_on<R>(
     config: &Config,
-    head: oneshot::Sender<Head<R>>,
+    to_client: oneshot::Sender<Head<R>>,
     limit: RunOnLimit,
     mut response: Response<R>,
     waker: &Waker,
@@ -173,30 +254,21 @@ where
 {
     let send = |response, streamed| {
         // Fails if the client has gone.
-        let _ = head.send(Head { response, streamed });
+        let _ = to_client.send(Head { response, streamed });
     };
-    let status = response.status();
-    *kept = response.extensions().get::<NotBegun>().is_none() && config.keeps(status);
-    let request_id = config.dialect.name(response.headers_mut(), *kept, status);
-    if !*kept {
+    let Some(head) = KeptHead::read(config, &mut response) else {
         send(response.map(ResponseBody::own), false);
         return ControlFlow::Break(RunEnd::Release);
-    }
-    let headers = config.kept_headers(response.headers());
-    let run_end = move |copied: CopyResult| {
-        let outcome = copied.and_then(|copied| {
-            let (body, trailers) = copied.into_parts();
-            StoredResponse { status, headers, body, trailers, request_id }.encode()
-        });
-        RunEnd::Keep(outcome.unwrap_or_else(Outcome::NotKept))
     };
+    *kept = !head.awaits_grpc_status;
     let (parts, body) = response.into_parts();
     let mut body = Box::pin(body);
     let mut copy = Gathered::new(config.max_response_body);
     let mut at_hand = Frames::default();
     let (then, copied) = loop {
         if body.size_hint().lower() > copy.room() {
-            break (Then::Own(body), Err(NotKept::TooLarge));
+            let (own, trailers) = OwnBody::with_trailers(body);
+            break (Then::Own(own), Err(NotCopied::TooLarge(trailers)));
         }
         match poll_frame(&mut body, &mut Context::from_waker(waker)) {
             Poll::Pending => {
@@ -204,26 +276,47 @@ where
                 let then = Then::Copied(CopiedBody { messages, left: body.size_hint() });
                 send(Response::from_parts(parts, ResponseBody::new(at_hand, then)), true);
                 return ControlFlow::Continue(Box::pin(async move {
-                    let (copied, withheld) = copy_rest(body, copy, client, limit).await;
-                    (run_end(copied), withheld)
+                    match copy_rest(body, copy, client, limit).await {
+                        (Err(NotCopied::TooLarge(trailers)), withheld) if head.follows_large_bodies() => {
+                            (end_of_large(trailers).await, withheld)
+                        }
+                        (copied, withheld) => (head.run_end(copied), withheld),
+                    }
                 }));
             }
             Poll::Ready(None) => break (Then::End, Ok(copy)),
-            Poll::Ready(Some(Err(error))) => break (Then::Failed(error), Err(NotKept::NotSerializable)),
+            Poll::Ready(Some(Err(error))) => break (Then::Failed(error), Err(NotCopied::Failed)),
             Poll::Ready(Some(Ok(frame))) => {
                 let fits = copy.take(&frame);
                 at_hand.push(frame);
                 if !fits {
-                    break (Then::Own(body), Err(NotKept::TooLarge));
+                    let (own, trailers) = OwnBody::with_trailers(body);
+                    break (Then::Own(own), Err(NotCopied::TooLarge(trailers)));
                 }
             }
         }
     };
-    send(Response::from_parts(parts, ResponseBody::new(at_hand, then)), false);
-    ControlFlow::Break(run_end(copied))
+    match copied {
+        Err(NotCopied::TooLarge(trailers)) if head.follows_large_bodies() => {
+            send(Response::from_parts(parts, ResponseBody::new(at_hand, then)), true);
+            ControlFlow::Continue(Box::pin(async move { (end_of_large(trailers).await, None) }))
+        }
+        copied => {
+            send(Response::from_parts(parts, ResponseBody::new(at_hand, then)), false);
+            ControlFlow::Break(head.run_end(copied))
+        }
+    }
 }
 
-type CopyResult = Result<Gathered, NotKept>;
+/// The reason why there is no copy of a body.
+enum NotCopied {
+    /// It failed, or was stopped.
+    Failed,
+    /// It is too large. The client reads its rest, whose trailers come here.
+    TooLarge(oneshot::Receiver<HeaderMap>),
+}
+
+type CopyResult = Result<Gathered, NotCopied>;
 
 /// Copies the rest of a body on its way to the client.
 async fn copy_rest<R>(
@@ -239,17 +332,18 @@ where
     // Each `send` fails if the client has gone. The copy goes on without it.
     let last = loop {
         let polled = limit.within(client.closed(), pin!(poll_fn(|cx| poll_frame(&mut body, cx)))).await;
-        let Some(frame) = polled else { return (Err(NotKept::NotSerializable), None) };
+        let Some(frame) = polled else { return (Err(NotCopied::Failed), None) };
         match frame {
             None => break None,
             Some(Err(error)) => {
                 let _ = client.send(Message::Failed(error));
-                return (Err(NotKept::NotSerializable), None);
+                return (Err(NotCopied::Failed), None);
             }
             Some(Ok(frame)) if !copy.take(&frame) => {
                 let _ = client.send(Message::Frame(frame));
-                let _ = client.send(Message::Own(body));
-                return (Err(NotKept::TooLarge), None);
+                let (own, trailers) = OwnBody::with_trailers(body);
+                let _ = client.send(Message::Own(own));
+                return (Err(NotCopied::TooLarge(trailers)), None);
             }
             Some(Ok(frame)) if body.is_end_stream() => break Some(frame),
             Some(Ok(frame)) => {

@@ -5,7 +5,8 @@
 ///
 /// A handler puts the mark into the response's extensions. It does so for requests that it refuses, and for an
 /// [`Error`](crate::Error) of an annotated function that it calls: if an `InFlight` were kept, every repeat would get it until
-/// the `ttl` has passed. (With the feature `axum`, an `Error` that becomes a response has the mark.)
+/// the `ttl` has passed. With the feature `axum`, an `Error` that becomes a response has the mark, and the extractor `OrNotBegun` marks
+/// the rejection of another extractor.
 ///
 /// ```
 /// use http::Response;

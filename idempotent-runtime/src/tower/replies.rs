@@ -7,7 +7,11 @@ use http::{
 };
 use serde_json::json;
 
-use super::{body::ResponseBody, not_begun::NotBegun};
+use super::{
+    body::ResponseBody,
+    grpc::{self, Code},
+    not_begun::NotBegun,
+};
 use crate::Error;
 
 pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -51,6 +55,22 @@ impl Refusal {
             Self::Engine(error) => {
                 StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
             }
+        }
+    }
+
+    /// The status of gRPC. A client that may retry the same call gets `UNAVAILABLE`, which clients are set up to retry.
+    fn grpc_status(&self) -> Code {
+        match self {
+            _ if self.retry_after().is_some() => Code::Unavailable,
+            Self::KeyMissing
+            | Self::KeyMalformed(_)
+            | Self::BodyUnreadable
+            | Self::Engine(Error::Key(_) | Error::Arguments(_)) => Code::InvalidArgument,
+            Self::NoScope => Code::PermissionDenied,
+            Self::BodyTooLarge => Code::ResourceExhausted,
+            Self::HandlerFailed => Code::Unknown,
+            Self::Engine(Error::Mismatch { .. } | Error::Abandoned { .. }) => Code::FailedPrecondition,
+            Self::Engine(_) => Code::Internal,
         }
     }
 
@@ -114,8 +134,25 @@ impl Refusal {
 }
 
 impl Dialect {
-    /// The refusal as a response.
-    pub(super) fn refuse<B>(&self, refusal: &Refusal, header: &HeaderName) -> Response<ResponseBody<B>> {
+    /// The refusal as a response to a request, whose content type is given if it is of gRPC.
+    pub(super) fn refuse<B>(
+        &self,
+        refusal: &Refusal,
+        header: &HeaderName,
+        grpc: Option<&HeaderValue>,
+    ) -> Response<ResponseBody<B>> {
+        let mut response = match grpc {
+            Some(content_type) => trailers_only(refusal, header, content_type),
+            None => self.refuse_over_http(refusal, header),
+        };
+        if !matches!(refusal, Refusal::HandlerFailed) {
+            // Otherwise an idempotency layer further out would keep the refusal, and replay it to the corrected request.
+            response.extensions_mut().insert(NotBegun);
+        }
+        response
+    }
+
+    fn refuse_over_http<B>(&self, refusal: &Refusal, header: &HeaderName) -> Response<ResponseBody<B>> {
         let (status, body, content_type) = match self {
             Self::Problem { base } => {
                 (refusal.status(), problem(base, refusal, &refusal.detail(header)), PROBLEM_CONTENT_TYPE)
@@ -125,10 +162,6 @@ impl Dialect {
         let body = ResponseBody::whole(Bytes::from(body), None);
         let mut response = Response::new(body);
         *response.status_mut() = status;
-        if refusal.retry_after().is_some() {
-            // Otherwise an idempotency layer further out would keep the refusal, and replay it to the retry.
-            response.extensions_mut().insert(NotBegun);
-        }
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         if let Some(seconds) = refusal.retry_after() {
@@ -206,6 +239,20 @@ fn no_use_in_retrying(headers: &mut HeaderMap, status: StatusCode) {
     if status == StatusCode::CONFLICT || status.is_server_error() {
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
+}
+
+/// The refusal of a call of gRPC: HTTP 200, with the status in the headers and without a body.
+fn trailers_only<B>(refusal: &Refusal, header: &HeaderName, content_type: &HeaderValue) -> Response<ResponseBody<B>> {
+    let mut response = Response::new(ResponseBody::whole(Bytes::new(), None));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, content_type.clone());
+    headers.insert(grpc::STATUS, (refusal.grpc_status() as u16).into());
+    let message = format!("{}: {}", refusal.code(), refusal.detail(header));
+    headers.extend(grpc::message(&message).map(|message| (grpc::MESSAGE, message)));
+    if let Some(seconds) = refusal.retry_after() {
+        headers.insert(grpc::RETRY_PUSHBACK, (u32::from(seconds) * 1000).into());
+    }
+    response
 }
 
 fn problem_type(base: &str, refusal: &Refusal) -> String {

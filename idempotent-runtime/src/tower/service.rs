@@ -20,9 +20,11 @@ use super::{
     IdempotencyKey,
     body::{BoxError, Gathered, RequestBody, ResponseBody},
     config::{Config, KeyScope},
+    grpc,
     handler_run::{self, HandlerRun, Head},
     key::{self as header_key, NoKey},
     layer::LayerState,
+    recorded_request,
     replies::{Dialect, Refusal},
     running::HandlerGuard,
     stored_response::StoredResponse,
@@ -76,7 +78,7 @@ where
             }
             Err(refusal) => {
                 let Config { dialect, header, .. } = &*self.state.config;
-                Box::pin(ready(Ok(dialect.refuse(&refusal, header))))
+                Box::pin(ready(Ok(dialect.refuse(&refusal, header, grpc::content_type(&parts.headers)))))
             }
         }
     }
@@ -88,6 +90,8 @@ struct KeyedRequest {
     scope: Option<String>,
     /// The header with the key as it was sent, where responses repeat it.
     sent: Option<HeaderValue>,
+    /// The content type of a request of gRPC.
+    grpc: Option<HeaderValue>,
 }
 
 /// Reads key and scope of a request; `None` lets the request pass. Asks nothing of the store.
@@ -108,7 +112,8 @@ fn keyed(config: &Config, parts: &Parts) -> Result<Option<KeyedRequest>, Refusal
         KeyScope::Unscoped => None,
         KeyScope::Of(of) => Some(of(parts).ok_or(Refusal::NoScope)?),
     };
-    Ok(Some(KeyedRequest { key, scope, sent: config.dialect.echo(&parts.headers, &config.header) }))
+    let sent = config.dialect.echo(&parts.headers, &config.header);
+    Ok(Some(KeyedRequest { key, scope, sent, grpc: grpc::content_type(&parts.headers).cloned() }))
 }
 
 impl KeyedRequest {
@@ -130,7 +135,7 @@ impl KeyedRequest {
         R: Body<Data = Bytes> + Send + 'static,
         R::Error: Into<BoxError>,
     {
-        let Self { key, scope, sent } = self;
+        let Self { key, scope, sent, grpc } = self;
         async move {
             let config = &*state.config;
             let answered = match read(body, config.max_request_body).await {
@@ -143,7 +148,8 @@ impl KeyedRequest {
                 },
                 Err(refusal) => Err(refusal),
             };
-            let mut response = answered.unwrap_or_else(|refusal| config.dialect.refuse(&refusal, &config.header));
+            let mut response =
+                answered.unwrap_or_else(|refusal| config.dialect.refuse(&refusal, &config.header, grpc.as_ref()));
             Dialect::mark(response.headers_mut(), state.ttl.clone(), sent.map(|sent| (&config.header, sent)));
             Ok(response)
         }
@@ -164,7 +170,8 @@ fn at_hand<R>(
             Some(scope) => writer.value(&(scope, key)),
             None => writer.value(key),
         })?;
-        Ok(Prepared { shared, key, request: CallRequest { fingerprint, arguments: None } })
+        let arguments = shared.limits.recorded_len().map(|max_len| recorded_request::json(parts, data, max_len));
+        Ok(Prepared { shared, key, request: CallRequest { fingerprint, arguments: arguments.transpose()? } })
     });
     let call = engine::Call::new(config.operation.clone(), prepared);
     call.at_hand(StoredResponse::decode)

@@ -39,7 +39,7 @@ struct Written<'a> {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Content<'a> {
+pub(super) enum Content<'a> {
     /// A body that is JSON, as it came, to the byte.
     #[serde(borrow)]
     Json(&'a RawValue),
@@ -49,7 +49,7 @@ enum Content<'a> {
 
 /// A JSON string. It is read without a copy, unless it has escapes.
 #[derive(Serialize, Deserialize)]
-struct JsonText<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(super) struct JsonText<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl StoredResponse {
     pub(super) fn encode(&self) -> Result<Outcome, NotKept> {
@@ -102,7 +102,8 @@ impl JsonText<'_> {
     }
 }
 
-fn content(body: &[u8]) -> Content<'_> {
+/// A body in the form that people can read best.
+pub(super) fn content(body: &[u8]) -> Content<'_> {
     match serde_json::from_slice::<&RawValue>(body) {
         // White space around JSON would be lost, so such a body is text.
         Ok(json) if json.get().len() == body.len() => Content::Json(json),

@@ -44,14 +44,31 @@ impl Scheme {
     }
 }
 
+/// The names of id, time and signatures.
+type Family = [&'static str; 3];
+
+const STANDARD: Family = ["webhook-id", "webhook-timestamp", "webhook-signature"];
+const SVIX: Family = ["svix-id", "svix-timestamp", "svix-signature"];
+
+/// The family that the sender uses. Both at once are refused: a proxy may have checked the one that we would not read.
+fn family(headers: &HeaderMap) -> Result<Family, VerifyError> {
+    let given = |family: Family| family.into_iter().find(|name| headers.contains_key(*name));
+    match (given(STANDARD), given(SVIX)) {
+        (Some(_), Some(svix)) => Err(VerifyError::MalformedHeader(svix)),
+        (None, Some(_)) => Ok(SVIX),
+        (_, None) => Ok(STANDARD),
+    }
+}
+
 /// `v1,BASE64 v1,BASE64 v1a,…`
 fn standard(headers: &HeaderMap) -> Result<Unverified<'_>, VerifyError> {
+    let [id_name, time_name, signatures_name] = family(headers)?;
     // The signed text is `ID.TIME.BODY`. With a dot in the id, a signed `a.1.2.{}` could be read as the id `a.1` or as the id `a`.
-    let id = Some(header::id(headers, "webhook-id")?).filter(|id| !id.contains('.'));
-    let id = id.ok_or(VerifyError::MalformedHeader("webhook-id"))?;
-    let seconds = header::only(headers, "webhook-timestamp")?;
-    let timestamp = header::seconds(seconds).ok_or(VerifyError::MalformedHeader("webhook-timestamp"))?;
-    let signatures = header::only(headers, "webhook-signature")?.split(' ');
+    let id = Some(header::id(headers, id_name)?).filter(|id| !id.contains('.'));
+    let id = id.ok_or(VerifyError::MalformedHeader(id_name))?;
+    let seconds = header::only(headers, time_name)?;
+    let timestamp = header::seconds(seconds).ok_or(VerifyError::MalformedHeader(time_name))?;
+    let signatures = header::only(headers, signatures_name)?.split(' ');
     Ok(Unverified {
         id: Some(id),
         timestamp: Some(timestamp),

@@ -47,6 +47,10 @@ pub struct Verifier {
 impl Verifier {
     /// Verifies senders that follow [Standard Webhooks](https://www.standardwebhooks.com), with secrets like `whsec_…`.
     ///
+    /// Reads the headers `webhook-id`, `webhook-timestamp` and `webhook-signature`, or, of senders on
+    /// [Svix](https://docs.svix.com/receiving/verifying-payloads/how-manual), `svix-id`, `svix-timestamp` and `svix-signature`. A
+    /// delivery that has headers of both families is refused.
+    ///
     /// Reads the symmetric signatures, `v1`, and ignores the asymmetric ones, `v1a`.
     ///
     /// # Errors

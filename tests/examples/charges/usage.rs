@@ -56,6 +56,14 @@ async fn printed_commands_work(database: Database) {
     let (status, refused) = curl(&typo.replace("currency", "curency"));
     assert_eq!((status, &body(&refused)["error"]["type"]), (400, &"invalid_request_error".into()), "{refused}");
     assert_eq!(curl(&typo).0, 200);
+    // Nor is what PostgreSQL cannot hold, on any database.
+    let nul = typo.replace("order-19", "order-20");
+    for _ in 0..2 {
+        let (status, refused) = curl(&format!("{nul} -d description=a%00b"));
+        assert_eq!((status, &body(&refused)["error"]["type"]), (400, &"invalid_request_error".into()), "{refused}");
+    }
+    let listing = printed("what was charged");
+    assert_eq!(curl(&listing.replace("/v1/charges", "/v1/charges?starting_after=a%00b")).0, 400);
     // Without a key, each is a charge of its own.
     let keyless = charge.split(" -H ").next().unwrap().to_owned() + charge.split("order-17'").nth(1).unwrap();
     assert_eq!([curl(&keyless).0, curl(&keyless).0], [200, 200]);

@@ -1,13 +1,17 @@
 //! Which deliveries are the same event.
 
 use crate::{
-    deliveries::{ENDPOINTS, GITHUB_SECRET, STRIPE_SECRET, event, github, now, stripe},
+    deliveries::{ENDPOINTS, GITHUB_SECRET, STANDARD_KEY, STRIPE_SECRET, event, github, now, standard, stripe},
     program::Program,
     tables::Tables as _,
 };
 use idempotent_tests::{database::Database, on_each_database};
 
-on_each_database!(c03_the_key_is_sender_endpoint_and_event_id, c03_another_event_under_the_same_id_is_refused);
+on_each_database!(
+    c03_the_key_is_sender_endpoint_and_event_id,
+    c03_another_event_under_the_same_id_is_refused,
+    c03_what_the_database_cannot_hold_is_no_event,
+);
 
 /// Sends one id to every endpoint, and other ids with the same body.
 async fn c03_the_key_is_sender_endpoint_and_event_id(database: Database) {
@@ -49,4 +53,32 @@ async fn c03_another_event_under_the_same_id_is_refused(database: Database) {
     // And what is not even an event is not.
     program.send(&stripe(r#"{"id":"evt_1"}"#, now(0), STRIPE_SECRET)).await.assert_refused(400);
     database.assert(4, 6).await;
+}
+
+/// Signed by its sender, and refused as what it is: PostgreSQL has no U+0000.
+async fn c03_what_the_database_cannot_hold_is_no_event(database: Database) {
+    let program = Program::start(&database.url(), &[]).await;
+    for endpoint in ENDPOINTS {
+        let good = event(endpoint, "id-1", 1);
+        // In the status, and in the name of the object.
+        for text in ["s1", "sub", "main", "/hooks/standard"] {
+            let body = good.body.replacen(&format!("\"{text}"), &format!("\"\\u0000{text}"), 1);
+            if body == good.body {
+                continue;
+            }
+            let signed = match endpoint {
+                "/hooks/stripe" => stripe(&body, now(0), STRIPE_SECRET),
+                "/hooks/github" => github(&body, "id-1", GITHUB_SECRET),
+                _ => standard(endpoint, &body, "id-1", now(0), STANDARD_KEY),
+            };
+            for _ in 0..2 {
+                program.send(&signed).await.assert_refused(400);
+            }
+        }
+        database.assert(0, 0).await;
+    }
+    // Text of any other kind is held.
+    let body = event(ENDPOINTS[2], "", 1).body.replacen("\"s1\"", "\"\\u0001\\uffff \u{10ffff}\"", 1);
+    program.send(&standard(ENDPOINTS[2], &body, "id-2", now(0), STANDARD_KEY)).await.assert_done(false);
+    database.assert(1, 1).await;
 }

@@ -32,6 +32,7 @@ use crate::{
 on_each_database!(
     c01_a_bad_signature_is_refused_before_any_call_of_the_store,
     c01_the_store_is_not_called_for_a_bad_signature,
+    c01_senders_on_svix_are_accepted,
     c02_five_minutes_are_tolerated,
     c02_retries_that_are_signed_anew_are_duplicates,
     c02_either_secret_passes_during_a_rotation,
@@ -191,6 +192,27 @@ async fn c01_the_store_is_not_called_for_a_bad_signature(database: Database) {
     assert_eq!(server.store_calls(), 0);
     assert_eq!(server.send(&good.headers, &good.body).await, 200);
     assert!(server.store_calls() >= 2, "a claim and a completion");
+}
+
+/// Another family of headers is another spelling of the same delivery.
+async fn c01_senders_on_svix_are_accepted(database: Database) {
+    let program = Program::start(&database.url(), &[]).await;
+    for (family, replayed) in [("svix-", false), ("webhook-", true), ("svix-", true)] {
+        let mut delivery = event(ENDPOINTS[2], "msg_1", 1);
+        for (name, _) in &mut delivery.headers {
+            *name = match (family, *name) {
+                ("svix-", "webhook-id") => "svix-id",
+                ("svix-", "webhook-timestamp") => "svix-timestamp",
+                ("svix-", "webhook-signature") => "svix-signature",
+                (_, name) => name,
+            };
+        }
+        program.send(&delivery).await.assert_done(replayed);
+    }
+    let mut mixed = event(ENDPOINTS[2], "msg_2", 2);
+    mixed.headers[0].0 = "svix-id";
+    program.send(&mixed).await.assert_refused(400);
+    database.assert(1, 1).await;
 }
 
 async fn c03_ids_of_shopify(database: Database) {

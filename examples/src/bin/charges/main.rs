@@ -87,7 +87,7 @@ async fn run(args: Args) -> Result<(), Failure> {
     let _sweeper = idempotency.spawn_sweeper(SWEEP);
     install(idempotency.clone())?;
     let routes = if is_sqlite { sqlite::routes(&args.store).await? } else { postgres::routes(&args.store).await? };
-    let layer = IdempotencyLayer::stripe_v1(idempotency)
+    let layer = IdempotencyLayer::stripe_v1("charges", idempotency)
         .scope(|request| Some(request.extensions.get::<Account>()?.0.to_owned()))
         .lease(LEASE)
         .build()?;

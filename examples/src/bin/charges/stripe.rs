@@ -35,7 +35,17 @@ impl NewCharge {
         if self.currency.len() != 3 || !self.currency.bytes().all(|byte| byte.is_ascii_lowercase()) {
             return Err(Refused::Request("The currency has to be a code of three lower-case letters.".to_owned()));
         }
-        Ok(())
+        let description = self.description.iter().map(|text| ("description", text));
+        is_text([("source", &self.source)].into_iter().chain(description))
+    }
+}
+
+/// Refuses U+0000, which PostgreSQL cannot hold. Refused only by the database, it would look like a failure of this service, and be
+/// tried again, each time after the card network was asked.
+fn is_text<'p>(parameters: impl IntoIterator<Item = (&'static str, &'p String)>) -> Result<(), Refused> {
+    match parameters.into_iter().find(|(_, text)| text.contains('\0')) {
+        Some((name, _)) => Err(Refused::Request(format!("The parameter {name} has a character that is no text."))),
+        None => Ok(()),
     }
 }
 
@@ -76,6 +86,10 @@ pub(crate) struct Page {
 }
 
 impl Page {
+    pub(crate) fn check(&self) -> Result<(), Refused> {
+        is_text(self.starting_after.iter().map(|text| ("starting_after", text)))
+    }
+
     pub(crate) fn limit(&self) -> usize {
         self.limit.unwrap_or(10).clamp(1, 100).into()
     }

@@ -69,6 +69,10 @@ impl Delivery {
         if let Some((field, _)) = named.iter().find(|(_, value)| value.is_empty()) {
             return Err(format!("`{field}` is empty"));
         }
+        // The bank's ledger may be in PostgreSQL, which cannot hold it.
+        if delivery.order_id.contains('\0') {
+            return Err("`order_id` has the character U+0000".to_owned());
+        }
         if delivery.amount_cents == 0 {
             return Err("`amount_cents` is zero".to_owned());
         }

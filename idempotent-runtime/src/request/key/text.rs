@@ -1,6 +1,6 @@
 //! Text under a limit, percent-encoded.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use crate::{hex, request::error::KeyError};
 
@@ -19,13 +19,7 @@ impl Text {
     pub(super) fn after_operation(operation: &str, max: usize) -> Self {
         // Room for most keys, so that there is one allocation.
         let mut text = String::with_capacity(operation.len() + 64);
-        if operation.bytes().all(is_name) {
-            text.push_str(operation);
-        } else {
-            for byte in operation.bytes() {
-                if is_name(byte) { text.push(byte.into()) } else { push_escaped(&mut text, byte) }
-            }
-        }
+        push_name(&mut text, operation);
         text.push(crate::store::RecordKey::SEPARATOR);
         Self { start: text.len(), written: text, max, failed: None }
     }
@@ -138,6 +132,26 @@ impl fmt::Write for Escaping<'_> {
             self.error = Some(error);
             fmt::Error
         })
+    }
+}
+
+/// The name of an operation as record keys have it. A name that was read from one stays as it is.
+pub(crate) fn operation(name: &str) -> Cow<'_, str> {
+    if name.bytes().all(|byte| is_name(byte) || byte == b'%') {
+        return name.into();
+    }
+    let mut text = String::with_capacity(name.len() + 16);
+    push_name(&mut text, name);
+    text.into()
+}
+
+fn push_name(text: &mut String, name: &str) {
+    if name.bytes().all(is_name) {
+        text.push_str(name);
+    } else {
+        for byte in name.bytes() {
+            if is_name(byte) { text.push(byte.into()) } else { push_escaped(text, byte) }
+        }
     }
 }
 

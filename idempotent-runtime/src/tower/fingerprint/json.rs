@@ -1,6 +1,6 @@
-//! JSON without white space and the order of keys. Everything else is kept: numbers stay as they are written.
+//! JSON without white space, the order of keys, and the spelling of numbers. Everything else is kept.
 
-use std::{collections::BTreeMap, fmt};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use serde::{
     Deserialize, Deserializer, Serialize,
@@ -8,13 +8,15 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
+use super::number;
+
 /// The deepest nesting. Each level is parsed once more than the one around it.
 const MAX_DEPTH: u8 = 32;
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) enum Value<'a> {
-    /// `null`, a boolean, a number.
-    Word(&'a str),
+    /// `null`, a boolean, a number in its canonical form.
+    Word(Cow<'a, str>),
     String(String),
     Array(Vec<Value<'a>>),
     Object(BTreeMap<String, Value<'a>>),
@@ -41,7 +43,8 @@ fn value(raw: &RawValue, depth: u8) -> Option<Value<'_>> {
             let fields = fields.into_iter().map(|(name, raw)| Some((name, value(raw, depth + 1)?)));
             Value::Object(fields.collect::<Option<_>>()?)
         }
-        _ => Value::Word(text),
+        b'-' | b'0'..=b'9' => Value::Word(number::canonical(text)),
+        _ => Value::Word(text.into()),
     })
 }
 
@@ -93,6 +96,20 @@ mod tests {
     }
 
     #[test]
+    fn the_spelling_of_numbers_does_not_matter() {
+        let one = r#"{"a":1,"b":[100,-0.5,0],"c":18446744073709551616}"#;
+        for other in [
+            r#"{"a":1.0,"b":[1e2,-5e-1,0.0],"c":18446744073709551616}"#,
+            r#"{"a":10E-1,"b":[1E+2,-0.50,0e7],"c":1.8446744073709551616e19}"#,
+        ] {
+            assert_eq!(hash(one), hash(other), "{other}");
+        }
+        assert_ne!(hash(one), hash(r#"{"a":1,"b":[100,-0.5,0],"c":18446744073709551617}"#));
+        // In a string, it does.
+        assert_ne!(hash(r#"{"a":"1"}"#), hash(r#"{"a":"1.0"}"#));
+    }
+
+    #[test]
     fn everything_else_does() {
         let all = [
             "{}",
@@ -101,7 +118,7 @@ mod tests {
             "\"null\"",
             "0",
             "-0",
-            "0.0",
+            "0.5",
             "false",
             "\"\"",
             "[[]]",
@@ -109,7 +126,7 @@ mod tests {
             "[1,2]",
             "[2,1]",
             r#"{"a":1}"#,
-            r#"{"a":1.0}"#,
+            r#"{"a":1.5}"#,
             r#"{"a":"1"}"#,
             r#"{"b":1}"#,
             r#"{"a":{"b":1}}"#,

@@ -93,6 +93,46 @@ fn published_signatures() {
     assert_eq!(id.as_deref(), Ok("b54557e4-bdd9-4b37-8a5f-bf7d70bcd043"));
 }
 
+/// The published delivery of Standard Webhooks, with the headers of senders on Svix.
+fn svix() -> Vec<(&'static str, &'static str)> {
+    ["svix-id", "svix-timestamp", "svix-signature"]
+        .into_iter()
+        .zip(STANDARD)
+        .map(|(name, (_, value))| (name, *value))
+        .collect()
+}
+
+#[test]
+fn either_family_of_standard_headers_and_never_a_mixture() {
+    let verifier = Verifier::standard([STANDARD_SECRET]).unwrap();
+    let verify = |pairs: Headers<'_>| verify(&verifier, pairs, STANDARD_BODY, STANDARD_TIME);
+    let svix = svix();
+    assert_eq!(verify(&svix).as_deref(), Ok("msg_p5jXN8AQM9LWM0D4loKWxJek"));
+    // Each header of the other family beside a whole family, and each header replaced by that of the other family.
+    for index in 0..3 {
+        for (whole, other) in [(&svix[..], STANDARD), (STANDARD, &svix)] {
+            let beside = [whole, &other[index..=index]].concat();
+            assert_eq!(
+                verify(&beside),
+                Err(VerifyError::MalformedHeader(svix.iter().find(|name| beside.contains(name)).unwrap().0))
+            );
+            let mut replaced = whole.to_vec();
+            replaced[index] = other[index];
+            assert!(matches!(verify(&replaced), Err(VerifyError::MalformedHeader(name)) if name.starts_with("svix-")));
+            let without: Vec<_> = whole.iter().filter(|name| **name != whole[index]).copied().collect();
+            assert_eq!(verify(&without), Err(VerifyError::MissingHeader(whole[index].0)));
+        }
+    }
+    // Twice, with a dot in the id, and with an invented time: the same rules.
+    assert_eq!(verify(&[&svix[..], &svix[..1]].concat()), Err(VerifyError::MalformedHeader("svix-id")));
+    assert_eq!(verify(&[("svix-id", "a.b"), svix[1], svix[2]]), Err(VerifyError::MalformedHeader("svix-id")));
+    assert_eq!(
+        verify(&[svix[0], ("svix-timestamp", "+1"), svix[2]]),
+        Err(VerifyError::MalformedHeader("svix-timestamp"))
+    );
+    assert_eq!(verify(&[svix[0], ("svix-timestamp", "1614265331"), svix[2]]), Err(VerifyError::WrongSignature));
+}
+
 /// One verifier of each kind, with a delivery that it accepts.
 fn all() -> [(Verifier, Headers<'static>, &'static str, u64); 4] {
     [

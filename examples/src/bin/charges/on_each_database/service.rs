@@ -77,6 +77,7 @@ pub(crate) async fn index(
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Response, Refused> {
     let Query(page) = page.map_err(|error| Refused::Request(error.body_text()))?;
+    page.check()?;
     let limit = page.limit();
     let charges = query_as(LIST).bind(account).bind(&page.starting_after).bind(i64::try_from(limit + 1).unwrap_or(101));
     Ok(list(&charges.fetch_all(&pool).await?, limit))

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use super::{inbox, server::App, service};
 use crate::{
     answer::{HookError, Outcome, answer},
-    events::StripeEvent,
+    events::{ShopEvent, StripeEvent},
 };
 
 /// The paths of the endpoints. They are part of the keys.
@@ -61,6 +61,8 @@ pub(crate) async fn standard(State(app): State<App>, headers: HeaderMap, body: B
 pub(crate) async fn queued(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Result<Response, HookError> {
     let delivery = app.verifiers.standard.verify(&headers, &body)?;
     let event: &RawValue = serde_json::from_slice(&body)?;
+    // What a worker could never process is refused now, while the sender listens.
+    let _: ShopEvent = serde_json::from_str(event.get())?;
     let mut tx = app.pool.begin().await?;
     let (accepted, disposition) = with_disposition(inbox::accept(&mut tx, QUEUED, delivery.id(), event)).await;
     accepted?;
