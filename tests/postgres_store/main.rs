@@ -12,6 +12,8 @@ use idempotent_tests::{
 
 mod faults;
 mod plans;
+mod poolers;
+mod pools;
 mod schema;
 mod support;
 mod version_2;

@@ -7,6 +7,7 @@ pub mod database;
 #[cfg(test)]
 mod lists;
 pub mod mutants;
+pub mod pgbouncer;
 pub mod postgres_database;
 pub mod postgres_server;
 pub mod process;

@@ -98,17 +98,21 @@ mod fault;
 mod listener;
 mod migrate;
 mod row;
+mod sessions;
 mod statements;
 mod transaction;
 
 pub use builder::PostgresStoreBuilder;
-use executor::{Bound, Executor};
-use fault::undecodable;
+use executor::{Bound, Executor, User};
+use fault::{is_lock_timeout, store_error, undecodable};
 use listener::{Listener, payload};
 use statements::{Statements, Table};
 
 /// The tries of a step whose record changes between its two statements.
 const TRIES: usize = 8;
+
+/// The time after which to ask again for a key that another transaction has. It is a guess: transactions have no lease.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The most records of a page of a listing, and of a batch of a purge.
 const MAX_BATCH_LEN: usize = 10_000;
@@ -244,8 +248,13 @@ enum Owner {
 impl PostgresShared {
     async fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
         for _ in 0..TRIES {
-            let answer = self.executor.row(&self.statements.claim, |query| claim(query, key, request, None));
-            let row = answer.await?.ok_or_else(undecodable)?;
+            let bind = |query| claim(query, key, request, None);
+            let row = match self.executor.try_row(User::Anybody, &self.statements.claim, bind).await? {
+                Err(error) if is_lock_timeout(&error) => {
+                    return Ok(ClaimOutcome::InFlight { retry_after: RETRY_AFTER });
+                }
+                answer => answer.map_err(store_error)?.ok_or_else(undecodable)?,
+            };
             if let Some(outcome) = row::claim_outcome(&row, request)? {
                 return Ok(outcome);
             }
@@ -255,7 +264,7 @@ impl PostgresShared {
 
     /// Whose the record is now.
     async fn owner(&self, key: &RecordKey, token: &Token) -> StoreResult<Owner> {
-        let answer = self.executor.row(&self.statements.owner, |query| of(query, key, token));
+        let answer = self.executor.row(User::Owner, &self.statements.owner, |query| of(query, key, token));
         let Some(row) = answer.await? else { return Ok(Owner::Vacant) };
         let state = row::state(&row, 0)?;
         Ok(if row::get(&row, 1)? { Owner::Ours(state) } else { Owner::Other })
@@ -271,7 +280,7 @@ impl PostgresShared {
         shows: fn(&Owner) -> bool,
     ) -> StoreResult<Transition> {
         for _ in 0..TRIES {
-            if self.executor.row(statement, &bind).await?.is_some() {
+            if self.executor.row(User::Owner, statement, &bind).await?.is_some() {
                 return Ok(Transition::Applied);
             }
             match self.owner(key, token).await? {
@@ -324,7 +333,7 @@ impl PostgresShared {
 
     async fn fence(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<u64>> {
         for _ in 0..TRIES {
-            let answer = self.executor.row(&self.statements.fence, |query| of(query, key, token));
+            let answer = self.executor.row(User::Owner, &self.statements.fence, |query| of(query, key, token));
             if let Some(row) = answer.await? {
                 return row::fence(&row, 0);
             }
@@ -336,14 +345,16 @@ impl PostgresShared {
     }
 
     async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {
-        let answer = self
-            .executor
-            .row(&self.statements.forget, |query| query.bind(key.operation()).bind(key.key()).bind(payload(key)));
+        let answer = self.executor.row(User::Anybody, &self.statements.forget, |query| {
+            query.bind(key.operation()).bind(key.key()).bind(payload(key))
+        });
         answer.await?.map_or(Ok(false), |row| row::get(&row, 0))
     }
 
     async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {
-        let answer = self.executor.row(&self.statements.inspect, |query| query.bind(key.operation()).bind(key.key()));
+        let answer = self
+            .executor
+            .row(User::Anybody, &self.statements.inspect, |query| query.bind(key.operation()).bind(key.key()));
         answer.await?.as_ref().map(row::record).transpose()
     }
 
@@ -384,7 +395,8 @@ impl PostgresShared {
 
     async fn purge_expired(&self, limit: usize) -> StoreResult<usize> {
         let limit = i64::try_from(limit.min(MAX_BATCH_LEN)).unwrap_or(i64::MAX);
-        let Some(row) = self.executor.row(&self.statements.purge, |query| query.bind(limit)).await? else {
+        let Some(row) = self.executor.row(User::Anybody, &self.statements.purge, |query| query.bind(limit)).await?
+        else {
             return Ok(0);
         };
         Ok(usize::try_from(row::get::<i64>(&row, 0)?).unwrap_or_default())

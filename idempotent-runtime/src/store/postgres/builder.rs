@@ -2,7 +2,10 @@
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 
-use sqlx::{ConnectOptions, PgConnection, PgPool, Postgres, postgres::PgConnectOptions};
+use sqlx::{
+    ConnectOptions, PgPool, Postgres,
+    postgres::{PgConnectOptions, PgSslMode},
+};
 
 use super::{
     PostgresShared, PostgresStore,
@@ -12,7 +15,10 @@ use super::{
 };
 use crate::{
     error::SetupError,
-    store::sql::connections::{Aging, Connections},
+    store::{
+        sql::connections::{Aging, Connections},
+        tls::TlsFiles,
+    },
 };
 
 const AGING: Aging = Aging { trusted_idle: Duration::from_secs(1), lifetime: Duration::from_secs(30 * 60) };
@@ -25,6 +31,7 @@ pub struct PostgresStoreBuilder {
     max_connections: u32,
     timeout: Duration,
     allow_data_loss: bool,
+    tls: TlsFiles,
 }
 
 impl PostgresStoreBuilder {
@@ -34,6 +41,7 @@ impl PostgresStoreBuilder {
             max_connections: 10,
             timeout: Duration::from_secs(3),
             allow_data_loss: false,
+            tls: TlsFiles::default(),
         }
     }
 
@@ -46,7 +54,8 @@ impl PostgresStoreBuilder {
         self
     }
 
-    /// Sets the most connections that [`connect`](Self::connect) may open, besides one for wake-ups: 10 by default.
+    /// Sets the most connections that [`connect`](Self::connect) may open, besides one for wake-ups and one in reserve
+    /// for the owners of runs: 10 by default.
     pub const fn max_connections(mut self, connections: u32) -> Self {
         self.max_connections = connections;
         self
@@ -58,6 +67,23 @@ impl PostgresStoreBuilder {
     /// Keep it well below the lease, so that a claim whose answer is lost can be asked again in time.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// Trusts these authorities, one or more certificates as PEM, besides those of the system, and verifies the server's
+    /// certificate and name (`sslmode=verify-full`, unless the URL has another). The URL's `?sslrootcert=` names a file
+    /// of them.
+    #[cfg(feature = "postgres-tls")]
+    pub fn root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.tls.root = Some(pem.into());
+        self
+    }
+
+    /// Shows the server this certificate, with its chain, and proves it with this key, both as PEM. The URL's
+    /// `?sslcert=` and `?sslkey=` name a file of each.
+    #[cfg(feature = "postgres-tls")]
+    pub fn client_certificate(mut self, pem: impl Into<Vec<u8>>, key_pem: impl Into<Vec<u8>>) -> Self {
+        self.tls.client = Some((pem.into(), key_pem.into()));
         self
     }
 
@@ -81,14 +107,9 @@ impl PostgresStoreBuilder {
     ///
     /// Cancel safe: the schema is at one version or the next.
     pub async fn connect(self, url: &str) -> Result<PostgresStore, SetupError> {
-        // The text of the error may quote the URL, and with it a password.
-        let options = PgConnectOptions::from_str(url)
-            .map_err(|_| SetupError::Url("expected postgres://[user[:password]@]host[:port]/database"))?;
-        let options = options.disable_statement_logging();
-        let limit = self.timeout;
-        let connections = Connections::own(options, self.max_connections, limit, Some(AGING), |connection, limit| {
-            Box::pin(set_up(connection, limit))
-        });
+        let options = self.tls(url, options(url)?);
+        let options = with_settings(options, self.timeout).disable_statement_logging();
+        let connections = Connections::own(options, self.max_connections, self.timeout, Some(AGING));
         let store = self.store(connections)?;
         store.migrate().await?;
         Ok(store)
@@ -100,14 +121,29 @@ impl PostgresStoreBuilder {
     ///
     /// [`SetupError::Setting`] where a setting cannot be used.
     pub fn build(self, pool: PgPool) -> Result<PostgresStore, SetupError> {
-        let connections = Connections::of(pool, self.timeout);
+        let connections = Connections::of(pool, self.timeout, Some(AGING));
         self.store(connections)
+    }
+
+    /// Adds the certificates. Those who name whom they trust want the server's certificate to be verified.
+    fn tls(&self, url: &str, mut options: PgConnectOptions) -> PgConnectOptions {
+        let TlsFiles { root, client } = &self.tls;
+        if let Some(root) = root {
+            options = options.ssl_root_cert_from_pem(root.clone());
+        }
+        if let Some((certificate, key)) = client {
+            options = options.ssl_client_cert_from_pem(certificate).ssl_client_key_from_pem(key);
+        }
+        let names_root =
+            root.is_some() || ["sslrootcert=", "ssl-root-cert=", "ssl-ca="].iter().any(|name| url.contains(name));
+        let is_default = matches!(options.get_ssl_mode(), PgSslMode::Prefer);
+        if names_root && is_default { options.ssl_mode(PgSslMode::VerifyFull) } else { options }
     }
 
     fn store(self, connections: Connections<Postgres>) -> Result<PostgresStore, SetupError> {
         let table = Table::parse(&self.table)?;
-        let listener = Listener::new(connections.options().into(), table.name(), self.timeout);
-        let statements = Statements::new(&table);
+        let listener = Listener::new(connections.options().clone().into(), table.name(), self.timeout);
+        let statements = Statements::new(&table, self.timeout);
         let executor = Executor { connections, timeout: self.timeout };
         Ok(PostgresStore {
             shared: Arc::new(PostgresShared {
@@ -121,16 +157,31 @@ impl PostgresStoreBuilder {
     }
 }
 
-/// Sets up a connection of our own, whatever the defaults of server, database and role are:
-/// acknowledged means on disk; statements see what was committed before they began; one that nobody waits for any more
-/// ends; and a plan that was made for a small table is not kept for one that has grown.
-async fn set_up(connection: &mut PgConnection, limit: Duration) -> Result<(), sqlx::Error> {
-    const SETTINGS: &str = "SELECT
-        CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', false) END,
-        set_config('default_transaction_isolation', 'read committed', false),
-        set_config('statement_timeout', $1, false),
-        set_config('enable_seqscan', 'off', false)";
-    let limit_ms = limit.as_millis().clamp(1, 86_400_000).to_string();
-    sqlx::query(SETTINGS).bind(limit_ms).execute(connection).await?;
-    Ok(())
+/// Reads the URL.
+fn options(url: &str) -> Result<PgConnectOptions, SetupError> {
+    // The text of the error may quote the URL, and with it a password.
+    let options = PgConnectOptions::from_str(url)
+        .map_err(|_| SetupError::Url("expected postgres://[user[:password]@]host[:port]/database"))?;
+    // A URL has brackets around an IPv6 address. sqlx keeps them (0.9), and would look for a host of that name.
+    let address = options.get_host().strip_prefix('[').and_then(|host| host.strip_suffix(']')).map(str::to_owned);
+    Ok(match address {
+        Some(address) => options.host(&address),
+        None => options,
+    })
+}
+
+/// What a connection of our own begins with, whatever the defaults of server, database and role are: statements see what
+/// was committed before they began; one that nobody waits for any more ends; and a plan that was made for a small table
+/// is not kept for one that has grown.
+///
+/// With parameters of the connection's start, which a pooler does not pass on to a session that others get, as it does
+/// with `SET`: a pooler ignores them, or refuses the connection. Nothing that is promised rests on them: what does is
+/// set by each statement for itself (`settings.sql`). For the same reason sqlx's own `extra_float_digits` is left out.
+fn with_settings(options: PgConnectOptions, timeout: Duration) -> PgConnectOptions {
+    let timeout_ms = timeout.as_millis().clamp(1, 86_400_000).to_string();
+    options.extra_float_digits(None).options([
+        ("default_transaction_isolation", "read committed"),
+        ("statement_timeout", &*timeout_ms),
+        ("enable_seqscan", "off"),
+    ])
 }

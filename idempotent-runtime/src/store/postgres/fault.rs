@@ -8,7 +8,7 @@ use sqlx::{
     postgres::{PgDatabaseError, PgSeverity},
 };
 
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::{StoreError, StoreErrorKind, tls};
 
 /// The server's code for what went wrong.
 ///
@@ -29,6 +29,7 @@ pub(super) fn store_error(error: Error) -> StoreError {
     use StoreErrorKind::{Refused, Unavailable};
     match error {
         Error::Database(error) => server_error(&*error),
+        Error::Io(error) if tls::is_fault(&error) => StoreError::new(Refused, tls::FAULT),
         Error::Io(error) => StoreError::new(Unavailable, "PostgreSQL cannot be reached").with_source(error),
         Error::PoolTimedOut => StoreError::new(Unavailable, "no connection to PostgreSQL became free in time"),
         Error::PoolClosed => StoreError::new(Unavailable, "the pool of PostgreSQL connections is closed"),
@@ -97,9 +98,27 @@ fn meaning(code: &str) -> (StoreErrorKind, &'static str) {
         }
         "25P01" => (Refused, "the connection that `transaction` names is not in a transaction"),
         "25P02" => (Unavailable, "the transaction has failed already: roll it back"),
-        "42501" => (Refused, "the PostgreSQL role lacks a privilege"),
+        "42501" => (
+            Refused,
+            "the PostgreSQL role lacks a privilege: grant it what the documentation of `store::postgres` lists",
+        ),
         "54000" => (Refused, "the key is too long for PostgreSQL's index"),
+        // It may be a standby that is about to be promoted. A role that is read-only is refused when it connects.
         "25006" => (Unavailable, "the PostgreSQL server, or the transaction, is read-only"),
+        "08P01" => (
+            Refused,
+            "the server, or a pooler before it, refused a parameter or a message: PgBouncer needs \
+             `ignore_startup_parameters = extra_float_digits,options`",
+        ),
+        "26000" | "42P05" => (
+            Refused,
+            "prepared statements are lost or met twice, as behind a pooler that shares sessions between clients: \
+             connect to the server itself, or through a pool with `pool_mode = session`",
+        ),
+        "3F000" => (Refused, "the PostgreSQL schema does not exist: create it, or change `search_path`"),
+        "42704" => {
+            (Refused, "PostgreSQL has no object or parameter of a name that was given: check role and `options`")
+        }
         "40001" | "40P01" => (Unavailable, "PostgreSQL gave up on conflicting transactions"),
         "55P03" | "57014" => (Unavailable, "PostgreSQL did not finish the statement in time"),
         "53300" => (Unavailable, "PostgreSQL has too many connections"),
@@ -123,6 +142,11 @@ mod tests {
     fn server_errors_have_a_kind_each() {
         let cases = [
             ("42P01", StoreErrorKind::Refused),
+            ("08P01", StoreErrorKind::Refused),
+            ("26000", StoreErrorKind::Refused),
+            ("3F000", StoreErrorKind::Refused),
+            ("42704", StoreErrorKind::Refused),
+            ("42P05", StoreErrorKind::Refused),
             ("42501", StoreErrorKind::Refused),
             ("28P01", StoreErrorKind::Refused),
             ("3D000", StoreErrorKind::Refused),

@@ -8,10 +8,7 @@ use sqlx::{
 };
 
 use super::{SqliteStore, database::Database, listener::Listener, statements::TableName};
-use crate::{
-    error::SetupError,
-    store::{BoxFuture, sql::connections::Connections},
-};
+use crate::{error::SetupError, store::sql::connections::Connections};
 
 /// Besides the one that writes. Each has a thread of its own.
 const READERS: u32 = 4;
@@ -60,10 +57,7 @@ impl SqliteStoreBuilder {
     pub async fn connect(self, url: &str) -> Result<SqliteStore, SetupError> {
         // A connection to a file does not break by itself.
         let options = options(url)?;
-        let own = |limit| {
-            let as_it_is = |_: &mut _, _| -> BoxFuture<'_, _> { Box::pin(std::future::ready(Ok(()))) };
-            Connections::own(options.clone(), limit, self.busy_timeout, None, as_it_is)
-        };
+        let own = |limit| Connections::own(options.clone(), limit, self.busy_timeout, None);
         let store = SqliteStore::with([own(1), own(READERS)], TableName::new(&self.table)?, self.busy_timeout);
         store.migrate().await?;
         Ok(store)
@@ -89,8 +83,11 @@ impl SqliteStore {
     }
 }
 
+/// One connection of the store's own writes, and those of the pool read: bodies may have all of the pool's for longer
+/// than a lease.
 fn of(pool: SqlitePool, patience: Duration) -> [Connections<Sqlite>; 2] {
-    [Connections::of(pool.clone(), patience), Connections::of(pool, patience)]
+    let options = (*pool.connect_options()).clone().busy_timeout(Duration::ZERO);
+    [Connections::own(options, 1, patience, None), Connections::of(pool, patience, None)]
 }
 
 fn options(url: &str) -> Result<SqliteConnectOptions, SetupError> {
