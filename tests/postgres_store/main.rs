@@ -16,5 +16,6 @@ mod poolers;
 mod pools;
 mod schema;
 mod support;
+mod tls;
 mod version_2;
 mod wakes;

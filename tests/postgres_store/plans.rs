@@ -59,7 +59,7 @@ const CASES: [Case; 10] = [
         "text, text, text, bigint",
         "'op', '', 'op', 100",
     ),
-    ("purge", include_str!("../../idempotent-runtime/src/store/postgres/purge.sql"), "bigint", "100"),
+    ("purge", include_str!("../../idempotent-runtime/src/store/postgres/purge.sql"), "bigint, boolean", "100, true"),
 ];
 
 async fn explain(client: &mut PgConnection, (name, sql, types, values): Case) -> String {

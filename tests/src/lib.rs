@@ -2,6 +2,8 @@
 
 pub mod backend;
 pub mod caller;
+pub mod captured_events;
+pub mod certificates;
 pub mod chaos;
 pub mod database;
 #[cfg(test)]

@@ -80,7 +80,11 @@
 //! repeated here, except for serialization failures and deadlocks, of which nothing was applied: its outcome may be
 //! unknown, and the caller asks again with the same nonce.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use sqlx::{PgPool, SqlStr};
@@ -88,7 +92,10 @@ use sqlx::{PgPool, SqlStr};
 use super::{
     ClaimOutcome, ClaimRequest, Cursor, Outcome, Page, Record, RecordKey, Store, StoreError, StoreErrorKind,
     StoreResult, Subscription, Token, Transactional, Transition, duration,
-    sql::states::{EndColumns, RowState},
+    sql::{
+        states::{EndColumns, RowState},
+        sweep::Sweep,
+    },
 };
 use crate::error::SetupError;
 
@@ -117,6 +124,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The most records of a page of a listing, and of a batch of a purge.
 const MAX_BATCH_LEN: usize = 10_000;
 
+/// The records of a batch that is removed in passing: a statement holds up nobody for long.
+const SWEEP_LEN: usize = 500;
+
 /// A store in PostgreSQL. See the [module](self) for what it promises.
 ///
 /// ```no_run
@@ -137,7 +147,10 @@ struct PostgresShared {
     statements: Statements,
     executor: Executor,
     listener: Listener,
+    sweep: Sweep,
     allow_data_loss: bool,
+    /// For sweeps, which end with the store.
+    this: Weak<PostgresShared>,
 }
 
 impl PostgresStore {
@@ -393,13 +406,28 @@ impl PostgresShared {
         Ok(page)
     }
 
-    async fn purge_expired(&self, limit: usize) -> StoreResult<usize> {
+    async fn purge_expired(&self, limit: usize, leave_to_others: bool) -> StoreResult<usize> {
         let limit = i64::try_from(limit.min(MAX_BATCH_LEN)).unwrap_or(i64::MAX);
-        let Some(row) = self.executor.row(User::Anybody, &self.statements.purge, |query| query.bind(limit)).await?
-        else {
+        let answer =
+            self.executor.row(User::Anybody, &self.statements.purge, |query| query.bind(limit).bind(leave_to_others));
+        let Some(row) = answer.await? else {
             return Ok(0);
         };
         Ok(usize::try_from(row::get::<i64>(&row, 0)?).unwrap_or_default())
+    }
+
+    /// Starts a sweep if one is due after this answer to a claim.
+    fn pass(&self, answer: &StoreResult<ClaimOutcome>) {
+        self.sweep.passing(answer, || {
+            let this = Weak::clone(&self.this);
+            move || {
+                let shared = this.upgrade();
+                Box::pin(async move {
+                    let Some(shared) = shared else { return Ok(false) };
+                    Ok(shared.purge_expired(SWEEP_LEN, true).await? == SWEEP_LEN)
+                })
+            }
+        });
     }
 
     async fn subscribe(&self, key: &RecordKey) -> Subscription {
@@ -413,7 +441,9 @@ impl PostgresShared {
 #[async_trait]
 impl Store for PostgresStore {
     async fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
-        self.shared.claim(key, request).await
+        let answer = self.shared.claim(key, request).await;
+        self.shared.pass(&answer);
+        answer
     }
 
     async fn renew(&self, key: &RecordKey, token: &Token, lease: Duration, ttl: Duration) -> StoreResult<Transition> {
@@ -455,7 +485,7 @@ impl Store for PostgresStore {
     }
 
     async fn purge_expired(&self, limit: usize) -> StoreResult<usize> {
-        self.shared.purge_expired(limit).await
+        self.shared.purge_expired(limit, false).await
     }
 
     async fn subscribe(&self, key: &RecordKey) -> StoreResult<Subscription> {

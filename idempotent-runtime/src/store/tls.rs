@@ -1,6 +1,6 @@
 //! Certificates that a builder was given, and what goes wrong with certificates.
 
-use std::{error::Error as StdError, fmt, io};
+use std::{error::Error as StdError, fmt, io, sync::Arc};
 
 #[cfg(feature = "redis")]
 use crate::error::SetupError;
@@ -12,9 +12,13 @@ pub(super) const FAULT: &str = "the TLS connection was refused: the server's cer
 
 /// True if TLS refused the connection, or the server did. rustls reports both as invalid data, and nothing else does.
 pub(super) fn is_fault(error: &(dyn StdError + 'static)) -> bool {
+    let is_invalid = |error: &io::Error| error.kind() == io::ErrorKind::InvalidData;
     let mut next = Some(error);
     while let Some(error) = next {
-        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::InvalidData) {
+        // The Redis client shares its causes.
+        let shared = error.downcast_ref::<Arc<dyn StdError + Send + Sync>>();
+        let io = error.downcast_ref::<io::Error>().or_else(|| shared?.downcast_ref());
+        if io.is_some_and(is_invalid) {
             return true;
         }
         next = error.source();

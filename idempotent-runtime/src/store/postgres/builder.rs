@@ -1,6 +1,10 @@
 //! Settings of a [`PostgresStore`].
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{
+    str::FromStr,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use sqlx::{
     ConnectOptions, PgPool, Postgres,
@@ -16,7 +20,10 @@ use super::{
 use crate::{
     error::SetupError,
     store::{
-        sql::connections::{Aging, Connections},
+        sql::{
+            connections::{Aging, Connections},
+            sweep::{self, Sweep},
+        },
         tls::TlsFiles,
     },
 };
@@ -30,6 +37,7 @@ pub struct PostgresStoreBuilder {
     table: String,
     max_connections: u32,
     timeout: Duration,
+    sweep_interval: Duration,
     allow_data_loss: bool,
     tls: TlsFiles,
 }
@@ -40,6 +48,7 @@ impl PostgresStoreBuilder {
             table: "idempotent_records".to_owned(),
             max_connections: 10,
             timeout: Duration::from_secs(3),
+            sweep_interval: sweep::INTERVAL,
             allow_data_loss: false,
             tls: TlsFiles::default(),
         }
@@ -67,6 +76,13 @@ impl PostgresStoreBuilder {
     /// Keep it well below the lease, so that a claim whose answer is lost can be asked again in time.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// Sets how often a process removes expired rows: each minute by default, `Duration::MAX` for never. It does so in
+    /// passing, after it was granted a claim, in small batches, and leaves them to a process that is at it already.
+    pub const fn sweep_interval(mut self, interval: Duration) -> Self {
+        self.sweep_interval = interval;
         self
     }
 
@@ -145,15 +161,16 @@ impl PostgresStoreBuilder {
         let listener = Listener::new(connections.options().clone().into(), table.name(), self.timeout);
         let statements = Statements::new(&table, self.timeout);
         let executor = Executor { connections, timeout: self.timeout };
-        Ok(PostgresStore {
-            shared: Arc::new(PostgresShared {
-                table,
-                statements,
-                executor,
-                listener,
-                allow_data_loss: self.allow_data_loss,
-            }),
-        })
+        let shared = Arc::new_cyclic(|this| PostgresShared {
+            table,
+            statements,
+            executor,
+            listener,
+            sweep: Sweep::every(self.sweep_interval),
+            allow_data_loss: self.allow_data_loss,
+            this: Weak::clone(this),
+        });
+        Ok(PostgresStore { shared })
     }
 }
 

@@ -107,7 +107,9 @@ impl Transactional for PostgresShared {
         request: &ClaimRequest,
         wait: Duration,
     ) -> StoreResult<ClaimOutcome> {
-        self.claim_in(connection, key, request, wait).await
+        let answer = self.claim_in(connection, key, request, wait).await;
+        self.pass(&answer);
+        answer
     }
 
     async fn inspect(&self, connection: Connection<'_>, key: &RecordKey) -> StoreResult<Option<Record>> {
