@@ -77,6 +77,7 @@
 //! | abandoned, with `OnAbandoned::Refuse` | 409 | `abandoned` | |
 //! | done, response not kept | 500 | `result-not-kept` | |
 //! | store not reachable | 503 | `store` | yes |
+//! | the store refuses us, until somebody changes a setting | 500 | `store` | no |
 //! | too many requests waiting | 503 | `too-many-waiters` | yes |
 //! | handler panicked, or failed without a response | 500 | `handler-failed` | |
 //!

@@ -207,7 +207,38 @@ async fn a_pooler_that_refuses_our_parameters_is_told_what_to_change() {
     assert_eq!(fault(&store, &key("refused-by-a-pooler")).await, StoreErrorKind::Refused);
 }
 
-/// The server's log shows what reaches it: one message of one statement for each step, as ever.
+/// It tells so with the code of a protocol violation. That passes, and is to be tried again.
+#[tokio::test]
+async fn a_pooler_whose_server_is_gone_or_busy_is_unavailable() {
+    let mut database = PostgresDatabase::on_its_own_server().await;
+    let pooler = "pool_mode = session\nignore_startup_parameters = options\ndefault_pool_size = 4\n\
+        query_wait_timeout = 1\nserver_login_retry = 1";
+    let pooler = PgBouncer::start(database.address(), pooler).await;
+    let store =
+        builder().timeout(Duration::from_secs(3)).max_connections(2).connect(&database.url_at(pooler.address()));
+    let store = store.await.expect("a store");
+    finish(&store, &key("done")).await;
+    let mut others = Vec::new();
+    for _ in 0..3 {
+        others.push(pooler.client(database.name()).await);
+        sqlx::raw_sql("SELECT 1").execute(others.last_mut().expect("a client")).await.expect("a session");
+    }
+    // One session is left to the store, which has it. A second one has to wait.
+    let (one, other) = (key("one-of-both"), key("other-of-both"));
+    let (request, second) = (request(), self::request());
+    let both = tokio::join!(store.claim(&one, &request), store.claim(&other, &second));
+    let errors: Vec<_> = [both.0, both.1].into_iter().filter_map(Result::err).collect();
+    assert!(errors.iter().all(|error| error.kind() == StoreErrorKind::Unavailable), "{errors:?}");
+    drop(others);
+    database.server().kill();
+    for _ in 0..5 {
+        assert_eq!(fault(&store, &key("server-gone")).await, StoreErrorKind::Unavailable);
+    }
+    database.server().restart().await;
+    wait_for("the store to be back", async || store.inspect(&key("done")).await.is_ok()).await;
+}
+
+/// As ever: what a statement needs is set within it.
 #[tokio::test]
 async fn a_step_is_one_round_trip() {
     let database = PostgresDatabase::create().await;

@@ -65,7 +65,8 @@ impl Machine {
 
 fn library() -> PathBuf {
     let folders = fs::read_dir("/usr/lib").expect("libraries").filter_map(Result::ok).map(|folder| folder.path());
-    let mut libraries = folders.map(|folder| folder.join("faketime/libfaketimeMT.so.1"));
+    let mut libraries =
+        folders.chain([PathBuf::from("/usr/lib64")]).map(|folder| folder.join("faketime/libfaketimeMT.so.1"));
     let library = libraries.find(|library| Path::new(library).exists());
     library.expect("libfaketime: `tests/run` installs it")
 }

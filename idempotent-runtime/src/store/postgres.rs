@@ -2,8 +2,12 @@
 //!
 //! A record is one row of `idempotent_records`. Each transition is one statement, decided under the row's lock, on the
 //! database's clock (`clock_timestamp()`: `now()` is the start of the transaction). A hit is one statement that only
-//! reads, a miss two that write. Expired rows count as vacant at once, and are removed by
-//! [`purge_expired`](Store::purge_expired), in batches that skip what is locked.
+//! reads, a miss two that write.
+//!
+//! Expired rows count as vacant at once. They are removed in passing: each minute
+//! ([`sweep_interval`](PostgresStoreBuilder::sweep_interval)), a process that is granted a claim removes what has
+//! expired, beside the call, in batches that skip what is locked. It leaves that to another process that is at it.
+//! [`purge_expired`](Store::purge_expired) does the same on demand.
 //!
 //! # URLs
 //!
@@ -12,23 +16,36 @@
 //! | `postgres://[user[:password]@]host[:port]/database` | one server; `postgresql://` is the same |
 //! | `postgres:///database?host=/run/postgresql&user=name` | one server on this machine, through its socket |
 //!
-//! `?sslmode=`, `?sslrootcert=` and the like need the feature `postgres-tls`; `?options=-csearch_path%3Dbilling`
-//! chooses a schema. Credentials are percent-encoded and never shown; the usual `PG…` variables and `~/.pgpass` fill in
+//! The host may be an IPv6 address in brackets: `postgres://app@[::1]/shop`. `?options=-csearch_path%3Dbilling` chooses a
+//! schema. Credentials are percent-encoded and never shown; the usual `PG…` variables and `~/.pgpass` fill in
 //! what the URL leaves out.
+//!
+//! # TLS
+//!
+//! With the feature `postgres-tls`, the connection is encrypted where the server can (`?sslmode=prefer`, the default). It
+//! is *verified* only with `?sslmode=verify-full` or `verify-ca`, or where an authority is named:
+//!
+//! | | parameter | setting |
+//! |---|---|---|
+//! | an authority to trust besides the system's | `?sslrootcert=/path/ca.pem` | [`root_certificate`](PostgresStoreBuilder#method.root_certificate) |
+//! | a certificate of ours, for a server that asks for it | `?sslcert=/path/own.pem&sslkey=/path/own.key` | [`client_certificate`](PostgresStoreBuilder#method.client_certificate) |
+//!
+//! The system's authorities are those of the operating system, or those in the file that the environment's
+//! `SSL_CERT_FILE` names.
 //!
 //! # What is promised, and what is not
 //!
 //! | server | an acknowledged record survives | it does not survive |
 //! |---|---|---|
-//! | one primary, `fsync=on`, `synchronous_commit` other than `off` | crashes of clients and of the server | the loss of the disk |
+//! | one primary, `fsync=on` | crashes of clients and of the server | the loss of the disk |
 //! | the same with a synchronous standby | also a failover to it | |
 //! | an asynchronous standby | crashes of clients and of the server | a failover: the latest records may be missing, and such keys run again |
-//! | `synchronous_commit=off` | crashes of clients | a crash of the server loses the latest records |
 //! | `fsync=off` or `full_page_writes=off` | crashes of clients and of the server | a crash of its machine may lose everything: refused, unless [allowed](PostgresStoreBuilder::allow_data_loss) |
 //!
-//! Connections that [`connect`](PostgresStore::connect) opens turn `synchronous_commit=off` on again for themselves; on
-//! a pool of your own ([`new`](PostgresStore::new)) it is yours to set. A server clock that jumps ahead ends leases
-//! early. A standby is refused, even for hits: a record that it shows may be gone or changed.
+//! Each statement of the store's own turns `synchronous_commit=off` on again for itself, on every connection. In a
+//! transaction of yours it is yours to set. What `fsync=off` may lose is told by a warning at `connect`, where it is
+//! allowed. A server clock that jumps ahead ends leases early; one that goes back makes leases and results last longer
+//! by as much. A standby is refused, even for hits: a record that it shows may be gone or changed.
 //!
 //! Fences come from one sequence, drawn when an owner first asks ([`Store::fence`]), so that they rise across the
 //! removal of a record.
@@ -66,19 +83,38 @@
 //!
 //! `wait` is the server's `lock_timeout`. Where the transactions ahead are rolled back one after the other, each begins
 //! the wait anew, until the store's [`timeout`](PostgresStoreBuilder::timeout) ends it as well. A call that is not in a
-//! transaction of its caller's, and an operator's `forget`, wait for one that has the key up to that timeout only, and
-//! are told [`Error::Store`](crate::Error::Store) (retryable). A `READ ONLY` transaction cannot claim, and so gets no
+//! transaction of its caller's waits for the row of one for 100 ms, in two halves, and takes the key as in flight then: it
+//! asks again, up to its own `wait`, and has no connection in between. An operator's `forget` waits for it up to that timeout, and is told
+//! [`Error::Store`](crate::Error::Store) (retryable). A `READ ONLY` transaction cannot claim, and so gets no
 //! result either.
 //!
 //! # Connections
 //!
-//! Some for statements, closed unless they were answered in time, and, once somebody waits, one for wake-ups
-//! (`LISTEN`), replaced when it fails; all waiters are woken then, since notifications may have been missed. A pool of
-//! your own keeps its own rules: sqlx's asks each connection that comes back whether it is alive, which is one more
-//! round trip a statement. Runs that nobody waits for notify nobody. Behind a pooler that shares connections between
-//! transactions (`PgBouncer` in transaction mode) notifications do not come in, and waiters poll. A failed call is not
+//! Some for statements, closed unless they were answered in time; one in reserve, opened when an owner of a run finds all
+//! others in use; and, once somebody waits, one for wake-ups (`LISTEN`), replaced when it fails; all waiters are woken
+//! then, since notifications may have been missed. Runs that nobody waits for notify nobody. A failed call is not
 //! repeated here, except for serialization failures and deadlocks, of which nothing was applied: its outcome may be
 //! unknown, and the caller asks again with the same nonce.
+//!
+//! A pool of your own keeps its own rules: sqlx's asks each connection that comes back whether it is alive, which is one
+//! more round trip a statement. The reserve and the connection for wake-ups come on top of it, with the pool's options:
+//! so a run is renewed and ended in time although its bodies have all connections of the pool. Leave room for two more
+//! connections of each process in the server's `max_connections`. Claims do wait for the pool.
+//!
+//! # Poolers
+//!
+//! The store sets nothing on a session by SQL. What a statement needs is set within it, and ends with it; what makes
+//! connections of the store's own better is in the parameters of their start (`options`), which poolers keep to
+//! themselves.
+//!
+//! | between the store and the server | |
+//! |---|---|
+//! | `PgBouncer`, `pool_mode = session` | works, wake-ups too, with `ignore_startup_parameters = options` (`extra_float_digits,options` for a pool of your own) |
+//! | `PgBouncer`, `pool_mode = transaction` or `statement` | refused by `connect` and [`migrate`](PostgresStore::migrate): prepared statements get lost, and notifications do not come in |
+//!
+//! On a pool of your own, a pooler that shares sessions is not looked for before each call. The store leaves nothing
+//! behind there either, and its waiters poll. A pooler that loses prepared statements (before `PgBouncer` 1.21, SQLSTATE
+//! 26000 and 42P05) is [`StoreErrorKind::Refused`].
 
 use std::{
     fmt,
@@ -88,6 +124,7 @@ use std::{
 
 use async_trait::async_trait;
 use sqlx::{PgPool, SqlStr};
+use tokio::time::sleep;
 
 use super::{
     ClaimOutcome, ClaimRequest, Cursor, Outcome, Page, Record, RecordKey, Store, StoreError, StoreErrorKind,
@@ -117,6 +154,9 @@ use statements::{Statements, Table};
 
 /// The tries of a step whose record changes between its two statements.
 const TRIES: usize = 8;
+
+/// The pause between the two halves of a claim's wait for the lock of a row (`claim.sql`), without a connection.
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 /// The time after which to ask again for a key that another transaction has. It is a guess: transactions have no lease.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -260,9 +300,17 @@ enum Owner {
 
 impl PostgresShared {
     async fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
+        let mut has_waited = false;
         for _ in 0..TRIES {
             let bind = |query| claim(query, key, request, None);
             let row = match self.executor.try_row(User::Anybody, &self.statements.claim, bind).await? {
+                // Many claims of a key at once queue for its row. By the second look the first of them is committed, and
+                // answers the others: among them this very claim, if it was sent twice.
+                Err(error) if is_lock_timeout(&error) && !has_waited => {
+                    has_waited = true;
+                    sleep(LOCK_PAUSE).await;
+                    continue;
+                }
                 Err(error) if is_lock_timeout(&error) => {
                     return Ok(ClaimOutcome::InFlight { retry_after: RETRY_AFTER });
                 }

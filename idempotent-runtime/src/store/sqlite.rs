@@ -56,9 +56,10 @@
 //!
 //! # Expiry
 //!
-//! An expired record counts as vacant at once, and is overwritten by the next claim. Others stay in the file until
-//! [`purge_expired`](crate::Idempotency::purge_expired) removes them, in batches that let claims pass in between;
-//! [`spawn_sweeper`](crate::Idempotency::spawn_sweeper) does so regularly. SQLite reuses their pages; the file itself
+//! An expired record counts as vacant at once, and is overwritten by the next claim. Others are removed in passing: each
+//! minute ([`sweep_interval`](SqliteStoreBuilder::sweep_interval)), a process that is granted a claim removes what has
+//! expired, beside the call, in batches that let other writers pass in between.
+//! [`purge_expired`](crate::Idempotency::purge_expired) does the same on demand. SQLite reuses their pages; the file itself
 //! becomes smaller only by `VACUUM`.
 //!
 //! # Permissions
@@ -129,8 +130,11 @@ impl SqliteStore {
 
     /// A store on the caller's own pool, with the default settings. It does not [migrate](Self::migrate).
     ///
-    /// The pool's connections need `journal_mode=WAL` and `synchronous=FULL` and should have a short busy timeout: the
-    /// store waits for locks itself. The first call checks the settings, and refuses others.
+    /// The pool's options need `journal_mode=WAL` and `synchronous=FULL` and should have a short busy timeout: the
+    /// store waits for locks itself. The first call checks the settings, and refuses others. The store reads on the
+    /// pool's connections, and writes on one more of its own with the pool's options: so a run is renewed and ended in
+    /// time although its bodies have all connections of the pool. A body that holds the file's write lock for longer than
+    /// a lease does keep its own renewals waiting.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {

@@ -131,7 +131,8 @@ impl PostgresStoreBuilder {
         Ok(store)
     }
 
-    /// A store on the caller's own pool. Nothing is asked of the server, the schema is left as it is.
+    /// A store on the caller's own pool. Nothing is asked of the server, the schema is left as it is. Besides the pool's
+    /// connections it opens up to two, with the pool's options: see [connections](super::postgres#connections).
     ///
     /// # Errors
     ///

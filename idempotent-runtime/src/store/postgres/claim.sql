@@ -1,6 +1,6 @@
 -- $1 operation  $2 key  $3 fingerprint  $4 nonce  $5 lease in µs  $6 time to live in µs  $7 true if a takeover is allowed
 -- $8 NULL, or in a transaction of the caller's: for how many ms to wait for another transaction that has the key
---    (elsewhere 100: a claim that waits has a connection, which others need)
+--    (elsewhere 50: a claim that waits has a connection, which others need)
 -- $9 arguments
 --
 -- One row: the claim, or the record that stands against it. A record that answers the claim is only read, so that a hit
@@ -16,7 +16,7 @@
 WITH patience AS MATERIALIZED (
     SELECT
         before,
-        set_config('lock_timeout', coalesce($8::text, '100'), true) AS now,
+        set_config('lock_timeout', coalesce($8::text, '50'), true) AS now,
         -- An answer means that the claim is on disk. In a transaction of the caller's that is the caller's to say.
         CASE
             WHEN $8 IS NULL AND current_setting('synchronous_commit') = 'off'

@@ -80,8 +80,22 @@ fn code(error: &Error) -> Option<std::borrow::Cow<'_, str>> {
 
 fn server_error(error: &dyn DatabaseError) -> StoreError {
     let code = error.code().unwrap_or_default();
-    let (kind, what) = meaning(&code);
+    let (kind, what) = if is_poolers_own(error) {
+        (StoreErrorKind::Unavailable, "a pooler has no connection to PostgreSQL now")
+    } else {
+        meaning(&code)
+    };
     StoreError::new(kind, what).with_source(SqlState(code.into_owned()))
+}
+
+/// True for the troubles of `PgBouncer` that pass: it has the same code for them (`query_wait_timeout`,
+/// `server_login_retry`, a server that is down) as for those that do not.
+fn is_poolers_own(error: &dyn DatabaseError) -> bool {
+    const LASTING: [&str; 4] = ["unsupported", "no such", "bad ", "invalid"];
+    let is_fatal =
+        error.try_downcast_ref::<PgDatabaseError>().is_none_or(|error| error.severity() != PgSeverity::Error);
+    let is_lasting = LASTING.iter().any(|start| error.message().starts_with(start));
+    is_fatal && !is_lasting && error.code().is_some_and(|code| code == "08P01")
 }
 
 /// <https://www.postgresql.org/docs/current/errcodes-appendix.html>

@@ -269,6 +269,7 @@ impl<DB: Database> Drop for FromPool<DB> {
 }
 
 #[cfg(all(test, feature = "sqlite"))]
+#[expect(clippy::expect_used, reason = "helpers of tests fail the test")]
 mod tests {
     use sqlx::{Sqlite, sqlite::SqliteConnectOptions};
 
