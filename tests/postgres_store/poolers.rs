@@ -214,9 +214,8 @@ async fn a_pooler_whose_server_is_gone_or_busy_is_unavailable() {
     let pooler = "pool_mode = session\nignore_startup_parameters = options\ndefault_pool_size = 4\n\
         query_wait_timeout = 1\nserver_login_retry = 1";
     let pooler = PgBouncer::start(database.address(), pooler).await;
-    let store =
-        builder().timeout(Duration::from_secs(3)).max_connections(2).connect(&database.url_at(pooler.address()));
-    let store = store.await.expect("a store");
+    let url = database.url_at(pooler.address());
+    let store = builder().timeout(Duration::from_secs(3)).max_connections(2).connect(&url).await.expect("a store");
     finish(&store, &key("done")).await;
     let mut others = Vec::new();
     for _ in 0..3 {
