@@ -193,18 +193,24 @@ async fn acknowledged_is_on_disk(database: &PostgresDatabase, store: &PostgresSt
     }
 }
 
+/// As it is installed: it takes no parameters that it does not know.
 #[tokio::test]
-async fn a_pooler_that_refuses_our_parameters_is_told_what_to_change() {
+async fn a_default_pooler_serves_or_is_told_what_to_change() {
     let database = PostgresDatabase::create().await;
-    let pooler = PgBouncer::start(database.address(), "pool_mode = session").await;
+    let pooler = PgBouncer::start(database.address(), "").await;
     let url = database.url_at(pooler.address());
-    let error = builder().connect(&url).await.expect_err("a parameter that it does not know");
-    assert_eq!(kind(&error), StoreErrorKind::Refused);
-    assert!(full_text(&error).contains("ignore_startup_parameters"), "{error:?}");
-
+    use_all_of(&connect(&url).await, "whole").await;
+    // sqlx's own parameter, on a pool of the caller's.
     let options: PgConnectOptions = url.parse().expect("a URL");
     let store = PostgresStore::new(PgPoolOptions::new().connect_lazy_with(options)).expect("a store");
-    assert_eq!(fault(&store, &key("refused-by-a-pooler")).await, StoreErrorKind::Refused);
+    let error = store.claim(&key("refused-by-a-pooler"), &request()).await.expect_err("a parameter");
+    assert_eq!(error.kind(), StoreErrorKind::Refused);
+    assert!(full_text(&error).contains("ignore_startup_parameters"), "{error:?}");
+
+    let pooler = PgBouncer::start(database.address(), "pool_mode = transaction").await;
+    let error = builder().connect(&database.url_at(pooler.address())).await.expect_err("shared sessions");
+    assert_eq!(kind(&error), StoreErrorKind::Refused);
+    assert!(full_text(&error).contains("pool_mode = session"), "{error:?}");
 }
 
 /// It tells so with the code of a protocol violation. That passes, and is to be tried again.

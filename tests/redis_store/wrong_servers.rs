@@ -79,6 +79,13 @@ async fn a_server_that_does_not_tell_about_itself_is_refused_unless_eviction_is_
     }
 }
 
+#[tokio::test]
+async fn a_database_that_is_not_there_is_refused() {
+    let server = RedisServer::start().await;
+    is_refused(&format!("{}/99", server.url()), "does not have the database").await;
+    is_refused(&format!("{}/1", login(&server, "-select").await), "may not select it").await;
+}
+
 /// What `connect` could not see is told at the call, and is not to be tried again.
 #[tokio::test]
 async fn a_fault_that_does_not_pass_is_refused() {

@@ -1,6 +1,5 @@
 //! The `tracing` events of the thread that a test runs on.
 
-#![expect(clippy::missing_panics_doc, reason = "a harness that cannot do its work fails the test")]
 
 use std::{
     fmt::Write as _,

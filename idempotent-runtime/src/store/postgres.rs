@@ -105,11 +105,11 @@
 //!
 //! The store sets nothing on a session by SQL. What a statement needs is set within it, and ends with it; what makes
 //! connections of the store's own better is in the parameters of their start (`options`), which poolers keep to
-//! themselves.
+//! themselves; where one refuses them, they are left out.
 //!
 //! | between the store and the server | |
 //! |---|---|
-//! | `PgBouncer`, `pool_mode = session` | works, wake-ups too, with `ignore_startup_parameters = options` (`extra_float_digits,options` for a pool of your own) |
+//! | `PgBouncer`, `pool_mode = session` | works, wake-ups too; a pool of your own needs `ignore_startup_parameters = extra_float_digits`, as sqlx does |
 //! | `PgBouncer`, `pool_mode = transaction` or `statement` | refused by `connect` and [`migrate`](PostgresStore::migrate): prepared statements get lost, and notifications do not come in |
 //!
 //! On a pool of your own, a pooler that shares sessions is not looked for before each call. The store leaves nothing

@@ -7,19 +7,23 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions, PgPool, Postgres,
+    ConnectOptions, Connection as _, PgPool, Postgres,
     postgres::{PgConnectOptions, PgSslMode},
 };
+
+use tokio::time::timeout;
 
 use super::{
     PostgresShared, PostgresStore,
     executor::Executor,
+    fault::{refuses_parameters, store_error, timed_out},
     listener::Listener,
     statements::{Statements, Table},
 };
 use crate::{
     error::SetupError,
     store::{
+        StoreResult,
         sql::{
             connections::{Aging, Connections},
             sweep::{self, Sweep},
@@ -124,7 +128,8 @@ impl PostgresStoreBuilder {
     /// Cancel safe: the schema is at one version or the next.
     pub async fn connect(self, url: &str) -> Result<PostgresStore, SetupError> {
         let options = self.tls(url, options(url)?);
-        let options = with_settings(options, self.timeout).disable_statement_logging();
+        let options = options.extra_float_digits(None).disable_statement_logging();
+        let options = fitting(options, self.timeout).await?;
         let connections = Connections::own(options, self.max_connections, self.timeout, Some(AGING));
         let store = self.store(connections)?;
         store.migrate().await?;
@@ -132,7 +137,7 @@ impl PostgresStoreBuilder {
     }
 
     /// A store on the caller's own pool. Nothing is asked of the server, the schema is left as it is. Besides the pool's
-    /// connections it opens up to two, with the pool's options: see [connections](super::postgres#connections).
+    /// connections it opens up to two, with the pool's options: see [connections](super#connections).
     ///
     /// # Errors
     ///
@@ -188,16 +193,31 @@ fn options(url: &str) -> Result<PgConnectOptions, SetupError> {
     })
 }
 
+/// The options with our settings, or without, where a pooler refuses those.
+async fn fitting(plain: PgConnectOptions, limit: Duration) -> StoreResult<PgConnectOptions> {
+    let ours = with_settings(plain.clone(), limit);
+    match timeout(limit, ours.connect()).await.map_err(|_| timed_out())? {
+        Ok(connection) => {
+            // Its end is not waited for longer than its answers.
+            let _ = timeout(limit, connection.close()).await;
+            Ok(ours)
+        }
+        Err(error) if refuses_parameters(&error) => Ok(plain),
+        Err(error) => Err(store_error(error)),
+    }
+}
+
 /// What a connection of our own begins with, whatever the defaults of server, database and role are: statements see what
 /// was committed before they began; one that nobody waits for any more ends; and a plan that was made for a small table
 /// is not kept for one that has grown.
 ///
 /// With parameters of the connection's start, which a pooler does not pass on to a session that others get, as it does
 /// with `SET`: a pooler ignores them, or refuses the connection. Nothing that is promised rests on them: what does is
-/// set by each statement for itself (`settings.sql`). For the same reason sqlx's own `extra_float_digits` is left out.
+/// set by each statement for itself (`settings.sql`). A default `PgBouncer` refuses sqlx's own `extra_float_digits`, too,
+/// which is left out.
 fn with_settings(options: PgConnectOptions, timeout: Duration) -> PgConnectOptions {
     let timeout_ms = timeout.as_millis().clamp(1, 86_400_000).to_string();
-    options.extra_float_digits(None).options([
+    options.options([
         ("default_transaction_isolation", "read committed"),
         ("statement_timeout", &*timeout_ms),
         ("enable_seqscan", "off"),

@@ -33,7 +33,11 @@ pub(super) fn store_error(error: Error) -> StoreError {
         Error::Io(error) => StoreError::new(Unavailable, "PostgreSQL cannot be reached").with_source(error),
         Error::PoolTimedOut => StoreError::new(Unavailable, "no connection to PostgreSQL became free in time"),
         Error::PoolClosed => StoreError::new(Unavailable, "the pool of PostgreSQL connections is closed"),
-        Error::Tls(_) => StoreError::new(Refused, "the TLS connection to PostgreSQL could not be set up"),
+        Error::Tls(_) => StoreError::new(
+            Refused,
+            "the TLS connection to PostgreSQL could not be set up: the server has no TLS, a certificate or key is not \
+             PEM, or the feature `postgres-tls` is missing",
+        ),
         Error::Configuration(_) => StoreError::new(Refused, "the PostgreSQL client refused its settings"),
         Error::ColumnDecode { .. } | Error::Decode(_) => undecodable(),
         // The others may quote what they could not handle.
@@ -68,6 +72,15 @@ pub(super) fn is_lock_timeout(error: &Error) -> bool {
 pub(super) fn leaves_session(error: &Error) -> bool {
     let error = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
     error.is_some_and(|error| error.severity() == PgSeverity::Error)
+}
+
+/// True if a pooler refuses the parameters of a connection's start: `PgBouncer`, or Amazon's RDS Proxy.
+pub(super) fn refuses_parameters(error: &Error) -> bool {
+    error.as_database_error().is_some_and(|error| match error.code().as_deref() {
+        Some("08P01") => error.message().starts_with("unsupported startup parameter"),
+        Some("0A000") => true,
+        _ => false,
+    })
 }
 
 pub(super) fn is_undefined_table(error: &Error) -> bool {
@@ -122,7 +135,7 @@ fn meaning(code: &str) -> (StoreErrorKind, &'static str) {
         "08P01" => (
             Refused,
             "the server, or a pooler before it, refused a parameter or a message: PgBouncer needs \
-             `ignore_startup_parameters = extra_float_digits,options`",
+             `ignore_startup_parameters = extra_float_digits`",
         ),
         "26000" | "42P05" => (
             Refused,

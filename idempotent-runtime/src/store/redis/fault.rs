@@ -52,6 +52,9 @@ fn meaning(error: &RedisError) -> (StoreErrorKind, &'static str) {
             (Refused, "the Redis login lacks a permission: grant it what the documentation of `store::redis` lists")
         }
         ErrorKind::Server(ServerErrorKind::ReadOnly) => (Unavailable, "the Redis server is a read-only replica"),
+        _ if error.category() == "Redis server refused to switch database" => {
+            (Refused, "the Redis server does not have the database that the URL names, or the login may not select it")
+        }
         _ => match error.code() {
             Some("OOM") => (Full, "Redis is out of memory"),
             Some("WRONGTYPE") => (Corrupt, "what is stored under the key is not a record of this library"),
