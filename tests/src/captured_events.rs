@@ -1,6 +1,5 @@
 //! The `tracing` events of the thread that a test runs on.
 
-
 use std::{
     fmt::Write as _,
     sync::{Arc, Mutex, PoisonError},

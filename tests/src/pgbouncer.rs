@@ -1,10 +1,6 @@
 //! A real `PgBouncer` in front of a PostgreSQL server: on a free port, in a temporary folder, stopped when it is dropped.
 
-#![expect(
-    clippy::expect_used,
-    clippy::missing_panics_doc,
-    reason = "a harness that cannot do its work fails the test"
-)]
+#![expect(clippy::expect_used, clippy::missing_panics_doc, reason = "a harness that cannot do its work fails the test")]
 
 use std::{fs, path::Path, process::Command, time::Duration};
 

@@ -52,13 +52,14 @@ fn meaning(error: &RedisError) -> (StoreErrorKind, &'static str) {
             (Refused, "the Redis login lacks a permission: grant it what the documentation of `store::redis` lists")
         }
         ErrorKind::Server(ServerErrorKind::ReadOnly) => (Unavailable, "the Redis server is a read-only replica"),
-        _ if error.category() == "Redis server refused to switch database" => {
-            (Refused, "the Redis server does not have the database that the URL names, or the login may not select it")
-        }
         _ => match error.code() {
             Some("OOM") => (Full, "Redis is out of memory"),
             Some("WRONGTYPE") => (Corrupt, "what is stored under the key is not a record of this library"),
             Some("NOAUTH" | "WRONGPASS") => (Refused, "Redis refused the credentials"),
+            Some("ERR") if error.detail().is_some_and(lacks_the_database) => (
+                Refused,
+                "the Redis server does not have the database that the URL names, or the login may not select it",
+            ),
             Some("ERR") if error.detail().is_some_and(lacks_a_command) => (
                 Refused,
                 "the Redis server or login does not have a command that is needed: see the permissions in the \
@@ -67,6 +68,11 @@ fn meaning(error: &RedisError) -> (StoreErrorKind, &'static str) {
             _ => (Unavailable, "Redis cannot serve the request now"),
         },
     }
+}
+
+/// Recognises the texts of Redis 7 for a database that cannot be selected.
+fn lacks_the_database(text: &str) -> bool {
+    text.starts_with("DB index is out of range") || text.contains("run the 'select' command")
 }
 
 /// Recognises the texts of Redis 7 for a command that is not there or not permitted, in a script or by itself. They have
@@ -104,6 +110,7 @@ mod tests {
             ("NOAUTH Authentication required.", StoreErrorKind::Refused),
             ("WRONGPASS invalid username-password pair or user is disabled.", StoreErrorKind::Refused),
             ("NOPERM this user has no permissions to run the 'set' command", StoreErrorKind::Refused),
+            ("ERR DB index is out of range", StoreErrorKind::Refused),
             ("ERR unknown command 'EVALSHA', with args beginning with: ", StoreErrorKind::Refused),
             ("ERR Unknown Redis command called from script script: 985c, on @user_script:1.", StoreErrorKind::Refused),
             (
