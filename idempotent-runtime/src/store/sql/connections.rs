@@ -95,6 +95,7 @@ impl<DB: Database> Connections<DB> {
     }
 
     /// Takes a connection for the owner of a run: one that is free, or else the reserve.
+    #[cfg(feature = "postgres")]
     pub(in crate::store) async fn take_for_owner(&self) -> Result<Lent<'_, DB>, Error> {
         let taken = async {
             match &self.source {
@@ -117,6 +118,7 @@ impl<DB: Database> Connections<DB> {
     }
 
     /// A connection of the caller's pool, where it has one to spare: `None` if that has to be waited for.
+    #[cfg(feature = "postgres")]
     async fn acquire_free(&self, pool: &Pool<DB>) -> Option<Result<PoolConnection<DB>, Error>> {
         let may_grow = pool.size() < pool.options().get_max_connections();
         // Others may be faster.
@@ -312,6 +314,7 @@ mod tests {
         assert_eq!(number(&mut old.take().await.expect("one in its place")).await, 0);
     }
 
+    #[cfg(feature = "postgres")]
     #[tokio::test]
     async fn owners_take_what_is_free_or_else_the_reserve() {
         let connections = connections(Duration::from_secs(60));
