@@ -120,9 +120,14 @@ impl<DB: Database> Connections<DB> {
     /// A connection of the caller's pool, where it has one to spare: `None` if that has to be waited for.
     #[cfg(feature = "postgres")]
     async fn acquire_free(&self, pool: &Pool<DB>) -> Option<Result<PoolConnection<DB>, Error>> {
-        let may_grow = pool.size() < pool.options().get_max_connections();
+        if pool.num_idle() == 0 && pool.size() >= pool.options().get_max_connections() {
+            return None;
+        }
         // Others may be faster.
-        if may_grow || pool.num_idle() > 0 { timeout(PROBE_AFTER, pool.acquire()).await.ok() } else { None }
+        match timeout(PROBE_AFTER, pool.acquire()).await {
+            Err(_) | Ok(Err(Error::PoolTimedOut)) => None,
+            Ok(answer) => Some(answer),
+        }
     }
 
     const fn lend(&self, connection: PoolConnection<DB>) -> Lent<'_, DB> {
