@@ -30,7 +30,7 @@ async fn a_lease_is_renewed_while_bodies_have_the_whole_pool() {
     let database = PostgresDatabase::create().await;
     let (pool, store) = small_pool(&database).await;
     let (at_once, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let operation = || Operation::new("starved").lease(Duration::from_secs(1)).wait(Duration::from_secs(8));
+    let operation = || Operation::new("starved").lease(Duration::from_secs(2)).wait(Duration::from_secs(20));
     let run = |pool: Option<PgPool>| {
         let (at_once, most) = (Arc::clone(&at_once), Arc::clone(&most));
         async move {
@@ -39,7 +39,7 @@ async fn a_lease_is_renewed_while_bodies_have_the_whole_pool() {
                 Some(pool) => Some(pool.acquire().await.expect("the connection")),
                 None => None,
             };
-            sleep(Duration::from_millis(2500)).await; // a long query
+            sleep(Duration::from_secs(5)).await; // a long query
             drop(held);
             at_once.fetch_sub(1, SeqCst);
             Ok::<u32, Error>(1)
@@ -139,7 +139,7 @@ async fn a_claim_waits_a_moment_for_a_row_and_is_in_flight_then() {
             let answer = store.claim(&key(name), &request()).await;
             assert!(matches!(answer, Ok(ClaimOutcome::InFlight { .. })), "{name}: {answer:?}");
             let took = asked.elapsed();
-            assert!((Duration::from_millis(90)..Duration::from_secs(1)).contains(&took), "{name}: {took:?}");
+            assert!((Duration::from_millis(90)..Duration::from_millis(1400)).contains(&took), "{name}: {took:?}");
         }
     }
     // Whoever waits for the end of a run does not wait for its row either.
@@ -168,7 +168,7 @@ async fn a_server_that_is_gone_is_told_as_soon_on_a_pool() {
             let answer = Box::pin(idempotency.call("down").key(round).run(body)).await;
             let Err(Error::Store(error)) = answer else { panic!("{name}: {answer:?}") };
             assert_eq!(error.kind(), StoreErrorKind::Unavailable);
-            assert!(asked.elapsed() < Duration::from_millis(1500), "{name}, {round}: {:?}", asked.elapsed());
+            assert!(asked.elapsed() < Duration::from_millis(2500), "{name}, {round}: {:?}", asked.elapsed());
         }
     }
 }

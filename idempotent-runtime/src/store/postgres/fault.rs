@@ -104,7 +104,7 @@ fn server_error(error: &dyn DatabaseError) -> StoreError {
 /// True for the troubles of `PgBouncer` that pass: it has the same code for them (`query_wait_timeout`,
 /// `server_login_retry`, a server that is down) as for those that do not.
 fn is_poolers_own(error: &dyn DatabaseError) -> bool {
-    const LASTING: [&str; 4] = ["unsupported", "no such", "bad ", "invalid"];
+    const LASTING: [&str; 2] = ["unsupported", "no such"];
     let is_fatal =
         error.try_downcast_ref::<PgDatabaseError>().is_none_or(|error| error.severity() != PgSeverity::Error);
     let is_lasting = LASTING.iter().any(|start| error.message().starts_with(start));
