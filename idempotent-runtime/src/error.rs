@@ -103,8 +103,13 @@ impl Error {
             Self::InFlight { .. } | Self::ClaimLost | Self::Abandoned { .. } => 409,
             Self::Mismatch { .. } => 422,
             Self::Key(_) | Self::Arguments(_) => 400,
-            Self::Store(_) | Self::TooManyWaiters => 503,
-            Self::ResultNotKept(_) | Self::Undecodable(_) | Self::NotInstalled | Self::Operation(_) => 500,
+            Self::Store(error) if error.is_retryable() => 503,
+            Self::TooManyWaiters => 503,
+            Self::Store(_)
+            | Self::ResultNotKept(_)
+            | Self::Undecodable(_)
+            | Self::NotInstalled
+            | Self::Operation(_) => 500,
         }
     }
 }

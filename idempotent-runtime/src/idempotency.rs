@@ -215,6 +215,8 @@ impl fmt::Debug for Idempotency {
     }
 }
 
+const KEY_LIMIT: &str = "`max_key_len` is above 2,048 bytes, which is what every store can hold: lower it";
+
 /// Builds a handle with other limits than the default ones.
 #[derive(Clone, Debug, Default)]
 #[must_use]
@@ -225,7 +227,12 @@ pub struct IdempotencyBuilder {
 }
 
 impl IdempotencyBuilder {
-    /// Sets the longest key, in bytes of its encoded form. 1,024 unless said otherwise; longer ones are [`Error::Key`].
+    /// The highest value of [`max_key_len`](Self::max_key_len): what the index of PostgreSQL holds beside the longest name
+    /// of an operation. It is the same for every store, so that a change of the store refuses no key.
+    pub const MAX_KEY_LEN: usize = 2_048;
+
+    /// Sets the longest key, in bytes of its encoded form. 1,024 unless said otherwise, and up to
+    /// [`MAX_KEY_LEN`](Self::MAX_KEY_LEN); longer ones are [`Error::Key`]. A handle with a higher limit cannot be built.
     pub const fn max_key_len(mut self, bytes: usize) -> Self {
         self.limits.max_key_len = bytes;
         self
@@ -336,8 +343,13 @@ impl IdempotencyBuilder {
     }
 
     /// Makes a handle on this store.
+    ///
+    /// # Panics
+    ///
+    /// Where [`max_key_len`](Self::max_key_len) is above [`MAX_KEY_LEN`](Self::MAX_KEY_LEN).
     #[must_use]
     pub fn build(self, store: impl Store) -> Idempotency {
+        assert!(self.limits.max_key_len <= Self::MAX_KEY_LEN, "{KEY_LIMIT}");
         self.share(Arc::new(store))
     }
 
@@ -354,8 +366,12 @@ impl IdempotencyBuilder {
     ///
     /// # Errors
     ///
-    /// As [`Idempotency::connect`].
+    /// As [`Idempotency::connect`], and [`SetupError::Setting`] where [`max_key_len`](Self::max_key_len) is above
+    /// [`MAX_KEY_LEN`](Self::MAX_KEY_LEN).
     pub async fn connect(self, url: &str) -> Result<Idempotency, SetupError> {
+        if self.limits.max_key_len > Self::MAX_KEY_LEN {
+            return Err(SetupError::Setting(KEY_LIMIT));
+        }
         Ok(self.share(crate::store::url::connect(url).await?))
     }
 }

@@ -70,6 +70,7 @@
 //! | a result is not kept | warn | |
 //! | a body runs without protection | warn | |
 //! | expired records could not be removed | warn | |
+//! | a server that was connected to may forget records: Redis without an append-only file, PostgreSQL with `fsync=off` | warn | |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -69,6 +69,8 @@ mod sql;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod subscriptions;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod tls;
 mod token;
 pub mod transactional;
 pub(crate) mod url;

@@ -19,8 +19,10 @@ pub struct Sweeper {
 impl Idempotency {
     /// Removes expired records every `interval`, until the [`Sweeper`] is dropped.
     ///
-    /// PostgreSQL and SQLite need it; other stores expire records by themselves. Several sweepers may run on one store, in
-    /// several processes. A fault of the store becomes an event, and the next round tries again.
+    /// For stores of your own that keep expired records, and for a store of ours that gets no new keys for long: those in
+    /// PostgreSQL and SQLite remove them by themselves, each minute in which they are granted a claim, and the others
+    /// expire records. Several sweepers may run on one store, in several processes. A fault of the store becomes an
+    /// event, and the next round tries again.
     ///
     /// ```
     /// # use std::time::Duration;

@@ -107,6 +107,7 @@
 //! | abandoned, with `OnAbandoned::Refuse` | 409 | `abandoned` | `FAILED_PRECONDITION` | |
 //! | done, response not kept | 500 | `result-not-kept` | `INTERNAL` | |
 //! | store not reachable | 503 | `store` | `UNAVAILABLE` | yes |
+//! | the store refuses us, until somebody changes a setting | 500 | `store` | `INTERNAL` | |
 //! | too many requests waiting | 503 | `too-many-waiters` | `UNAVAILABLE` | yes |
 //! | handler panicked, or failed without a response | 500 | `handler-failed` | `UNKNOWN` | |
 //!

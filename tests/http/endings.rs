@@ -27,6 +27,7 @@ idempotent_tests::on_every_store!(
     a22_body_is_copied_within_a_limit,
     a22_shutdown_waits_for_handlers,
     a23_store_down,
+    a23_store_refuses,
     a23_request_body_over_the_limit,
 );
 
@@ -202,6 +203,21 @@ async fn a23_store_down(backend: Backend) {
     let down = client.post("k", "amount=1").await;
     down.assert_problem(503, "store");
     assert!(down.header("retry-after").unwrap().parse::<u64>().unwrap() > 0);
+    assert_eq!(server.runs.count(), 0);
+    server.store.heal();
+    client.post("k", "amount=1").await.assert_charge(1, false);
+}
+
+/// Until somebody changes a setting: a client that tried again would try for ever.
+async fn a23_store_refuses(backend: Backend) {
+    let server = Server::start(&backend, |builder| builder, charge).await;
+    let client = server.client();
+    for step in [Step::Claim, Step::Peek] {
+        server.store.always(step, Fault::FailBefore(StoreErrorKind::Refused));
+    }
+    let refused = client.post("k", "amount=1").await;
+    refused.assert_problem(500, "store");
+    assert_eq!(refused.header("retry-after"), None);
     assert_eq!(server.runs.count(), 0);
     server.store.heal();
     client.post("k", "amount=1").await.assert_charge(1, false);

@@ -12,7 +12,10 @@ use idempotent_tests::{
 
 mod faults;
 mod plans;
+mod poolers;
+mod pools;
 mod schema;
 mod support;
+mod tls;
 mod version_2;
 mod wakes;

@@ -59,10 +59,12 @@ const CASES: [Case; 10] = [
         "text, text, text, bigint",
         "'op', '', 'op', 100",
     ),
-    ("purge", include_str!("../../idempotent-runtime/src/store/postgres/purge.sql"), "bigint", "100"),
+    ("purge", include_str!("../../idempotent-runtime/src/store/postgres/purge.sql"), "bigint, boolean", "100, true"),
 ];
 
 async fn explain(client: &mut PgConnection, (name, sql, types, values): Case) -> String {
+    let settings = include_str!("../../idempotent-runtime/src/store/postgres/settings.sql");
+    let sql = sql.replace("{settings}", settings).replace("{lock_timeout}", "1000");
     let sql = sql.replace("{table}", "idempotent_records");
     let prepare = format!("PREPARE statement ({types}) AS {sql}");
     sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *client).await.expect(name);

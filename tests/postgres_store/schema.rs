@@ -1,9 +1,12 @@
 //! Creating the schema, using it with as few privileges as possible, looking into it.
 
+use std::time::Duration;
+
 use idempotent_runtime::{
-    Idempotency, SetupError, Store, StoreErrorKind,
-    store::{Nonce, State, Token, Transition, postgres::PostgresStore},
+    Error, Idempotency, IdempotencyBuilder, SetupError, Store, StoreErrorKind,
+    store::{ClaimOutcome, Nonce, State, Token, Transition, postgres::PostgresStore},
 };
+use idempotent_tests::captured_events::CapturedEvents;
 use tokio::task::JoinSet;
 
 use crate::{PostgresDatabase, PostgresServer, support::*, wait_for};
@@ -296,6 +299,123 @@ async fn a_key_that_the_index_cannot_hold_is_refused() {
     // Random, since what repeats itself is compressed.
     let long: String = (0..6000).map(|_| char::from(rand::random_range(b'a'..=b'z'))).collect();
     assert_eq!(fault(&store, &key(long)).await, StoreErrorKind::Refused);
+}
+
+/// The longest key that a handle takes, beside the longest name of an operation, on every store alike.
+#[tokio::test]
+async fn the_index_holds_every_key_that_a_handle_takes() {
+    let database = PostgresDatabase::create().await;
+    let max = IdempotencyBuilder::MAX_KEY_LEN;
+    let url = database.url();
+    let error = Idempotency::builder().max_key_len(max + 1).connect(&url).await.expect_err("above the limit");
+    assert!(matches!(error, SetupError::Setting(text) if text.contains("max_key_len")), "{error:?}");
+    let handle = Idempotency::builder().max_key_len(max).connect(&url).await.expect("a handle");
+    // Random, since what repeats itself is compressed.
+    let random = |len: usize| -> String { (0..len).map(|_| char::from(rand::random_range(b'!'..=b'$'))).collect() };
+    let letters = |len: usize| -> String { (0..len).map(|_| char::from(rand::random_range(b'a'..=b'z'))).collect() };
+    let operation = letters(255);
+    for key in [letters(max), random(max / 3)] {
+        let call = async |amount: u32| {
+            let body = async move { Ok::<_, Error>(amount) };
+            Box::pin(handle.call(operation.clone()).key(&key).run(body)).await
+        };
+        assert_eq!(call(1).await.expect("a result"), 1);
+        assert_eq!(call(2).await.expect("a replay"), 1);
+    }
+    let long = letters(max + 1);
+    let answer = Box::pin(handle.call(operation).key(&long).run(async { Ok::<_, Error>(1) })).await;
+    assert!(matches!(answer, Err(Error::Key(_))), "{answer:?}");
+}
+
+#[test]
+#[should_panic(expected = "max_key_len")]
+fn a_handle_with_longer_keys_than_stores_hold_cannot_be_built() {
+    let builder = Idempotency::builder().max_key_len(IdempotencyBuilder::MAX_KEY_LEN + 1);
+    let _ = builder.build(idempotent_runtime::store::memory::MemoryStore::new());
+}
+
+/// Nobody has started a sweeper. One process at a time does it.
+#[tokio::test]
+async fn expired_records_go_by_themselves() {
+    let database = PostgresDatabase::create().await;
+    let builder = || builder().sweep_interval(Duration::from_millis(50));
+    let never = builder().sweep_interval(Duration::MAX).connect(&database.url()).await.expect("a store");
+    let store = builder().connect(&database.url()).await.expect("a store");
+    let count = async || value::<i64>(&database, "SELECT count(*) FROM idempotent_records").await;
+    let expire = "INSERT INTO idempotent_records
+            (operation, key, state, fingerprint, nonce, attempt, expires_at, first_claimed_at)
+        SELECT 'op', i::text, 'ok', '', '', 1, now(), now() FROM generate_series(1, 1200) AS i";
+    database.execute(expire).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    claim(&never, &key("never")).await;
+    // Another session is at it.
+    let mut other = database.client().await;
+    let lock = "SELECT pg_advisory_lock(hashtextextended('idempotent sweep of idempotent_records', 0))";
+    sqlx::raw_sql(lock).execute(&mut other).await.expect("its lock");
+    claim(&store, &key("left-to-others")).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(count().await, 1202);
+    drop(other);
+    // In a transaction of the caller's it goes as well, beside the transaction.
+    wait_for("the sweep", async || {
+        let mut transaction = database.client().await;
+        let begin = sqlx::raw_sql("BEGIN").execute(&mut transaction).await;
+        begin.expect("a transaction");
+        let steps = store.transactional().expect("SQL");
+        let answer = steps.claim(&mut transaction, &key(rand::random::<u64>()), &request(), Duration::ZERO).await;
+        assert!(matches!(answer, Ok(ClaimOutcome::Claimed { .. })), "{answer:?}");
+        count().await == 2
+    })
+    .await;
+}
+
+/// A role that is set to read only for good. (A database or a server may be so for a while.)
+#[tokio::test]
+async fn what_does_not_pass_is_refused_with_what_to_change() {
+    let database = PostgresDatabase::on_its_own_server().await;
+    connect(&database.url()).await;
+    database
+        .execute(
+            "CREATE ROLE reader LOGIN; ALTER ROLE reader SET default_transaction_read_only = on;
+             CREATE ROLE nobody LOGIN; GRANT SELECT ON idempotent_records_schema TO nobody;
+             CREATE ROLE elsewhere LOGIN; ALTER ROLE elsewhere SET search_path = nowhere;",
+        )
+        .await;
+    let url = |user: &str, more: &str| format!("{}{more}", database.url().replace("postgres@", &format!("{user}@")));
+    for (url, what) in [
+        (url("reader", ""), "default_transaction_read_only"),
+        (url("postgres", "?options=-cdefault_transaction_read_only%3Don"), "default_transaction_read_only"),
+        (url("elsewhere", ""), "search_path"),
+        (url("postgres", "?options=-cno_such_parameter%3D1"), "parameter"),
+        (url("missing", ""), "credentials"),
+    ] {
+        let error = PostgresStore::connect(&url).await.expect_err(what);
+        assert_eq!(kind(&error), StoreErrorKind::Refused, "{what}: {error:?}");
+        assert!(full_text(&error).contains(what), "{what}: {error:?}");
+    }
+    let store = connect(&url("nobody", "")).await;
+    let error = store.claim(&key("k"), &request()).await.expect_err("no privilege");
+    assert_eq!(error.kind(), StoreErrorKind::Refused);
+    assert!(full_text(&error).contains("grant"), "{error:?}");
+    let error = Error::from(error);
+    assert_eq!((error.http_status(), error.is_retryable()), (500, false));
+}
+
+#[tokio::test]
+async fn an_ipv6_address_can_be_connected_to() {
+    let database = PostgresDatabase::from(PostgresServer::start_with(&["listen_addresses=127.0.0.1,::1"]).await);
+    let port = database.address().rsplit_once(':').expect("a port").1.to_owned();
+    let store = connect(&format!("postgres://postgres@[::1]:{port}/postgres")).await;
+    finish(&store, &key("k")).await;
+}
+
+#[tokio::test]
+async fn a_server_that_may_lose_everything_is_told_of_where_it_is_accepted() {
+    let database = PostgresDatabase::from(PostgresServer::start_with(&["fsync=off"]).await);
+    let events = CapturedEvents::start();
+    builder().allow_data_loss(true).connect(&database.url()).await.expect("allowed");
+    let told = events.take();
+    assert!(told.len() == 1 && told[0].starts_with("WARN") && told[0].contains("fsync=off"), "{told:?}");
 }
 
 #[tokio::test]

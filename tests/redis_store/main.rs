@@ -9,5 +9,7 @@ mod faults;
 mod notifications;
 mod server;
 mod support;
+mod tls;
 mod topology;
 mod transitions;
+mod wrong_servers;

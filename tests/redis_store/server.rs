@@ -99,8 +99,9 @@ async fn a_full_server_refuses_claims_and_accepts_endings() {
 #[tokio::test]
 async fn a_read_only_replica_is_unavailable() {
     let primary = RedisServer::start().await;
-    let replica = RedisServer::start_with(&["--replicaof", "127.0.0.1", &primary.port().to_string()]).await;
+    let replica = RedisServer::start().await;
     let store = connect(&replica.url()).await;
+    replica.command::<()>(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]).await;
     assert_eq!(claim_name(&store.claim(&key("read-only"), &request()).await), "Unavailable");
     // Promoted, it serves at once.
     replica.command::<()>(&["REPLICAOF", "NO", "ONE"]).await;
@@ -111,9 +112,10 @@ async fn a_read_only_replica_is_unavailable() {
 #[tokio::test]
 async fn a_connection_to_a_demoted_server_is_replaced() {
     let primary = RedisServer::start().await;
-    let replica = RedisServer::start_with(&["--replicaof", "127.0.0.1", &primary.port().to_string()]).await;
+    let replica = RedisServer::start().await;
     let proxy = Proxy::start(replica.address()).await;
     let store = connect(&format!("redis://{}", proxy.address())).await;
+    replica.command::<()>(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]).await;
     proxy.retarget(primary.address());
     assert_eq!(claim_name(&store.claim(&key("demoted"), &request()).await), "Unavailable");
     assert_eq!(claim_name(&store.claim(&key("demoted"), &request()).await), "claimed 1");

@@ -7,6 +7,7 @@ use idempotent_runtime::{
     Error, Idempotency, Outcome, SetupError, Store, StoreErrorKind,
     store::{Transition, sqlite::SqliteStore},
 };
+use sqlx::sqlite::SqlitePoolOptions;
 use tokio::{
     task::JoinSet,
     time::{Instant, timeout},
@@ -14,7 +15,7 @@ use tokio::{
 
 use crate::{
     sqlite_file::SqliteFile,
-    support::{TTL, claim, connect, fault, finish, granted, is_done, key, request},
+    support::{LEASE, TTL, claim, connect, fault, finish, granted, is_done, key, request},
 };
 
 #[tokio::test]
@@ -135,5 +136,44 @@ async fn what_is_no_database_is_refused() {
     let error = SqliteStore::connect(&file.url()).await.expect_err("not a database");
     assert!(matches!(&error, SetupError::Store(fault) if fault.kind() == StoreErrorKind::Corrupt), "{error:?}");
     let missing = SqliteStore::connect("sqlite:///no/such/folder/records.db").await.expect_err("no folder");
-    assert!(matches!(missing, SetupError::Store(error) if error.kind() == StoreErrorKind::Unavailable));
+    let SetupError::Store(missing) = missing else { panic!("not the store's: {missing:?}") };
+    assert_eq!(missing.kind(), StoreErrorKind::Refused);
+    assert!(missing.to_string().contains("folder"), "{missing}");
+}
+
+#[tokio::test]
+async fn a_file_that_may_not_be_written_is_refused() {
+    let file = SqliteFile::new();
+    finish(&connect(&file).await, &key("done")).await;
+    let store = SqliteStore::new(file.pool(|options| options.read_only(true)));
+    let error = store.claim(&key("new"), &request()).await.expect_err("it cannot be written");
+    assert_eq!(error.kind(), StoreErrorKind::Refused, "{error:?}");
+    assert!(error.to_string().contains("write"), "{error}");
+}
+
+/// The application's bodies have the whole pool for longer than a lease.
+#[tokio::test]
+async fn owners_do_not_wait_for_the_pool() {
+    let file = SqliteFile::new();
+    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(file.options()).await.expect("a pool");
+    let store = SqliteStore::new(pool.clone());
+    store.migrate().await.expect("a migration");
+    let (names, mut tokens) = (["complete", "release", "abandon"], Vec::new());
+    for name in names {
+        tokens.push(claim(&store, &key(name)).await);
+    }
+    let _held = pool.acquire().await.expect("the connection");
+    let asked = Instant::now();
+    for (name, token) in names.iter().zip(&tokens) {
+        assert_eq!(store.renew(&key(name), token, LEASE, TTL).await.expect("renew"), Transition::Applied);
+    }
+    let ends = [
+        store.complete(&key(names[0]), &tokens[0], &Outcome::Ok(Bytes::new()), TTL).await,
+        store.release(&key(names[1]), &tokens[1]).await,
+        store.abandon(&key(names[2]), &tokens[2], TTL).await,
+    ];
+    for end in ends {
+        assert_eq!(end.expect("an end"), Transition::Applied);
+    }
+    assert!(asked.elapsed() < Duration::from_secs(2), "took {:?}", asked.elapsed());
 }

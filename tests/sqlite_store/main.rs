@@ -4,6 +4,7 @@
 
 use idempotent_tests::{sqlite_file, wait::wait_for};
 
+mod clocks;
 mod durability;
 mod faults;
 mod processes;

@@ -220,6 +220,36 @@ async fn a_sweeper_removes_what_has_expired() {
     assert_eq!(kept, "canary-7");
 }
 
+/// Nobody has started a sweeper.
+#[tokio::test]
+async fn expired_records_go_by_themselves() {
+    let file = SqliteFile::new();
+    let builder = || SqliteStore::builder().sweep_interval(std::time::Duration::from_millis(50));
+    let never = builder().sweep_interval(std::time::Duration::MAX).connect(&file.url()).await.expect("a store");
+    let store = builder().connect(&file.url()).await.expect("a store");
+    let count = async || {
+        let mut connection = file.connection().await;
+        let count: sqlx::Result<i64> =
+            sqlx::query_scalar("SELECT count(*) FROM idempotent_records").fetch_one(&mut connection).await;
+        connection.close().await.expect("the end");
+        count.expect("a count")
+    };
+    for round in 0..2 {
+        for number in 0..300 {
+            claim(&never, &key(format_args!("{round}-{number}"))).await;
+        }
+        file.execute("UPDATE idempotent_records SET expires_at = 0").await;
+        claim(&never, &key("never")).await;
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        assert!(count().await > 300);
+        // A hit adds no row, and a claim does.
+        claim(&store, &key(round)).await;
+        wait_for("the sweep", async || count().await == 2).await;
+        assert!(never.forget(&key("never")).await.expect("forget"));
+        assert!(never.forget(&key(round)).await.expect("forget"));
+    }
+}
+
 /// A claim that finds an expired record keeps nothing of it.
 #[tokio::test]
 async fn an_expired_record_leaves_nothing_behind() {

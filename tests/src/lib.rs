@@ -2,11 +2,14 @@
 
 pub mod backend;
 pub mod caller;
+pub mod captured_events;
+pub mod certificates;
 pub mod chaos;
 pub mod database;
 #[cfg(test)]
 mod lists;
 pub mod mutants;
+pub mod pgbouncer;
 pub mod postgres_database;
 pub mod postgres_server;
 pub mod process;

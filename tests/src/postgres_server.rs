@@ -187,14 +187,14 @@ impl Drop for PostgresServer {
 
 /// The user who runs the server in root's place.
 #[derive(Clone, Copy, Debug)]
-struct User {
+pub(crate) struct User {
     uid: u32,
     gid: u32,
 }
 
 impl User {
     /// `None` where we are not root, as the owner of our folder shows.
-    fn other_than_root(ours: &Path) -> Option<Self> {
+    pub(crate) fn other_than_root(ours: &Path) -> Option<Self> {
         if fs::metadata(ours).expect("our folder").uid() != 0 {
             return None;
         }
@@ -206,7 +206,12 @@ impl User {
         Some(user("postgres").or_else(|| user("nobody")).expect("a user other than root"))
     }
 
-    fn own(self, path: &Path) {
+    /// Has the command run by this user.
+    pub(crate) fn run(self, command: &mut Command) {
+        command.uid(self.uid).gid(self.gid).current_dir("/");
+    }
+
+    pub(crate) fn own(self, path: &Path) {
         run(Command::new("chown").arg("-R").arg(format!("{}:{}", self.uid, self.gid)).arg(path));
     }
 }
@@ -214,7 +219,7 @@ impl User {
 fn command(name: &str, user: Option<User>) -> Command {
     let mut command = Command::new(binary(name));
     if let Some(user) = user {
-        command.uid(user.uid).gid(user.gid).current_dir("/");
+        user.run(&mut command);
     }
     command
 }

@@ -51,7 +51,15 @@ impl RedisServer {
 
     /// A server with these arguments besides port, folder and log.
     pub async fn start_with(arguments: &[&str]) -> Self {
-        let arguments = ["--save", ""].iter().chain(arguments).map(|&argument| argument.to_owned()).collect();
+        Self::start_as(["--save", ""].iter().chain(arguments).map(|&argument| argument.to_owned()).collect()).await
+    }
+
+    /// A server with this file for its configuration.
+    pub async fn start_configured(file: &std::path::Path) -> Self {
+        Self::start_as(vec![file.display().to_string()]).await
+    }
+
+    async fn start_as(arguments: Vec<String>) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let mut server = Self { process: None, port: free_port(), dir, arguments };
         for _ in 0..5 {
@@ -141,7 +149,10 @@ impl RedisServer {
         let mut command = Command::new(binary);
         // First, since a sentinel's begin with its configuration file.
         command.args(&self.arguments).arg("--port").arg(self.port.to_string());
-        command.args(["--bind", "127.0.0.1"]).arg("--dir").arg(self.dir.path());
+        if !self.arguments.iter().any(|argument| argument == "--bind") {
+            command.args(["--bind", "127.0.0.1"]);
+        }
+        command.arg("--dir").arg(self.dir.path());
         self.process = Some(Process::start(&mut command, &self.log_path()));
     }
 
@@ -207,6 +218,12 @@ impl RedisSentinel {
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis+sentinel://{}/{}", self.sentinel.address(), Self::PRIMARY)
+    }
+
+    /// The URL of the sentinel as if it were a server of records.
+    #[must_use]
+    pub fn sentinel_url(&self) -> String {
+        self.sentinel.url()
     }
 
     /// Waits until the replica has all that was written.

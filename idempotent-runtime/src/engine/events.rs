@@ -111,6 +111,12 @@ pub(crate) fn unprotected(operation: &str, reason: &StoreError) {
     warn!(operation, kind = ?reason.kind(), error = %Chain(reason), "the store is out of reach: the body runs without protection");
 }
 
+/// A store may forget records that it has acknowledged.
+#[cfg(any(feature = "redis", feature = "postgres"))]
+pub(crate) fn forgetful(what: &'static str) {
+    warn!("{what}");
+}
+
 /// A sweeper's round failed.
 pub(crate) fn not_swept(reason: &StoreError) {
     warn!(kind = ?reason.kind(), error = %Chain(reason), "expired records could not be removed");

@@ -1,9 +1,13 @@
 //! Records in PostgreSQL 14 or later: durable, and shared by all processes that reach the server.
 //!
 //! A record is one row of `idempotent_records`. Each transition is one statement, decided under the row's lock, on the
-//! database's clock (`clock_timestamp()`, since `now()` is the start of the transaction). A hit is one statement that only
-//! reads. A miss is two statements that write. An expired row counts as vacant at once.
-//! [`purge_expired`](Store::purge_expired) removes expired rows, in batches that skip locked rows.
+//! database's clock (`clock_timestamp()`: `now()` is the start of the transaction). A hit is one statement that only
+//! reads, a miss two that write.
+//!
+//! Expired rows count as vacant at once. They are removed in passing: each minute
+//! ([`sweep_interval`](PostgresStoreBuilder::sweep_interval)), a process that is granted a claim removes what has
+//! expired, beside the call, in batches that skip what is locked. It leaves that to another process that is at it.
+//! [`purge_expired`](Store::purge_expired) does the same on demand.
 //!
 //! # URLs
 //!
@@ -12,23 +16,36 @@
 //! | `postgres://[user[:password]@]host[:port]/database` | one server; `postgresql://` is the same |
 //! | `postgres:///database?host=/run/postgresql&user=name` | one server on this machine, through its socket |
 //!
-//! `?sslmode=`, `?sslrootcert=` and the like need the feature `postgres-tls`; `?options=-csearch_path%3Dbilling`
-//! chooses a schema. Credentials are percent-encoded and never shown. What the URL leaves out comes from the usual `PG…`
-//! variables and `~/.pgpass`.
+//! The host may be an IPv6 address in brackets: `postgres://app@[::1]/shop`. `?options=-csearch_path%3Dbilling` chooses a
+//! schema. Credentials are percent-encoded and never shown; the usual `PG…` variables and `~/.pgpass` fill in
+//! what the URL leaves out.
+//!
+//! # TLS
+//!
+//! With the feature `postgres-tls`, the connection is encrypted where the server can (`?sslmode=prefer`, the default). It
+//! is *verified* only with `?sslmode=verify-full` or `verify-ca`, or where an authority is named:
+//!
+//! | | parameter | setting |
+//! |---|---|---|
+//! | an authority to trust besides the system's | `?sslrootcert=/path/ca.pem` | [`root_certificate`](PostgresStoreBuilder#method.root_certificate) |
+//! | a certificate of ours, for a server that asks for it | `?sslcert=/path/own.pem&sslkey=/path/own.key` | [`client_certificate`](PostgresStoreBuilder#method.client_certificate) |
+//!
+//! The system's authorities are those of the operating system, or those in the file that the environment's
+//! `SSL_CERT_FILE` names.
 //!
 //! # What is promised, and what is not
 //!
 //! | server | an acknowledged record survives | it does not survive |
 //! |---|---|---|
-//! | one primary, `fsync=on`, `synchronous_commit` other than `off` | crashes of clients and of the server | the loss of the disk |
+//! | one primary, `fsync=on` | crashes of clients and of the server | the loss of the disk |
 //! | the same with a synchronous standby | also a failover to it | |
 //! | an asynchronous standby | crashes of clients and of the server | a failover: the latest records may be missing, and such keys run again |
-//! | `synchronous_commit=off` | crashes of clients | a crash of the server loses the latest records |
 //! | `fsync=off` or `full_page_writes=off` | crashes of clients and of the server | a crash of its machine may lose everything: refused, unless [allowed](PostgresStoreBuilder::allow_data_loss) |
 //!
-//! If the server has `synchronous_commit=off`, connections that [`connect`](PostgresStore::connect) opens turn it on for
-//! themselves. On a pool of your own ([`new`](PostgresStore::new)) you have to set it. A server clock that jumps ahead ends
-//! leases early. A standby is refused, even for hits: a record that it shows may be gone or changed.
+//! Each statement of the store's own turns `synchronous_commit=off` on again for itself, on every connection. In a
+//! transaction of yours it is yours to set. What `fsync=off` may lose is told by a warning at `connect`, where it is
+//! allowed. A server clock that jumps ahead ends leases early; one that goes back makes leases and results last longer
+//! by as much. A standby is refused, even for hits: a record that it shows may be gone or changed.
 //!
 //! Fences come from one sequence, so they rise across the removal of a record. A fence is drawn when an owner first asks
 //! ([`Store::fence`]); in a transaction of the caller's, with the claim.
@@ -65,32 +82,57 @@
 //! which checks the key before the call has ended; and `session_replication_role = replica` turns the key off.
 //!
 //! `wait` is the server's `lock_timeout`. Where the transactions ahead are rolled back one after the other, each begins
-//! the wait anew, until `wait` and the store's [`timeout`](PostgresStoreBuilder::timeout) together have passed.
-//!
-//! While a transaction has a key, a call outside a transaction and an operator's `forget` wait for that timeout only, and
-//! then get a retryable [`Error::Store`](crate::Error::Store). A `READ ONLY` transaction cannot claim, and so gets no result
-//! either.
+//! the wait anew, until the store's [`timeout`](PostgresStoreBuilder::timeout) ends it as well. A call that is not in a
+//! transaction of its caller's waits for the row of one for 100 ms, in two halves, and takes the key as in flight then: it
+//! asks again, up to its own `wait`, and has no connection in between. An operator's `forget` waits for it up to that timeout, and is told
+//! [`Error::Store`](crate::Error::Store) (retryable). A `READ ONLY` transaction cannot claim, and so gets no
+//! result either.
 //!
 //! # Connections
 //!
-//! The store has some connections for statements, and closes one that does not answer in time. Once somebody waits, it has
-//! one more for wake-ups (`LISTEN`). If that one fails, the store replaces it and wakes all waiters, since notifications may
-//! have been missed. A pool of your own keeps its own rules: sqlx's asks each connection that comes back whether it is
-//! alive, which is one more round trip for each statement. A run that nobody waits for notifies nobody. Behind a pooler that
-//! shares connections between transactions (`PgBouncer` in transaction mode) notifications do not come in, and waiters poll.
+//! Some for statements, closed unless they were answered in time; one in reserve, opened when an owner of a run finds all
+//! others in use; and, once somebody waits, one for wake-ups (`LISTEN`), replaced when it fails; all waiters are woken
+//! then, since notifications may have been missed. Runs that nobody waits for notify nobody. A failed call is not
+//! repeated here, except for serialization failures and deadlocks, of which nothing was applied: its outcome may be
+//! unknown, and the caller asks again with the same nonce.
 //!
-//! The store repeats a statement after a serialization failure or a deadlock, since nothing of it was applied. It repeats no
-//! other failed call: its outcome may be unknown, and the caller asks again with the same nonce.
+//! A pool of your own keeps its own rules: sqlx's asks each connection that comes back whether it is alive, which is one
+//! more round trip a statement. The reserve and the connection for wake-ups come on top of it, with the pool's options:
+//! so a run is renewed and ended in time although its bodies have all connections of the pool. Leave room for two more
+//! connections of each process in the server's `max_connections`. Claims do wait for the pool.
+//!
+//! # Poolers
+//!
+//! The store sets nothing on a session by SQL. What a statement needs is set within it, and ends with it; what makes
+//! connections of the store's own better is in the parameters of their start (`options`), which poolers keep to
+//! themselves; where one refuses them, they are left out.
+//!
+//! | between the store and the server | |
+//! |---|---|
+//! | `PgBouncer`, `pool_mode = session` | works, wake-ups too; a pool of your own needs `ignore_startup_parameters = extra_float_digits`, as sqlx does |
+//! | `PgBouncer`, `pool_mode = transaction` or `statement` | refused by `connect` and [`migrate`](PostgresStore::migrate): prepared statements get lost, and notifications do not come in |
+//!
+//! On a pool of your own, a pooler that shares sessions is not looked for before each call. The store leaves nothing
+//! behind there either, and its waiters poll. A pooler that loses prepared statements (before `PgBouncer` 1.21, SQLSTATE
+//! 26000 and 42P05) is [`StoreErrorKind::Refused`].
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use sqlx::{PgPool, SqlStr};
+use tokio::time::sleep;
 
 use super::{
     ClaimOutcome, ClaimRequest, Cursor, Outcome, Page, Record, RecordKey, Store, StoreError, StoreErrorKind,
     StoreResult, Subscription, Token, Transactional, Transition, duration,
-    sql::states::{EndColumns, RowState},
+    sql::{
+        states::{EndColumns, RowState},
+        sweep::Sweep,
+    },
 };
 use crate::error::SetupError;
 
@@ -100,20 +142,30 @@ pub(crate) mod fault;
 mod listener;
 mod migrate;
 mod row;
+mod sessions;
 mod statements;
 mod transaction;
 
 pub use builder::PostgresStoreBuilder;
-use executor::{Bound, Executor};
-use fault::undecodable;
+use executor::{Bound, Executor, User};
+use fault::{is_lock_timeout, store_error, undecodable};
 use listener::{Listener, payload};
 use statements::{Statements, Table};
 
 /// The number of tries of a step whose record changes between its two statements.
 const TRIES: usize = 8;
 
+/// The pause between the two halves of a claim's wait for the lock of a row (`claim.sql`), without a connection.
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
+
+/// The time after which to ask again for a key that another transaction has. It is a guess: transactions have no lease.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// The most records of a page of a listing, and of a batch of a purge.
 const MAX_BATCH_LEN: usize = 10_000;
+
+/// The records of a batch that is removed in passing: a statement holds up nobody for long.
+const SWEEP_LEN: usize = 500;
 
 /// A store in PostgreSQL. See the [module](self) for what it promises.
 ///
@@ -135,7 +187,10 @@ struct PostgresShared {
     statements: Statements,
     executor: Executor,
     listener: Listener,
+    sweep: Sweep,
     allow_data_loss: bool,
+    /// For sweeps, which end with the store.
+    this: Weak<PostgresShared>,
 }
 
 impl PostgresStore {
@@ -245,9 +300,22 @@ enum Owner {
 
 impl PostgresShared {
     async fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
+        let mut has_waited = false;
         for _ in 0..TRIES {
-            let answer = self.executor.row(&self.statements.claim, |query| claim(query, key, request, None));
-            let row = answer.await?.ok_or_else(undecodable)?;
+            let bind = |query| claim(query, key, request, None);
+            let row = match self.executor.try_row(User::Anybody, &self.statements.claim, bind).await? {
+                // Many claims of a key at once queue for its row. By the second look the first of them is committed, and
+                // answers the others: among them this very claim, if it was sent twice.
+                Err(error) if is_lock_timeout(&error) && !has_waited => {
+                    has_waited = true;
+                    sleep(LOCK_PAUSE).await;
+                    continue;
+                }
+                Err(error) if is_lock_timeout(&error) => {
+                    return Ok(ClaimOutcome::InFlight { retry_after: RETRY_AFTER });
+                }
+                answer => answer.map_err(store_error)?.ok_or_else(undecodable)?,
+            };
             if let Some(outcome) = row::claim_outcome(&row, request)? {
                 return Ok(outcome);
             }
@@ -257,7 +325,7 @@ impl PostgresShared {
 
     /// Reads whose the record is now.
     async fn owner(&self, key: &RecordKey, token: &Token) -> StoreResult<Owner> {
-        let answer = self.executor.row(&self.statements.owner, |query| of(query, key, token));
+        let answer = self.executor.row(User::Owner, &self.statements.owner, |query| of(query, key, token));
         let Some(row) = answer.await? else { return Ok(Owner::Vacant) };
         let state = row::state(&row, 0)?;
         Ok(if row::get(&row, 1)? { Owner::Ours(state) } else { Owner::Other })
@@ -273,7 +341,7 @@ impl PostgresShared {
         shows: fn(&Owner) -> bool,
     ) -> StoreResult<Transition> {
         for _ in 0..TRIES {
-            if self.executor.row(statement, &bind).await?.is_some() {
+            if self.executor.row(User::Owner, statement, &bind).await?.is_some() {
                 return Ok(Transition::Applied);
             }
             match self.owner(key, token).await? {
@@ -326,7 +394,7 @@ impl PostgresShared {
 
     async fn fence(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<u64>> {
         for _ in 0..TRIES {
-            let answer = self.executor.row(&self.statements.fence, |query| of(query, key, token));
+            let answer = self.executor.row(User::Owner, &self.statements.fence, |query| of(query, key, token));
             if let Some(row) = answer.await? {
                 return row::fence(&row, 0);
             }
@@ -338,14 +406,16 @@ impl PostgresShared {
     }
 
     async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {
-        let answer = self
-            .executor
-            .row(&self.statements.forget, |query| query.bind(key.operation()).bind(key.key()).bind(payload(key)));
+        let answer = self.executor.row(User::Anybody, &self.statements.forget, |query| {
+            query.bind(key.operation()).bind(key.key()).bind(payload(key))
+        });
         answer.await?.map_or(Ok(false), |row| row::get(&row, 0))
     }
 
     async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {
-        let answer = self.executor.row(&self.statements.inspect, |query| query.bind(key.operation()).bind(key.key()));
+        let answer = self
+            .executor
+            .row(User::Anybody, &self.statements.inspect, |query| query.bind(key.operation()).bind(key.key()));
         answer.await?.as_ref().map(row::record).transpose()
     }
 
@@ -384,12 +454,28 @@ impl PostgresShared {
         Ok(page)
     }
 
-    async fn purge_expired(&self, limit: usize) -> StoreResult<usize> {
+    async fn purge_expired(&self, limit: usize, leave_to_others: bool) -> StoreResult<usize> {
         let limit = i64::try_from(limit.min(MAX_BATCH_LEN)).unwrap_or(i64::MAX);
-        let Some(row) = self.executor.row(&self.statements.purge, |query| query.bind(limit)).await? else {
+        let answer =
+            self.executor.row(User::Anybody, &self.statements.purge, |query| query.bind(limit).bind(leave_to_others));
+        let Some(row) = answer.await? else {
             return Ok(0);
         };
         Ok(usize::try_from(row::get::<i64>(&row, 0)?).unwrap_or_default())
+    }
+
+    /// Starts a sweep if one is due after this answer to a claim.
+    fn pass(&self, answer: &StoreResult<ClaimOutcome>) {
+        self.sweep.passing(answer, || {
+            let this = Weak::clone(&self.this);
+            move || {
+                let shared = this.upgrade();
+                Box::pin(async move {
+                    let Some(shared) = shared else { return Ok(false) };
+                    Ok(shared.purge_expired(SWEEP_LEN, true).await? == SWEEP_LEN)
+                })
+            }
+        });
     }
 
     async fn subscribe(&self, key: &RecordKey) -> Subscription {
@@ -403,7 +489,9 @@ impl PostgresShared {
 #[async_trait]
 impl Store for PostgresStore {
     async fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
-        self.shared.claim(key, request).await
+        let answer = self.shared.claim(key, request).await;
+        self.shared.pass(&answer);
+        answer
     }
 
     async fn renew(&self, key: &RecordKey, token: &Token, lease: Duration, ttl: Duration) -> StoreResult<Transition> {
@@ -445,7 +533,7 @@ impl Store for PostgresStore {
     }
 
     async fn purge_expired(&self, limit: usize) -> StoreResult<usize> {
-        self.shared.purge_expired(limit).await
+        self.shared.purge_expired(limit, false).await
     }
 
     async fn subscribe(&self, key: &RecordKey) -> StoreResult<Subscription> {

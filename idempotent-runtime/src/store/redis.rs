@@ -16,10 +16,26 @@
 //! | `redis+cluster://[user:password@]host:port,host:port` | a cluster, found through any of its nodes |
 //! | `redis+sentinel://[user:password@]host:port,host:port/primary[/database]` | the primary that sentinels name; `?sentinel_user=` and `?sentinel_password=` log in to the sentinels |
 //!
-//! `rediss+cluster` and `rediss+sentinel` are the same over TLS. Credentials are percent-encoded and never shown.
+//! `rediss+cluster` and `rediss+sentinel` are the same over TLS. Credentials are percent-encoded and never shown. A host
+//! may be an IPv6 address in brackets: `redis://[::1]:6379`.
 //!
-//! The test suite runs on Redis 7.0, without TLS and Unix sockets. It does not run on Valkey, which speaks the same
-//! protocol and commands; where Valkey is installed, `REDIS_SERVER=valkey-server tests/run` tests it.
+//! A server that the URL does not fit is refused by [`connect`](RedisStore::connect), with what to change: a node of a
+//! cluster and a sentinel by `redis://`, a replica, a login that may not run scripts.
+//!
+//! # TLS
+//!
+//! Over TLS the server's certificate and name are verified. Its authority is one of the operating system's, or of those in
+//! the file that the environment's `SSL_CERT_FILE` names, unless one is named here:
+//!
+//! | | parameter | setting |
+//! |---|---|---|
+//! | the authority to trust, instead of those | `?sslrootcert=/path/ca.pem` | [`root_certificate`](RedisStoreBuilder#method.root_certificate) |
+//! | a certificate of ours, for a server that asks for it | `?sslcert=/path/own.pem&sslkey=/path/own.key` | [`client_certificate`](RedisStoreBuilder#method.client_certificate) |
+//!
+//! The parameters have PostgreSQL's names. They count for every node of a cluster, and for sentinels.
+//!
+//! The test suite runs on Redis 7.0, without Unix sockets. Valkey speaks the same protocol and commands, and is
+//! not part of it; `REDIS_SERVER=valkey-server tests/run` puts it to the test where it is installed.
 //!
 //! # What is promised, and what is not
 //!
@@ -32,8 +48,12 @@
 //! | replicas: sentinel, cluster, managed failover | crashes of clients; everything between failovers | a failover: replication is asynchronous, so the promoted replica may lack records that were acknowledged |
 //! | an evicting `maxmemory-policy` | nothing | any record may vanish; [`connect`](RedisStore::connect) refuses, see [`allow_eviction`](RedisStoreBuilder::allow_eviction) |
 //!
+//! A server without an append-only file is told of by a warning event at `connect`. A file that is written each second
+//! cannot be told from one that is always written: see the table.
+//!
 //! Where a lost record means a second run that must not be, use a downstream key or fence, or a store that commits with
-//! the effects. A server clock that jumps ahead ends leases early. A full server (`maxmemory`) refuses new claims with
+//! the effects. A server clock that jumps ahead ends leases early; one that goes back makes leases and results last longer
+//! by as much. A full server (`maxmemory`) refuses new claims with
 //! [`StoreErrorKind::Full`], still replays what it has, and still accepts the ends of runs that it had granted.
 //!
 //! A fence is the greater of the last one plus one and the server's time in µs. So fences rise, as long as the server's
@@ -52,8 +72,9 @@
 //! ```
 //!
 //! and `+scan` for listings, `+select` for another database than 0, and in a cluster `+cluster|slots`, `+readonly` and
-//! `+ping`. `connect` uses `INFO` to check release and eviction policy. It refuses a login without `INFO`, unless eviction
-//! is accepted.
+//! `+ping`. `INFO` is what `connect` checks the server with. A server that answers it with an error, since it is renamed
+//! or forbidden to the login, is refused unless eviction is accepted
+//! ([`allow_eviction`](RedisStoreBuilder::allow_eviction)).
 //!
 //! # Connections
 //!

@@ -2,4 +2,5 @@
 
 pub(crate) mod connections;
 pub(crate) mod states;
+pub(in crate::store) mod sweep;
 pub(crate) mod transaction;

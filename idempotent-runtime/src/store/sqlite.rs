@@ -17,9 +17,11 @@
 //! on shared memory. Network file systems have neither, so keep the file on a disk of the machine. Copy it with
 //! `VACUUM INTO` or SQLite's backup, not with `cp`, which misses the `-wal` file.
 //!
-//! SQLite reads the machine's wall clock within the statement, in milliseconds: all processes have the same time. When the
-//! clock jumps ahead, leases end early by as much. A fence is the greater of the last one plus one and that clock in µs, and
-//! the fence of a removed record is remembered. So fences rise, whatever the clock does.
+//! Time is the machine's wall clock, in milliseconds, read by SQLite within the statement: all processes have the same.
+//! When it jumps ahead, leases end early by as much. When it goes back, nothing ends early, and nothing is kept for the
+//! whole jump: the next claim of a key has the lease of its run, or the time to live of its result, begin anew. Each row
+//! has the time when its ends were set, in `completed_at`: of a running record, its last claim or renewal. Fences are the greater of the last one plus one and that clock in
+//! µs, and a removed record's fence is remembered, so that they rise whatever the clock does.
 //!
 //! A file that is deleted or replaced while it is open would take writes that nobody ever reads. The store notices this, and
 //! refuses each of its own reads and writes until the process is restarted; a step in a transaction of the caller's is not
@@ -53,10 +55,11 @@
 //!
 //! # Expiry
 //!
-//! An expired record counts as vacant at once, and the next claim of its key overwrites it. If none comes, the record stays
-//! in the file until [`purge_expired`](crate::Idempotency::purge_expired) removes it, in batches that let claims pass in
-//! between. [`spawn_sweeper`](crate::Idempotency::spawn_sweeper) does so regularly. SQLite reuses the pages of removed
-//! records; the file itself becomes smaller only by `VACUUM`.
+//! An expired record counts as vacant at once, and is overwritten by the next claim. Others are removed in passing: each
+//! minute ([`sweep_interval`](SqliteStoreBuilder::sweep_interval)), a process that is granted a claim removes what has
+//! expired, beside the call, in batches that let other writers pass in between.
+//! [`purge_expired`](crate::Idempotency::purge_expired) does the same on demand. SQLite reuses their pages; the file itself
+//! becomes smaller only by `VACUUM`.
 //!
 //! # Permissions
 //!
@@ -92,11 +95,8 @@ use statements::Statements;
 /// The number of tries of a claim whose record changes between its read and its write.
 const CLAIM_TRIES: usize = 8;
 
-/// The most records of a page of a listing.
+/// The most records of a page.
 const MAX_PAGE_LEN: usize = 1000;
-/// The most records of a batch of a purge: a writer must not keep others waiting.
-const PURGE_BATCH_LEN: usize = 250;
-
 /// A store in a SQLite file. See the [module](self) for what it promises.
 ///
 /// ```no_run
@@ -129,8 +129,11 @@ impl SqliteStore {
 
     /// Makes a store on the caller's own pool, with the default settings. It does not [migrate](Self::migrate).
     ///
-    /// The pool's connections need `journal_mode=WAL` and `synchronous=FULL` and should have a short busy timeout: the
-    /// store waits for locks itself. The first call checks the settings, and refuses others.
+    /// The pool's options need `journal_mode=WAL` and `synchronous=FULL` and should have a short busy timeout: the
+    /// store waits for locks itself. The first call checks the settings, and refuses others. The store reads on the
+    /// pool's connections, and writes on one more of its own with the pool's options: so a run is renewed and ended in
+    /// time although its bodies have all connections of the pool. A body that holds the file's write lock for longer than
+    /// a lease does keep its own renewals waiting.
     ///
     /// ```no_run
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -183,12 +186,26 @@ impl SqliteStore {
         rows.first().map(row::decode).transpose()
     }
 
+    /// Moves the ends of a record after the clock went back, and says whether it did.
+    ///
+    /// Its lease began at a time that is still to come. Kept as it is, a run that was killed would keep the key for the
+    /// whole jump. Taken as over, a second body would start beside one that is alive. So the lease begins anew, and its
+    /// owner, if it lives, renews it in time.
+    async fn rewind(&self, key: &RecordKey) -> StoreResult<bool> {
+        Ok(!self.database.write(named(&self.database.statements.rewind, key)).await?.is_empty())
+    }
+
     async fn try_claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
         for _ in 0..CLAIM_TRIES {
-            // A record that answers the claim, as at a hit, ends it here. Anything else that this read finds decides
-            // nothing: another process may change the record before the write, and the write looks again, under the
-            // lock. If it then grants nothing, the next round reads what came in between.
-            if let Some(outcome) = self.look(key).await?.and_then(|stored| stored.answer(request)) {
+            // A hit ends here. Anything else that this read finds decides nothing: another process may change the
+            // record before the write, and the write looks again, under the lock. If it then grants nothing, the next
+            // round reads what came in between.
+            let found = self.look(key).await?;
+            // After a change this looks again; a fault is none of a record that can answer as it is.
+            if found.as_ref().is_some_and(|stored| stored.is_ahead) && self.rewind(key).await.unwrap_or_default() {
+                continue;
+            }
+            if let Some(outcome) = found.and_then(|stored| stored.answer(request)) {
                 return Ok(outcome);
             }
             let claim = claim(&self.database.statements, key, request, false);
@@ -228,20 +245,6 @@ impl SqliteStore {
         // Leaves out a row that is no record. A claim of its key says so.
         let records = rows.iter().filter_map(|row| row::decode(row).ok()).map(SqliteRecord::into_record).collect();
         Ok(Page::new(records, next))
-    }
-
-    async fn purge(&self, limit: usize) -> StoreResult<usize> {
-        let mut removed = 0;
-        while removed < limit {
-            let batch = (limit - removed).min(PURGE_BATCH_LEN);
-            let query = sqlx::query(self.database.statements.purge.clone());
-            let rows = self.database.write(query.bind(signed(batch))).await?;
-            removed += rows.len();
-            if rows.len() < batch {
-                break;
-            }
-        }
-        Ok(removed)
     }
 }
 
@@ -309,7 +312,9 @@ impl fmt::Debug for SqliteStore {
 #[async_trait]
 impl Store for SqliteStore {
     async fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
-        self.try_claim(key, request).await
+        let answer = self.try_claim(key, request).await;
+        self.database.pass(&answer);
+        answer
     }
 
     async fn renew(&self, key: &RecordKey, token: &Token, lease: Duration, ttl: Duration) -> StoreResult<Transition> {
@@ -360,7 +365,7 @@ impl Store for SqliteStore {
     }
 
     async fn purge_expired(&self, limit: usize) -> StoreResult<usize> {
-        self.purge(limit).await
+        self.database.purge(limit).await
     }
 
     async fn subscribe(&self, key: &RecordKey) -> StoreResult<Subscription> {

@@ -1,5 +1,6 @@
 -- $1 operation  $2 key  $3 fingerprint  $4 nonce  $5 lease in µs  $6 time to live in µs  $7 true if a takeover is allowed
 -- $8 NULL, or in a transaction of the caller's: for how many ms to wait for another transaction that has the key
+--    (elsewhere 50: a claim that waits has a connection, which others need)
 -- $9 arguments
 --
 -- One row: the claim, or the record that stands against it. A record that answers the claim is only read, so that a hit
@@ -13,7 +14,14 @@
 -- The caller's own lock_timeout is set aside before anything is locked, and is back when this ends; an error takes the
 -- transaction back to where it was set. A claim in a transaction has to be ended in it: see the schema.
 WITH patience AS MATERIALIZED (
-    SELECT before, CASE WHEN $8::text IS NOT NULL THEN set_config('lock_timeout', $8, true) END AS now
+    SELECT
+        before,
+        set_config('lock_timeout', coalesce($8::text, '50'), true) AS now,
+        -- An answer means that the claim is on disk. In a transaction of the caller's that is the caller's to say.
+        CASE
+            WHEN $8 IS NULL AND current_setting('synchronous_commit') = 'off'
+            THEN set_config('synchronous_commit', 'on', true)
+        END
     FROM (SELECT current_setting('lock_timeout') AS before OFFSET 0) AS setting
 ), standing AS MATERIALIZED (
     SELECT
@@ -52,7 +60,7 @@ WITH patience AS MATERIALIZED (
         CASE WHEN $8 IS NOT NULL THEN 1 END,
         $9
     FROM patience
-    WHERE (patience.now IS NOT NULL OR $8 IS NULL) AND NOT EXISTS (SELECT FROM standing)
+    WHERE patience.now IS NOT NULL AND NOT EXISTS (SELECT FROM standing)
     ON CONFLICT (operation, key) DO UPDATE SET
         state = 'running',
         fingerprint = $3,

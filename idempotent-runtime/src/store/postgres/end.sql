@@ -1,7 +1,7 @@
 -- $1 operation  $2 key  $3 nonce  $4 the state that it ends in  $5 result  $6 reason  $7 time to live in µs
 -- $8 what waiters are notified with
 -- One row: ended now.
-WITH ended AS (
+WITH {settings}, ended AS (
     UPDATE "{table}" SET
         state = $4,
         result = $5,
@@ -10,6 +10,7 @@ WITH ended AS (
         unended = NULL,
         completed_at = CASE WHEN $4 <> 'abandoned' THEN clock_timestamp() END,
         expires_at = clock_timestamp() + $7 * interval '1 microsecond'
+    FROM settings
     WHERE operation = $1 AND key = $2 AND nonce = $3 AND state = 'running' AND expires_at > clock_timestamp()
     RETURNING waiters
 )

@@ -15,6 +15,14 @@ use crate::store::{BoxFuture, StoreResult, sql::connections::Connections};
 /// The number of tries of a statement that loses against conflicting ones. Under READ COMMITTED none does.
 const CONFLICT_TRIES: u32 = 6;
 
+/// The user of a statement's connection.
+#[derive(Clone, Copy)]
+pub(super) enum User {
+    Anybody,
+    /// The owner of a run, who waits for nobody else: a lease that is not renewed in time lapses.
+    Owner,
+}
+
 /// Runs statements: the connections, and the time that a statement may take on one.
 pub(super) struct Executor {
     pub(super) connections: Connections<Postgres>,
@@ -34,40 +42,57 @@ impl Executor {
         statement: &SqlStr,
         bind: impl Fn(Bound<'q>) -> Bound<'q>,
     ) -> StoreResult<Vec<PgRow>> {
-        self.answer(statement, bind, |connection, query| connection.fetch_all(query)).await
+        let fetch: Fetch<_> = |connection, query| connection.fetch_all(query);
+        self.answer(User::Anybody, statement, bind, fetch).await?.map_err(store_error)
     }
 
     /// The row of a statement that has one or none.
     pub(super) async fn row<'q>(
         &self,
+        user: User,
         statement: &SqlStr,
         bind: impl Fn(Bound<'q>) -> Bound<'q>,
     ) -> StoreResult<Option<PgRow>> {
-        // `fetch_optional` reads the answer to its end, and so past the commit.
-        self.answer(statement, bind, |connection, query| connection.fetch_optional(query)).await
+        self.try_row(user, statement, bind).await?.map_err(store_error)
+    }
+
+    /// The same, with the server's own error.
+    pub(super) async fn try_row<'q>(
+        &self,
+        user: User,
+        statement: &SqlStr,
+        bind: impl Fn(Bound<'q>) -> Bound<'q>,
+    ) -> StoreResult<Result<Option<PgRow>, sqlx::Error>> {
+        // Reads on to the end, and so past the commit.
+        self.answer(user, statement, bind, |connection, query| connection.fetch_optional(query)).await
     }
 
     /// Tries again after a conflict, since nothing of the statement was applied. After any other error the caller asks
     /// again, with the same nonce.
     async fn answer<'q, T>(
         &self,
+        user: User,
         statement: &SqlStr,
         bind: impl Fn(Bound<'q>) -> Bound<'q>,
         fetch: Fetch<T>,
-    ) -> StoreResult<T> {
+    ) -> StoreResult<Result<T, sqlx::Error>> {
         let mut pause = Duration::from_millis(1);
         for _ in 1..CONFLICT_TRIES {
-            match self.run(bind(sqlx::query(statement.clone())), fetch).await? {
+            match self.run(user, bind(sqlx::query(statement.clone())), fetch).await? {
                 Err(error) if is_conflict(&error) => tokio::time::sleep(pause).await,
-                answer => return answer.map_err(store_error),
+                answer => return Ok(answer),
             }
             pause *= 2;
         }
-        self.run(bind(sqlx::query(statement.clone())), fetch).await?.map_err(store_error)
+        self.run(user, bind(sqlx::query(statement.clone())), fetch).await
     }
 
-    async fn run<T>(&self, query: Bound<'_>, fetch: Fetch<T>) -> StoreResult<Result<T, sqlx::Error>> {
-        let mut lent = self.connections.take().await.map_err(store_error)?;
+    async fn run<T>(&self, user: User, query: Bound<'_>, fetch: Fetch<T>) -> StoreResult<Result<T, sqlx::Error>> {
+        let lent = match user {
+            User::Anybody => self.connections.take().await,
+            User::Owner => self.connections.take_for_owner().await,
+        };
+        let mut lent = lent.map_err(store_error)?;
         let answer = timeout(self.timeout, fetch(&mut lent, query)).await.map_err(|_| timed_out())?;
         if answer.as_ref().err().is_none_or(leaves_session) {
             lent.give_back();

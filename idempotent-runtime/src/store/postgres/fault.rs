@@ -8,7 +8,7 @@ use sqlx::{
     postgres::{PgDatabaseError, PgSeverity},
 };
 
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::{StoreError, StoreErrorKind, tls};
 
 /// The server's code for what went wrong.
 ///
@@ -29,10 +29,15 @@ pub(crate) fn store_error(error: Error) -> StoreError {
     use StoreErrorKind::{Refused, Unavailable};
     match error {
         Error::Database(error) => server_error(&*error),
+        Error::Io(error) if tls::is_fault(&error) => StoreError::new(Refused, tls::FAULT),
         Error::Io(error) => StoreError::new(Unavailable, "PostgreSQL cannot be reached").with_source(error),
         Error::PoolTimedOut => StoreError::new(Unavailable, "no connection to PostgreSQL became free in time"),
         Error::PoolClosed => StoreError::new(Unavailable, "the pool of PostgreSQL connections is closed"),
-        Error::Tls(_) => StoreError::new(Refused, "the TLS connection to PostgreSQL could not be set up"),
+        Error::Tls(_) => StoreError::new(
+            Refused,
+            "the TLS connection to PostgreSQL could not be set up: the server has no TLS, a certificate or key is not \
+             PEM, or the feature `postgres-tls` is missing",
+        ),
         Error::Configuration(_) => StoreError::new(Refused, "the PostgreSQL client refused its settings"),
         Error::ColumnDecode { .. } | Error::Decode(_) => undecodable(),
         // The others may quote what they could not handle.
@@ -69,6 +74,15 @@ pub(super) fn leaves_session(error: &Error) -> bool {
     error.is_some_and(|error| error.severity() == PgSeverity::Error)
 }
 
+/// True if a pooler refuses the parameters of a connection's start: `PgBouncer`, or Amazon's RDS Proxy.
+pub(super) fn refuses_parameters(error: &Error) -> bool {
+    error.as_database_error().is_some_and(|error| match error.code().as_deref() {
+        Some("08P01") => error.message().starts_with("unsupported startup parameter"),
+        Some("0A000") => true,
+        _ => false,
+    })
+}
+
 pub(super) fn is_undefined_table(error: &Error) -> bool {
     code(error).is_some_and(|code| code == "42P01")
 }
@@ -79,11 +93,25 @@ fn code(error: &Error) -> Option<std::borrow::Cow<'_, str>> {
 
 fn server_error(error: &dyn DatabaseError) -> StoreError {
     let code = error.code().unwrap_or_default();
-    let (kind, what) = meaning(&code);
+    let (kind, what) = if is_poolers_own(error) {
+        (StoreErrorKind::Unavailable, "a pooler has no connection to PostgreSQL now")
+    } else {
+        meaning(&code)
+    };
     StoreError::new(kind, what).with_source(SqlState(code.into_owned()))
 }
 
-/// The meaning of a SQLSTATE: <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+/// True for the troubles of `PgBouncer` that pass: it has the same code for them (`query_wait_timeout`,
+/// `server_login_retry`, a server that is down) as for those that do not.
+fn is_poolers_own(error: &dyn DatabaseError) -> bool {
+    const LASTING: [&str; 2] = ["unsupported", "no such"];
+    let is_fatal =
+        error.try_downcast_ref::<PgDatabaseError>().is_none_or(|error| error.severity() != PgSeverity::Error);
+    let is_lasting = LASTING.iter().any(|start| error.message().starts_with(start));
+    is_fatal && !is_lasting && error.code().is_some_and(|code| code == "08P01")
+}
+
+/// <https://www.postgresql.org/docs/current/errcodes-appendix.html>
 fn meaning(code: &str) -> (StoreErrorKind, &'static str) {
     use StoreErrorKind::{Full, Refused, Unavailable};
     match code {
@@ -97,9 +125,27 @@ fn meaning(code: &str) -> (StoreErrorKind, &'static str) {
         }
         "25P01" => (Refused, "the connection that `transaction` names is not in a transaction"),
         "25P02" => (Unavailable, "the transaction has failed already: roll it back"),
-        "42501" => (Refused, "the PostgreSQL role lacks a privilege"),
+        "42501" => (
+            Refused,
+            "the PostgreSQL role lacks a privilege: grant it what the documentation of `store::postgres` lists",
+        ),
         "54000" => (Refused, "the key is too long for PostgreSQL's index"),
+        // It may be a standby that is about to be promoted. A role that is read-only is refused when it connects.
         "25006" => (Unavailable, "the PostgreSQL server, or the transaction, is read-only"),
+        "08P01" => (
+            Refused,
+            "the server, or a pooler before it, refused a parameter or a message: PgBouncer needs \
+             `ignore_startup_parameters = extra_float_digits`",
+        ),
+        "26000" | "42P05" => (
+            Refused,
+            "prepared statements are lost or met twice, as behind a pooler that shares sessions between clients: \
+             connect to the server itself, or through a pool with `pool_mode = session`",
+        ),
+        "3F000" => (Refused, "the PostgreSQL schema does not exist: create it, or change `search_path`"),
+        "42704" => {
+            (Refused, "PostgreSQL has no object or parameter of a name that was given: check role and `options`")
+        }
         "40001" | "40P01" => (Unavailable, "PostgreSQL gave up on conflicting transactions"),
         "55P03" | "57014" => (Unavailable, "PostgreSQL did not finish the statement in time"),
         "53300" => (Unavailable, "PostgreSQL has too many connections"),
@@ -123,6 +169,11 @@ mod tests {
     fn server_errors_have_a_kind_each() {
         let cases = [
             ("42P01", StoreErrorKind::Refused),
+            ("08P01", StoreErrorKind::Refused),
+            ("26000", StoreErrorKind::Refused),
+            ("3F000", StoreErrorKind::Refused),
+            ("42704", StoreErrorKind::Refused),
+            ("42P05", StoreErrorKind::Refused),
             ("42501", StoreErrorKind::Refused),
             ("28P01", StoreErrorKind::Refused),
             ("3D000", StoreErrorKind::Refused),

@@ -16,6 +16,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use super::sessions;
 use crate::{
     hex,
     lock::lock,
@@ -114,19 +115,28 @@ struct ListenTask {
 impl ListenTask {
     async fn run(self) {
         loop {
-            if let Some(connection) = self.connect().await {
-                self.state.send_replace(ListenState::Connected);
-                // Runs may have ended between the loss of the old connection and this `LISTEN`: every waiter looks again.
-                self.subscribers.notify_all();
-                self.listen(connection).await;
+            match self.connect().await {
+                Ok(Some(connection)) => {
+                    self.state.send_replace(ListenState::Connected);
+                    // Runs may have ended between the loss of the old connection and this `LISTEN`: every waiter looks
+                    // again.
+                    self.subscribers.notify_all();
+                    self.listen(connection).await;
+                }
+                Ok(None) => {
+                    self.state.send_replace(ListenState::Failed);
+                    return std::future::pending().await;
+                }
+                Err(_) => {}
             }
             self.state.send_replace(ListenState::Failed);
             sleep(RETRY_PAUSE).await;
         }
     }
 
-    /// Opens a connection for `LISTEN` alone: a connection of the store's pool would be missing there for good.
-    async fn connect(&self) -> Option<PgListener> {
+    /// A connection of its own: one of the pool's would be missing there for good. `None` behind a pooler that shares
+    /// sessions: `LISTEN` would be in effect for another client.
+    async fn connect(&self) -> sqlx::Result<Option<PgListener>> {
         let pool = PgPoolOptions::new()
             .max_connections(1)
             .acquire_timeout(self.timeout)
@@ -134,12 +144,15 @@ impl ListenTask {
             .max_lifetime(None)
             .connect_lazy_with((*self.options).clone());
         let connected = timeout(self.timeout, async {
+            if sessions::are_shared(&mut *pool.acquire().await?, &self.options, self.timeout).await? {
+                return Ok(None);
+            }
             let mut listener = PgListener::connect_with(&pool).await?;
             listener.eager_reconnect(false);
             listener.listen(&self.channel).await?;
-            Ok::<_, sqlx::Error>(listener)
+            Ok(Some(listener))
         });
-        connected.await.ok()?.ok()
+        connected.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 
     /// Passes notifications on until the connection fails.

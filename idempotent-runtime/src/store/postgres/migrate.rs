@@ -8,9 +8,12 @@ use tokio::time::{sleep, timeout};
 use super::{
     PostgresShared,
     fault::{is_lock_timeout, is_undefined_table, store_error, timed_out},
-    row,
+    row, sessions,
 };
-use crate::store::{StoreError, StoreErrorKind, StoreResult};
+use crate::{
+    engine::events,
+    store::{StoreError, StoreErrorKind, StoreResult},
+};
 
 /// The scripts that lead from each version to the next; an empty database is at version 0. Never changed, only added to.
 const STEPS: [&str; 3] = [include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
@@ -34,6 +37,7 @@ impl PostgresShared {
     pub(super) async fn migrate(&self) -> StoreResult<()> {
         let mut lent = self.executor.connections.take().await.map_err(store_error)?;
         let migrated = async {
+            self.check_sessions(&mut lent).await?;
             check_server(&mut lent, self.allow_data_loss).await?;
             // A role that may not change the schema passes where there is nothing to change.
             while self.version(&mut lent).await? < STEPS.len() {
@@ -50,7 +54,20 @@ impl PostgresShared {
         Ok(())
     }
 
-    /// Brings the schema to the next version, in one transaction. Answers `false` where the table is in use.
+    /// Refuses a pooler that shares sessions: prepared statements are lost behind it, and notifications do not come in.
+    async fn check_sessions(&self, connection: &mut PgConnection) -> StoreResult<()> {
+        let shared = sessions::are_shared(connection, self.executor.connections.options(), self.executor.timeout);
+        if shared.await.map_err(store_error)? {
+            return Err(StoreError::new(
+                StoreErrorKind::Refused,
+                "a pooler shares the sessions of PostgreSQL between clients (`pool_mode = transaction`): connect to \
+                 the server itself, or through a pool with `pool_mode = session`",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Brings the schema to the next version, in one transaction: `false` where the table is in use.
     ///
     /// It takes one version at a time: a script may go through the whole table before it alters it, and must not do so under
     /// the lock that the script before has taken.
@@ -107,10 +124,14 @@ async fn check_server(connection: &mut PgConnection, allow_data_loss: bool) -> S
     const SETTINGS: &str = "SELECT
         current_setting('server_version_num')::integer,
         pg_is_in_recovery(),
-        current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on'";
+        current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on',
+        EXISTS (
+            SELECT FROM pg_settings
+            WHERE name = 'default_transaction_read_only' AND setting = 'on' AND source IN ('user', 'database user', 'client')
+        )";
     let row = sqlx::query(SETTINGS).fetch_one(connection).await.map_err(store_error)?;
-    let (version, is_standby, is_durable): (i32, bool, bool) =
-        (row::get(&row, 0)?, row::get(&row, 1)?, row::get(&row, 2)?);
+    let (version, is_standby, is_durable, is_reader): (i32, bool, bool, bool) =
+        (row::get(&row, 0)?, row::get(&row, 1)?, row::get(&row, 2)?, row::get(&row, 3)?);
     let refused = |what| Err(StoreError::new(StoreErrorKind::Refused, what));
     if version < OLDEST_SERVER {
         return refused("the server is older than PostgreSQL 14");
@@ -118,10 +139,22 @@ async fn check_server(connection: &mut PgConnection, allow_data_loss: bool) -> S
     if is_standby {
         return refused("the server is a standby: what it shows may be gone or changed; connect to the primary");
     }
+    // A server or a database may be set so for a while, a role is so for good.
+    if is_reader {
+        return refused(
+            "the role is read-only (`default_transaction_read_only`): connect as one that may write, or change it",
+        );
+    }
     if !is_durable && !allow_data_loss {
         return refused(
             "the server runs with `fsync=off` or `full_page_writes=off`, so it may lose records of calls that ran; \
              change it, or accept that with `allow_data_loss(true)`",
+        );
+    }
+    if !is_durable {
+        events::forgetful(
+            "the PostgreSQL server runs with `fsync=off` or `full_page_writes=off`: a crash of its machine may lose \
+             everything, and all keys run again",
         );
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! The statements, built once for a table. They take values as parameters; only the table's name is in their text.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
@@ -36,35 +36,53 @@ impl Table {
         let text: Arc<str> = sql.replace("{table}", &self.0).replace("{held}", HELD).into();
         AssertSqlSafe(text).into_sql_str()
     }
+
+    /// A statement with the name and its own settings filled in.
+    fn fill_with(&self, sql: &str, lock_timeout: Duration) -> SqlStr {
+        let settings = include_str!("settings.sql").replace("{lock_timeout}", &super::lock_timeout(lock_timeout));
+        self.fill(&sql.replace("{settings}", &settings))
+    }
 }
 
-macro_rules! statements {
-    ($($name:ident = $file:literal),* $(,)?) => {
-        /// The statement of each file, whose top documents the parameters.
-        pub(super) struct Statements {
-            $(pub(super) $name: SqlStr,)*
-        }
+/// The time that a waiter may wait for the lock of a record, to be notified of its end. It can poll as well.
+const AWAIT_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 
-        impl Statements {
-            pub(super) fn new(table: &Table) -> Self {
-                Self { $($name: table.fill(include_str!($file)),)* }
-            }
-        }
-    };
+/// The statement of each file, whose top documents the parameters.
+pub(super) struct Statements {
+    pub(super) claim: SqlStr,
+    pub(super) renew: SqlStr,
+    pub(super) end: SqlStr,
+    /// In a transaction of the caller's, whose settings are its own.
+    pub(super) end_in_transaction: SqlStr,
+    pub(super) release: SqlStr,
+    pub(super) owner: SqlStr,
+    pub(super) fence: SqlStr,
+    pub(super) forget: SqlStr,
+    pub(super) inspect: SqlStr,
+    pub(super) list: SqlStr,
+    pub(super) purge: SqlStr,
+    pub(super) wait: SqlStr,
 }
 
-statements! {
-    claim = "claim.sql",
-    renew = "renew.sql",
-    end = "end.sql",
-    release = "release.sql",
-    owner = "owner.sql",
-    fence = "fence.sql",
-    forget = "forget.sql",
-    inspect = "inspect.sql",
-    list = "list.sql",
-    purge = "purge.sql",
-    wait = "await.sql",
+impl Statements {
+    /// `timeout` is the time after which nobody waits for an answer any more.
+    pub(super) fn new(table: &Table, timeout: Duration) -> Self {
+        let end = include_str!("end.sql");
+        Self {
+            claim: table.fill(include_str!("claim.sql")),
+            renew: table.fill_with(include_str!("renew.sql"), timeout),
+            end: table.fill_with(end, timeout),
+            end_in_transaction: table.fill(&end.replace("{settings}", "settings AS MATERIALIZED (SELECT)")),
+            release: table.fill_with(include_str!("release.sql"), timeout),
+            owner: table.fill(include_str!("owner.sql")),
+            fence: table.fill_with(include_str!("fence.sql"), timeout),
+            forget: table.fill_with(include_str!("forget.sql"), timeout),
+            inspect: table.fill(include_str!("inspect.sql")),
+            list: table.fill(include_str!("list.sql")),
+            purge: table.fill(include_str!("purge.sql")),
+            wait: table.fill_with(include_str!("await.sql"), AWAIT_LOCK_TIMEOUT),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -83,7 +101,7 @@ mod tests {
 
     #[test]
     fn the_name_is_filled_in_everywhere() {
-        let filled = Statements::new(&Table::parse("mine").expect("a name"));
+        let filled = Statements::new(&Table::parse("mine").expect("a name"), Duration::from_secs(1));
         assert!(filled.claim.as_str().contains("INSERT INTO \"mine\""));
         assert!(!filled.end.as_str().contains('{'));
     }

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, PgConnection, postgres::PgRow, raw_sql};
 use tokio::time::{Instant, timeout};
 
 use super::{
-    PostgresShared, TRIES, claim, contended, end,
+    PostgresShared, RETRY_AFTER, TRIES, claim, contended, end,
     executor::Bound,
     fault::{is_lock_timeout, store_error, timed_out, undecodable},
     row,
@@ -20,9 +20,6 @@ use crate::store::{
     },
     transactional::{Connection, Transactional},
 };
-
-/// The time after which to ask again for a key that another transaction has. It is a guess: transactions have no lease.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl PostgresShared {
     async fn control(&self, connection: Connection<'_>, statement: String) -> StoreResult<()> {
@@ -86,7 +83,8 @@ impl PostgresShared {
         outcome: &Outcome,
         ttl: Duration,
     ) -> StoreResult<()> {
-        let query = end(sqlx::query(self.statements.end.clone()), key, token, EndColumns::of(outcome), ttl);
+        let query =
+            end(sqlx::query(self.statements.end_in_transaction.clone()), key, token, EndColumns::of(outcome), ttl);
         let row = self.one(postgres(connection)?, Duration::ZERO, query).await?.map_err(store_error)?;
         row.map(drop).ok_or(CLAIM_GONE)
     }
@@ -109,7 +107,9 @@ impl Transactional for PostgresShared {
         request: &ClaimRequest,
         wait: Duration,
     ) -> StoreResult<ClaimOutcome> {
-        self.claim_in(connection, key, request, wait).await
+        let answer = self.claim_in(connection, key, request, wait).await;
+        self.pass(&answer);
+        answer
     }
 
     async fn inspect(&self, connection: Connection<'_>, key: &RecordKey) -> StoreResult<Option<Record>> {

@@ -9,7 +9,10 @@ use super::{
     connection::{Connector, Target, Timeouts},
     listener::Listener,
 };
-use crate::{error::SetupError, store::Subscribers};
+use crate::{
+    error::SetupError,
+    store::{Subscribers, tls::TlsFiles},
+};
 
 /// The longest prefix, in bytes.
 const MAX_PREFIX_LEN: usize = 64;
@@ -21,6 +24,7 @@ pub struct RedisStoreBuilder {
     prefix: String,
     timeouts: Timeouts,
     allow_eviction: bool,
+    tls: TlsFiles,
 }
 
 impl RedisStoreBuilder {
@@ -29,6 +33,7 @@ impl RedisStoreBuilder {
             prefix: "idempotent:".to_owned(),
             timeouts: Timeouts { connection: Duration::from_secs(1), response: Duration::from_secs(2) },
             allow_eviction: false,
+            tls: TlsFiles::default(),
         }
     }
 
@@ -58,18 +63,35 @@ impl RedisStoreBuilder {
 
     /// Accepts a server whose `maxmemory-policy` may drop records, and with them every promise; `false` by default.
     ///
-    /// It also accepts a login that may not run `INFO`, and so cannot see the policy.
+    /// Also accepts a server that does not tell its policy, since `INFO` is forbidden to the login or renamed.
     pub const fn allow_eviction(mut self, allow: bool) -> Self {
         self.allow_eviction = allow;
         self
     }
 
-    /// Connects, and checks that the server is fit to keep records. The [module](crate::store::redis) lists the URLs.
+    /// Trusts these authorities, one or more certificates as PEM, instead of those of the system, for `rediss://`. The
+    /// URL's `?sslrootcert=` names a file of them.
+    #[cfg(feature = "redis-tls")]
+    pub fn root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.tls.root = Some(pem.into());
+        self
+    }
+
+    /// Shows the server this certificate, with its chain, and proves it with this key, both as PEM, for `rediss://`. The
+    /// URL's `?sslcert=` and `?sslkey=` name a file of each.
+    #[cfg(feature = "redis-tls")]
+    pub fn client_certificate(mut self, pem: impl Into<Vec<u8>>, key_pem: impl Into<Vec<u8>>) -> Self {
+        self.tls.client = Some((pem.into(), key_pem.into()));
+        self
+    }
+
+    /// Connects, and checks that the server is fit to keep records. [`RedisStore`] lists the URLs.
     ///
     /// # Errors
     ///
     /// [`SetupError::Setting`] or [`SetupError::Url`] where a setting or the URL cannot be used, [`SetupError::Store`]
-    /// where the server cannot be reached, refuses the login, is older than Redis 7.0 or may evict records.
+    /// where the server cannot be reached, refuses the login or its scripts, is older than Redis 7.0, may evict records,
+    /// or is a replica, a sentinel, or a node of a cluster that the URL does not name as one.
     ///
     /// # Cancel safety
     ///
@@ -81,7 +103,7 @@ impl RedisStoreBuilder {
         if !self.prefix.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'{' | b'}')) {
             return Err(SetupError::Setting("the Redis prefix has other than printable ASCII characters, or braces"));
         }
-        let address = address::parse(url)?;
+        let address = address::parse(url, self.tls)?;
         let subscribers = Subscribers::new();
         let listener = Arc::new(Listener::new(subscribers.clone(), self.prefix.as_str().into()));
         let connector = |target| Arc::new(Connector::new(target, self.timeouts, Arc::downgrade(&listener)));
@@ -96,7 +118,10 @@ impl RedisStoreBuilder {
                 (Arc::clone(&commands), commands)
             }
             // Every node of a cluster passes on every message, so one connection to any of them is enough.
-            Address::Cluster(nodes) => (connector(Target::Cluster(nodes.clone())), connector(Target::Nodes(nodes))),
+            Address::Cluster(cluster) => {
+                let nodes = cluster.nodes.clone();
+                (connector(Target::Cluster(cluster)), connector(Target::Nodes(nodes)))
+            }
         };
         check_server(&commands, self.allow_eviction).await?;
         let prefix = self.prefix.into();

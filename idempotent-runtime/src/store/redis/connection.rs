@@ -7,7 +7,7 @@ use std::{
 
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, ProtocolVersion, PushInfo, PushKind,
-    RedisResult, ServerErrorKind, Value,
+    RedisError, RedisResult, ServerErrorKind, Value,
     aio::{AsyncPushSender, ConnectionLike, MultiplexedConnection, SendError},
     cluster::ClusterClientBuilder,
     cluster_async::ClusterConnection,
@@ -17,7 +17,7 @@ use redis::{
 use tokio::time::Instant;
 
 use super::{
-    address::Sentinel,
+    address::{Cluster, Sentinel},
     fault::{spoils_connection, store_error},
     listener::Listener,
     script::Script,
@@ -43,7 +43,7 @@ pub(super) enum Target {
     /// The primary that the sentinels name, asked again at each connection.
     Sentinel(Box<Sentinel>),
     /// All nodes of the cluster that these belong to.
-    Cluster(Vec<ConnectionInfo>),
+    Cluster(Cluster),
 }
 
 /// The longest waits.
@@ -145,10 +145,31 @@ impl Connector {
         }
     }
 
+    /// True if the target is a cluster.
+    pub(super) const fn is_cluster(&self) -> bool {
+        matches!(self.target, Target::Cluster(_))
+    }
+
+    /// The store error that means the same, here.
+    pub(super) fn fault(&self, error: RedisError) -> StoreError {
+        let of_a_slot = matches!(error.kind(), ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask));
+        if of_a_slot && !self.is_cluster() {
+            const WHAT: &str =
+                "the Redis server is a node of a cluster, and another one has the key: connect with redis+cluster://";
+            return StoreError::new(StoreErrorKind::Refused, WHAT);
+        }
+        store_error(error)
+    }
+
     /// Sends one command and waits for its answer.
     pub(super) async fn call(&self, command: &Cmd) -> StoreResult<Value> {
+        self.try_call(command).await?.map_err(|error| self.fault(error))
+    }
+
+    /// The same, with the client's own error for the answer.
+    pub(super) async fn try_call(&self, command: &Cmd) -> StoreResult<RedisResult<Value>> {
         let link = self.link().await?;
-        self.send(&link, command).await.map_err(store_error)
+        Ok(self.send(&link, command).await)
     }
 
     /// Runs a script; `arguments` adds its key and arguments to a command.
@@ -162,7 +183,7 @@ impl Connector {
             arguments(&mut command);
             answer = self.send(&link, &command).await;
         }
-        answer.map_err(store_error)
+        answer.map_err(|error| self.fault(error))
     }
 
     /// Sends one command to the node of a cluster that `routing` chooses; outside a cluster, to the only node.
@@ -230,7 +251,7 @@ impl Connector {
                 let primary = self.resolve(sentinel).await?;
                 self.connect_node(primary).await.map_err(store_error)
             }
-            Target::Cluster(nodes) => self.connect_cluster(nodes).await.map_err(store_error),
+            Target::Cluster(cluster) => self.connect_cluster(cluster).await.map_err(store_error),
         }
     }
 
@@ -252,9 +273,16 @@ impl Connector {
         Ok(Link { connection: Connection::Node(connection), alive })
     }
 
-    async fn connect_cluster(&self, nodes: &[ConnectionInfo]) -> RedisResult<Link> {
+    async fn connect_cluster(&self, cluster: &Cluster) -> RedisResult<Link> {
         let (pushes, alive) = self.pushes();
-        let client = ClusterClientBuilder::new(nodes.to_vec())
+        let builder = ClusterClientBuilder::new(cluster.nodes.clone());
+        // Those of the addresses are for the first nodes only.
+        #[cfg(feature = "redis-tls")]
+        let builder = match &cluster.certificates {
+            Some(certificates) => builder.certs(certificates.clone()),
+            None => builder,
+        };
+        let client = builder
             .use_protocol(ProtocolVersion::RESP3)
             .connection_timeout(self.timeouts.connection)
             .response_timeout(self.timeouts.response)

@@ -4,7 +4,7 @@ use std::{error::Error as StdError, fmt};
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::{StoreError, StoreErrorKind, tls};
 
 /// The first word of a server's error reply.
 ///
@@ -42,20 +42,45 @@ pub(super) fn unexpected_reply() -> StoreError {
 fn meaning(error: &RedisError) -> (StoreErrorKind, &'static str) {
     use StoreErrorKind::{Corrupt, Full, Refused, Unavailable};
     match error.kind() {
+        ErrorKind::Io if tls::is_fault(error) => (Refused, tls::FAULT),
         ErrorKind::Io if error.is_timeout() => (Unavailable, "Redis did not answer in time"),
         ErrorKind::Io => (Unavailable, "Redis cannot be reached"),
         ErrorKind::AuthenticationFailed => (Refused, "Redis refused the credentials"),
         ErrorKind::InvalidClientConfig => (Refused, "the Redis client refused its settings"),
         ErrorKind::RESP3NotSupported => (Refused, "the server does not speak RESP3: Redis 7.0 or later is needed"),
-        ErrorKind::Server(ServerErrorKind::NoPerm) => (Refused, "the Redis login lacks a permission"),
+        ErrorKind::Server(ServerErrorKind::NoPerm) => {
+            (Refused, "the Redis login lacks a permission: grant it what the documentation of `store::redis` lists")
+        }
         ErrorKind::Server(ServerErrorKind::ReadOnly) => (Unavailable, "the Redis server is a read-only replica"),
         _ => match error.code() {
             Some("OOM") => (Full, "Redis is out of memory"),
             Some("WRONGTYPE") => (Corrupt, "what is stored under the key is not a record of this library"),
             Some("NOAUTH" | "WRONGPASS") => (Refused, "Redis refused the credentials"),
+            Some("ERR") if error.detail().is_some_and(lacks_the_database) => (
+                Refused,
+                "the Redis server does not have the database that the URL names, or the login may not select it",
+            ),
+            Some("ERR") if error.detail().is_some_and(lacks_a_command) => (
+                Refused,
+                "the Redis server or login does not have a command that is needed: see the permissions in the \
+                 documentation of `store::redis`, and whether the server is one of Redis 7.0 that keeps data",
+            ),
             _ => (Unavailable, "Redis cannot serve the request now"),
         },
     }
+}
+
+/// Recognises the texts of Redis 7 for a database that cannot be selected.
+fn lacks_the_database(text: &str) -> bool {
+    text.starts_with("DB index is out of range") || text.contains("run the 'select' command")
+}
+
+/// Recognises the texts of Redis 7 for a command that is not there or not permitted, in a script or by itself. They have
+/// no code of their own.
+fn lacks_a_command(text: &str) -> bool {
+    ["unknown command", "Unknown Redis command", "The user executing the script can't run"]
+        .iter()
+        .any(|start| text.starts_with(start))
 }
 
 /// True if the connection that produced this error must be replaced.
@@ -85,6 +110,13 @@ mod tests {
             ("NOAUTH Authentication required.", StoreErrorKind::Refused),
             ("WRONGPASS invalid username-password pair or user is disabled.", StoreErrorKind::Refused),
             ("NOPERM this user has no permissions to run the 'set' command", StoreErrorKind::Refused),
+            ("ERR DB index is out of range", StoreErrorKind::Refused),
+            ("ERR unknown command 'EVALSHA', with args beginning with: ", StoreErrorKind::Refused),
+            ("ERR Unknown Redis command called from script script: 985c, on @user_script:1.", StoreErrorKind::Refused),
+            (
+                "ERR The user executing the script can't run this command or subcommand script: d3c2, on @user_script:1.",
+                StoreErrorKind::Refused,
+            ),
             ("LOADING Redis is loading the dataset in memory", StoreErrorKind::Unavailable),
             ("TRYAGAIN Multiple keys request during rehashing of slot", StoreErrorKind::Unavailable),
             ("CLUSTERDOWN The cluster is down", StoreErrorKind::Unavailable),

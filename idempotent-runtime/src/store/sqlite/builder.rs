@@ -1,6 +1,6 @@
 //! Settings of a [`SqliteStore`].
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use sqlx::{
     ConnectOptions as _, Sqlite,
@@ -10,7 +10,7 @@ use sqlx::{
 use super::{SqliteStore, database::Database, listener::Listener, statements::TableName};
 use crate::{
     error::SetupError,
-    store::{BoxFuture, sql::connections::Connections},
+    store::sql::{connections::Connections, sweep},
 };
 
 /// The number of connections that read, besides the one that writes. Each has a thread of its own.
@@ -24,11 +24,16 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct SqliteStoreBuilder {
     table: String,
     busy_timeout: Duration,
+    sweep_interval: Duration,
 }
 
 impl SqliteStoreBuilder {
     pub(super) fn new() -> Self {
-        Self { table: TableName::default().as_str().to_owned(), busy_timeout: BUSY_TIMEOUT }
+        Self {
+            table: TableName::default().as_str().to_owned(),
+            busy_timeout: BUSY_TIMEOUT,
+            sweep_interval: sweep::INTERVAL,
+        }
     }
 
     /// Sets the name of the table, `idempotent_records` by default: up to 48 ASCII letters, digits and underscores. The
@@ -47,7 +52,14 @@ impl SqliteStoreBuilder {
         self
     }
 
-    /// Opens the file that the URL names, creates it if it is missing, and [migrates](SqliteStore::migrate).
+    /// Sets how often a process removes expired rows: each minute by default, `Duration::MAX` for never. It does so in
+    /// passing, after it was granted a claim, in batches that let other writers pass in between.
+    pub const fn sweep_interval(mut self, interval: Duration) -> Self {
+        self.sweep_interval = interval;
+        self
+    }
+
+    /// Opens the file that the URL names, creates it where it is missing, and [migrates](SqliteStore::migrate).
     ///
     /// # Errors
     ///
@@ -60,11 +72,9 @@ impl SqliteStoreBuilder {
     pub async fn connect(self, url: &str) -> Result<SqliteStore, SetupError> {
         // No limits of age: a connection to a file does not break by itself.
         let options = options(url)?;
-        let own = |limit| {
-            let as_it_is = |_: &mut _, _| -> BoxFuture<'_, _> { Box::pin(std::future::ready(Ok(()))) };
-            Connections::own(options.clone(), limit, self.busy_timeout, None, as_it_is)
-        };
-        let store = SqliteStore::with([own(1), own(READERS)], TableName::new(&self.table)?, self.busy_timeout);
+        let own = |limit| Connections::own(options.clone(), limit, self.busy_timeout, None);
+        let connections = [own(1), own(READERS)];
+        let store = self.store(connections)?;
         store.migrate().await?;
         Ok(store)
     }
@@ -75,22 +85,31 @@ impl SqliteStoreBuilder {
     ///
     /// [`SetupError::Setting`] where a setting cannot be used.
     pub fn build(self, pool: SqlitePool) -> Result<SqliteStore, SetupError> {
-        Ok(SqliteStore::with(of(pool, self.busy_timeout), TableName::new(&self.table)?, self.busy_timeout))
+        let connections = of(pool, self.busy_timeout);
+        self.store(connections)
+    }
+
+    fn store(self, connections: [Connections<Sqlite>; 2]) -> Result<SqliteStore, SetupError> {
+        let table = TableName::new(&self.table)?;
+        Ok(SqliteStore::with(connections, table, self.busy_timeout, self.sweep_interval))
     }
 }
 
 impl SqliteStore {
     pub(super) fn with_defaults(pool: SqlitePool) -> Self {
-        Self::with(of(pool, BUSY_TIMEOUT), TableName::default(), BUSY_TIMEOUT)
+        Self::with(of(pool, BUSY_TIMEOUT), TableName::default(), BUSY_TIMEOUT, sweep::INTERVAL)
     }
 
-    fn with(connections: [Connections<Sqlite>; 2], table: TableName, patience: Duration) -> Self {
-        Self { database: Arc::new(Database::new(connections, table, patience)), listener: Listener::new() }
+    fn with(connections: [Connections<Sqlite>; 2], table: TableName, patience: Duration, sweep: Duration) -> Self {
+        Self { database: Database::new(connections, table, patience, sweep), listener: Listener::new() }
     }
 }
 
+/// One connection of the store's own writes, and those of the pool read: bodies may have all of the pool's for longer
+/// than a lease.
 fn of(pool: SqlitePool, patience: Duration) -> [Connections<Sqlite>; 2] {
-    [Connections::of(pool.clone(), patience), Connections::of(pool, patience)]
+    let options = (*pool.connect_options()).clone().busy_timeout(Duration::ZERO);
+    [Connections::own(options, 1, patience, None), Connections::of(pool, patience, None)]
 }
 
 fn options(url: &str) -> Result<SqliteConnectOptions, SetupError> {

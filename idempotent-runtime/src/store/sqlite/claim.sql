@@ -7,10 +7,10 @@
 -- A row if the claim was granted.
 INSERT INTO {table} AS old
   (operation, key, state, fingerprint, nonce, fence, attempt, lease_until, expires_at, first_claimed_at, unended,
-   arguments)
+   arguments, completed_at)
 VALUES
   (?1, ?2, 'running', ?3, ?4, max((SELECT fence_floor FROM {table}_schema) + 1, {now} * 1000), 1,
-   {now} + ?5, {now} + ?5 + ?6, {now}, ?8, ?9)
+   {now} + ?5, {now} + ?5 + ?6, {now}, ?8, ?9, {now})
 ON CONFLICT (operation, key) DO UPDATE SET
   state            = 'running',
   fingerprint      = excluded.fingerprint,
@@ -20,7 +20,7 @@ ON CONFLICT (operation, key) DO UPDATE SET
   lease_until      = excluded.lease_until,
   expires_at       = excluded.expires_at,
   first_claimed_at = iif(old.expires_at <= {now}, excluded.first_claimed_at, old.first_claimed_at),
-  completed_at     = NULL,
+  completed_at     = excluded.completed_at,
   result           = NULL,
   reason           = NULL,
   unended          = excluded.unended,

@@ -1,6 +1,10 @@
 //! Runs statements on one file: each in its turn, and again while the file is locked.
 
-use std::{cmp::Ordering, sync::Arc, time::Duration};
+use std::{
+    cmp::Ordering,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use rand::RngExt as _;
 use sqlx::{
@@ -17,14 +21,18 @@ use tokio::{
 use super::{
     fault::{is_busy, store_error},
     file::OpenedFile,
+    signed,
     statements::{STEPS, Statements, TableName},
 };
 use crate::store::{
-    StoreError,
+    ClaimOutcome, StoreError,
     StoreErrorKind::{Refused, Unavailable},
     StoreResult,
-    sql::connections::Connections,
+    sql::{connections::Connections, sweep::Sweep},
 };
+
+/// The most rows that are removed at once: a writer is not to keep others waiting.
+const PURGE_BATCH_LEN: usize = 250;
 
 /// SQLite's number for `synchronous=FULL`; `EXTRA` is above.
 const SYNCHRONOUS_FULL: i64 = 2;
@@ -85,12 +93,60 @@ pub(super) struct Database {
     /// they came, instead of all trying for the lock.
     turn: Semaphore,
     file: OnceCell<OpenedFile>,
+    sweep: Sweep,
+    /// For sweeps, which end with the store.
+    this: Weak<Database>,
 }
 
 impl Database {
-    pub(super) fn new([writer, readers]: [Connections<Sqlite>; 2], table: TableName, patience: Duration) -> Self {
+    pub(super) fn new(
+        [writer, readers]: [Connections<Sqlite>; 2],
+        table: TableName,
+        patience: Duration,
+        sweep_interval: Duration,
+    ) -> Arc<Self> {
         let statements = Statements::new(&table);
-        Self { readers, writer, table, statements, patience, turn: Semaphore::new(1), file: OnceCell::new() }
+        let (turn, file, sweep) = (Semaphore::new(1), OnceCell::new(), Sweep::every(sweep_interval));
+        Arc::new_cyclic(|this| Self {
+            readers,
+            writer,
+            table,
+            statements,
+            patience,
+            turn,
+            file,
+            sweep,
+            this: Weak::clone(this),
+        })
+    }
+
+    /// Removes up to this many expired rows, and says how many.
+    pub(super) async fn purge(self: &Arc<Self>, limit: usize) -> StoreResult<usize> {
+        let mut removed = 0;
+        while removed < limit {
+            let batch = (limit - removed).min(PURGE_BATCH_LEN);
+            let query = sqlx::query(self.statements.purge.clone());
+            let rows = self.write(query.bind(signed(batch))).await?;
+            removed += rows.len();
+            if rows.len() < batch {
+                break;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Starts a sweep if one is due after this answer to a claim.
+    pub(super) fn pass(&self, answer: &StoreResult<ClaimOutcome>) {
+        self.sweep.passing(answer, || {
+            let this = Weak::clone(&self.this);
+            move || {
+                let database = this.upgrade();
+                Box::pin(async move {
+                    let Some(database) = database else { return Ok(false) };
+                    Ok(database.purge(PURGE_BATCH_LEN).await? == PURGE_BATCH_LEN)
+                })
+            }
+        });
     }
 
     /// Runs a statement that does not write, and returns its rows.

@@ -72,12 +72,17 @@ const fn meaning(code: i32) -> (StoreErrorKind, &'static str) {
             Refused,
             "SQLite refused a statement: the schema is missing (call `migrate`), or of another version of this library",
         ),
-        3 | 8 | 23 => (Refused, "the SQLite file may not be written"),
+        3 | 8 | 23 => {
+            (Refused, "the SQLite file may not be written: the process needs to write the file and its folder")
+        }
         _ if code == BUSY_SNAPSHOT => (Unavailable, "the transaction read what another has changed: begin it anew"),
         BUSY | LOCKED | PROTOCOL => (Unavailable, "the SQLite file was locked for too long"),
         11 | 26 => (Corrupt, "the SQLite file is damaged, or is none"),
         13 => (Full, "the disk is full, or the SQLite file has its largest size"),
-        14 => (Unavailable, "the SQLite file cannot be opened"),
+        14 => (
+            Refused,
+            "the SQLite file cannot be opened: its folder has to exist, and the process to read and write both",
+        ),
         18 => (Refused, "the result is larger than SQLite takes"),
         19 | 20 => (Refused, "the schema in the SQLite file is not as this library made it"),
         _ => (Unavailable, "SQLite cannot serve the request now"),
@@ -98,6 +103,7 @@ mod tests {
             (10, StoreErrorKind::Unavailable), // IOERR
             (11, StoreErrorKind::Corrupt),
             (13, StoreErrorKind::Full),
+            (14, StoreErrorKind::Refused),
             (26, StoreErrorKind::Corrupt),
         ];
         for (code, kind) in cases {

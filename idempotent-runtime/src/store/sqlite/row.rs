@@ -23,6 +23,8 @@ pub(super) struct SqliteRecord {
     attempt: u32,
     left: Duration,
     arguments: Option<Bytes>,
+    /// True if the clock has gone back since its ends were set.
+    pub(super) is_ahead: bool,
     pub(super) state: SqliteState,
 }
 
@@ -89,7 +91,8 @@ fn parse(row: &SqliteRow) -> sqlx::Result<Option<SqliteRecord>> {
     };
     let left = milliseconds(row.try_get("record_left")?);
     let arguments = row.try_get::<Option<Vec<u8>>, _>("arguments")?.map(Bytes::from);
-    Ok(Some(SqliteRecord { key, nonce, fence, fingerprint, attempt, left, arguments, state }))
+    let is_ahead = row.try_get("is_ahead")?;
+    Ok(Some(SqliteRecord { key, nonce, fence, fingerprint, attempt, left, arguments, is_ahead, state }))
 }
 
 /// The time that is left; zero where it has passed.

@@ -59,6 +59,7 @@ impl TableName {
 pub(super) struct Statements {
     pub(super) check: SqlStr,
     pub(super) look: SqlStr,
+    pub(super) rewind: SqlStr,
     pub(super) claim: SqlStr,
     pub(super) renew: SqlStr,
     pub(super) complete: SqlStr,
@@ -75,6 +76,7 @@ impl Statements {
         Self {
             check: table.fill(include_str!("check.sql")),
             look: table.fill(include_str!("look.sql")),
+            rewind: table.fill(include_str!("rewind.sql")),
             claim: table.fill(include_str!("claim.sql")),
             renew: table.fill(include_str!("renew.sql")),
             complete: table.fill(include_str!("complete.sql")),
@@ -106,6 +108,7 @@ mod tests {
             "SEARCH idempotent_records USING INDEX sqlite_autoindex_idempotent_records_1 (operation=? AND key=?)";
         let cases = [
             (&statements.look, by_key),
+            (&statements.rewind, by_key),
             (&statements.renew, by_key),
             (&statements.complete, by_key),
             (&statements.release, by_key),

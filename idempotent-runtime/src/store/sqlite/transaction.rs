@@ -171,7 +171,9 @@ impl Transactional for Database {
         request: &ClaimRequest,
         wait: Duration,
     ) -> StoreResult<ClaimOutcome> {
-        self.claim_in(sqlite(connection)?, key, request, wait).await
+        let answer = self.claim_in(sqlite(connection)?, key, request, wait).await;
+        self.pass(&answer);
+        answer
     }
 
     async fn inspect(&self, connection: Connection<'_>, key: &RecordKey) -> StoreResult<Option<Record>> {

@@ -1,0 +1,145 @@
+//! Servers and logins that a store cannot work with: refused at `connect`, each with what to change.
+
+use std::fs;
+
+use idempotent_runtime::{Error, Store, StoreErrorKind};
+use idempotent_tests::captured_events::CapturedEvents;
+
+use crate::{
+    redis_server::{RedisCluster, RedisSentinel, RedisServer},
+    support::{TTL, builder, claim, connect, full_text, key, kind, outcome, request},
+};
+
+/// Refused, and told this.
+async fn is_refused(url: &str, what: &str) {
+    for allow in [false, true] {
+        let error = builder().allow_eviction(allow).connect(url).await.expect_err(what);
+        assert_eq!(kind(&error), StoreErrorKind::Refused, "{what}: {error:?}");
+        assert!(full_text(&error).contains(what), "{what}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_node_of_a_cluster_is_refused_unless_the_url_says_so() {
+    let cluster = RedisCluster::start().await;
+    for node in &cluster.nodes {
+        is_refused(&node.url(), "redis+cluster://").await;
+    }
+    connect(&cluster.url()).await;
+}
+
+#[tokio::test]
+async fn a_replica_is_refused() {
+    let primary = RedisServer::start().await;
+    let replica = RedisServer::start_with(&["--replicaof", "127.0.0.1", &primary.port().to_string()]).await;
+    is_refused(&replica.url(), "connect to its primary").await;
+}
+
+#[tokio::test]
+async fn a_sentinel_is_refused_unless_the_url_says_so() {
+    let servers = RedisSentinel::start().await;
+    is_refused(&servers.sentinel_url(), "redis+sentinel://").await;
+    connect(&servers.url()).await;
+}
+
+/// Gives a login all permissions but these, and returns its URL.
+async fn login(server: &RedisServer, but: &str) -> String {
+    let rules = format!("ACL SETUSER app reset on >canary ~* &* +@all {but}");
+    server.command::<()>(&rules.split_ascii_whitespace().collect::<Vec<_>>()).await;
+    format!("redis://app:canary@{}", server.address())
+}
+
+/// Granted a claim, it could not record what came of it.
+#[tokio::test]
+async fn a_login_that_may_not_run_scripts_is_refused() {
+    let server = RedisServer::start().await;
+    for but in ["-@scripting", "-eval", "-evalsha"] {
+        is_refused(&login(&server, but).await, "lacks a permission").await;
+    }
+    // Also where the script is known to the server.
+    connect(&server.url()).await;
+    is_refused(&login(&server, "-eval").await, "lacks a permission").await;
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_tell_about_itself_is_refused_unless_eviction_is_accepted() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let config = dir.path().join("redis.conf");
+    fs::write(&config, "save \"\"\nrename-command INFO \"\"\n").expect("a file");
+    // Its configuration comes first.
+    let renamed = RedisServer::start_configured(&config).await;
+    let forbidding = RedisServer::start().await;
+    for url in [renamed.url(), login(&forbidding, "-info").await] {
+        let error = builder().connect(&url).await.expect_err("it may evict records");
+        assert_eq!(kind(&error), StoreErrorKind::Refused);
+        assert!(full_text(&error).contains("allow_eviction"), "{error:?}");
+        let store = builder().allow_eviction(true).connect(&url).await.expect("that is accepted");
+        let token = claim(&store, &key("k")).await;
+        let _ = store.complete(&key("k"), &token, &outcome(), TTL).await.expect("complete");
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_there_is_refused() {
+    let server = RedisServer::start().await;
+    is_refused(&format!("{}/99", server.url()), "does not have the database").await;
+    is_refused(&format!("{}/1", login(&server, "-select").await), "may not select it").await;
+}
+
+/// What `connect` could not see is told at the call, and is not to be tried again.
+#[tokio::test]
+async fn a_fault_that_does_not_pass_is_refused() {
+    let server = RedisServer::start().await;
+    // A command of its own, and one in a script.
+    for (but, name) in [("-set", "claim"), ("-getrange", "complete")] {
+        let store = connect(&login(&server, "").await).await;
+        let (key, other) = (key(name), self::key("other"));
+        let token = claim(&store, &key).await;
+        login(&server, but).await;
+        let answer = match name {
+            "claim" => store.claim(&other, &request()).await.map(drop),
+            _ => store.complete(&key, &token, &outcome(), TTL).await.map(drop),
+        };
+        let error = answer.expect_err("no permission");
+        assert_eq!(error.kind(), StoreErrorKind::Refused, "{but}: {error:?}");
+        assert!(!full_text(&error).contains("canary"), "{error:?}");
+        let error = Error::from(error);
+        assert_eq!((error.http_status(), error.is_retryable()), (500, false));
+    }
+}
+
+/// Two masters of a cluster, and a key that the other one has.
+#[tokio::test]
+async fn a_key_of_another_node_is_refused() {
+    let cluster = RedisCluster::start().await;
+    let mut refused = 0;
+    let url = login(&cluster.nodes[1], "-info").await;
+    let store = builder().allow_eviction(true).connect(&url).await.expect("it cannot be known");
+    for number in 0..20 {
+        if let Err(error) = store.claim(&key(number), &request()).await {
+            assert_eq!(error.kind(), StoreErrorKind::Refused);
+            assert!(full_text(&error).contains("redis+cluster://"), "{error:?}");
+            refused += 1;
+        }
+    }
+    assert!(refused > 0, "one node of three has all keys");
+}
+
+#[tokio::test]
+async fn a_server_that_forgets_when_it_restarts_is_told_of() {
+    let forgetful = RedisServer::start().await;
+    let events = CapturedEvents::start();
+    connect(&forgetful.url()).await;
+    let told = events.take();
+    assert!(told.len() == 1 && told[0].starts_with("WARN") && told[0].contains("appendonly yes"), "{told:?}");
+    let durable = RedisServer::start_durable().await;
+    connect(&durable.url()).await;
+    assert_eq!(events.take(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_ipv6_address_can_be_connected_to() {
+    let server = RedisServer::start_with(&["--bind", "127.0.0.1", "::1"]).await;
+    let store = connect(&format!("redis://[::1]:{}/0", server.port())).await;
+    claim(&store, &key("k")).await;
+}

@@ -1,0 +1,127 @@
+//! The machine's clock goes back, in processes whose clock `libfaketime` moves.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use idempotent_tests::process::Process;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::sqlite_file::SqliteFile;
+
+const LEASE: Duration = Duration::from_millis(1500);
+const TTL: Duration = Duration::from_secs(3);
+
+/// How far the clock goes back: less than a lease and a renewal, and far more.
+const STEPS: [(&str, &str); 3] = [("+5s", "+0s"), ("+0s", "-5s"), ("+10d", "+0s")];
+
+/// A file, and a clock that all its processes have.
+struct Machine {
+    file: SqliteFile,
+    ledger: PathBuf,
+    clock: PathBuf,
+}
+
+impl Machine {
+    fn new(clock: &str) -> Self {
+        let file = SqliteFile::new();
+        let (ledger, path) = (file.path().with_extension("ledger"), file.path().with_extension("clock"));
+        let machine = Self { file, ledger, clock: path };
+        machine.set(clock);
+        machine
+    }
+
+    /// Moves the clock to the true time and this much more.
+    fn set(&self, offset: &str) {
+        let new = self.clock.with_extension("new");
+        fs::write(&new, format!("{offset}\n")).expect("a file");
+        fs::rename(&new, &self.clock).expect("a file in place of the other");
+    }
+
+    /// Starts a process that calls one key.
+    async fn worker(&self, holds: bool) -> Process {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sqlite_worker"));
+        command.args([self.file.url(), self.ledger.display().to_string(), "7".to_owned(), "1".to_owned()]);
+        command.args([LEASE, TTL].map(|time| time.as_millis().to_string()));
+        if holds {
+            command.arg("hold");
+        }
+        command.env("LD_PRELOAD", library()).env("FAKETIME_TIMESTAMP_FILE", &self.clock).env("FAKETIME_NO_CACHE", "1");
+        // Time-outs and pauses are on the clock that nobody sets.
+        command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("DONT_FAKE_MONOTONIC", "1");
+        let mut process = Process::talk(&mut command);
+        assert_eq!(process.line().await.as_deref(), Some("ready"));
+        process.say("go");
+        process
+    }
+
+    fn effects(&self) -> usize {
+        fs::read_to_string(&self.ledger).unwrap_or_default().lines().count()
+    }
+}
+
+fn library() -> PathBuf {
+    let folders = fs::read_dir("/usr/lib").expect("libraries").filter_map(Result::ok).map(|folder| folder.path());
+    let mut libraries =
+        folders.chain([PathBuf::from("/usr/lib64")]).map(|folder| folder.join("faketime/libfaketimeMT.so.1"));
+    let library = libraries.find(|library| Path::new(library).exists());
+    library.expect("libfaketime: `tests/run` installs it")
+}
+
+async fn acknowledges(process: &mut Process) {
+    let line = timeout(Duration::from_secs(20), process.line()).await.expect("an answer in time");
+    assert_eq!(line.as_deref(), Some("7"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_run_has_its_key_for_a_lease_although_the_clock_went_back() {
+    for (before, after) in STEPS {
+        let machine = Machine::new(before);
+        let mut killed = machine.worker(true).await;
+        assert_eq!(killed.line().await.as_deref(), Some("running"));
+        killed.kill();
+        machine.set(after);
+        let asked = Instant::now();
+        let mut next = machine.worker(false).await;
+        acknowledges(&mut next).await;
+        let took = asked.elapsed();
+        assert!(took < LEASE * 4, "{before}, {after}: the key was in flight for {took:?}");
+        assert_eq!(machine.effects(), 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_is_alive_keeps_its_key_although_the_clock_went_back() {
+    for (before, after) in STEPS {
+        let machine = Machine::new(before);
+        let mut owner = machine.worker(true).await;
+        assert_eq!(owner.line().await.as_deref(), Some("running"));
+        let mut waiters = [machine.worker(false).await, machine.worker(false).await];
+        machine.set(after);
+        let mut late = machine.worker(false).await;
+        sleep(LEASE * 2).await;
+        assert_eq!(machine.effects(), 1, "{before}, {after}: a second body beside the first");
+        owner.say("go on");
+        for process in [&mut owner, &mut late].into_iter().chain(&mut waiters) {
+            acknowledges(process).await;
+        }
+        assert_eq!(machine.effects(), 1, "{before}, {after}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_result_is_kept_for_its_time_to_live_although_the_clock_went_back() {
+    for (before, after) in STEPS {
+        let machine = Machine::new(before);
+        acknowledges(&mut machine.worker(false).await).await;
+        machine.set(after);
+        acknowledges(&mut machine.worker(false).await).await;
+        assert_eq!(machine.effects(), 1, "{before}, {after}: it is replayed");
+        sleep(TTL + Duration::from_millis(500)).await;
+        acknowledges(&mut machine.worker(false).await).await;
+        assert_eq!(machine.effects(), 2, "{before}, {after}: it is kept for the whole jump");
+    }
+}
