@@ -52,7 +52,7 @@ fn comes_back<T: Serialize + DeserializeOwned>(value: &T, json: &[u8]) -> bool {
 }
 
 /// Recognises the error that serde's derive makes of a skipped variant by its text, which it has no type for
-/// (`serialize_variant` in serde_derive, `src/ser.rs`).
+/// (`serialize_variant` in `serde_derive`, `src/ser.rs`).
 fn is_of_skipped_variant(error: &serde_json::Error) -> bool {
     let text = error.to_string();
     text.starts_with("the enum variant ") && text.ends_with(" cannot be serialized")

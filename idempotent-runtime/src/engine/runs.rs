@@ -41,7 +41,6 @@ impl Runs {
 }
 
 #[cfg(all(test, feature = "memory"))]
-#[expect(clippy::unwrap_used, reason = "a test fails so")]
 mod tests {
     use std::{future::pending, time::Duration};
 

@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::ser::{self, Impossible, Serialize, Serializer};
 
-/// The name of that struct and of its only field: `TOKEN` in serde_json, `src/number.rs`.
+/// The name of that struct and of its only field: `TOKEN` in `serde_json`, `src/number.rs`.
 pub(super) const NAME: &str = "$serde_json::private::Number";
 
 /// A number of `serde_json`.
