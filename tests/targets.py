@@ -19,8 +19,8 @@ ALONE = ["conformance", "transfers", "chaos", "payments", "redis_store", "sqlite
 # Of the others, those that take longest begin first, so that none of them is left over at the end.
 LONGEST = ["scenarios", "compile_errors", "charges", "webhooks", "postgres_store", "transactions_postgres"]
 THREADS = os.environ.setdefault("RUST_TEST_THREADS", "4")
-# In two, the processes of a test share a file or a server, and their clients give up after a while. The last one mostly waits.
-OWN_THREADS = {"payments": "2", "transfers": "2", "conformance": "12"}
+# Of the first two, processes share a file or a server, and their clients give up after a while. The last one mostly waits.
+OWN_THREADS = {"payments": "1", "transfers": "2", "conformance": "12"}
 AT_ONCE = int(os.environ.get("TEST_TARGETS_AT_ONCE", "2"))
 
 

@@ -169,7 +169,7 @@ macro_rules! statement {
 fn filled(sql: &str) -> SqlStr {
     const NOW: &str = "CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)";
     let settings = include_str!("../src/store/postgres/settings.sql").replace("{lock_timeout}", "3000");
-    let sql = sql.replace("{settings}", &settings);
+    let sql = sql.replace("{settings}", &settings).replace("{held}", "interval '50 years'");
     AssertSqlSafe(sql.replace("{table}", "idempotent_records").replace("{now}", NOW)).into_sql_str()
 }
 

@@ -65,7 +65,7 @@ const CASES: [Case; 10] = [
 async fn explain(client: &mut PgConnection, (name, sql, types, values): Case) -> String {
     let settings = include_str!("../../idempotent-runtime/src/store/postgres/settings.sql");
     let sql = sql.replace("{settings}", settings).replace("{lock_timeout}", "1000");
-    let sql = sql.replace("{table}", "idempotent_records");
+    let sql = sql.replace("{table}", "idempotent_records").replace("{held}", "interval '50 years'");
     let prepare = format!("PREPARE statement ({types}) AS {sql}");
     sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *client).await.expect(name);
     let explain = format!("EXPLAIN EXECUTE statement ({values})");

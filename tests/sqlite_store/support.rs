@@ -23,7 +23,7 @@ pub(crate) async fn version_1(file: &SqliteFile) {
         "INSERT INTO idempotent_records
            (operation, key, state, fingerprint, nonce, fence, attempt, lease_until, expires_at, created_at, result)
          SELECT 'tests.operation', key, state, unhex(replace(hex(zeroblob(32)), '00', '07')),
-           unhex(replace(hex(zeroblob(16)), '00', '01')), fence, 1, lease_until, 1 << 50, 0, result
+           unhex(replace(hex(zeroblob(16)), '00', '01')), fence, 1, lease_until, 3000000000000, 0, result
          FROM (SELECT 'canary-done' AS key, 'ok' AS state, 5 AS fence, NULL AS lease_until,
                  CAST('{RESULT}' AS BLOB) AS result
            UNION ALL SELECT 'canary-abandoned', 'abandoned', 6, NULL, NULL

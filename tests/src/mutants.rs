@@ -126,7 +126,10 @@ impl Mutant {
         let repeated = !self.seen().claims.insert((key.clone(), request.nonce));
         match self.bug {
             Some(Bug::RepeatedClaimIsAStranger) if repeated => request.nonce = Nonce::random(),
-            Some(Bug::TakesOverAnyway) => request.take_over = true,
+            Some(Bug::TakesOverAnyway) => {
+                request.take_over = true;
+                request.ttl = request.ttl.min(ClaimRequest::HELD);
+            }
             Some(Bug::NeverTakesOver) => request.take_over = false,
             Some(Bug::TakesOverHeldKeys) => request.ttl = request.ttl.min(ClaimRequest::HELD),
             Some(Bug::LeaseEndsEarly) => request.lease -= TICK,
@@ -183,7 +186,7 @@ impl Mutant {
     ) -> StoreResult<Transition> {
         let key = &self.place(key);
         match self.bug {
-            Some(Bug::TakesOverHeldKeys) => ttl = ttl.min(ClaimRequest::HELD),
+            Some(Bug::TakesOverAnyway | Bug::TakesOverHeldKeys) => ttl = ttl.min(ClaimRequest::HELD),
             Some(Bug::RenewDoesNothing) => {
                 let owned = self.store.fence(key, token).await?.is_some();
                 return Ok(if owned { Transition::Applied } else { Transition::Lost });
@@ -298,7 +301,7 @@ impl Mutant {
             Some(Bug::AbandonRepeatIsLost) if repeated => return Ok(Transition::Lost),
             Some(Bug::AbandonReleases) => return self.store.release(key, token).await,
             Some(Bug::AbandonedKeptTooLong) => ttl += TICK,
-            Some(Bug::TakesOverHeldKeys) => ttl = ttl.min(ClaimRequest::HELD),
+            Some(Bug::TakesOverAnyway | Bug::TakesOverHeldKeys) => ttl = ttl.min(ClaimRequest::HELD),
             _ => {}
         }
         let answer = self.store.abandon(key, token, ttl).await?;

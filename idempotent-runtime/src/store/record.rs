@@ -146,7 +146,8 @@ impl fmt::Debug for Outcome {
 pub enum NotKept {
     /// It was larger than the limit for results.
     TooLarge,
-    /// It could not be serialized so that it would come back the same.
+    /// It could not be serialized so that it would come back the same: it was decoded and compared. What serde does not
+    /// write, such as a skipped field, cannot be compared.
     NotSerializable,
 }
 
