@@ -62,7 +62,7 @@ use proc_macro::{Span, TokenStream};
 ///
 /// Methods need a `name`, and so do functions that are generic over types or constants, or take an `impl Trait`: they have no default
 /// that is unique and stable. The macro cannot see everything: two associated functions of two types, or two functions inside two
-/// functions, can have one default name. The second of them to be called in a process is refused (`OperationError::NameTaken`), and
+/// functions, can have one default name. The second of them that a process calls is refused (`OperationError::NameTaken`), and
 /// nothing is claimed. A name that is written out at two functions means that they answer for each other, which one event tells.
 ///
 /// # Keys
@@ -131,7 +131,7 @@ use proc_macro::{Span, TokenStream};
 /// ```
 ///
 /// With `errors = keep` or `errors = PATH`, errors are stored, so `E` implements serde's traits as well. The library's own error is
-/// never stored: `#[serde(skip)]` leaves its variant out, and an error of such a variant frees the key, as with `release`. An error
+/// never stored: `#[serde(skip)]` leaves its variant out, and an error that is of such a variant frees the key, as with `release`. An error
 /// that is kept and would not come back the same is recorded as *done without a result*, and repeats get `Error::ResultNotKept`.
 ///
 /// ```

@@ -14,7 +14,7 @@ use crate::{Fingerprint, error::Undecodable};
 /// Why a value is not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotFaithful {
-    /// It has a variant that `#[serde(skip)]` leaves out: its author says that it is never stored.
+    /// It is of a variant that `#[serde(skip)]` leaves out: its author says that it is never stored.
     Skipped,
     /// It has no JSON, or JSON from which another value would come back.
     Changed,
@@ -25,8 +25,12 @@ pub enum NotFaithful {
 /// The JSON is decoded and encoded again, and compared. What serde does not write, such as a skipped field or the seconds
 /// of a time, cannot be compared.
 pub(crate) fn encode<T: Serialize + DeserializeOwned>(value: &T) -> Result<Vec<u8>, NotFaithful> {
-    let json = faithful::to_vec(value)
-        .map_err(|error| if is_of_skipped_variant(&error) { NotFaithful::Skipped } else { NotFaithful::Changed })?;
+    let mut json = Vec::new();
+    faithful::write(&mut json, value).map_err(|error| {
+        // Where something was written before, the variant is a part of a value of which the rest counts.
+        let is_skipped = json.is_empty() && is_of_skipped_variant(&error);
+        if is_skipped { NotFaithful::Skipped } else { NotFaithful::Changed }
+    })?;
     if comes_back(value, &json) { Ok(json) } else { Err(NotFaithful::Changed) }
 }
 

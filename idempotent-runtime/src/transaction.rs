@@ -1,9 +1,9 @@
 //! A transaction from its begin to its commit.
 
-use std::{marker::PhantomData, time::Duration};
+use std::{future::Future, io::ErrorKind, marker::PhantomData, time::Duration};
 
 use sqlx::{Database, Pool, Transaction};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     engine::scope::{Scope, TransactionEnd, TransactionEndCell},
@@ -13,22 +13,26 @@ use crate::{
 
 /// The time after which a transaction is not tried again.
 const TRY_FOR: Duration = Duration::from_secs(10);
+/// The time within which the database has to answer a commit.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Begins a transaction, calls an idempotent function in it, and commits: once, whatever gets lost in between.
 ///
 /// - An `Err` that the function keeps is committed as well: the record, without the body's effects. Any other `Err` rolls back.
-/// - If the database could not serialize the transaction, or the reply to its commit was lost, a new one is begun. The function
-///   then replays what was committed, or runs. This ends after 10 seconds.
+/// - If the store could not do its part, the database could not serialize the commit, or its reply was lost, a new transaction is
+///   begun. The function then replays what was committed, or runs again, so that what it does outside the database needs a key of
+///   its own ([`child_key`](crate::Execution::child_key)). This ends after 10 seconds. An error of the function's own statements is
+///   its to answer with, also where a new transaction might succeed.
 ///
 /// Call one function in it, and write everything that belongs to its effects inside that function: what stands beside the
 /// call is repeated with it.
 ///
 /// ```no_run
 /// # use idempotent_runtime::{Error, idempotent};
-/// # #[derive(Debug, serde::Serialize, serde::Deserialize)] enum TransferError { Declined, Sql(String), #[serde(skip)] Idempotency(Error) }
-/// # impl From<sqlx::Error> for TransferError { fn from(error: sqlx::Error) -> Self { Self::Sql(error.to_string()) } }
+/// # #[derive(Debug, serde::Serialize, serde::Deserialize)] enum TransferError { Declined, #[serde(skip)] Sql, #[serde(skip)] Idempotency(Error) }
+/// # impl From<sqlx::Error> for TransferError { fn from(_: sqlx::Error) -> Self { Self::Sql } }
 /// # impl From<Error> for TransferError { fn from(error: Error) -> Self { Self::Idempotency(error) } }
 /// # #[cfg(all(feature = "macros", feature = "postgres"))] mod example {
 /// # use super::TransferError;
@@ -77,8 +81,10 @@ where
         let is_over = Instant::now() + pause >= deadline;
         match fault {
             Fault::OfCall(answer) if is_over => return answer,
-            Fault::OfTransaction(error) if is_over || !error.is_retryable() => return Err(Error::Store(error).into()),
-            Fault::OfCall(_) | Fault::OfTransaction(_) => {}
+            Fault::OfTransaction(error, passes) if is_over || !passes || !error.is_retryable() => {
+                return Err(Error::Store(error).into());
+            }
+            Fault::OfCall(_) | Fault::OfTransaction(..) => {}
         }
         sleep(pause.mul_f64(1.0 - rand::random::<f64>() / 2.0)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
@@ -98,8 +104,8 @@ pub struct InTransaction<'t, 'a, DB: Database>(
 enum Fault<R> {
     /// The store failed inside; this is what the function answered.
     OfCall(R),
-    /// It could not be begun or committed.
-    OfTransaction(StoreError),
+    /// It could not be begun or committed; true if the error may not be met again.
+    OfTransaction(StoreError, bool),
 }
 
 async fn attempt<'a, DB, T, E>(
@@ -114,25 +120,44 @@ where
     let answer = Scope::in_transaction(end.clone()).around(call(InTransaction(&mut transaction, PhantomData))).await;
     match (&answer, end.get()) {
         (Ok(_), _) | (Err(_), TransactionEnd::Recorded) => {
-            transaction.commit().await.map_err(of_transaction::<DB, _>)?;
+            in_time(DB::check(&mut transaction)).await.map_err(of_transaction::<DB, _>)?;
+            in_time(transaction.commit()).await.map_err(of_transaction::<DB, _>)?;
             Ok(answer)
         }
         (Err(_), end) => {
             // If it fails, the connection is closed, which rolls back, too.
-            let _ = transaction.rollback().await;
+            let _ = in_time(transaction.rollback()).await;
             if end == TransactionEnd::TryAgain { Err(Fault::OfCall(answer)) } else { Ok(answer) }
         }
     }
 }
 
+/// Waits for an answer of the database, but not for one that a broken network swallows.
+async fn in_time<T>(answer: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    timeout(ANSWER_WITHIN, answer).await.unwrap_or_else(|_| Err(std::io::Error::from(ErrorKind::TimedOut).into()))
+}
+
+/// An error that another try may not meet is worth one: a broken connection, a conflict, a server that is busy or shuts
+/// down. The others would only repeat the function.
 fn of_transaction<DB: TransactionDatabase, R>(error: sqlx::Error) -> Fault<R> {
-    Fault::OfTransaction(DB::fault(error))
+    let passes = match &error {
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| DB::passes(&code)),
+        _ => true,
+    };
+    let fault = DB::fault(error);
+    Fault::OfTransaction(fault, passes)
 }
 
 /// A database whose transactions [`in_transaction`] begins: PostgreSQL and SQLite.
 pub trait TransactionDatabase: Database + sealed::Sealed {
     #[doc(hidden)]
     const BEGIN: &'static str;
+    /// Fails where a commit would be a rollback without a word.
+    #[doc(hidden)]
+    fn check<'t>(transaction: &'t mut Transaction<'static, Self>) -> BoxFuture<'t, sqlx::Result<()>>;
+    /// True for codes of errors that another try may not meet.
+    #[doc(hidden)]
+    fn passes(code: &str) -> bool;
     #[doc(hidden)]
     fn fault(error: sqlx::Error) -> StoreError;
 }
@@ -147,6 +172,15 @@ impl sealed::Sealed for sqlx::Postgres {}
 #[cfg(feature = "postgres")]
 impl TransactionDatabase for sqlx::Postgres {
     const BEGIN: &'static str = "BEGIN";
+    /// `COMMIT` of a transaction that has failed rolls back, and is answered as a success.
+    fn check<'t>(transaction: &'t mut Transaction<'static, Self>) -> BoxFuture<'t, sqlx::Result<()>> {
+        Box::pin(async { sqlx::Executor::execute(&mut **transaction, "SELECT 1").await.map(drop) })
+    }
+    /// Connection exceptions, rollbacks, insufficient resources, interventions of an operator:
+    /// <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+    fn passes(code: &str) -> bool {
+        matches!(code.get(..2), Some("08" | "40" | "53" | "57")) || code == "55P03"
+    }
     fn fault(error: sqlx::Error) -> StoreError {
         crate::store::postgres::fault::store_error(error)
     }
@@ -159,6 +193,13 @@ impl sealed::Sealed for sqlx::Sqlite {}
 impl TransactionDatabase for sqlx::Sqlite {
     /// Takes the file's write lock at once: a transaction that reads first may be unable to write later.
     const BEGIN: &'static str = "BEGIN IMMEDIATE";
+    fn check<'t>(_: &'t mut Transaction<'static, Self>) -> BoxFuture<'t, sqlx::Result<()>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+    /// `SQLITE_BUSY` and `SQLITE_LOCKED`, with their extended codes: <https://www.sqlite.org/rescode.html>
+    fn passes(code: &str) -> bool {
+        code.parse::<u32>().is_ok_and(|code| matches!(code & 0xFF, 5 | 6))
+    }
     fn fault(error: sqlx::Error) -> StoreError {
         crate::store::sqlite::fault::store_error(&error)
     }

@@ -11,12 +11,11 @@ use serde::ser::{self, Error as _, Serialize, Serializer};
 /// `serde_json` reads up to 127 levels of brackets.
 const MAX_DEPTH: u8 = 127;
 
-/// The value as JSON.
-pub(crate) fn to_vec<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<Vec<u8>> {
+/// Writes the value as JSON.
+pub(crate) fn write<T: Serialize + ?Sized>(json: &mut Vec<u8>, value: &T) -> serde_json::Result<()> {
     // Room for most results, so that there is one allocation.
-    let mut json = Vec::with_capacity(256);
-    serde_json::to_writer(&mut json, &Faithful { inner: value, optional: false, depth: 0 })?;
-    Ok(json)
+    json.reserve(256);
+    serde_json::to_writer(json, &Faithful { inner: value, optional: false, depth: 0 })
 }
 
 /// A value or a serializer, and its place in the whole value.

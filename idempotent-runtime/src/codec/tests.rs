@@ -396,5 +396,8 @@ enum Failure {
 fn a_skipped_variant_is_told_apart() {
     comes_back(&Failure::Declined);
     assert_eq!(encode(&Failure::Idempotency), Err(NotFaithful::Skipped));
-    assert_eq!(encode(&vec![Some(Failure::Idempotency)]), Err(NotFaithful::Skipped));
+    assert_eq!(encode(&Some(Newtype(Failure::Idempotency))), Err(NotFaithful::Skipped));
+    // A part of what is to be kept.
+    assert_eq!(encode(&vec![Failure::Idempotency]), Err(NotFaithful::Changed));
+    assert_eq!(encode(&Err::<u8, _>(Failure::Idempotency)), Err(NotFaithful::Changed));
 }

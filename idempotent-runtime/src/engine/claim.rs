@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{background::FinishInBackground, context::CallContext, retry::Backoff};
+use super::{background::FinishInBackground, context::CallContext, retry::Backoff, runs::RunGuard};
 use crate::{
     lock::lock,
     store::{BoxFuture, ClaimOutcome, ClaimRequest, Nonce, State, StoreError, StoreErrorKind, Token},
@@ -42,14 +42,11 @@ struct Held {
 impl Claim {
     pub(super) fn new(context: Arc<CallContext>, token: Option<Token>, attempt: u32, sent: Instant) -> Self {
         let until = sent + trusted(context.request.lease);
-        context.shared.runs.begin();
         Self { context, token, attempt, in_transaction: false, held: Mutex::new(Held { until, lost: false }) }
     }
 
     pub(super) fn in_transaction(context: Arc<CallContext>, token: Token, attempt: u32) -> Self {
-        let mut claim = Self::new(context, Some(token), attempt, Instant::now());
-        claim.in_transaction = true;
-        claim
+        Self { in_transaction: true, ..Self::new(context, Some(token), attempt, Instant::now()) }
     }
 
     /// The fence, where it is known and cannot have been overtaken.
@@ -107,12 +104,6 @@ impl Claim {
     }
 }
 
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.context.shared.runs.end();
-    }
-}
-
 /// The least number of tries before the store's failure is the caller's: one lost reply must not be.
 const LEAST_TRIES: u32 = 2;
 /// The most tries, and the time after which no further try begins: long enough for a connection to be made anew.
@@ -126,6 +117,7 @@ pub(super) struct ClaimReply {
     /// When the claim was first sent, or before: its lease cannot have begun earlier.
     pub(super) sent: Instant,
     pub(super) outcome: Result<ClaimOutcome, StoreError>,
+    run: RunGuard,
 }
 
 /// Claims with this nonce, again while the store is unavailable. `sent` is not later than the present.
@@ -137,6 +129,7 @@ pub(super) fn claim(context: &Arc<CallContext>, nonce: Nonce, sent: Instant) -> 
 }
 
 async fn ask(context: Arc<CallContext>, nonce: Nonce, sent: Instant) -> ClaimReply {
+    let run = RunGuard::new(&context.shared);
     let request = ClaimRequest { nonce, ..context.request.clone() };
     let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(200));
     let mut tries = 1;
@@ -151,7 +144,7 @@ async fn ask(context: Arc<CallContext>, nonce: Nonce, sent: Instant) -> ClaimRep
                 // Boxed: it is rare, and would make every claim's future large.
                 Box::pin(tokio::time::sleep(backoff.pause())).await;
             }
-            outcome => return ClaimReply { context, nonce, sent, outcome },
+            outcome => return ClaimReply { context, nonce, sent, outcome, run },
         }
     }
 }
@@ -159,17 +152,19 @@ async fn ask(context: Arc<CallContext>, nonce: Nonce, sent: Instant) -> ClaimRep
 impl ClaimReply {
     /// Gives back the claim that was granted, or may have been: its body never started.
     pub(super) fn give_back(self) -> BoxFuture<'static, ()> {
-        let Self { context, nonce, sent, outcome } = self;
+        let Self { context, nonce, sent, outcome, run } = self;
         let deadline = sent + context.request.lease;
         match outcome {
-            Ok(ClaimOutcome::Claimed { token, attempt }) => {
-                Box::pin(async move { end_unstarted(&context, &token, attempt > 1, deadline).await })
-            }
+            Ok(ClaimOutcome::Claimed { token, attempt }) => Box::pin(async move {
+                end_unstarted(&context, &token, attempt > 1, deadline).await;
+                drop(run);
+            }),
             // No answer is not a no: the claim may have been granted.
             Err(error) if error.kind() == StoreErrorKind::Unavailable => Box::pin(async move {
                 let token = Token::new(nonce);
                 let took_over = context.request.take_over && may_have_taken_over(&context, deadline).await;
                 end_unstarted(&context, &token, took_over, deadline).await;
+                drop(run);
             }),
             _ => Box::pin(std::future::ready(())),
         }
@@ -202,8 +197,17 @@ async fn may_have_taken_over(context: &CallContext, deadline: Instant) -> bool {
     }
 }
 
+/// The time for which the end of a held key is tried beyond its lease: nobody else takes it, and nobody else ends it.
+const HELD_FOR: Duration = Duration::from_secs(60 * 60);
+
+/// The time until which the end of a claim is tried.
+pub(super) fn last_try(context: &CallContext, lease_end: Instant) -> Instant {
+    if context.request.ttl > ClaimRequest::HELD { lease_end + HELD_FOR } else { lease_end }
+}
+
 /// Releases a claim, again while the store fails, until its lease would be over anyway.
 pub(super) async fn release_until(context: &CallContext, token: &Token, deadline: Instant) {
+    let deadline = last_try(context, deadline);
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
     while context.store().release(&context.key, token).await.is_err() {
         if !backoff.sleep_before(deadline).await {
@@ -214,6 +218,7 @@ pub(super) async fn release_until(context: &CallContext, token: &Token, deadline
 
 /// Abandons a claim, as persistently.
 pub(super) async fn abandon_until(context: &CallContext, token: &Token, deadline: Instant) {
+    let deadline = last_try(context, deadline);
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
     while context.store().abandon(&context.key, token, context.request.ttl).await.is_err() {
         if !backoff.sleep_before(deadline).await {

@@ -6,12 +6,13 @@ use tokio::time::Instant;
 
 use super::{
     background::finish_later,
-    claim::{Claim, abandon_until, release_until},
+    claim::{Claim, abandon_until, last_try, release_until},
     context::CallContext,
     disposition::Disposition,
     events,
     reply::Answer,
     retry::Backoff,
+    runs::RunGuard,
     single_flight::{FlightEnd, Leadership},
 };
 use crate::{
@@ -84,6 +85,7 @@ pub(super) async fn record(
                 Ok(Transition::Lost) => return Box::pin(superseded(claim, leadership, own)).await,
                 Err(error) => {
                     events::not_recorded(claim.context.key.operation(), claim.attempt, &error);
+                    complete_held_later(claim, token, &outcome);
                     // The lease may have lapsed, and another run may be on record: the followers ask the store.
                     if Instant::now() >= claim.until() {
                         return Ok(own);
@@ -128,6 +130,24 @@ async fn complete(claim: &Claim, token: &Token, outcome: &Outcome) -> Result<Tra
     }
 }
 
+/// Goes on to complete a held key in the background: nobody else takes it, so that this result is the one to come.
+fn complete_held_later(claim: &Arc<Claim>, token: Token, outcome: &Outcome) {
+    let deadline = last_try(&claim.context, claim.until());
+    if deadline == claim.until() {
+        return;
+    }
+    let (claim, outcome, run) = (Arc::clone(claim), outcome.clone(), RunGuard::new(&claim.context.shared));
+    let complete = async move {
+        let context = &claim.context;
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+        while backoff.sleep_before(deadline).await
+            && context.store().complete(&context.key, &token, &outcome, context.ttl).await.is_err()
+        {}
+        drop(run);
+    };
+    finish_later(complete, None);
+}
+
 /// Releases at once; if the store fails, the caller has its error now and the rest happens in the background. The answer
 /// is `own`, the body's error, unless another run has ended with an outcome.
 async fn release(claim: &Arc<Claim>, token: Token, leadership: Leadership, own: Answer) -> Answer {
@@ -145,11 +165,12 @@ async fn release(claim: &Arc<Claim>, token: Token, leadership: Leadership, own: 
             }
         }
         Err(_) => {
-            let claim = Arc::clone(claim);
+            let (claim, run) = (Arc::clone(claim), RunGuard::new(&context.shared));
             finish_later(
                 async move {
                     release_until(&claim.context, &token, claim.until()).await;
                     drop(leadership);
+                    drop(run);
                 },
                 None,
             );
@@ -174,7 +195,14 @@ async fn abandon_now(claim: &Arc<Claim>, token: Token, leadership: Leadership) {
     match context.store().abandon(&context.key, &token, context.request.ttl).await {
         Ok(Transition::Applied) => {}
         Ok(Transition::Lost) => tell_lost(claim),
-        Err(_) => finish_later(abandon(Arc::clone(claim), leadership), None),
+        Err(_) => {
+            let (claim, run) = (Arc::clone(claim), RunGuard::new(&context.shared));
+            let abandon = async move {
+                abandon(claim, leadership).await;
+                drop(run);
+            };
+            finish_later(abandon, None);
+        }
     }
 }
 

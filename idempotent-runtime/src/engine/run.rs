@@ -22,6 +22,7 @@ use super::{
     heartbeat::Heartbeat,
     record::{RunEnd, abandon, record, record_at_once},
     reply::Answer,
+    runs::RunGuard,
     single_flight::{Join, Leadership},
 };
 use crate::{
@@ -35,6 +36,8 @@ pub(super) struct Run {
     /// `None` once it is finished.
     leadership: Option<Leadership>,
     heartbeat: Option<Heartbeat>,
+    /// `None` once what is left of it has gone to the background.
+    guard: Option<RunGuard>,
     /// True once the body had to wait for something.
     has_waited: bool,
 }
@@ -42,7 +45,8 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn start(claim: Claim, leadership: Leadership) -> Self {
         leadership.running(claim.lease_end());
-        Self { claim: Arc::new(claim), leadership: Some(leadership), heartbeat: None, has_waited: false }
+        let guard = Some(RunGuard::new(&claim.context.shared));
+        Self { claim: Arc::new(claim), leadership: Some(leadership), heartbeat: None, guard, has_waited: false }
     }
 
     pub(super) const fn claim(&self) -> &Arc<Claim> {
@@ -101,19 +105,24 @@ impl Run {
         let Some((leadership, end)) = record_at_once(&self.claim, leadership, end) else {
             return ControlFlow::Break(own);
         };
-        let claim = Arc::clone(&self.claim);
-        let record = async move { record(&claim, leadership, end, own).await };
+        let (claim, guard) = (Arc::clone(&self.claim), self.guard.take());
+        let record = async move {
+            let answer = record(&claim, leadership, end, own).await;
+            drop(guard);
+            answer
+        };
         ControlFlow::Continue(FinishInBackground::new(record, |_| Box::pin(std::future::ready(()))))
     }
 
     /// Gives the claim back: the body did not start.
     pub(super) fn give_back(&mut self) -> Error {
         if let Some(leadership) = self.leadership.take() {
-            let claim = Arc::clone(&self.claim);
+            let (claim, guard) = (Arc::clone(&self.claim), self.guard.take());
             let give_back = async move {
                 claim.give_back().await;
                 // Only now may a follower lead: it would find the key in flight before.
                 drop(leadership);
+                drop(guard);
             };
             finish_later(give_back, None);
         }
@@ -126,7 +135,12 @@ impl Drop for Run {
         let Some(leadership) = self.leadership.take() else { return };
         let runtime = self.heartbeat.take().map(|heartbeat| heartbeat.runtime.clone());
         events::abandoned(self.claim.context.key.operation(), self.claim.attempt);
-        finish_later(abandon(Arc::clone(&self.claim), leadership), runtime);
+        let (claim, guard) = (Arc::clone(&self.claim), self.guard.take());
+        let abandon = async move {
+            abandon(claim, leadership).await;
+            drop(guard);
+        };
+        finish_later(abandon, runtime);
     }
 }
 

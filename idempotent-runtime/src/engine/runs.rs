@@ -1,10 +1,34 @@
 //! The runs of a handle, counted so that a shutdown can wait for them.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use tokio::sync::Notify;
 
-/// The number of claims that are held or being given back.
+use super::shared::Shared;
+
+/// Counts a run, or a claim that is being asked for or given back, until it is dropped.
+pub(super) struct RunGuard(Arc<Shared>);
+
+impl RunGuard {
+    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        shared.runs.count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for RunGuard {
+    fn drop(&mut self) {
+        let runs = &self.0.runs;
+        if runs.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            runs.none.notify_waiters();
+        }
+    }
+}
+
+/// The number of runs that have not ended, and of claims that are being asked for or given back.
 #[derive(Debug, Default)]
 pub(crate) struct Runs {
     count: AtomicUsize,
@@ -13,16 +37,6 @@ pub(crate) struct Runs {
 }
 
 impl Runs {
-    pub(super) fn begin(&self) {
-        self.count.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn end(&self) {
-        if self.count.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.none.notify_waiters();
-        }
-    }
-
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::Acquire)
     }
@@ -87,5 +101,48 @@ mod tests {
             gate.open();
             assert_eq!(idempotency.drain(LONG).await, 0, "{key}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn draining_waits_for_claims_that_are_given_back() {
+        let store = FaultyStore::new(MemoryStore::new());
+        let idempotency = Idempotency::new(store.clone());
+        let gate = Gate::new();
+        store.next(Method::Claim, [Fault::HoldAfter(gate.clone())]);
+        let run = idempotency.call("mail").key("k").run(async { Ok::<_, Error>(1) });
+        assert!(timeout(Duration::from_secs(1), run).await.is_err(), "its caller goes away");
+        assert_eq!(idempotency.drain(Duration::from_secs(1)).await, 1);
+        gate.open();
+        assert_eq!(idempotency.drain(LONG).await, 0);
+        assert!(idempotency.inspect("mail", "k").await.unwrap().is_none(), "given back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn draining_does_not_wait_for_an_execution_that_is_kept() {
+        let idempotency = Idempotency::memory();
+        let execution = idempotency.call("mail").key("k");
+        let kept = std::sync::Mutex::new(None);
+        let body = async {
+            *kept.lock().unwrap() = crate::Execution::current();
+            Ok::<_, Error>(1)
+        };
+        execution.run(body).await.unwrap();
+        assert!(kept.lock().unwrap().is_some());
+        assert_eq!(idempotency.drain(Duration::ZERO).await, 0);
+    }
+
+    /// Nobody else can take a held key, and nobody else will end it.
+    #[tokio::test(start_paused = true)]
+    async fn a_held_key_is_completed_when_the_store_is_back() {
+        let store = FaultyStore::new(MemoryStore::new());
+        let idempotency = Idempotency::new(store.clone());
+        let operation = crate::Operation::new("mail").abandoned(crate::OnAbandoned::Refuse);
+        store.always(Method::Complete, Fault::LOST_REQUEST);
+        let call = idempotency.call(&operation).key("k").run(async { Ok::<_, Error>(7) });
+        assert_eq!(call.await.unwrap(), 7, "the store is away for longer than the lease");
+        store.always(Method::Complete, Fault::Delay(Duration::ZERO));
+        assert_eq!(idempotency.drain(LONG).await, 0);
+        let repeat = idempotency.call(&operation).key("k").run(async { Ok::<_, Error>(8) });
+        assert_eq!(repeat.await.unwrap(), 7);
     }
 }

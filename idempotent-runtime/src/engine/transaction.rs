@@ -27,6 +27,7 @@ use super::{
     encode_output, events,
     prepare::LONGEST,
     reply::{Answer, Reply},
+    runs::RunGuard,
     scope::{BodyScope, Scope, TransactionEnd},
 };
 use crate::{
@@ -65,6 +66,8 @@ impl<P> Call<P> {
         E: From<Error>,
         P: ErrorPolicy<E>,
     {
+        // Of an earlier call in the same transaction.
+        Scope::note_transaction(TransactionEnd::Unknown);
         let Self { preparation, errors } = self;
         let answer = match preparation {
             Preparation::AtHand(answer, operation) => {
@@ -129,6 +132,7 @@ struct TransactionRun {
     /// Between the claim and the body, if a kept error is to take back only the body.
     before_body: Option<String>,
     ended: bool,
+    _guard: RunGuard,
 }
 
 fn store_of(context: &CallContext) -> Result<&dyn Transactional, Error> {
@@ -161,7 +165,8 @@ async fn claim(
         Ok(ClaimOutcome::Claimed { token, attempt }) => {
             let claim = Arc::new(Claim::in_transaction(Arc::clone(context), token, attempt));
             let before_body = may_keep_errors.then(|| format!("{savepoint}_body"));
-            let mut run = TransactionRun { claim, token, savepoint, before_body, ended: false };
+            let guard = RunGuard::new(&context.shared);
+            let mut run = TransactionRun { claim, token, savepoint, before_body, ended: false, _guard: guard };
             return match run.mark(store, connection).await {
                 Ok(()) => Ok(ControlFlow::Continue(run)),
                 Err(error) => {

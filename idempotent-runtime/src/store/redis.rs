@@ -260,7 +260,7 @@ impl RedisShared {
             Ok(outcome) => Ok(outcome),
             Err(stored) => match stored.lease_left_ms(pttl_ms) {
                 Some(left_ms) => Ok(in_flight(left_ms)),
-                None if request.take_over && pttl_ms <= HELD_MS => Err(full),
+                None if request.take_over && (0..=HELD_MS).contains(&pttl_ms) => Err(full),
                 None => Ok(ClaimOutcome::Abandoned { attempt: stored.attempt }),
             },
         }

@@ -87,3 +87,18 @@ async fn it_runs_on_any_task() {
     assert_eq!(task.await.unwrap().unwrap(), "a: 5, attempt 1");
     assert_eq!((runs.count(), bank.effects("a").await), (1, 1));
 }
+
+/// The first call's record would be committed with what came after it.
+#[tokio::test]
+async fn the_last_call_decides() {
+    let (bank, runs) = (Bank::open().await, Runs::default());
+    let call = in_transaction(&bank.pool, |tx| {
+        let (bank, runs) = (&bank, &runs);
+        Box::pin(async move {
+            assert!(withdraw(tx.0, bank, "a", 5, Then::Decline, runs).await.is_err());
+            deposit(tx.0, bank, "b", 5, Then::Break, runs).await
+        })
+    });
+    assert!(matches!(call.await, Err(Failure::Sql(_))));
+    assert!(bank.record("withdraw", "a").await.is_none());
+}

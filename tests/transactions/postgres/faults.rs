@@ -87,13 +87,44 @@ async fn s47_a_lost_commit_is_found_out() {
         Box::pin(async move {
             let answer = deposit(tx.0, bank, "b", 5, Then::Return, runs).await;
             if first {
-                proxy.set(Fault::CutBeforeReply);
+                // After the check that the transaction has not failed.
+                proxy.set_after(1, Fault::CutBeforeReply);
             }
             answer
         })
     });
     assert_eq!(call.await.unwrap(), "b: 5, attempt 1");
     assert_eq!((tries, runs.count(), bank.effects("b").await), (2, 3, 1), "the second try replayed");
+}
+
+/// PostgreSQL would answer `COMMIT` of a failed transaction as a success, and roll back.
+#[tokio::test]
+async fn s47_a_transaction_that_has_failed_is_not_taken_for_committed() {
+    let (bank, runs) = (Bank::open().await, Runs::default());
+    let mut tries = 0;
+    let call = in_transaction(&bank.pool, |tx| {
+        tries += 1;
+        let (bank, runs) = (&bank, &runs);
+        Box::pin(async move {
+            let answer = deposit(tx.0, bank, "a", 5, Then::Return, runs).await;
+            let _ = sqlx::query("SELECT nothing FROM nowhere").execute(&mut **tx.0).await;
+            answer
+        })
+    });
+    assert_eq!(kind(call.await), StoreErrorKind::Refused);
+    assert_eq!((tries, runs.count(), bank.effects("a").await), (1, 1, 0));
+    assert!(bank.record("deposit", "a").await.is_none());
+}
+
+/// An error of the commit that every try would meet.
+#[tokio::test]
+async fn s47_a_commit_that_cannot_succeed_is_not_tried_again() {
+    let (bank, runs) = (Bank::open().await, Runs::default());
+    bank.database.execute("ALTER TABLE effects ADD CONSTRAINT once UNIQUE (name) DEFERRABLE INITIALLY DEFERRED").await;
+    bank.database.execute("INSERT INTO effects VALUES ('a', 1)").await;
+    let call = in_transaction(&bank.pool, |tx| Box::pin(deposit(tx.0, &bank, "a", 5, Then::Return, &runs)));
+    assert!(call.await.is_err());
+    assert_eq!((runs.count(), bank.effects("a").await), (1, 1));
 }
 
 #[tokio::test]

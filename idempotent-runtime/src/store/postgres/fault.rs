@@ -124,7 +124,10 @@ fn meaning(code: &str) -> (StoreErrorKind, &'static str) {
             (Refused, "the transaction checks constraints at once: `SET CONSTRAINTS ALL DEFERRED` before the call")
         }
         "25P01" => (Refused, "the connection that `transaction` names is not in a transaction"),
-        "25P02" => (Unavailable, "the transaction has failed already: roll it back"),
+        "25P02" => (
+            Refused,
+            "an error of the database in this transaction was not passed on: nothing of it can be committed, roll it back",
+        ),
         "42501" => (
             Refused,
             "the PostgreSQL role lacks a privilege: grant it what the documentation of `store::postgres` lists",

@@ -14,6 +14,11 @@ if not record then
   return ARGV[1]
 end
 local state = string.sub(record, 5, 5)
+local ttl = redis.call('PTTL', KEYS[1])
+if ttl < 0 then
+  -- Without an end, which this library does not write: held, and a run is alive.
+  ttl = math.huge
+end
 if string.sub(record, 1, 4) ~= 'IDM1' or (state ~= 'R' and state ~= 'A')
   or string.sub(record, 43, 74) ~= string.sub(ARGV[1], 43, 74) then
   return record
@@ -23,7 +28,7 @@ if state == 'R' then
   if string.sub(record, 7, 22) == string.sub(ARGV[1], 7, 22) then
     return record
   end
-  local left = redis.call('PTTL', KEYS[1]) - struct.unpack('>I8', record, 35)
+  local left = math.min(ttl, 4000000000000) - struct.unpack('>I8', record, 35)
   if left > 0 then
     -- Sets the waiters' flag in the step that finds the run alive: set later, the run could end in between without a
     -- message, and the waiter would sleep through it.
@@ -35,7 +40,7 @@ if state == 'R' then
   end
 end
 local attempt = struct.unpack('>I4', record, 31)
-if redis.call('PTTL', KEYS[1]) > tonumber(ARGV[3]) then
+if ttl > tonumber(ARGV[3]) then
   return -attempt
 end
 local now = redis.call('TIME')
