@@ -20,7 +20,7 @@ ALONE = ["conformance", "transfers", "chaos", "payments", "redis_store", "sqlite
 LONGEST = ["scenarios", "compile_errors", "charges", "webhooks", "postgres_store", "transactions_postgres"]
 THREADS = os.environ.setdefault("RUST_TEST_THREADS", "4")
 # Of the first two, processes share a file or a server, and their clients give up after a while. The last one mostly waits.
-OWN_THREADS = {"payments": "1", "transfers": "2", "conformance": "12"}
+OWN_THREADS = {"payments": "1", "transfers": "2", "conformance": "8"}
 AT_ONCE = int(os.environ.get("TEST_TARGETS_AT_ONCE", "2"))
 
 

@@ -83,7 +83,7 @@
 //!
 //! `wait` is the server's `lock_timeout`. Where the transactions ahead are rolled back one after the other, each begins
 //! the wait anew, until the store's [`timeout`](PostgresStoreBuilder::timeout) ends it as well. A call that is not in a
-//! transaction of its caller's waits for the row of one for 100 ms, in two halves, and takes the key as in flight then: it
+//! transaction of its caller's waits four times 50 ms for the row of one, and takes the key as in flight then: it
 //! asks again, up to its own `wait`, and has no connection in between. An operator's `forget` waits for it up to that timeout, and is told
 //! [`Error::Store`](crate::Error::Store) (retryable). A `READ ONLY` transaction cannot claim, and so gets no
 //! result either.
@@ -155,7 +155,9 @@ use statements::{Statements, Table};
 /// The number of tries of a step whose record changes between its two statements.
 const TRIES: usize = 8;
 
-/// The pause between the two halves of a claim's wait for the lock of a row (`claim.sql`), without a connection.
+/// The number of times that a claim waits for the lock of a row, 50 ms each.
+const LOCK_WAITS: u32 = 4;
+/// The pause between two of these, without a connection.
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 /// The time after which to ask again for a key that another transaction has. It is a guess: transactions have no lease.
@@ -300,19 +302,19 @@ enum Owner {
 
 impl PostgresShared {
     async fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
-        let mut has_waited = false;
+        let mut waits = 0;
         for _ in 0..TRIES {
             let bind = |query| claim(query, key, request, None);
             let row = match self.executor.try_row(User::Anybody, &self.statements.claim, bind).await? {
-                // Many claims of a key at once queue for its row. By the second look the first of them is committed, and
+                // Many claims of a key at once queue for its row. By a later look the first of them is committed, and
                 // answers the others: among them this very claim, if it was sent twice.
-                Err(error) if is_lock_timeout(&error) && !has_waited => {
-                    has_waited = true;
+                Err(error) if is_lock_timeout(&error) => {
+                    waits += 1;
+                    if waits == LOCK_WAITS {
+                        return Ok(ClaimOutcome::InFlight { retry_after: RETRY_AFTER });
+                    }
                     sleep(LOCK_PAUSE).await;
                     continue;
-                }
-                Err(error) if is_lock_timeout(&error) => {
-                    return Ok(ClaimOutcome::InFlight { retry_after: RETRY_AFTER });
                 }
                 answer => answer.map_err(store_error)?.ok_or_else(undecodable)?,
             };
