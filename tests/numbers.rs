@@ -104,7 +104,7 @@ enum Untagged {
     Text(String),
 }
 
-/// The same value, or none: a feature may keep a type from being read.
+/// A replay is equal, or there is none: a feature may keep a type from being read.
 #[tokio::test]
 async fn replays_are_the_same_value_or_none() {
     let handle = Idempotency::memory();

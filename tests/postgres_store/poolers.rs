@@ -71,7 +71,7 @@ async fn a_pooler_that_shares_sessions_is_refused_and_left_as_it_was() {
     }
 }
 
-/// The same pooler between an application's own pool and the server.
+/// A pooler stands between an application's own pool and the server.
 #[tokio::test]
 async fn a_pool_of_the_callers_behind_one_that_shares_sessions_leaves_nothing_in_them() {
     let database = PostgresDatabase::create().await;

@@ -86,7 +86,7 @@ async fn a_database_that_is_not_there_is_refused() {
     is_refused(&format!("{}/1", login(&server, "-select").await), "may not select it").await;
 }
 
-/// What `connect` could not see is told at the call, and is not to be tried again.
+/// A fault that `connect` could not see is told at the call, and is not to be tried again.
 #[tokio::test]
 async fn a_fault_that_does_not_pass_is_refused() {
     let server = RedisServer::start().await;

@@ -15,7 +15,7 @@ use crate::sqlite_file::SqliteFile;
 const LEASE: Duration = Duration::from_millis(1500);
 const TTL: Duration = Duration::from_secs(3);
 
-/// How far the clock goes back: less than a lease and a renewal, and far more.
+/// The times by which the clock goes back: less than a lease and a renewal, and far more.
 const STEPS: [(&str, &str); 3] = [("+5s", "+0s"), ("+0s", "-5s"), ("+10d", "+0s")];
 
 /// A file, and a clock that all its processes have.

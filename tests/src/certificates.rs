@@ -68,13 +68,13 @@ impl Certificates {
         self.dir.path().join(name)
     }
 
-    /// The same as text.
+    /// Gives the path as text.
     #[must_use]
     pub fn path(&self, name: &str) -> String {
         self.file(name).display().to_string()
     }
 
-    /// What is in a file.
+    /// Reads a file.
     #[must_use]
     pub fn pem(&self, name: &str) -> Vec<u8> {
         fs::read(self.file(name)).expect("a file")

@@ -91,7 +91,7 @@ impl Scope {
     }
 }
 
-/// What a transaction holds of the call in it, for the one who ends the transaction.
+/// The part of a call that its transaction holds, for the one who ends the transaction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum TransactionEnd {
     /// Nothing, or a result.

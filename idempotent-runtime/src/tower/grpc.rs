@@ -39,7 +39,7 @@ const AGAIN: [Code; 7] = [
     Code::Unavailable,
 ];
 
-/// How a call ended.
+/// The end of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
     /// With a status that is an answer to the call.

@@ -216,7 +216,7 @@ fn is_of_every_response(name: &HeaderName) -> bool {
     !is_of_one_response(name) && *name != SET_COOKIE
 }
 
-/// How a run ends whose call of gRPC has no answer; `None` if it has one.
+/// Gives the end of a run whose call of gRPC has no answer; `None` if it has one.
 const fn not_answered(ended: Ended) -> Option<RunEnd> {
     match ended {
         Ended::Answered => None,

@@ -70,7 +70,7 @@ impl Decoder for Raw {
     }
 }
 
-/// What the server does with a call.
+/// The server's treatment of a call.
 pub(super) enum Answer {
     Unary(Result<Response<Bytes>, Status>),
     /// Messages, and what ends them. They come at once, or each after a while.
@@ -172,7 +172,7 @@ pub(super) struct Server {
     pub(super) store: FaultyStore<Arc<dyn Store>>,
 }
 
-/// What a client was told.
+/// The answer that a client got.
 #[derive(Debug)]
 pub(super) struct Told {
     pub(super) messages: Vec<Bytes>,

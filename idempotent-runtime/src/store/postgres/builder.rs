@@ -207,7 +207,7 @@ async fn fitting(plain: PgConnectOptions, limit: Duration) -> StoreResult<PgConn
     }
 }
 
-/// What a connection of our own begins with, whatever the defaults of server, database and role are: statements see what
+/// Adds the settings of our own connections, whatever the defaults of server, database and role are: statements see what
 /// was committed before they began; one that nobody waits for any more ends; and a plan that was made for a small table
 /// is not kept for one that has grown.
 ///

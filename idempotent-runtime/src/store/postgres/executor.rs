@@ -56,7 +56,7 @@ impl Executor {
         self.try_row(user, statement, bind).await?.map_err(store_error)
     }
 
-    /// The same, with the server's own error.
+    /// Runs a statement as `row` does, and gives the server's own error.
     pub(super) async fn try_row<'q>(
         &self,
         user: User,

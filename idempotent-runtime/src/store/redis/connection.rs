@@ -166,7 +166,7 @@ impl Connector {
         self.try_call(command).await?.map_err(|error| self.fault(error))
     }
 
-    /// The same, with the client's own error for the answer.
+    /// Asks as the method above does, and gives the client's own error for the answer.
     pub(super) async fn try_call(&self, command: &Cmd) -> StoreResult<RedisResult<Value>> {
         let link = self.link().await?;
         Ok(self.send(&link, command).await)
