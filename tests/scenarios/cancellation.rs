@@ -64,19 +64,30 @@ async fn drop_at_every_await_point(backend: &Backend, operation: &str, detached:
         let mut ended = false;
         for polls in 0.. {
             let caller = backend.caller().await.without_peeking();
-            // The memory store is ready at once: these are its await points.
-            for method in [Method::Claim, Method::Complete, Method::Release, Method::Abandon] {
-                caller.store.always(method, Fault::Delay(Duration::from_millis(1)));
+            let (claim, end) = (Gate::new(), Gate::new());
+            caller.store.always(Method::Claim, Fault::HoldBefore(claim.clone()));
+            for method in [Method::Complete, Method::Release, Method::Abandon] {
+                caller.store.always(method, Fault::HoldBefore(end.clone()));
             }
             let trail = Trail::default();
             let key = format!("k-{refuse}-{fails}-{polls}");
-            ended = polled(polls, call(&caller, &trail, &key, shape)).await.is_some();
+            // A gate opens once the call waits at it, so that the call has an await point at each, on any machine.
+            let steps = async {
+                for gate in [&claim, &end] {
+                    gate.reached(1).await;
+                    gate.open();
+                }
+            };
+            let stepped = async { tokio::join!(call(&caller, &trail, &key, shape), steps) };
+            ended = polled(polls, stepped).await.is_some();
+            // What the call left to the background goes on.
+            claim.open();
+            end.open();
             let at = format!("dropped after {polls} polls, refuse: {refuse}, fails: {fails}");
             check(&*observer, &record_key(operation, &key), &caller, &trail, &key, shape, call, &at).await;
             if ended {
-                // The delays, and the three points of the body where its caller would wait for them. What is detached can
-                // do all of it between the first poll and the second.
-                assert!(polls > if detached { 1 } else { 5 }, "{polls}");
+                // The two gates, and the three points of the body where its caller waits for them.
+                assert!(polls > if detached { 2 } else { 5 }, "{polls}");
                 break;
             }
         }

@@ -8,6 +8,7 @@ use std::{
 use idempotent_runtime::{Error, Execution, Record, idempotent};
 use serde::{Deserialize, Serialize};
 use sqlx::Transaction;
+use tokio::task::yield_now;
 
 use super::support::{Bank, Db};
 
@@ -59,7 +60,10 @@ pub(crate) async fn effect(connection: &mut super::support::Connection, name: &s
 
 async fn body(tx: &mut Transaction<'_, Db>, id: &str, cents: i64, then: Then, runs: &Runs) -> Result<String, Failure> {
     runs.0.fetch_add(1, Ordering::SeqCst);
+    // The body has two await points, however fast the database answers.
+    yield_now().await;
     effect(tx, id, cents).await?;
+    yield_now().await;
     match then {
         Then::Return => {}
         Then::Decline => return Err(Failure::Declined),
