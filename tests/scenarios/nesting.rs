@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use idempotent_runtime::{
     Disposition, Error, Execution, Idempotency, OnAbandoned, Operation, idempotent,
-    testing::{Gate, Method},
+    testing::{Fault, Gate, Method},
     with_disposition,
 };
 use tokio::task::JoinSet;
@@ -15,6 +15,7 @@ use idempotent_tests::on_every_store;
 on_every_store! {
     s16_two_functions_with_the_same_arguments_have_records_of_their_own,
     s16_two_policies_on_one_handle_are_both_honoured,
+    s16_a_refusal_is_not_shared_with_a_call_that_may_rerun,
     s17_a_function_inside_a_function_replays_its_own_result,
     s17_an_inner_run_survives_the_failure_of_the_outer_one,
     s17_a_function_inside_itself_is_in_flight,
@@ -95,6 +96,29 @@ async fn s16_two_policies_on_one_handle_are_both_honoured(backend: Backend) {
         2
     );
     runs.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+/// Two functions of one name, one of which may take over, call at the same time in one process.
+async fn s16_a_refusal_is_not_shared_with_a_call_that_may_rerun(backend: Backend) {
+    let operation = |abandoned| Operation::new("nesting.both").lease(LEASE).abandoned(abandoned);
+    let lapsed = running(&backend.caller().await, operation(OnAbandoned::Rerun), "order-16", &Gate::new()).await;
+    backend.advance(LEASE).await;
+
+    let (caller, gate) = (backend.caller().await, Gate::new());
+    caller.store.next(Method::Claim, [Fault::HoldAfter(gate.clone())]);
+    let call = async |abandoned| {
+        let body = async { Ok::<_, Error>(Execution::current().expect("an execution").attempt()) };
+        caller.idempotency.call(operation(abandoned)).key("order-16").arguments("order-16").run(body).await
+    };
+    let reruns = async {
+        gate.reached(1).await;
+        // The call meets its duplicate before the gate opens.
+        tokio::join!(call(OnAbandoned::Rerun), async { gate.open() }).0
+    };
+    let (refused, rerun) = tokio::join!(call(OnAbandoned::Refuse), reruns);
+    assert!(matches!(refused, Err(Error::Abandoned { attempt: 1, .. })), "{refused:?}");
+    assert_eq!(rerun.expect("a result"), 2);
+    lapsed.abort();
 }
 
 #[idempotent(key = order, name = "nesting.place", store = handle, skip(handle, outer, inner))]

@@ -27,8 +27,10 @@ impl CallContext {
         &self.key
     }
 
-    /// Tells two calls with one answer: the same key, and the same request.
+    /// Tells two calls with one answer: the same key, the same request, and the same policy for an abandoned run.
     pub(super) fn is_duplicate_of(&self, other: &Self) -> bool {
-        self.key == other.key && self.request.fingerprint == other.request.fingerprint
+        let (ours, theirs) = (&self.request, &other.request);
+        // Where one may take the run over and the other may not, the store answers each of them.
+        self.key == other.key && ours.fingerprint == theirs.fingerprint && ours.take_over == theirs.take_over
     }
 }

@@ -112,9 +112,9 @@ type Leaders = HashMap<u64, Arc<CallContext>, BuildHasherDefault<Hashed>>;
 pub(crate) enum Join {
     /// The first call of the key asks the store, for all.
     Leader(Leadership),
-    /// A call with the same fingerprint leads: this one shares its answer.
+    /// A duplicate leads: this call shares its answer.
     Follower(Arc<CallContext>),
-    /// A call with another fingerprint leads, or one whose key has the same hash: this one asks the store for itself.
+    /// A call that is no duplicate leads, or one whose key has the same hash: this one asks the store for itself.
     Alone,
 }
 
