@@ -1,9 +1,12 @@
 //! Servers and logins that a store cannot work with: refused at `connect`, each with what to change.
 
-use std::fs;
+use std::{convert::Infallible, fs};
 
-use idempotent_runtime::{Error, Store, StoreErrorKind};
+use bytes::Bytes;
+use http_body_util::Full;
+use idempotent_runtime::{Error, Idempotency, Store, StoreErrorKind, tower::IdempotencyLayer};
 use idempotent_tests::captured_events::CapturedEvents;
+use tower::{Layer, ServiceExt};
 
 use crate::{
     redis_server::{RedisCluster, RedisSentinel, RedisServer},
@@ -106,6 +109,46 @@ async fn a_fault_that_does_not_pass_is_refused() {
         let error = Error::from(error);
         assert_eq!((error.http_status(), error.is_retryable()), (500, false));
     }
+}
+
+/// An operator reads what failed, of which kind, and why, of a call and of a request; and no secret.
+#[tokio::test]
+async fn a_fault_is_logged_with_its_kind_and_causes() {
+    let mut server = RedisServer::start().await;
+    let handle = Idempotency::new(connect(&login(&server, "").await).await);
+    let layer = IdempotencyLayer::ietf("shop", handle.clone()).unscoped().build().expect("settings that work");
+    let service = layer.layer(tower::service_fn(async |_: http::Request<_>| {
+        Ok::<_, Infallible>(http::Response::new(Full::<Bytes>::from("canary-response")))
+    }));
+    let events = CapturedEvents::start();
+    let told = async |key: &str, event: &str, fault: &str, cause: &str| {
+        let run = handle
+            .call("charge")
+            .key(key)
+            .arguments("canary-argument")
+            .run(async { Ok::<_, Error>("canary".to_owned()) });
+        let _ = run.await;
+        let request = http::Request::post("/canary-path").header("idempotency-key", key);
+        let request = request.body(Full::<Bytes>::from("canary-body")).expect("a request");
+        let _ = service.clone().oneshot(request).await;
+        let lines = events.take();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        for (line, operation) in lines.iter().zip(["charge", "shop"]) {
+            let operation = format!("operation=\"{operation}\"");
+            for part in ["ERROR", event, &operation, fault, cause] {
+                assert!(line.contains(part), "no {part} in {line}");
+            }
+            assert!(!line.contains("canary"), "{line}");
+        }
+    };
+    let (refused, not_recorded) = ("idempotent call refused", "a body ran and its outcome could not be recorded");
+    login(&server, "-set").await;
+    told("canary-1", refused, "kind=Refused error=the Redis login lacks", ": the server answered NOPERM").await;
+    // In a script, the server has no code for it.
+    login(&server, "-getrange").await;
+    told("canary-2", not_recorded, "kind=Refused error=the Redis server or login", ": the server answered ERR").await;
+    server.kill();
+    told("canary-3", refused, "kind=Unavailable error=Redis cannot be reached", ": Connection refused").await;
 }
 
 /// Two masters of a cluster, and a key that the other one has.

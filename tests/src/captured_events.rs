@@ -6,10 +6,10 @@ use std::{
 };
 
 use tracing::{
-    Event, Metadata, Subscriber,
+    Dispatch, Event, Metadata, Subscriber,
     field::{Field, Visit},
     span::{Attributes, Id, Record},
-    subscriber::DefaultGuard,
+    subscriber::{DefaultGuard, NoSubscriber},
 };
 
 /// Keeps events of warnings and errors, as long as it lives.
@@ -17,6 +17,7 @@ use tracing::{
 pub struct CapturedEvents {
     lines: Arc<Mutex<Vec<String>>>,
     _guard: DefaultGuard,
+    _another: Dispatch,
 }
 
 impl Default for CapturedEvents {
@@ -30,8 +31,10 @@ impl CapturedEvents {
     #[must_use]
     pub fn start() -> Self {
         let lines = Arc::new(Mutex::new(Vec::new()));
+        // With a single one, what another test's thread says first would never be of interest to this one's.
+        let another = Dispatch::new(NoSubscriber::default());
         let guard = tracing::subscriber::set_default(Keeper(Arc::clone(&lines)));
-        Self { lines, _guard: guard }
+        Self { lines, _guard: guard, _another: another }
     }
 
     /// The events so far, which are forgotten: the level, the message, the fields.
