@@ -369,6 +369,24 @@ async fn expired_records_go_by_themselves() {
     .await;
 }
 
+#[tokio::test]
+async fn an_error_of_connect_says_its_causes_once() {
+    let database = PostgresDatabase::on_its_own_server().await;
+    let url = database.url();
+    let wrong = [
+        "postgres://postgres@127.0.0.1:1/postgres".to_owned(),
+        "postgres://postgres@nowhere.invalid/postgres".to_owned(),
+        "postgres://[".to_owned(),
+        format!("{url}?sslmode=require"),
+        url.replace("postgres@", "missing@"),
+        url.replace(database.name(), "missing"),
+    ];
+    for url in wrong {
+        let error = builder().connect(&url).await.expect_err(&url);
+        assert_says_causes_once(&error);
+    }
+}
+
 /// A role that is set to read only for good. (A database or a server may be so for a while.)
 #[tokio::test]
 async fn what_does_not_pass_is_refused_with_what_to_change() {

@@ -10,7 +10,7 @@ use tower::{Layer, ServiceExt};
 
 use crate::{
     redis_server::{RedisCluster, RedisSentinel, RedisServer},
-    support::{TTL, builder, claim, connect, full_text, key, kind, outcome, request},
+    support::{TTL, assert_says_causes_once, builder, claim, connect, full_text, key, kind, outcome, request},
 };
 
 /// Refused, and told this.
@@ -149,6 +149,24 @@ async fn a_fault_is_logged_with_its_kind_and_causes() {
     told("canary-2", not_recorded, "kind=Refused error=the Redis server or login", ": the server answered ERR").await;
     server.kill();
     told("canary-3", refused, "kind=Unavailable error=Redis cannot be reached", ": Connection refused").await;
+}
+
+#[tokio::test]
+async fn an_error_of_connect_says_its_causes_once() {
+    let server = RedisServer::start().await;
+    let url = login(&server, "").await;
+    let wrong = [
+        "redis://127.0.0.1:1".to_owned(),
+        "redis://nowhere.invalid".to_owned(),
+        "redis+sentinel://127.0.0.1:1/primary".to_owned(),
+        "redis+cluster://127.0.0.1:1".to_owned(),
+        "redis://[".to_owned(),
+        url.replace("canary", "wrong"),
+        format!("{url}/99"),
+    ];
+    for url in wrong {
+        assert_says_causes_once(&builder().connect(&url).await.expect_err(&url));
+    }
 }
 
 /// Two masters of a cluster, and a key that the other one has.

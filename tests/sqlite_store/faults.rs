@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     sqlite_file::SqliteFile,
-    support::{LEASE, TTL, claim, connect, fault, finish, granted, is_done, key, request},
+    support::{LEASE, TTL, assert_says_causes_once, claim, connect, fault, finish, granted, is_done, key, request},
 };
 
 #[tokio::test]
@@ -139,6 +139,16 @@ async fn what_is_no_database_is_refused() {
     let SetupError::Store(missing) = missing else { panic!("not the store's: {missing:?}") };
     assert_eq!(missing.kind(), StoreErrorKind::Refused);
     assert!(missing.to_string().contains("folder"), "{missing}");
+}
+
+#[tokio::test]
+async fn an_error_of_connect_says_its_causes_once() {
+    let file = SqliteFile::new();
+    std::fs::write(file.path(), vec![b'x'; 8192]).expect("a file");
+    let unknown_mode = format!("{}?mode=none", file.url());
+    for url in [&file.url(), "sqlite:///no/such/folder/records.db", &unknown_mode] {
+        assert_says_causes_once(&SqliteStore::connect(url).await.expect_err(url));
+    }
 }
 
 #[tokio::test]

@@ -112,6 +112,18 @@ pub fn kind(error: &SetupError) -> StoreErrorKind {
     }
 }
 
+/// Checks that an error and its causes, printed one after the other as loggers do, repeat nothing.
+pub fn assert_says_causes_once(error: &(dyn StdError + 'static)) {
+    let mut said = vec![error.to_string()];
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        assert!(said.iter().all(|said| !said.contains(&text)), "{}: {text}", said.join(": "));
+        said.push(text);
+        next = cause.source();
+    }
+}
+
 /// An error with all its sources, as text.
 #[must_use]
 pub fn full_text(error: &(dyn StdError + 'static)) -> String {

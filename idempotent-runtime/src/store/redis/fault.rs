@@ -20,6 +20,18 @@ impl fmt::Display for ServerCode {
 
 impl StdError for ServerCode {}
 
+/// The client's error, without the causes that its text repeats.
+#[derive(Debug)]
+struct ClientError(RedisError);
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl StdError for ClientError {}
+
 /// The store error that means the same.
 pub(super) fn store_error(error: RedisError) -> StoreError {
     let (kind, what) = meaning(&error);
@@ -29,7 +41,7 @@ pub(super) fn store_error(error: RedisError) -> StoreError {
         ErrorKind::Parse | ErrorKind::UnexpectedReturnType => plain,
         _ => match error.code() {
             Some(code) => plain.with_source(ServerCode(code.to_owned())),
-            None => plain.with_source(error),
+            None => plain.with_source(ClientError(error)),
         },
     }
 }
