@@ -126,6 +126,26 @@ async fn s18_values_with_parts_are_replayed(backend: Backend) {
     callers.same(Err::<u32, String>(String::new())).await;
 }
 
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Answer {
+    Charged { id: u64 },
+    Refunded { id: u64, refund: u64 },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "type")]
+enum Event {
+    Totals { by_account: BTreeMap<u64, i64> },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Statement {
+    total: u8,
+    #[serde(flatten)]
+    by_account: BTreeMap<u64, i64>,
+}
+
 /// The first caller has its value; the others are told, and the body does not run again.
 async fn s18_what_would_come_back_changed_is_not_replayed(backend: Backend) {
     let mut callers = Callers::of(&backend).await;
@@ -134,6 +154,12 @@ async fn s18_what_would_come_back_changed_is_not_replayed(backend: Backend) {
     callers.unavailable(vec![1.0, f32::NEG_INFINITY]).await;
     callers.unavailable(Some(None::<u32>)).await;
     callers.unavailable(vec![Some(())]).await;
+    // An earlier variant would be read, whose fields are all there.
+    callers.unavailable(Answer::Refunded { id: 1, refund: 2 }).await;
+    callers.answers(Answer::Charged { id: 1 }, |answer| assert!(matches!(answer, Answer::Charged { id: 1 }))).await;
+    // serde writes these, and cannot read them.
+    callers.unavailable(Event::Totals { by_account: [(1, 2)].into() }).await;
+    callers.unavailable(Statement { total: 1, by_account: [(1, 2)].into() }).await;
 }
 
 impl Callers {
