@@ -9,6 +9,10 @@ use idempotent_runtime::{
     testing::{Fault, Gate, Method as Step},
     tower::{ChooseScope, IdempotencyLayer, IdempotencyLayerBuilder, RequestFingerprint},
 };
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::support::{Backend, Client, Pieces, Reply, Server, charge, created};
 
@@ -31,6 +35,7 @@ idempotent_tests::on_every_store!(
     a15_after_the_ttl_it_runs_anew,
     a17_what_outer_layers_answer_is_not_stored,
     a18_one_request_however_it_is_sent,
+    a18_absolute_form_and_100_continue,
     a18_json_key_order_and_white_space_do_not_matter,
 );
 
@@ -310,6 +315,25 @@ async fn a18_one_request_however_it_is_sent(backend: Backend) {
     http2.post("k", "amount=1").await.assert_charge(1, true);
     http2.post("k", chunked(["a", "mount", "=1"])).await.assert_charge(1, true);
     http2.post("k", chunked(["a", "mount", "=2"])).await.assert_problem(422, "mismatch");
+    assert_eq!(server.runs.count(), 1);
+}
+
+/// A client writes to a proxy, and asks before it sends its body.
+async fn a18_absolute_form_and_100_continue(backend: Backend) {
+    let server = Server::start(&backend, |builder| builder, charge).await;
+    server.client().post("k", "amount=1").await.assert_charge(1, false);
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
+    let head = "POST http://shop.example/charges HTTP/1.1\r\nhost: shop.example\r\nidempotency-key: k\r\n\
+         expect: 100-continue\r\nconnection: close\r\ncontent-length: 8\r\n\r\n";
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut interim = *b"HTTP/1.1 ... ........\r\n\r\n";
+    socket.read_exact(&mut interim).await.unwrap();
+    assert_eq!(interim, *b"HTTP/1.1 100 Continue\r\n\r\n");
+    socket.write_all(b"amount=1").await.unwrap();
+    let mut reply = String::new();
+    socket.read_to_string(&mut reply).await.unwrap();
+    assert!(reply.starts_with("HTTP/1.1 201") && reply.ends_with("charge 1"), "{reply}");
+    assert!(reply.contains("idempotent-replayed: true"), "{reply}");
     assert_eq!(server.runs.count(), 1);
 }
 

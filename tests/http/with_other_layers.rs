@@ -2,9 +2,14 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use axum::{Router, extract::Request, response::Response};
+use axum::{Router, body::Body, extract::Request, response::Response};
 use http::{Method, StatusCode, header::ACCEPT_ENCODING};
+use hyper_util::rt::TokioIo;
 use idempotent_runtime::{Error, Execution, Idempotency, idempotent, testing::Gate, tower::IdempotencyLayer};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use tower_http::{
     compression::CompressionLayer, cors::CorsLayer, limit::RequestBodyLimitLayer, timeout::TimeoutLayer,
     trace::TraceLayer,
@@ -18,6 +23,8 @@ idempotent_tests::on_every_store!(
     common_layers_outside,
     common_layers_inside,
     common_layers_in_every_order,
+    a_preflight_needs_no_key,
+    an_upgrade_is_the_handler_s,
     compressed_inside_is_replayed_compressed,
     a_timeout_outside_does_not_stop_the_handler,
     a_timeout_inside_is_a_response,
@@ -120,6 +127,42 @@ async fn common_layers_inside(backend: Backend) {
         assert_eq!((refused.status, refused.is_replay()), (StatusCode::PAYLOAD_TOO_LARGE, replayed));
     }
     assert_eq!(runs.count(), 1);
+}
+
+/// A browser asks whether it may send a key.
+async fn a_preflight_needs_no_key(backend: Backend) {
+    let outside = Server::of(&backend, IdempotencyLayer::ietf, |choose| choose.unscoped(), long, common).await;
+    let (within, runs) = inside(&backend, |router| router.layer(CorsLayer::permissive())).await;
+    let headers: [(&str, &[u8]); 3] = [
+        ("origin", b"https://shop.example"),
+        ("access-control-request-method", b"POST"),
+        ("access-control-request-headers", b"idempotency-key"),
+    ];
+    for client in [outside.client(), within] {
+        let reply = client.send(Method::OPTIONS, "/charges", &headers, "").await;
+        assert_eq!((reply.status, reply.header("access-control-allow-headers")), (StatusCode::OK, Some("*")));
+    }
+    assert_eq!((outside.runs.count(), runs.count(), outside.store_calls()), (0, 0, 0));
+}
+
+/// The connection goes to another protocol, as that of a WebSocket does.
+async fn an_upgrade_is_the_handler_s(backend: Backend) {
+    let handler = |_, mut request: Request| async move {
+        let upgrade = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            let mut connection = TokioIo::new(upgrade.await.expect("an upgrade"));
+            connection.write_all(b"hello").await.expect("a connection");
+        });
+        let response = Response::builder().status(101).header("connection", "upgrade").header("upgrade", "greeting");
+        response.body(Body::empty()).expect("a response")
+    };
+    let server = Server::start(&backend, |builder| builder, handler).await;
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
+    let request = "GET /greeting HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: greeting\r\n\r\n";
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut reply = String::new();
+    socket.read_to_string(&mut reply).await.unwrap();
+    assert!(reply.starts_with("HTTP/1.1 101") && reply.ends_with("\r\n\r\nhello"), "{reply}");
 }
 
 /// The n-th of the orders of five layers, from the innermost to the outermost.

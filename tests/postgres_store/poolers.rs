@@ -28,14 +28,14 @@ async fn settings(client: &mut PgConnection) -> Vec<String> {
 }
 
 /// A whole life of records. Behind a pooler each statement may be another session's.
-async fn use_all_of(store: &PostgresStore, name: &str) {
+pub(crate) async fn use_all_of(store: &PostgresStore, name: &str) {
     let key = key(name);
     let token = claim(store, &key).await;
     assert!(store.fence(&key, &token).await.expect("a fence").is_some());
     let mut subscription = store.subscribe(&key).await.expect("a subscription");
     assert_eq!(store.renew(&key, &token, LEASE, TTL).await.expect("renew"), Transition::Applied);
     assert_eq!(store.complete(&key, &token, &outcome(), TTL).await.expect("complete"), Transition::Applied);
-    timeout(Duration::from_secs(5), subscription.notified()).await.expect("woken through the pooler");
+    timeout(Duration::from_secs(5), subscription.notified()).await.expect("woken");
     assert!(is_done(store, &key).await);
     assert!(store.forget(&key).await.expect("forget"));
     let token = claim(store, &key).await;

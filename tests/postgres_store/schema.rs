@@ -7,9 +7,10 @@ use idempotent_runtime::{
     store::{ClaimOutcome, Nonce, State, Token, Transition, postgres::PostgresStore},
 };
 use idempotent_tests::captured_events::CapturedEvents;
+use sqlx::postgres::PgPoolOptions;
 use tokio::task::JoinSet;
 
-use crate::{PostgresDatabase, PostgresServer, support::*, wait_for};
+use crate::{PostgresDatabase, PostgresServer, poolers::use_all_of, support::*, wait_for};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_migrate_at_once() {
@@ -417,6 +418,41 @@ async fn what_does_not_pass_is_refused_with_what_to_change() {
     assert!(full_text(&error).contains("grant"), "{error:?}");
     let error = Error::from(error);
     assert_eq!((error.http_status(), error.is_retryable()), (500, false));
+}
+
+/// A role or its database may have been set up for other programs.
+#[tokio::test]
+async fn odd_settings_of_a_role_change_nothing() {
+    const SETTINGS: [&str; 16] = [
+        "bytea_output = escape",
+        "DateStyle = 'German, DMY'",
+        "IntervalStyle = sql_standard",
+        "TimeZone = 'Pacific/Kiritimati'",
+        "standard_conforming_strings = off",
+        "default_transaction_isolation = serializable",
+        "default_transaction_deferrable = on",
+        "synchronous_commit = off",
+        "lock_timeout = '1s'",
+        "idle_in_transaction_session_timeout = '100ms'",
+        "plan_cache_mode = force_generic_plan",
+        "enable_indexscan = off",
+        "client_encoding = latin1",
+        "search_path = pg_catalog, public",
+        "transform_null_equals = on",
+        "extra_float_digits = -15",
+    ];
+    let database = PostgresDatabase::on_its_own_server().await;
+    connect(&database.url()).await;
+    for (number, setting) in SETTINGS.iter().enumerate() {
+        database
+            .execute(&format!("CREATE ROLE odd{number} LOGIN SUPERUSER; ALTER ROLE odd{number} SET {setting}"))
+            .await;
+        let url = database.url().replace("postgres@", &format!("odd{number}@"));
+        let own_pool = PgPoolOptions::new().max_connections(2).connect(&url).await.expect("a pool");
+        for (name, store) in [("theirs", builder().build(own_pool).expect("a store")), ("ours", connect(&url).await)] {
+            use_all_of(&store, &format!("{name}-{number}")).await;
+        }
+    }
 }
 
 #[tokio::test]

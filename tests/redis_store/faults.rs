@@ -1,13 +1,20 @@
 //! Lost requests, lost replies and lost connections: the repeat by nonce finds out.
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use idempotent_runtime::{
-    Store, StoreErrorKind,
+    Error, Idempotency, Store, StoreErrorKind,
     store::{Outcome, RecordKey, StoreResult, Token, Transition, redis::RedisStore},
 };
 use idempotent_tests::proxy::{Fault, Proxy};
-use tokio::time::Instant;
+use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     redis_server::RedisServer,
@@ -284,4 +291,40 @@ async fn dropped_calls_leave_the_store_working() {
         let _ = tokio::time::timeout(Duration::from_micros(round), fixture.ours.release(&key, &token)).await;
         assert_eq!(fixture.ours.release(&key, &token).await.unwrap(), Transition::Applied);
     }
+}
+
+/// An administrator flushes the scripts, ends all connections and adds passwords, while callers work.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn administration_under_load_runs_nothing_twice() {
+    const ROUNDS: usize = 20;
+    let server = RedisServer::start().await;
+    server.command::<()>(&["ACL", "SETUSER", "app", "on", ">0", "~*", "&*", "+@all"]).await;
+    let handle = Idempotency::new(connect(&format!("redis://app:0@{}", server.address())).await);
+    let (rounds, runs) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(HashMap::new())));
+    let mut callers = JoinSet::new();
+    for _ in 0..4 {
+        let (handle, rounds, runs) = (handle.clone(), Arc::clone(&rounds), Arc::clone(&runs));
+        callers.spawn(async move {
+            for key in (0_u64..).take_while(|_| rounds.load(SeqCst) < ROUNDS) {
+                let body = || async {
+                    *runs.lock().unwrap().entry(key).or_insert(0) += 1;
+                    Ok::<_, Error>(())
+                };
+                while let Err(error) = handle.call("administered").key(key).run(body()).await {
+                    assert!(error.is_retryable(), "{error:?}");
+                }
+            }
+        });
+    }
+    for round in 1..=ROUNDS {
+        let started = runs.lock().unwrap().len();
+        wait_for("callers to work", async || runs.lock().unwrap().len() > started).await;
+        server.command::<()>(&["SCRIPT", "FLUSH"]).await;
+        server.command::<()>(&["CLIENT", "KILL", "TYPE", "normal"]).await;
+        server.command::<()>(&["ACL", "SETUSER", "app", &format!(">{round}")]).await;
+        rounds.store(round, SeqCst);
+    }
+    callers.join_all().await;
+    let runs = runs.lock().unwrap();
+    assert_eq!(runs.iter().find(|(_, count)| **count != 1), None);
 }

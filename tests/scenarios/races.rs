@@ -19,6 +19,7 @@ on_every_store! {
     s07_a_caller_that_nobody_polls_does_not_hold_up_the_others,
     s08_a_thousand_callers_on_one_handle_run_once_and_claim_once,
     s08_a_thousand_callers_on_many_handles_run_once,
+    s08_callers_in_four_runtimes_on_one_handle_run_once,
 }
 
 on_every_store! { only redis:
@@ -55,6 +56,25 @@ async fn storm(callers: &[Caller], calls: usize, order: &'static str, effects: &
         disposition
     });
     dispositions.collect()
+}
+
+/// The runtime that made the store is not the one that uses it, and those that use it end before it does.
+async fn s08_callers_in_four_runtimes_on_one_handle_run_once(backend: Backend) {
+    let (caller, effects) = (backend.caller().await, Effects::new());
+    let runtimes = [(); 4].map(|()| {
+        let (caller, effects) = (caller.clone(), effects.clone());
+        tokio::task::spawn_blocking(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(storm(&[caller], 50, "order-4", &effects))
+        })
+    });
+    let mut dispositions = Vec::new();
+    for runtime in runtimes {
+        dispositions.extend(runtime.await.expect("no panic"));
+    }
+    assert_eq!((effects.count(), runs(&dispositions)), (1, 1));
+    // The handle still works, with all of them gone.
+    assert_eq!(storm(&[caller], 1, "order-4", &effects).await, [Disposition::Replayed]);
 }
 
 fn runs(dispositions: &[Disposition]) -> usize {
