@@ -72,10 +72,34 @@ caught! {
     release_ignores_owner: ReleaseIgnoresOwner by late_owner_changes_nothing
     release_of_vacant_is_lost: ReleaseOfVacantIsLost by release_in_every_state
     release_abandons: ReleaseAbandons by release_in_every_state
-    abandon_ignores_owner: AbandonIgnoresOwner by late_owner_changes_nothing
-    abandon_repeat_is_lost: AbandonRepeatIsLost by abandon_in_every_state
-    abandon_releases: AbandonReleases by abandon_in_every_state
-    abandoned_kept_too_long: AbandonedKeptTooLong by abandoned_record_is_kept_for_its_ttl
+    suspend_ignores_owner: SuspendIgnoresOwner by late_owner_changes_nothing
+    suspend_repeat_is_taken: SuspendRepeatIsTaken by suspend_in_every_state
+    suspend_releases: SuspendReleases by suspend_in_every_state
+    suspended_kept_too_long: SuspendedKeptTooLong by suspended_record_is_kept_for_its_time
+    suspended_is_abandoned: SuspendedIsAbandoned by suspended_key_is_run_at_its_time
+    kept_from_now_on: KeptFromNowOn by suspended_key_is_run_at_its_time
+    not_before_is_early: NotBeforeIsEarly by suspended_key_is_run_at_its_time
+    failed_is_abandoned: FailedIsAbandoned by suspend_in_every_state
+    failed_is_refused: FailedIsRefused by a_failed_key_may_always_be_claimed
+    unstarted_counts: UnstartedCounts by what_was_never_started_is_as_it_was
+    unstarted_fails: UnstartedFails by what_was_never_started_is_as_it_was
+    ended_is_taken: EndedIsTaken by suspend_in_every_state
+    own_end_is_anothers: OwnEndIsAnothers by suspend_in_every_state
+    hold_binds_always: HoldBindsAlways by held_keys_are_taken_over_always
+    past_is_forgotten: PastIsForgotten by a_claim_tells_what_was_before
+    failed_looks_abandoned: FailedLooksAbandoned by a_claim_tells_what_was_before
+    abandoned_just_now: AbandonedJustNow by a_claim_tells_what_was_before
+    failures_are_not_counted: FailuresAreNotCounted by a_claim_tells_what_was_before
+    generation_is_of_the_claim: GenerationIsOfTheClaim by a_generation_is_kept_by_takeovers_only
+    release_forgets_steps: ReleaseForgetsSteps by a_key_with_steps_is_not_released
+    steps_are_hidden: StepsAreHidden by steps_stay_through_takeovers
+    steps_are_cut: StepsAreCut by steps_come_back_in_order
+    steps_are_sorted: StepsAreSorted by steps_come_back_in_order
+    steps_of_any_claim: StepsOfAnyClaim by steps_stay_through_takeovers
+    steps_outlive_their_life: StepsOutliveTheirLife by steps_end_with_their_life
+    later_step_counts: LaterStepCounts by a_step_of_an_earlier_attempt_counts
+    append_does_not_renew: AppendDoesNotRenew by append_renews_the_lease
+    append_ignores_owner: AppendIgnoresOwner by late_owner_changes_nothing
     renew_ignores_owner: RenewIgnoresOwner by strangers_change_nothing
     renew_does_nothing: RenewDoesNothing by renewed_lease_ends_when_it_says
     renew_has_no_ttl: RenewHasNoTtl by renewed_record_is_kept_for_lease_and_ttl
@@ -85,7 +109,7 @@ caught! {
     forget_never_frees: ForgetNeverFrees by forget_in_every_state
     complete_is_silent: CompleteIsSilent by every_ending_wakes
     release_is_silent: ReleaseIsSilent by every_ending_wakes
-    abandon_is_silent: AbandonIsSilent by every_ending_wakes
+    suspend_is_silent: SuspendIsSilent by every_ending_wakes
     forget_is_silent: ForgetIsSilent by every_ending_wakes
     other_handle_is_deaf: OtherHandleIsDeaf by every_subscriber_is_woken
     peek_is_stale: PeekIsStale by done_record_is_kept_for_its_ttl

@@ -2,7 +2,7 @@
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use syn::{
-    Expr, ExprLit, Ident, Lit, LitStr, Path, Token, ext::IdentExt as _, parse::ParseStream, parse::Parser as _,
+    Expr, ExprLit, Ident, Lit, LitInt, LitStr, Path, Token, ext::IdentExt as _, parse::ParseStream, parse::Parser as _,
     punctuated::Punctuated,
 };
 
@@ -12,8 +12,23 @@ use crate::{
 };
 
 /// The names of all options, in the order of the documentation.
-const NAMES: [&str; 12] =
-    ["key", "ttl", "name", "skip", "store", "lease", "wait", "errors", "abandoned", "detach", "transaction", "crate"];
+const NAMES: [&str; 15] = [
+    "key",
+    "ttl",
+    "name",
+    "skip",
+    "store",
+    "lease",
+    "wait",
+    "errors",
+    "abandoned",
+    "settle_after",
+    "max_attempts",
+    "retry_after",
+    "detach",
+    "transaction",
+    "crate",
+];
 
 /// The options as written.
 #[derive(Default)]
@@ -27,6 +42,9 @@ pub(crate) struct Options {
     pub(crate) wait: Option<Time>,
     pub(crate) errors: OnError,
     pub(crate) abandoned: Option<OnAbandoned>,
+    pub(crate) settle_after: Option<Time>,
+    pub(crate) max_attempts: Option<Attempts>,
+    pub(crate) retry_after: Option<Time>,
     pub(crate) detach: bool,
     pub(crate) transaction: Option<Ident>,
     pub(crate) krate: Option<Path>,
@@ -55,6 +73,12 @@ pub(crate) enum OnError {
 pub(crate) enum OnAbandoned {
     Rerun,
     Refuse,
+    Reconcile(Path),
+}
+
+pub(crate) enum Attempts {
+    Literal { literal: LitInt, attempts: u32 },
+    Value(Expr),
 }
 
 impl Options {
@@ -136,6 +160,9 @@ impl Options {
             "store" => self.store = Some(value(input, &name, "self.idempotency")?),
             "errors" => self.errors = on_error(&value(input, &name, "keep")?)?,
             "abandoned" => self.abandoned = Some(on_abandoned(input, &name)?),
+            "settle_after" => self.settle_after = Some(time(input, &name, "1m")?),
+            "max_attempts" => self.max_attempts = Some(attempts(input, &name)?),
+            "retry_after" => self.retry_after = Some(time(input, &name, "30s")?),
             "detach" => self.detach = flag(input, &name)?,
             "transaction" => self.transaction = Some(transaction(input, &name)?),
             "crate" => self.krate = Some(krate(input, &name)?),
@@ -300,10 +327,60 @@ fn on_abandoned(input: ParseStream<'_>, name: &Ident) -> syn::Result<OnAbandoned
     match value.to_string().as_str() {
         "rerun" => Ok(OnAbandoned::Rerun),
         "refuse" => Ok(OnAbandoned::Refuse),
+        "reconcile" => reconcile(input, &value).map(OnAbandoned::Reconcile),
         other => {
-            let meant = nearest(other, ["rerun", "refuse"]).unwrap_or("refuse");
-            Err(error_at(value, "`abandoned` must be `rerun` or `refuse`", format!("`abandoned = {meant}`")))
+            let meant = match nearest(other, ["rerun", "refuse", "reconcile"]) {
+                Some("reconcile") => "reconcile(find_charge)",
+                Some(meant) => meant,
+                None => "refuse",
+            };
+            Err(error_at(
+                value,
+                "`abandoned` must be `rerun`, `refuse` or `reconcile(PATH)`",
+                format!("`abandoned = {meant}`"),
+            ))
         }
+    }
+}
+
+/// Parses `(PATH)` after `reconcile`.
+fn reconcile(input: ParseStream<'_>, word: &TokenTree) -> syn::Result<Path> {
+    let group = match input.fork().parse() {
+        Ok(TokenTree::Group(group)) if group.delimiter() == Delimiter::Parenthesis => group,
+        _ => {
+            let what = "`reconcile` names the function that finds out what happened, in parentheses";
+            return Err(error_at(word, what, "`abandoned = reconcile(find_charge)`"));
+        }
+    };
+    input.parse::<TokenTree>()?;
+    let named = syn::parse2::<Expr>(group.stream()).ok();
+    let help = match named.as_ref().map(ungrouped) {
+        Some(Expr::Path(path)) if path.qself.is_none() => return Ok(path.path.clone()),
+        Some(Expr::Call(call)) => format!("`reconcile({})`", typed(&call.func)),
+        _ => "`reconcile(find_charge)`".to_owned(),
+    };
+    Err(error_at(&group, "`reconcile` takes the path of an async function", help))
+}
+
+fn attempts(input: ParseStream<'_>, name: &Ident) -> syn::Result<Attempts> {
+    let expr = value(input, name, "5")?;
+    match ungrouped(&expr) {
+        Expr::Lit(ExprLit { lit: Lit::Int(literal), .. }) => match literal.base10_parse() {
+            Ok(attempts) if matches!(literal.suffix(), "" | "u32") => {
+                Ok(Attempts::Literal { literal: literal.clone(), attempts })
+            }
+            _ => Err(error_at(literal, "`max_attempts` must be a `u32`", "`max_attempts = 5`")),
+        },
+        Expr::Lit(ExprLit { lit, .. }) => {
+            let number = match lit {
+                Lit::Str(text) => text.value().parse::<u32>().ok(),
+                _ => None,
+            };
+            let help = format!("`max_attempts = {}`", number.unwrap_or(5));
+            Err(error_at(lit, "`max_attempts` must be a number, or an expression of type `u32`", help))
+        }
+        Expr::Unary(negative) => Err(error_at(negative, "`max_attempts` must be a `u32`", "`max_attempts = 5`")),
+        _ => Ok(Attempts::Value(expr)),
     }
 }
 
@@ -369,6 +446,8 @@ mod tests {
             "errors = keep, abandoned = refuse, crate = crate",
             "errors = PaymentError::is_final",
             "key = id, transaction = tx",
+            "abandoned = reconcile(find), settle_after = \"1m\", max_attempts = 3, retry_after = \"30s\"",
+            "abandoned = reconcile(self::bank::find), max_attempts = limit, retry_after = Backoff::exponential(a, b)",
         ] {
             assert_eq!(errors(args), Vec::<String>::new(), "{args}");
         }
@@ -376,7 +455,7 @@ mod tests {
 
     #[test]
     fn five_mistakes_are_five_errors() {
-        let found = errors("tll = \"1h\", ttl = 30, key, abandoned = reconcile(find), skip(1 + 1), wait = \"1s\"");
+        let found = errors("tll = \"1h\", ttl = 30, key, abandoned = forget, skip(1 + 1), wait = \"1s\"");
         let first_lines: Vec<&str> = found.iter().filter_map(|error| error.lines().next()).collect();
         assert_eq!(
             first_lines,
@@ -384,7 +463,7 @@ mod tests {
                 "unknown option `tll`",
                 "`ttl` must be a string with a unit, or an expression of type `Duration`",
                 "`key` needs a value",
-                "`abandoned` must be `rerun` or `refuse`",
+                "`abandoned` must be `rerun`, `refuse` or `reconcile(PATH)`",
                 "`skip` takes argument names only",
             ]
         );
@@ -410,6 +489,20 @@ mod tests {
             ("name = payments.charge", "help: `name = \"payments.charge\"`"),
             ("crate = \"::a\"", "help: `crate = ::a`"),
             ("abandoned = refus", "help: `abandoned = refuse`"),
+            ("abandoned = reconcil(find)", "help: `abandoned = reconcile(find_charge)`"),
+            ("abandoned = reconcile", "help: `abandoned = reconcile(find_charge)`"),
+            ("abandoned = reconcile()", "help: `reconcile(find_charge)`"),
+            ("abandoned = reconcile(find(id))", "help: `reconcile(find)`"),
+            ("abandoned = reconcile(|run| find(run))", "help: `reconcile(find_charge)`"),
+            ("max_attempts = \"3\"", "help: `max_attempts = 3`"),
+            ("max_attempts = 3u8", "help: `max_attempts = 5`"),
+            ("max_attempts = -1", "help: `max_attempts = 5`"),
+            ("max_attempts", "help: `max_attempts = 5`"),
+            ("retry_after = 30", "help: `retry_after = \"30s\"`"),
+            (
+                "retries = 3",
+                "help: the options are `key`, `ttl`, `name`, `skip`, `store`, `lease`, `wait`, `errors`, `abandoned`, `settle_after`, `max_attempts`, `retry_after`, `detach`, `transaction` and `crate`",
+            ),
             ("detach = true", "help: `detach`"),
             ("key = a key = b", "help: `, key`"),
             ("key = a, key = b", "help: keep one of them"),

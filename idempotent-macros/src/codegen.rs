@@ -1,12 +1,14 @@
 //! Writes the code. The plan is complete: nothing is decided here.
 
-use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
+use syn::Path;
 
 use self::tokens::{allow_underscore, braced, inner_block, last_word, located, split_inner_attributes};
 use crate::{
-    args::Options,
+    args::{OnAbandoned, Options},
     function::{Boxed, Function, mentions},
+    types,
     validate::{KeyPlan, Plan, TemplatePiece},
 };
 
@@ -48,7 +50,7 @@ struct Generator<'a> {
 ///         {
 ///             call = {
 ///                 static FUNCTION: runtime::Function = …;
-///                 let mut arguments = runtime::arguments(&FUNCTION, None, 2);
+///                 let mut arguments = runtime::arguments(&FUNCTION, type_name_of_val(&|| {}), None, 2);
 ///                 runtime::argument(&mut arguments, "amount", &amount);
 ///                 runtime::argument(&mut arguments, "order_id", &order_id);
 ///                 runtime::call(runtime::operation("module::charge").ttl(…), arguments, &order_id)
@@ -212,9 +214,10 @@ impl Generator<'_> {
         }
     }
 
-    /// `async move { let _ = &order_id; HINT BODY }`, where HINT is `if let Some(never) = None::<OUTPUT> { return never; }`.
+    /// `async move { let _ = &order_id; HINT RECONCILE BODY }`, where HINT is
+    /// `if let Some(never) = None::<OUTPUT> { return never; }`.
     fn body(&self, body: &Group) -> TokenStream {
-        let (output, held, body) = (&self.output, self.held(), inner_block(body));
+        let (output, held, reconcile, body) = (&self.output, self.held(), self.reconcile(), inner_block(body));
         quote_mixed! {
             async move {
                 #held
@@ -223,9 +226,61 @@ impl Generator<'_> {
                 if let ::core::option::Option::Some(__idempotent_never) = ::core::option::Option::None::<#output> {
                     return __idempotent_never;
                 }
+                #reconcile
                 #body
             }
         }
+    }
+
+    /// Asks before the body what became of a run that vanished.
+    ///
+    /// Input: `abandoned = reconcile(find_charge)`. Output:
+    ///
+    /// ```text
+    /// if let Some(run) = runtime::to_reconcile() {
+    ///     let found = {
+    ///         let order_id = runtime::given(&order_id);
+    ///         find_charge(&run, order_id).await
+    ///     };
+    ///     if let Some(answer) = runtime::reconciled::<OUTPUT>(&run, found) { return answer; }
+    /// }
+    /// ```
+    fn reconcile(&self) -> Option<TokenStream> {
+        let Some(OnAbandoned::Reconcile(path)) = &self.options.abandoned else { return None };
+        let at_path = |tokens| located(tokens, last_segment(path));
+        let receiver = self.function.signature.receiver().map(|receiver| {
+            let this = self.user(quote!(self));
+            let is_borrowed = !types::references(receiver).is_empty();
+            if is_borrowed { quote_mixed!(#this,) } else { quote_mixed!(__idempotent::given(&#this),) }
+        });
+        let (mut given, mut names) = (TokenStream::new(), TokenStream::new());
+        for (ident, _) in self.function.names() {
+            // What is borrowed to be changed is lent; the body gets it back.
+            let is_lent = self.function.type_of(ident).is_some_and(|ty| types::mutable_reference(ty).is_some());
+            let value = if is_lent { quote_mixed!(&mut *#ident) } else { quote_mixed!(__idempotent::given(&#ident)) };
+            let value = at_path(value);
+            given.extend(quote_mixed!(let #ident = #value;));
+            names.extend(quote_mixed!(#ident,));
+        }
+        let (allow, output) = (allow_underscore(), &self.output);
+        // A wrong type is underlined at the argument, the rest at the path.
+        let mut arguments = Group::new(Delimiter::Parenthesis, quote_mixed!(#receiver &__idempotent_run, #names));
+        arguments.set_span(Span::mixed_site().located_at(last_segment(path)));
+        let called = at_path(quote_mixed!(.await));
+        let found = at_path(quote_mixed!(__idempotent_found));
+        let answer = quote_mixed!(__idempotent::reconciled::<#output>(&__idempotent_run, #found));
+        Some(quote_mixed! {
+            if let ::core::option::Option::Some(__idempotent_run) = __idempotent::to_reconcile() {
+                #allow
+                let __idempotent_found = {
+                    #given
+                    #path #arguments #called
+                };
+                if let ::core::option::Option::Some(__idempotent_answer) = #answer {
+                    return __idempotent_answer;
+                }
+            }
+        })
     }
 
     /// `let order_id = order_id;` for each argument that is moved into a block.
@@ -299,6 +354,10 @@ impl Generator<'_> {
     fn at_output(&self, call: TokenStream) -> TokenStream {
         located(call, self.function.output().map_or_else(Span::mixed_site, last_word))
     }
+}
+
+fn last_segment(path: &Path) -> Span {
+    path.segments.last().map_or_else(Span::mixed_site, |last| last.ident.span())
 }
 
 fn starts_with_underscore(ident: &Ident) -> bool {

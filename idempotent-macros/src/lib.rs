@@ -48,6 +48,10 @@ use proc_macro::{Span, TokenStream};
 /// | `errors = PATH` | | A function `fn(&E) -> bool` decides: `true` keeps the error, `false` frees the key. |
 /// | `abandoned = rerun` | `rerun` | After a run that ended without an outcome (crash, panic, dropped future, lapsed lease), the next call runs the body again. |
 /// | `abandoned = refuse` | | After such a run, every call gets `Error::Abandoned`, however long ago it was and whatever the policy of that call, until an operator resolves the record. |
+/// | `abandoned = reconcile(PATH)` | | After such a run, an async function is asked whether it happened, before the body runs again. See [After a crash](#after-a-crash). |
+/// | `settle_after = "1m"` | the lease | With `reconcile`: believes "not done" only of a run that has been abandoned for this long. |
+/// | `max_attempts = N` | no limit | Runs a key at most this often, crashes included: then calls get `Error::Exhausted`. An expression of type `u32` over the arguments is possible. |
+/// | `retry_after = "30s"` | none | Refuses to run a key again for this long after a run that failed or was abandoned, with a retryable `Error::Suspended`. A `Backoff` makes the pause grow: `retry_after = Backoff::exponential(first, longest)`. |
 /// | `detach` | off | Runs the body on a task of its own, in the current Tokio runtime: a caller that goes away does not stop it. |
 /// | `transaction = ARG` | none | Names the argument that is the caller's open SQL transaction, and writes the record in it. See [Transactions](#transactions). |
 /// | `crate = ::PATH` | `::idempotent_runtime` | Names the runtime, for crates that re-export it. |
@@ -63,7 +67,8 @@ use proc_macro::{Span, TokenStream};
 /// Methods need a `name`, and so do functions that are generic over types or constants, or take an `impl Trait`: they have no default
 /// that is unique and stable. The macro cannot see everything: two associated functions of two types, or two functions inside two
 /// functions, can have one default name. The second of them that a process calls is refused (`OperationError::NameTaken`), and
-/// nothing is claimed. A name that is written out at two functions means that they answer for each other, which one event tells.
+/// nothing is claimed. Two processes that each call only one of them are not noticed. A default name in a generic `impl`, or in a trait, is
+/// refused at the first call (`OperationError::DefaultName`): each type has such a function. A name that is written out at two functions means that they answer for each other, which one event tells.
 ///
 /// # Keys
 ///
@@ -188,11 +193,52 @@ use proc_macro::{Span, TokenStream};
 /// # Results
 ///
 /// A result is stored as JSON, and only if the same value comes back from it: the JSON is read and written again, and compared. If it
-/// differs (an untagged enum of which an earlier variant fits, a field that is written and not read, an `f64::NAN`), the call gets its
+/// differs (an untagged enum of which an earlier variant fits and writes less, a field that is written and not read, an `f64::NAN`), the call gets its
 /// result, and repeats get `Error::ResultNotKept` instead of another value; an event tells it at once. The comparison cannot see what
-/// serde does not write: `#[serde(skip)]`, the nanoseconds of a time that is written in seconds, the digits that a decimal loses as a
+/// serde does not write: which variant of an untagged enum it was where two of them write the same JSON, `#[serde(skip)]`, the nanoseconds of a time that is written in seconds, the digits that a decimal loses as a
 /// float. A replay has them as serde reads them. Numbers that `serde_json` reads as text (its feature `arbitrary_precision`) are
 /// stored to the digit, and count in keys and hashes as the numbers that they are without that feature.
+///
+/// # After a crash
+///
+/// A function can be killed at any point of its body. What then has happened outside, nobody knows but the outside. Three means help, and
+/// they go together:
+///
+/// - `idempotent_runtime::step("charge", …)` inside the body is a recovery point: a later attempt gets its recorded value, and goes on behind it.
+/// - `child_key` of `Execution::current()` is the same in every attempt. A system that takes an idempotency key recognises the repeat.
+/// - `abandoned = reconcile(PATH)` asks whether an earlier run that vanished has happened, where the other system can be asked:
+///
+/// ```
+/// use idempotent_runtime::{Error, Execution, Reconciled, idempotent};
+/// # struct Bank;
+/// # impl Bank {
+/// #     async fn charge(&self, _: &str, cents: u64) -> Result<String, Error> { Ok(cents.to_string()) }
+/// #     async fn find(&self, _: &str) -> Option<Option<String>> { None }
+/// # }
+///
+/// #[idempotent(name = "payments.charge", key = order_id, skip(bank), abandoned = reconcile(find_charge), max_attempts = 5)]
+/// async fn charge(bank: &Bank, order_id: &str, cents: u64) -> Result<String, Error> {
+///     let run = Execution::current().expect("inside an idempotent function");
+///     bank.charge(&run.child_key("charge"), cents).await
+/// }
+///
+/// /// Gets the run, and then the same arguments.
+/// async fn find_charge(run: &Execution, bank: &Bank, _order_id: &str, _cents: u64) -> Result<Reconciled<String>, Error> {
+///     Ok(match bank.find(&run.child_key("charge")).await {
+///         Some(Some(receipt)) => Reconciled::Done(receipt), // recorded and returned
+///         Some(None) => Reconciled::NotDone,                // the body runs
+///         None => Reconciled::Unknown,                      // a retryable `Error::Abandoned`; the next call asks again
+///     })
+/// }
+/// # fn main() {}
+/// ```
+///
+/// The function is asked in one call at a time, never after a run that returned an `Err`, and never in a first run. Arguments by value have to
+/// be `Clone`. A key whose run vanished is held for it, however long: calls with another policy are refused meanwhile.
+///
+/// `max_attempts` and `retry_after` count and pause runs in the record, so that they hold for all processes. A run counts from its claim on. With
+/// one of them, an `Err` that is not kept leaves the record, so that other arguments are a mismatch. If the last run that is allowed vanished,
+/// the key is held: it may have happened.
 ///
 /// # Transactions
 ///
@@ -232,7 +278,8 @@ use proc_macro::{Span, TokenStream};
 /// - The body must not end the transaction (`COMMIT`, `ROLLBACK`): what it writes afterwards would be outside it. It may set savepoints
 ///   and begin nested transactions of sqlx. Do not cancel a nested `begin` half-way (`timeout(…, tx.begin())`): sqlx 0.9 then rolls back
 ///   the whole transaction.
-/// - `lease`, `abandoned` and `detach` have no meaning in a transaction, and are refused.
+/// - `lease`, `abandoned`, `max_attempts`, `retry_after` and `detach` have no meaning in a transaction, and are refused. So is a `step` in
+///   the body: the transaction has all of it or nothing.
 ///
 /// # Requirements
 ///

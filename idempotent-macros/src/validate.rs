@@ -10,7 +10,7 @@ use syn::{
 
 use self::key::{example_key, key};
 use crate::{
-    args::{Key, Options, Time, ungrouped},
+    args::{Attempts, Key, OnAbandoned, Options, Time, ungrouped},
     diagnostics::{Errors, listed, nearest, typed},
     function::{Function, mentions},
     types,
@@ -56,6 +56,7 @@ pub(crate) fn validate<'a>(
     store(options, errors);
     name(options, function, file, errors);
     times(options, errors);
+    attempts(options, function, errors);
     skipped(options, function, errors);
     arguments(options, function, errors);
     if options.detach {
@@ -226,7 +227,9 @@ fn suggested_name(function: &Function, file: Option<&str>) -> String {
 }
 
 fn times(options: &Options, errors: &mut Errors) {
-    for (name, example, time) in [("ttl", "24h", &options.ttl), ("lease", "30s", &options.lease)] {
+    for (name, example, time) in
+        [("ttl", "24h", &options.ttl), ("lease", "30s", &options.lease), ("retry_after", "30s", &options.retry_after)]
+    {
         if let Some(Time::Literal { literal, milliseconds: 0 }) = time {
             errors.at(literal, format!("`{name}` must not be zero"), format!("`{name} = \"{example}\"`"));
         }
@@ -242,6 +245,42 @@ fn times(options: &Options, errors: &mut Errors) {
             lease,
             "`lease` is longer than `ttl`: a claim could outlive the result that it protects",
             format!("`lease = \"{}\"`, or a longer `ttl`", ttl.value()),
+        );
+    }
+}
+
+fn attempts(options: &Options, function: &Function, errors: &mut Errors) {
+    if let Some(Attempts::Literal { literal, attempts: 0 }) = &options.max_attempts {
+        errors.at(literal, "`max_attempts` must not be zero: the body would never run", "`max_attempts = 1`");
+    }
+    if let (
+        Some(Time::Literal { literal: ttl, milliseconds: kept }),
+        Some(Time::Literal { literal: pause, milliseconds: paused }),
+    ) = (&options.ttl, &options.retry_after)
+        && paused > kept
+        && *kept > 0
+    {
+        errors.at(
+            pause,
+            "`retry_after` is longer than `ttl`: a record could end before its key is run again",
+            format!("`retry_after = \"{}\"`, or a longer `ttl`", ttl.value()),
+        );
+    }
+    let reconciles = matches!(options.abandoned, Some(OnAbandoned::Reconcile(_)));
+    // A malformed `abandoned` may have meant it.
+    let may_reconcile = reconciles || (options.abandoned.is_none() && options.names("abandoned"));
+    if let Some(place) = options.place("settle_after").filter(|_| !may_reconcile) {
+        errors.at(
+            place,
+            "`settle_after` tells when to believe a `reconcile` function that says \"not done\"",
+            "add `abandoned = reconcile(…)`, or remove `settle_after`",
+        );
+    }
+    if reconciles && let Some(cfg) = function.arguments.iter().find_map(|argument| argument.cfg.first()) {
+        errors.at(
+            cfg,
+            "with `reconcile`, an argument cannot be conditional: the other function gets the same ones",
+            "put `#[cfg(…)]` on two functions instead",
         );
     }
 }
@@ -328,6 +367,8 @@ fn in_transaction(transaction: &Ident, options: &Options, function: &Function, e
         ("detach", "`detach` cannot be used with `transaction`: the body would outlive the caller's transaction"),
         ("lease", "`lease` cannot be used with `transaction`: the claim lives as long as the transaction"),
         ("abandoned", "`abandoned` cannot be used with `transaction`: a run that is not committed has not happened"),
+        ("max_attempts", "`max_attempts` cannot be used with `transaction`: a rollback would take the count back"),
+        ("retry_after", "`retry_after` cannot be used with `transaction`: a rollback would take the pause back"),
     ] {
         if let Some(place) = options.place(option) {
             errors.at(place, why, format!("remove `{option}` or `transaction`"));

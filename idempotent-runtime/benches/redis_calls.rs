@@ -1,6 +1,7 @@
 //! Whole annotated calls on Redis, 64 at a time, against a bare client with the same settings that sends the least
 //! commands for the same end: `SET … NX GET PX` and a decoded result for a hit, that and a fenced script for a miss.
-//! And hits with the local cache, one at a time, against the embedded store's.
+//! A step of a run, one at a time, against one bare round trip. And hits with the local cache, one at a time, against the
+//! embedded store's.
 //!
 //! `cargo bench -p idempotent-runtime --features redis,local-cache --bench redis_calls` (starts a `redis-server` of its own)
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark stops when it is wrong")]
@@ -17,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use idempotent_runtime::{Error, Idempotency, idempotent, store::Nonce};
+use idempotent_runtime::{Error, Idempotency, idempotent, step, store::Nonce};
 use redis::{AsyncConnectionConfig, Cmd, ConnectionInfo, IntoConnectionInfo, Value, aio::MultiplexedConnection};
 use support::{Bar, KEYS, Order, Receipt, Side, head, medians, nanoseconds, rate, ready, row};
 use tempfile::TempDir;
@@ -61,7 +62,50 @@ fn main() {
         }],
     );
     report("miss, 64 at a time", figures, "bare SET NX GET PX and fenced script", Bar::AtLeast(1.0));
+    steps(&runtime, &server);
     local_hits(&runtime, &server);
+}
+
+/// The steps of a run, one after the other.
+fn steps(runtime: &Runtime, server: &Server) {
+    const ROUNDS: usize = 301;
+    const STEPS: u32 = 20;
+    let idempotency = runtime.block_on(Idempotency::connect(&server.url())).unwrap();
+    let bare = runtime.block_on(Bare::connect(server));
+    let in_a_run = |number: u64| {
+        let body = async {
+            let start = Instant::now();
+            for step_number in 0..STEPS {
+                step(("s", step_number), async { Ok::<_, Error>(step_number) }).await?;
+            }
+            Ok::<_, Error>(start.elapsed())
+        };
+        runtime.block_on(idempotency.call("steps").key(number).run(body)).unwrap()
+    };
+    let alone = || {
+        runtime.block_on(async {
+            let start = Instant::now();
+            for step_number in 0..STEPS {
+                let mut connection = bare.connection.clone();
+                let set = redis::cmd("SET").arg("step").arg(step_number).arg("PX").arg(60_000).to_owned();
+                let _: Value = connection.send_packed_command(&set).await.unwrap();
+            }
+            start.elapsed()
+        })
+    };
+    let per_step = |elapsed: Duration| elapsed.as_secs_f64() * 1e6 / f64::from(STEPS);
+    let mut number = 0;
+    let [ours, alone] = medians(
+        ROUNDS,
+        [
+            &mut || {
+                number += 1;
+                per_step(in_a_run(number))
+            },
+            &mut || per_step(alone()),
+        ],
+    );
+    row("a step, one at a time", "µs", ours, "one bare SET", alone, Bar::AtMost(1.1));
 }
 
 /// Hits that never wait, on Redis behind the local cache and in memory.

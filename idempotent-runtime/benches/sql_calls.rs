@@ -169,12 +169,15 @@ macro_rules! statement {
 fn filled(sql: &str) -> SqlStr {
     const NOW: &str = "CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)";
     let settings = include_str!("../src/store/postgres/settings.sql").replace("{lock_timeout}", "3000");
-    let sql = sql.replace("{settings}", &settings).replace("{held}", "interval '50 years'");
+    let sql = sql.replace("{settings}", &settings);
     AssertSqlSafe(sql.replace("{table}", "idempotent_records").replace("{now}", NOW)).into_sql_str()
 }
 
 const OPERATION: &str = "bare";
 const FINGERPRINT: [u8; 32] = [7; 32];
+
+/// So that any abandoned or lapsed record may be taken over.
+const LONGEST_REST: i64 = i64::MAX >> 10;
 
 /// A text as long as the payload with which the PostgreSQL store notifies waiters.
 const PAYLOAD: &str = "0123456789abcdef0123456789abcdef";
@@ -182,14 +185,14 @@ const PAYLOAD: &str = "0123456789abcdef0123456789abcdef";
 struct BarePostgres {
     pool: PgPool,
     claim: SqlStr,
-    end: SqlStr,
+    complete: SqlStr,
     order: Order,
 }
 
 impl BarePostgres {
     fn new(pool: PgPool) -> Self {
-        let (claim, end) = (statement!("postgres/claim.sql"), statement!("postgres/end.sql"));
-        Self { pool, claim, end, order: Order::of_size(100) }
+        let (claim, complete) = (statement!("postgres/claim.sql"), statement!("postgres/complete.sql"));
+        Self { pool, claim, complete, order: Order::of_size(100) }
     }
 }
 
@@ -204,7 +207,7 @@ impl Side for BarePostgres {
             .bind(nonce.as_bytes().as_slice())
             .bind(micros(LEASE))
             .bind(micros(TTL))
-            .bind(true)
+            .bind(LONGEST_REST)
             .bind(None::<&str>)
             .bind(None::<&[u8]>);
         let row = claim.fetch_one(&self.pool).await.unwrap();
@@ -212,7 +215,7 @@ impl Side for BarePostgres {
             return serde_json::from_slice(row.get(7)).unwrap();
         }
         let receipt = Receipt::of(key, &self.order);
-        let end = sqlx::query(self.end.clone())
+        let complete = sqlx::query(self.complete.clone())
             .bind(OPERATION)
             .bind(key)
             .bind(nonce.as_bytes().as_slice())
@@ -221,7 +224,7 @@ impl Side for BarePostgres {
             .bind(None::<&str>)
             .bind(micros(TTL))
             .bind(PAYLOAD);
-        end.fetch_one(&self.pool).await.unwrap();
+        complete.fetch_one(&self.pool).await.unwrap();
         receipt
     }
 }
@@ -257,7 +260,7 @@ impl Side for BareSqlite {
             .bind(nonce.as_bytes().as_slice())
             .bind(millis(LEASE))
             .bind(millis(TTL))
-            .bind(true)
+            .bind(LONGEST_REST)
             .bind(None::<&str>)
             .bind(None::<&[u8]>);
         // To the end: a statement that writes commits with its last step.

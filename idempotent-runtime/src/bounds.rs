@@ -18,15 +18,35 @@ pub trait Body<T, E>: Future<Output = Result<T, E>> {}
 #[diagnostic::do_not_recommend]
 impl<T, E, F: Future<Output = Result<T, E>>> Body<T, E> for F {}
 
-/// A result that has an error: `R` of `errors = PATH`.
+/// A result under any alias: `R` of a function with `errors = PATH` or `abandoned = reconcile(PATH)`.
 pub trait AnyResult {
+    /// Its value.
+    type Value;
     /// Its error.
     type Error;
+    /// The result under its own name.
+    fn from_result(result: Result<Self::Value, Self::Error>) -> Self;
 }
 
 impl<T, E> AnyResult for Result<T, E> {
+    type Value = T;
     type Error = E;
+
+    fn from_result(result: Self) -> Self {
+        result
+    }
 }
+
+/// An argument that the function of `abandoned = reconcile(PATH)` gets as well.
+#[diagnostic::on_unimplemented(
+    message = "an argument of type `{Self}` cannot be given to the `reconcile` function and to the body",
+    label = "`{Self}` must implement `Clone`",
+    note = "help: `#[derive(Clone)]` on the type, or take the argument by reference"
+)]
+pub trait GivenTwice: Clone {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Clone> GivenTwice for T {}
 
 /// An argument that can be hashed.
 #[diagnostic::on_unimplemented(

@@ -7,8 +7,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     engine::{self, Prepared},
     error::Error,
+    execution::Execution,
     idempotency::Idempotency,
-    operation::{ErrorPolicy, Operation, ReleaseErrors},
+    operation::{ErrorPolicy, OnAbandoned, Operation, ReleaseErrors},
+    reconcile::{self, Reconciled},
     request::{arguments::Request, error::ArgumentsError},
     store::{BoxFuture, RecordKey, transactional::OpenTransaction},
 };
@@ -28,6 +30,13 @@ pub struct Call<'i, P = ReleaseErrors> {
     key: Result<RecordKey, Error>,
     /// `None` where no arguments were given.
     request: Option<Result<Request, ArgumentsError>>,
+}
+
+/// A call that first finds out what became of a run that vanished: made by [`Call::reconcile`].
+#[must_use = "nothing happens until `run` is awaited"]
+pub struct ReconciledCall<'i, A, P = ReleaseErrors> {
+    call: Call<'i, P>,
+    ask: A,
 }
 
 /// A call whose body runs on a task of its own: made by [`Call::detached`].
@@ -88,6 +97,26 @@ impl<'i, P> Call<'i, P> {
         DetachedCall(self)
     }
 
+    /// Asks what became of a run that vanished, before the body runs again. `abandoned = reconcile(…)` of the attribute does the
+    /// same. See [`Reconciled`](crate::Reconciled).
+    ///
+    /// ```
+    /// # use idempotent_runtime::{Error, Execution, Idempotency, Reconciled};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
+    /// # let idempotency = Idempotency::memory();
+    /// # async fn find(_: &str) -> Option<String> { None }
+    /// let ask = async |run: Execution| match find(&run.child_key("bank")).await {
+    ///     Some(receipt) => Ok(Reconciled::Done(receipt)),
+    ///     None => Ok(Reconciled::NotDone),
+    /// };
+    /// let body = async { Ok::<_, Error>("charged".to_owned()) };
+    /// assert_eq!(idempotency.call("charge").key("order-17").reconcile(ask).run(body).await?, "charged");
+    /// # Ok(()) }
+    /// ```
+    pub const fn reconcile<A>(self, ask: A) -> ReconciledCall<'i, A, P> {
+        ReconciledCall { call: self, ask }
+    }
+
     /// Writes the record in this open transaction: record and effects are committed together when the caller commits,
     /// or not at all. `transaction = …` of the attribute does the same.
     ///
@@ -127,10 +156,56 @@ impl<'i, P> Call<'i, P> {
     }
 
     fn prepare(mut self) -> engine::Call<P> {
+        // Only a call that asks may take over a key that is held.
+        if self.operation.abandoned == OnAbandoned::Reconcile {
+            self.operation.abandoned = OnAbandoned::Refuse;
+        }
+        self.prepare_as_it_is()
+    }
+
+    fn prepare_as_it_is(mut self) -> engine::Call<P> {
         let request = self.request.take().unwrap_or_else(|| self.request_of(&()));
         let shared = &self.idempotency.shared;
         let prepared = self.key.and_then(|key| Ok(Prepared { shared, key, request: request? }));
         engine::Call::new(self.operation, prepared)
+    }
+}
+
+impl<A, P> ReconciledCall<'_, A, P> {
+    /// Answers with the stored result, with what `ask` finds out, or runs the body if it is this call's to run.
+    ///
+    /// # Errors
+    ///
+    /// As [`Call::run`]. Where `ask` cannot say what happened, a retryable [`Error::Abandoned`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Call::run`], and if `ask` does.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Call::run`]. Dropped while `ask` runs, the record is as it was before.
+    pub async fn run<T, E, B, F>(self, body: B) -> Result<T, E>
+    where
+        T: Serialize + DeserializeOwned,
+        E: From<Error>,
+        P: ErrorPolicy<E>,
+        A: FnOnce(Execution) -> F,
+        F: Future<Output = Result<Reconciled<T>, E>>,
+        B: Future<Output = Result<T, E>>,
+    {
+        let Self { mut call, ask } = self;
+        call.operation.abandoned = OnAbandoned::Reconcile;
+        let body = async move {
+            if let Some(run) = reconcile::begin() {
+                let found = ask(run.clone()).await;
+                if let Some(answer) = reconcile::end(&run, found) {
+                    return answer;
+                }
+            }
+            body.await
+        };
+        call.prepare_as_it_is().run(pin!(Some(body))).await
     }
 }
 
@@ -206,6 +281,12 @@ impl<P> fmt::Debug for CallBuilder<'_, P> {
 impl<P> fmt::Debug for Call<'_, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call").field("operation", &self.operation.name).finish_non_exhaustive()
+    }
+}
+
+impl<A, P> fmt::Debug for ReconciledCall<'_, A, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReconciledCall").field("call", &self.call).finish_non_exhaustive()
     }
 }
 

@@ -3,8 +3,8 @@
 //! ```text
 //!  prepare ────▶ admit ────────────────▶ run ───────────▶ record ────▶ reply
 //!     │ peek       │ join a single flight   │ lease renewed   │ complete,   ▲
-//!     │            │ claim                  │                 │ release     │
-//!     │            │ wait                   ▼                 │ or abandon  │
+//!     │            │ claim                  │ steps appended  │ release     │
+//!     │            │ wait                   ▼                 │ or suspend  │
 //!     │            │              dropped or panicked:        │             │
 //!     │            │              abandoned, no reply         │             │
 //!     └────────────┴──────────────────────────────────────────┴─────────────┘
@@ -22,6 +22,7 @@ mod detached;
 pub(crate) mod disposition;
 pub(crate) mod events;
 mod heartbeat;
+pub(crate) mod journal;
 mod prepare;
 mod record;
 mod reply;
@@ -132,6 +133,6 @@ const NOT_SERIALIZABLE: RunEnd = RunEnd::Keep(Outcome::NotKept(NotKept::NotSeria
 
 /// Encodes. A panic of the user's `Serialize` or `Deserialize` is a result that cannot be kept, not a run that did not
 /// happen.
-fn encode(encode: impl FnOnce() -> Result<Vec<u8>, NotFaithful>) -> Result<Bytes, NotFaithful> {
+pub(crate) fn encode(encode: impl FnOnce() -> Result<Vec<u8>, NotFaithful>) -> Result<Bytes, NotFaithful> {
     catch_unwind(AssertUnwindSafe(encode)).unwrap_or(Err(NotFaithful::Changed)).map(Bytes::from)
 }

@@ -36,15 +36,29 @@ pub enum Error {
         /// [recorded](crate::IdempotencyBuilder::record_arguments) theirs.
         arguments: Arc<[String]>,
     },
-    /// A run of this key ended without an outcome and the operation says `abandoned = refuse`: its effects may or may
-    /// not have happened. The body did not run again; an operator resolves it with [`Idempotency::forget`].
+    /// A run of this key ended without an outcome: its effects may or may not have happened. The body did not run again. Where
+    /// the operation says `abandoned = refuse`, or allows no further run, an operator resolves it with [`Idempotency::forget`].
+    /// Where it says `abandoned = reconcile(…)`, a later call may find out what happened.
     ///
     /// [`Idempotency::forget`]: crate::Idempotency::forget
     #[non_exhaustive]
     Abandoned {
         /// The attempt that was abandoned.
         attempt: u32,
+        /// True if the same call, made again later, may find out what happened.
+        may_retry: bool,
     },
+    /// The last run of this key has failed or was abandoned, and its operation's `retry_after` says that it is too early for the
+    /// next. The body did not run.
+    #[non_exhaustive]
+    Suspended {
+        /// The time until the next run may begin.
+        retry_after: Duration,
+        /// The attempt that has ended.
+        attempt: u32,
+    },
+    /// This key was run as often as its operation allows, and each run failed. The body did not run again.
+    Exhausted,
     /// The body ran, but its claim was lost to another run meanwhile, and that run has no result yet. The result is
     /// refused, since the other run's will be the key's answer: ask again.
     ClaimLost,
@@ -65,6 +79,8 @@ pub enum Error {
     NotInstalled,
     /// The operation's name or policies cannot work. Nothing was claimed.
     Operation(OperationError),
+    /// There can be no [step](crate::step) here. Its body did not run.
+    Step(StepError),
 }
 
 impl Error {
@@ -83,14 +99,26 @@ impl Error {
     /// [`Abandoned`](Self::Abandoned) by this attempt, for doubles of annotated functions in tests.
     #[must_use]
     pub const fn abandoned(attempt: u32) -> Self {
-        Self::Abandoned { attempt }
+        Self::Abandoned { attempt, may_retry: false }
+    }
+
+    /// [`Abandoned`](Self::Abandoned) by this attempt, of which a later call may know more.
+    pub(crate) const fn unresolved(attempt: u32) -> Self {
+        Self::Abandoned { attempt, may_retry: true }
+    }
+
+    /// [`Suspended`](Self::Suspended) after this attempt, for doubles of annotated functions in tests.
+    #[must_use]
+    pub const fn suspended(retry_after: Duration, attempt: u32) -> Self {
+        Self::Suspended { retry_after, attempt }
     }
 
     /// True if the same call, made again later, may succeed.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
-            Self::InFlight { .. } | Self::ClaimLost | Self::TooManyWaiters => true,
+            Self::InFlight { .. } | Self::Suspended { .. } | Self::ClaimLost | Self::TooManyWaiters => true,
+            Self::Abandoned { may_retry, .. } => *may_retry,
             Self::Store(error) => error.is_retryable(),
             _ => false,
         }
@@ -100,16 +128,18 @@ impl Error {
     #[must_use]
     pub const fn http_status(&self) -> u16 {
         match self {
-            Self::InFlight { .. } | Self::ClaimLost | Self::Abandoned { .. } => 409,
+            Self::InFlight { .. } | Self::Suspended { .. } | Self::ClaimLost | Self::Abandoned { .. } => 409,
             Self::Mismatch { .. } => 422,
             Self::Key(_) | Self::Arguments(_) => 400,
             Self::Store(error) if error.is_retryable() => 503,
             Self::TooManyWaiters => 503,
             Self::Store(_)
+            | Self::Exhausted
             | Self::ResultNotKept(_)
             | Self::Undecodable(_)
             | Self::NotInstalled
-            | Self::Operation(_) => 500,
+            | Self::Operation(_)
+            | Self::Step(_) => 500,
         }
     }
 }
@@ -142,6 +172,8 @@ codes! {
     Self::InFlight { .. } => "in-flight",
     Self::Mismatch { .. } => "mismatch",
     Self::Abandoned { .. } => "abandoned",
+    Self::Suspended { .. } => "suspended",
+    Self::Exhausted => "exhausted",
     Self::ClaimLost => "claim-lost",
     Self::ResultNotKept(_) => "result-not-kept",
     Self::Undecodable(_) => "undecodable",
@@ -151,6 +183,7 @@ codes! {
     Self::TooManyWaiters => "too-many-waiters",
     Self::NotInstalled => "not-installed",
     Self::Operation(_) => "operation",
+    Self::Step(_) => "step",
 }
 
 impl fmt::Display for Error {
@@ -165,12 +198,27 @@ impl fmt::Display for Error {
                 f.write_str("this idempotency key was used before with other arguments")?;
                 if arguments.is_empty() { Ok(()) } else { write!(f, "; these differ: {}", arguments.join(", ")) }
             }
-            Self::Abandoned { attempt } => {
+            Self::Abandoned { attempt, may_retry: false } => {
                 write!(
                     f,
                     "run {attempt} of this idempotency key ended without an outcome, and its operation allows no other \
                      run; an operator must check its effects and remove its record"
                 )
+            }
+            Self::Abandoned { attempt, may_retry: true } => {
+                write!(
+                    f,
+                    "run {attempt} of this idempotency key ended without an outcome, and it could not be found out \
+                     whether it happened; retry later"
+                )
+            }
+            Self::Suspended { retry_after, attempt } => write!(
+                f,
+                "run {attempt} of this idempotency key did not succeed, and the next may begin in {} ms; retry then",
+                retry_after.as_millis()
+            ),
+            Self::Exhausted => {
+                f.write_str("this idempotency key was run as often as its operation allows, and each run failed")
             }
             Self::ClaimLost => f.write_str(
                 "the claim on this idempotency key was lost to another run, whose result is not known yet; retry later",
@@ -188,6 +236,7 @@ impl fmt::Display for Error {
                      `idempotent_runtime::install(Idempotency::connect(\"…\").await?)?`, or name one with `store = …`",
             ),
             Self::Operation(error) => write!(f, "the operation cannot be called: {error}"),
+            Self::Step(error) => write!(f, "the step did not run: {error}"),
         }
     }
 }
@@ -260,6 +309,9 @@ pub enum OperationError {
     /// Its name is the default one of a function, and another function of this process has it too: each would get the
     /// other's results.
     NameTaken(NameConflict),
+    /// Its name is the default one of a function in a generic `impl` or in a trait, at this file and line: the function of
+    /// each type has it, and each would get the others' results.
+    DefaultName(Arc<str>),
     /// Its `lease` is shorter than 10 ms.
     LeaseTooShort,
     /// Its `ttl` is shorter than its `lease`.
@@ -268,6 +320,12 @@ pub enum OperationError {
     TtlTooLong,
     /// It names a transaction, and the store is neither PostgreSQL nor SQLite.
     NoTransactions,
+    /// Its `max_attempts` is 0.
+    NoAttempts,
+    /// Its `retry_after` is longer than its `ttl`.
+    RetryAfterAboveTtl,
+    /// It counts, delays or reconciles its runs, and is called in a transaction, which may take a run back.
+    AttemptsInTransaction,
 }
 
 impl OperationError {
@@ -275,10 +333,18 @@ impl OperationError {
         match self {
             Self::Name => "its name is empty or longer than 255 bytes",
             Self::NameTaken(_) => "another function has its name",
+            Self::DefaultName(_) => {
+                "its function is in a generic `impl` or in a trait, and each type has one of its name"
+            }
             Self::LeaseTooShort => "its `lease` is shorter than 10 ms",
             Self::TtlBelowLease => "its `ttl` is shorter than its `lease`",
             Self::TtlTooLong => "its `ttl` is longer than 50 years",
             Self::NoTransactions => "its `transaction` needs a store in PostgreSQL or SQLite",
+            Self::NoAttempts => "its `max_attempts` is 0",
+            Self::RetryAfterAboveTtl => "its `retry_after` is longer than its `ttl`",
+            Self::AttemptsInTransaction => {
+                "in a transaction, which may take a run back, there is no `max_attempts`, `retry_after` or `reconcile`"
+            }
         }
     }
 }
@@ -286,11 +352,60 @@ impl OperationError {
 impl fmt::Display for OperationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.text())?;
-        if let Self::NameTaken(conflict) = self { write!(f, ": {conflict}") } else { Ok(()) }
+        match self {
+            Self::NameTaken(conflict) => write!(f, ": {conflict}"),
+            Self::DefaultName(place) => write!(f, ": write `name = \"…\"` in the attribute at {place}"),
+            _ => Ok(()),
+        }
     }
 }
 
 impl StdError for OperationError {}
+
+/// The reason why a step did not run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StepError {
+    /// It is outside the body of an idempotent function, or in a task that the body has spawned.
+    Outside,
+    /// It is inside another step.
+    InStep,
+    /// The function around it runs in a transaction of its caller.
+    InTransaction,
+    /// It is in the function that `abandoned = reconcile(…)` asks.
+    InReconcile,
+    /// A step of this name is under way, has ended in this run, or could not be recorded.
+    NameInUse,
+    /// The run has as many steps, or as many bytes of steps, as the limits allow.
+    TooMany,
+    /// Its name cannot be used.
+    Name(KeyError),
+}
+
+impl fmt::Display for StepError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Outside => {
+                "it is outside the body of an idempotent function, or in a task that the body has spawned: await it in the \
+                 body itself"
+            }
+            Self::InStep => "it is inside another step: begin it after that one, or make that one several",
+            Self::InTransaction => {
+                "the function around it runs in a transaction of its caller, which takes all of it back or none: leave \
+                 `step` out"
+            }
+            Self::InReconcile => "it is in a function that only finds out what happened: leave `step` out",
+            Self::NameInUse => {
+                "a step of its name is under way, has ended in this run, or could not be recorded: give each its own name, \
+                 in a loop with the item in it, such as `(\"item\", id)`"
+            }
+            Self::TooMany => "the run has as many steps as `max_steps` and `max_steps_len` allow",
+            Self::Name(error) => return write!(f, "its name cannot be used: {error}"),
+        })
+    }
+}
+
+impl StdError for StepError {}
 
 /// Two functions with one name, of which at least one is a default name. Its text says where they are, and what to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -406,7 +521,13 @@ macro_rules! from {
     )*};
 }
 
-from!(KeyError => Key, ArgumentsError => Arguments, OperationError => Operation, Undecodable => Undecodable);
+from!(
+    KeyError => Key,
+    ArgumentsError => Arguments,
+    OperationError => Operation,
+    StepError => Step,
+    Undecodable => Undecodable,
+);
 
 /// A corrupt record is undecodable; every other fault is the store's.
 impl From<StoreError> for Error {

@@ -1,6 +1,6 @@
 //! The run that is under way, as its body sees it.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use sha2::{Digest, Sha256};
 
@@ -40,6 +40,14 @@ impl Execution {
         Some(Self { claim: Scope::claim()? })
     }
 
+    pub(crate) const fn of(claim: Arc<Claim>) -> Self {
+        Self { claim }
+    }
+
+    pub(crate) fn claim(&self) -> &Claim {
+        &self.claim
+    }
+
     /// The operation's name.
     #[must_use]
     pub fn operation(&self) -> &str {
@@ -52,10 +60,17 @@ impl Execution {
         self.claim.context().key().key()
     }
 
-    /// 1 for the first run of the key, more after each run that ended without an outcome.
+    /// 1 for the first run of the key, more after each run that ended without an outcome, or failed and is counted.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.claim.attempt()
+    }
+
+    /// The time since the run before this one was abandoned, or its lease lapsed, on the store's clock; `None` where the run
+    /// before failed, or there was none.
+    #[must_use]
+    pub fn abandoned_for(&self) -> Option<Duration> {
+        self.claim.abandoned_for()
     }
 
     /// A number that rises with every claim of the key, for downstream systems that can refuse stale writers.

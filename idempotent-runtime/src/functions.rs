@@ -51,10 +51,16 @@ impl Function {
 
     /// Checks that no other function has its default name. A name that is written out twice is its author's word, and is
     /// told once.
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    ///
+    /// `inside` is the compiler's name of something inside the function. It has type arguments where the function is one of
+    /// a generic `impl` or of a trait: each type has such a function, and all of them have one default name.
+    pub(crate) fn check(&self, inside: &str) -> Result<(), Error> {
         let round = ROUND.load(Ordering::Relaxed);
         if self.checked.load(Ordering::Relaxed) == round {
             return Ok(());
+        }
+        if self.is_default && inside.contains('<') {
+            return Err(OperationError::DefaultName(self.to_string().into()).into());
         }
         self.register()?;
         self.checked.store(round, Ordering::Relaxed);

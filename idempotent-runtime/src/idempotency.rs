@@ -245,6 +245,20 @@ impl IdempotencyBuilder {
         self
     }
 
+    /// Sets how many [steps](crate::step) a run may have. 1,000 unless said otherwise; further ones are
+    /// [`Error::Step`](crate::Error::Step).
+    pub const fn max_steps(mut self, steps: usize) -> Self {
+        self.limits.max_steps = steps;
+        self
+    }
+
+    /// Sets how large the [steps](crate::step) of a run may be together, in bytes of their names and values. 1 MiB unless said
+    /// otherwise; of the step that passes it only the fact is kept, and further ones are [`Error::Step`](crate::Error::Step).
+    pub const fn max_steps_len(mut self, bytes: usize) -> Self {
+        self.limits.max_steps_len = bytes;
+        self
+    }
+
     /// Sets how many calls may wait for running duplicates at a time, in this process. 10,000 unless said otherwise;
     /// further ones get [`Error::TooManyWaiters`].
     pub const fn max_waiters(mut self, calls: usize) -> Self {

@@ -27,6 +27,9 @@
 //! - [`Idempotency`]: calls without the attribute, limits, and access for operators.
 //! - [`Error`]: the answers of a call other than the body's own result, and what to do then.
 //! - [`Execution::current`]: inside a body, its key, attempt and fence, and keys to pass on to other systems.
+//! - [`step`]: recovery points, so that the next attempt of a function goes on where the last one was killed.
+//! - [`Operation::max_attempts`], [`Operation::retry_after`], [`Reconciled`]: how often a key is run, when, and whether an earlier
+//!   run that vanished has happened.
 //! - [`with_disposition`]: how a call came to its answer.
 //! - `tower` and `webhooks`, with the features of these names: a layer for HTTP services, and signatures of webhooks.
 //! - [`store`]: the contract of a store, for authors of stores; `testing` has its conformance suite.
@@ -63,11 +66,13 @@
 //! | event | level | counter |
 //! |---|---|---|
 //! | a call was answered, with its disposition | debug; info for `took-over` | `idempotent_calls_total{operation,disposition}` |
-//! | a call was refused, with the error's code | debug for `in-flight` and `claim-lost`, error for `store`, `undecodable` and `result-not-kept`, else warn | the same, with `reason` |
+//! | a call was refused, with the error's code | debug for `in-flight`, `suspended` and `claim-lost`, error for `store`, `undecodable` and `result-not-kept`, else warn | the same, with `reason` |
 //! | a body's claim was lost, its lease lapsed | error | `idempotent_claims_lost_total{operation}` |
 //! | a run ended without an outcome | warn | `idempotent_runs_abandoned_total{operation}` |
 //! | a body ran and its outcome is not on record | error | `idempotent_outcomes_not_recorded_total{operation}` |
 //! | a result is not kept | warn | |
+//! | the value of a step is not kept | error | `idempotent_steps_not_kept_total{operation}` |
+//! | a run did not ask for steps that an earlier attempt had recorded | error | `idempotent_steps_not_asked_for_total{operation}` |
 //! | a body runs without protection | warn | |
 //! | expired records could not be removed | warn | |
 //! | a server that was connected to may forget records: Redis without an append-only file, PostgreSQL with `fsync=off` | warn | |
@@ -90,7 +95,9 @@ mod idempotency;
 mod install;
 mod lock;
 mod operation;
+mod reconcile;
 mod request;
+mod step;
 pub mod store;
 mod sweeper;
 #[cfg(any(test, feature = "testing"))]
@@ -102,21 +109,23 @@ mod transaction;
 #[cfg(feature = "webhooks")]
 pub mod webhooks;
 
-pub use call::{Call, CallBuilder, DetachedCall, TransactionCall};
+pub use call::{Call, CallBuilder, DetachedCall, ReconciledCall, TransactionCall};
 pub use disposition::with_disposition;
 pub use engine::{disposition::Disposition, shared::OnStoreFailure};
-pub use error::{Error, NameConflict, OperationError, SetupError, Undecodable};
+pub use error::{Error, NameConflict, OperationError, SetupError, StepError, Undecodable};
 pub use execution::Execution;
 pub use idempotency::{Idempotency, IdempotencyBuilder};
 #[cfg(feature = "macros")]
 pub use idempotent_macros::idempotent;
 pub use install::{install, installed};
-pub use operation::{ErrorPolicy, KeepErrors, KeepErrorsIf, OnAbandoned, Operation, ReleaseErrors};
+pub use operation::{Backoff, ErrorPolicy, KeepErrors, KeepErrorsIf, OnAbandoned, Operation, ReleaseErrors};
+pub use reconcile::Reconciled;
 pub use request::{
     error::{ArgumentsError, KeyError},
     fingerprint::Fingerprint,
     key,
 };
+pub use step::step;
 pub use store::{NotKept, Outcome, Record, RecordKey, State, Store, StoreError, StoreErrorKind};
 pub use sweeper::Sweeper;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]

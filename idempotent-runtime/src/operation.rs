@@ -23,6 +23,9 @@ pub struct Operation<P = ReleaseErrors> {
     pub(crate) lease: Duration,
     pub(crate) wait: Duration,
     pub(crate) abandoned: OnAbandoned,
+    pub(crate) max_attempts: Option<u32>,
+    pub(crate) retry_after: Option<Backoff>,
+    pub(crate) settle_after: Option<Duration>,
     pub(crate) errors: P,
 }
 
@@ -64,6 +67,9 @@ impl Operation {
             lease: Self::DEFAULT_LEASE,
             wait: Self::DEFAULT_WAIT,
             abandoned: OnAbandoned::Rerun,
+            max_attempts: None,
+            retry_after: None,
+            settle_after: None,
             errors: ReleaseErrors,
         }
     }
@@ -79,13 +85,15 @@ impl Operation {
     }
 
     fn with_errors<P>(self, errors: P) -> Operation<P> {
-        let Self { name, ttl, lease, wait, abandoned, errors: ReleaseErrors } = self;
-        Operation { name, ttl, lease, wait, abandoned, errors }
+        let Self { name, ttl, lease, wait, abandoned, max_attempts, retry_after, settle_after, errors: ReleaseErrors } =
+            self;
+        Operation { name, ttl, lease, wait, abandoned, max_attempts, retry_after, settle_after, errors }
     }
 }
 
 impl<P> Operation<P> {
-    /// Sets how long a finished result is kept, counted from completion.
+    /// Sets how long a finished result is kept, counted from completion; and what a run that did not finish leaves (its attempts, its
+    /// steps), counted from its end.
     pub const fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
         self
@@ -107,6 +115,88 @@ impl<P> Operation<P> {
     pub const fn abandoned(mut self, abandoned: OnAbandoned) -> Self {
         self.abandoned = abandoned;
         self
+    }
+
+    /// Sets how often a key is run at most. No limit unless said otherwise.
+    ///
+    /// A run counts from its claim on, before the body begins: a body that kills its process is counted, too, and so is a run
+    /// that a deployment kills. What counts is the limit of the call that would run the key once more. It gets
+    /// [`Error::Exhausted`](crate::Error::Exhausted) instead, and so do its repeats, for the operation's `ttl`. If the last run
+    /// vanished, it may have happened: it is reconciled first ([`Call::reconcile`](crate::Call::reconcile)), or the key is held and
+    /// its calls get [`Error::Abandoned`](crate::Error::Abandoned) until an operator resolves it. A last run whose process was killed holds
+    /// the key from the next call on, which has to come within the `ttl`.
+    ///
+    /// A run counts also if it only learned that a nested function cannot say yet what became of its own run: so many attempts, with the pauses
+    /// of [`retry_after`](Self::retry_after), have to outlast an outage of other systems, and the `lease` and
+    /// [`settle_after`](Self::settle_after) of nested functions. An exhausted key can have recorded steps; they go with its end.
+    ///
+    /// With a limit, an `Err` that is not kept leaves a record that counts it, so that other arguments are a mismatch.
+    pub const fn max_attempts(mut self, attempts: u32) -> Self {
+        self.max_attempts = Some(attempts);
+        self
+    }
+
+    /// Sets the pause after a run that failed or was abandoned, on the store's clock. A run whose process was killed has its lease for a
+    /// pause. Until it is over, calls get a retryable
+    /// [`Error::Suspended`](crate::Error::Suspended) at once. A constant pause is a `Duration`; no pause unless said otherwise.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use idempotent_runtime::{Backoff, Operation};
+    ///
+    /// let mail = Operation::new("mail.send")
+    ///     .max_attempts(5)
+    ///     .retry_after(Backoff::exponential(Duration::from_secs(1), Duration::from_secs(300)));
+    /// # let _ = mail;
+    /// ```
+    pub fn retry_after(mut self, pause: impl Into<Backoff>) -> Self {
+        self.retry_after = Some(pause.into());
+        self
+    }
+
+    /// Sets how long a run must have been abandoned before [`Reconciled::NotDone`](crate::Reconciled::NotDone) is believed: its
+    /// process may be alive, and about to act. The `lease` unless said otherwise.
+    pub const fn settle_after(mut self, time: Duration) -> Self {
+        self.settle_after = Some(time);
+        self
+    }
+}
+
+/// The pauses between the runs of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    first: Duration,
+    longest: Duration,
+}
+
+impl Backoff {
+    /// The same pause after each run.
+    #[must_use]
+    pub const fn constant(pause: Duration) -> Self {
+        Self { first: pause, longest: pause }
+    }
+
+    /// A pause that doubles from `first` with each run, up to `longest`.
+    #[must_use]
+    pub const fn exponential(first: Duration, longest: Duration) -> Self {
+        Self { first, longest }
+    }
+
+    /// The pause after the run of this number.
+    #[must_use]
+    pub fn after(&self, attempt: u32) -> Duration {
+        let doublings = attempt.saturating_sub(1).min(31);
+        self.first.saturating_mul(1 << doublings).min(self.longest())
+    }
+
+    pub(crate) fn longest(&self) -> Duration {
+        self.longest.max(self.first)
+    }
+}
+
+impl From<Duration> for Backoff {
+    fn from(pause: Duration) -> Self {
+        Self::constant(pause)
     }
 }
 
@@ -138,6 +228,9 @@ pub enum OnAbandoned {
     Rerun,
     /// No call runs the body again: each gets [`Error::Abandoned`](crate::Error::Abandoned) until an operator resolves it.
     Refuse,
+    /// Set by [`Call::reconcile`](crate::Call::reconcile) and by the attribute, which know whom to ask.
+    #[doc(hidden)]
+    Reconcile,
 }
 
 /// The policy for an `Err` of the body, whose error type is `E`. Sealed: [`ReleaseErrors`], [`KeepErrors`] and

@@ -6,11 +6,13 @@ use std::{future::Future, ops::ControlFlow, pin::Pin, sync::Arc};
 
 use crate::{
     Idempotency,
-    bounds::{AnyResult, Argument, Body, CarriesErrors, Fits, Key, Stored},
+    bounds::{AnyResult, Argument, Body, CarriesErrors, Fits, GivenTwice, Key, Stored},
     engine::{Prepared, shared::Shared},
     error::Error,
+    execution::Execution,
     install,
     operation::{KeepErrorsIf, Operation},
+    reconcile::{self, Reconciled},
     request::{
         arguments,
         error::KeyError,
@@ -51,10 +53,16 @@ pub struct Arguments<'h> {
     arguments: arguments::Arguments,
 }
 
-/// Starts the `count` arguments of a call of this function through this handle, by default the installed one.
+/// Starts the `count` arguments of a call of this function through this handle, by default the installed one. `inside` is the
+/// compiler's name of something inside the function.
 #[must_use]
-pub fn arguments<'h>(function: &Function, handle: Option<&'h Idempotency>, count: usize) -> Arguments<'h> {
-    let shared = function.check().and_then(|()| match handle {
+pub fn arguments<'h>(
+    function: &Function,
+    inside: &'static str,
+    handle: Option<&'h Idempotency>,
+    count: usize,
+) -> Arguments<'h> {
+    let shared = function.check(inside).and_then(|()| match handle {
         Some(handle) => Ok(&handle.shared),
         None => install::installed().map(|handle| &handle.shared),
     });
@@ -136,6 +144,25 @@ where
     P: Fits<E>,
 {
     call.run_detached(body)
+}
+
+/// The run that has to find out first what became of the one before.
+#[must_use]
+pub fn to_reconcile() -> Option<Execution> {
+    reconcile::begin()
+}
+
+/// An argument for the function that finds out.
+pub fn given<T: GivenTwice>(argument: &T) -> T {
+    argument.clone()
+}
+
+/// The answer of the call, after what was found out; `None` if the body is to run.
+pub fn reconciled<R: AnyResult>(run: &Execution, found: Result<Reconciled<R::Value>, R::Error>) -> Option<R>
+where
+    R::Error: CarriesErrors,
+{
+    reconcile::end(run, found).map(R::from_result)
 }
 
 /// The argument that `transaction = …` names.

@@ -3,12 +3,12 @@
 //! ```text
 //!                claim                          complete
 //!   vacant ───────────────────────▶ running ─────────────────▶ done
-//!     ▲  ▲                          │ ▲ │  ▲ renew                │
-//!     │  │         release          │ │ │  └─┘                    │
+//!     ▲  ▲                          │ ▲ │  ▲ renew, append        │
+//!     │  │   release, without steps │ │ │  └─┘                    │
 //!     │  └──────────────────────────┘ │ │                         │
-//!     │         claim (attempt + 1)   │ │ abandon, or             │
+//!     │         claim (attempt + 1)   │ │ suspend, release, or    │
 //!     │                               │ ▼ the lease lapses        │
-//!     │ expiry, forget             abandoned                      │
+//!     │ expiry, forget        failed, abandoned                   │
 //!     ├───────────────────────────────┘                           │
 //!     │ expiry, forget                                            │
 //!     └───────────────────────────────────────────────────────────┘
@@ -19,17 +19,22 @@
 //! 1. Each method is one atomic transition on the store's own clock. Callers' clocks are never compared.
 //! 2. A [`claim`](Store::claim) with another fingerprint gets [`Mismatch`](ClaimOutcome::Mismatch) in every state but vacant, and
 //!    changes nothing.
-//! 3. The owner of a lapsed claim may renew, complete, release or abandon it until it is taken over, forgotten or expired.
-//!    After that each answers [`Lost`](Transition::Lost), except a release of a vacant key, which is
+//! 3. The owner of a lapsed claim may renew, complete, release or suspend it, or append to it, until it is taken over,
+//!    forgotten or expired. After that each answers that the claim is lost, except a release of a vacant key, which is
 //!    [`Applied`](Transition::Applied).
 //! 4. Every method is idempotent by nonce. A repeated claim gets the same [`Claimed`](ClaimOutcome::Claimed) until its run has
-//!    ended. A repeated complete or abandon gets `Applied` while the record shows it, a repeated release while the key is
-//!    vacant. A repeat changes nothing; a repeated renewal moves the end of the lease again.
+//!    ended. A repeated complete or suspend gets `Applied` while the record shows it, a repeated release while the key is
+//!    vacant or failed, a repeated append while the run goes on. A repeat changes nothing; a repeated renewal or append moves
+//!    the end of the lease again.
 //! 5. Fences rise strictly per key, across takeover, expiry, forget and restart.
-//! 6. A store keeps a running or lapsed record for its lease plus its `ttl`, any other record for its `ttl`. Then the key is
-//!    vacant, even if the record has not been removed yet.
+//! 6. A store keeps a running or lapsed record for its lease plus its `ttl`, a suspended one for its `keep` from its
+//!    `not_before` on, a finished one for its `ttl`. Then the key is vacant, even if the record has not been removed yet.
 //! 7. The arguments of the claim that was granted last are in the record until the key is vacant, byte for byte. No
 //!    other claim changes them.
+//! 8. A claim looks at a record in this order: another request, a result, a live lease, an abandoned run that it may not take
+//!    over, a time before which nobody may. A claim that takes over tells what was before, also when it is repeated.
+//! 9. The journal of steps is the life's: takeovers keep it, and it goes in the same step as the record, or when the run is
+//!    completed. A record with a journal is never released, but suspended as failed.
 
 use std::{
     fmt::{self, Debug},
@@ -43,9 +48,9 @@ use bytes::Bytes;
 
 pub use self::{
     error::{StoreError, StoreErrorKind},
-    record::{Finished, NotKept, Outcome, Record, RecordKey, RecordKeyError, State},
+    record::{Finished, NotKept, Outcome, Record, RecordKey, RecordKeyError, State, Step},
     subscriptions::{Subscribers, Subscription},
-    token::{Nonce, Token},
+    token::{Generation, Nonce, Token},
 };
 use crate::{request::fingerprint::Fingerprint, store::record::Hidden};
 
@@ -88,12 +93,12 @@ pub type StoreResult<T> = Result<T, StoreError>;
 ///
 /// ```
 /// use std::time::Duration;
-/// use idempotent_runtime::{Fingerprint, store::{ClaimRequest, Nonce}};
+/// use idempotent_runtime::{Fingerprint, store::{ClaimRequest, Nonce, TakeOver}};
 ///
 /// let fingerprint = Fingerprint::from_bytes([7; Fingerprint::LEN]);
 /// let (lease, ttl) = (Duration::from_secs(30), Duration::from_secs(86_400));
-/// let request = ClaimRequest::new(fingerprint, Nonce::random(), lease, ttl).with_take_over(false);
-/// assert!(!request.take_over && request.arguments.is_none());
+/// let request = ClaimRequest::new(fingerprint, Nonce::random(), lease, ttl).with_take_over(TakeOver::Never);
+/// assert!(request.arguments.is_none());
 /// ```
 #[derive(Clone)]
 #[non_exhaustive]
@@ -107,27 +112,27 @@ pub struct ClaimRequest {
     /// The time that the record is kept after its lease has lapsed. With more than [`HELD`](Self::HELD), the claim holds
     /// its key.
     pub ttl: Duration,
-    /// True if an abandoned or lapsed claim may be taken over.
-    pub take_over: bool,
+    /// The abandoned and lapsed claims that may be taken over.
+    pub take_over: TakeOver,
     /// The request itself, where the record keeps it beside its fingerprint.
     pub arguments: Option<Bytes>,
 }
 
 impl ClaimRequest {
     /// 50 years. A record that is kept for longer than this from now on, and is not done, is *held*: it has no end in
-    /// practice, and once its owner is gone no claim takes it over, whatever [`take_over`](Self::take_over) says. Only its
-    /// owner, or an operator, ends it.
+    /// practice, and once its owner is gone only a claim with [`TakeOver::Always`] takes it over. Else its owner, or an
+    /// operator, ends it.
     pub const HELD: Duration = Duration::from_secs(50 * 365 * 24 * 60 * 60);
 
-    /// A request that may take over an abandoned or lapsed claim, and records no arguments.
+    /// A request that may take over an abandoned or lapsed claim that is not held, and records no arguments.
     #[must_use]
     pub const fn new(fingerprint: Fingerprint, nonce: Nonce, lease: Duration, ttl: Duration) -> Self {
-        Self { fingerprint, nonce, lease, ttl, take_over: true, arguments: None }
+        Self { fingerprint, nonce, lease, ttl, take_over: TakeOver::UnlessHeld, arguments: None }
     }
 
-    /// Allows or forbids to take over an abandoned or lapsed claim.
+    /// Sets which abandoned and lapsed claims may be taken over.
     #[must_use]
-    pub const fn with_take_over(mut self, take_over: bool) -> Self {
+    pub const fn with_take_over(mut self, take_over: TakeOver) -> Self {
         self.take_over = take_over;
         self
     }
@@ -138,6 +143,18 @@ impl ClaimRequest {
         self.arguments = arguments.into();
         self
     }
+}
+
+/// The abandoned and lapsed claims that a claim may take over. A failed one it always may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TakeOver {
+    /// None: nobody knows whether their runs happened.
+    Never,
+    /// Those that are not [held](ClaimRequest::HELD).
+    UnlessHeld,
+    /// All: the claimer finds out first what happened.
+    Always,
 }
 
 /// Arguments are not for logs.
@@ -166,6 +183,8 @@ pub enum ClaimOutcome {
         token: Token,
         /// 1 for the first run of a key, more after each takeover.
         attempt: u32,
+        /// The life of the key so far.
+        past: Past,
     },
     /// Another claim is alive.
     #[non_exhaustive]
@@ -181,15 +200,23 @@ pub enum ClaimOutcome {
         /// The attempt that was abandoned.
         attempt: u32,
     },
+    /// The last run has ended, and it is too early for the next.
+    #[non_exhaustive]
+    Suspended {
+        /// The time until the next may begin. Never zero.
+        retry_after: Duration,
+        /// The attempt that has ended.
+        attempt: u32,
+    },
     /// The record was made by a request with another fingerprint. Nothing was changed.
     Mismatch,
 }
 
 impl ClaimOutcome {
-    /// [`Claimed`](Self::Claimed) with this proof of ownership, as the key's run of this number.
+    /// [`Claimed`](Self::Claimed) with this proof of ownership, as the key's run of this number, after this past.
     #[must_use]
-    pub const fn claimed(token: Token, attempt: u32) -> Self {
-        Self::Claimed { token, attempt }
+    pub const fn claimed(token: Token, attempt: u32, past: Past) -> Self {
+        Self::Claimed { token, attempt, past }
     }
 
     /// [`InFlight`](Self::InFlight) with this much of the other claim's lease left, which must not be zero.
@@ -203,6 +230,117 @@ impl ClaimOutcome {
     pub const fn abandoned(attempt: u32) -> Self {
         Self::Abandoned { attempt }
     }
+
+    /// [`Suspended`](Self::Suspended) for this long, which must not be zero, after this attempt.
+    #[must_use]
+    pub const fn suspended(retry_after: Duration, attempt: u32) -> Self {
+        Self::Suspended { retry_after, attempt }
+    }
+}
+
+/// The life of a key before a claim that was granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Past {
+    /// The life.
+    pub generation: Generation,
+    /// The end of the run before.
+    pub before: Before,
+    /// The number of runs that ended in an error. All others before vanished.
+    pub failed: u32,
+    /// True if there is a journal.
+    pub has_steps: bool,
+}
+
+impl Past {
+    /// The past of a vacant key that was claimed with this nonce.
+    #[must_use]
+    pub fn none(nonce: Nonce) -> Self {
+        Self { generation: nonce.into(), before: Before::Fresh, failed: 0, has_steps: false }
+    }
+
+    /// The past of a key that was taken over.
+    #[must_use]
+    pub const fn new(generation: Generation, before: Before, failed: u32, has_steps: bool) -> Self {
+        Self { generation, before, failed, has_steps }
+    }
+}
+
+/// The end of the run before a claim that was granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Before {
+    /// There was none.
+    Fresh,
+    /// It said that it failed, and left nothing in doubt.
+    Failed,
+    /// It vanished, or said that it ended without an outcome: it may have happened.
+    #[non_exhaustive]
+    Abandoned {
+        /// The time since it said so, or since its lease ended.
+        since: Duration,
+    },
+}
+
+impl Before {
+    /// [`Abandoned`](Self::Abandoned) for this long.
+    #[must_use]
+    pub const fn abandoned(since: Duration) -> Self {
+        Self::Abandoned { since }
+    }
+}
+
+/// The reason to suspend a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Why {
+    /// It ended without an outcome: it may have happened.
+    Abandoned,
+    /// Its body said `Err`: nothing is in doubt.
+    Failed,
+    /// Its body never started: the key is as it was before the claim, vacant included.
+    Unstarted,
+}
+
+/// The answer of the key's record to a suspension.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[must_use]
+pub enum Suspension {
+    /// The run is suspended, now or since an earlier request.
+    Applied,
+    /// A run of the key is done; nothing was changed.
+    #[non_exhaustive]
+    Ended {
+        /// Its outcome.
+        how: Outcome,
+        /// True if it is the caller's run.
+        by_us: bool,
+    },
+    /// The record is another claim's; nothing was changed.
+    Taken,
+    /// There is no record.
+    Vacant,
+}
+
+impl Suspension {
+    /// [`Ended`](Self::Ended) with this outcome, by the caller's run or by another.
+    pub const fn ended(how: Outcome, by_us: bool) -> Self {
+        Self::Ended { how, by_us }
+    }
+}
+
+/// The answer of the key's journal to a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[must_use]
+pub enum Appended {
+    /// The step is in the journal, and the lease is renewed.
+    Applied,
+    /// An earlier attempt has recorded a step of this name, with this value. Nothing was changed but the lease.
+    Recorded(Result<Bytes, NotKept>),
+    /// The claim is not the caller's any more; nothing was changed.
+    Lost,
 }
 
 /// The answer of the key's record to a transition by the owner of a claim.
@@ -292,11 +430,36 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Ends the run as if it had never been: the key is vacant again. Wakes subscribers.
     ///
     /// A vacant key is as asked for: [`Transition::Applied`], so that a repeat succeeds. Only a record that shows
-    /// another owner, or an end of this run other than its release, is [`Transition::Lost`].
-    async fn release(&self, key: &RecordKey, token: &Token) -> StoreResult<Transition>;
+    /// another owner, or an end of this run other than its release, is [`Transition::Lost`]. A record with a journal is
+    /// [suspended](Self::suspend) as failed instead, without a pause and for `keep`: what its steps did has happened.
+    async fn release(&self, key: &RecordKey, token: &Token, keep: Duration) -> StoreResult<Transition>;
 
-    /// Ends the run without an outcome, kept for `ttl` from now. Wakes subscribers.
-    async fn abandon(&self, key: &RecordKey, token: &Token, ttl: Duration) -> StoreResult<Transition>;
+    /// Ends the run without an outcome. No call runs the key again before `not_before` from now; the record is kept for
+    /// `keep` beyond that. Wakes subscribers.
+    async fn suspend(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        why: Why,
+        not_before: Duration,
+        keep: Duration,
+    ) -> StoreResult<Suspension>;
+
+    /// Records a step of the run that is under way, and renews its lease like [`renew`](Self::renew).
+    ///
+    /// A step of this name that this claim has recorded is [`Appended::Applied`], whatever its value.
+    async fn append(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        step: &Step,
+        lease: Duration,
+        ttl: Duration,
+    ) -> StoreResult<Appended>;
+
+    /// The steps that this and earlier attempts have recorded, in the order in which they were; `None` when the claim is not
+    /// the caller's any more.
+    async fn steps(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<Vec<Step>>>;
 
     /// The fence of a claim that is still the caller's; `None` when it is not.
     ///
@@ -318,7 +481,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     async fn purge_expired(&self, limit: usize) -> StoreResult<usize>;
 
     /// Starts listening for the end of the key's current run: from the moment this resolves, a complete, release,
-    /// abandon or forget of the key, by any process, wakes the subscription.
+    /// suspend or forget of the key, by any process, wakes the subscription.
     ///
     /// A notification is a hint; callers poll as well. A store without notifications answers [`Subscription::never`].
     async fn subscribe(&self, key: &RecordKey) -> StoreResult<Subscription>;

@@ -27,7 +27,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 ///   its to answer with, also where a new transaction might succeed.
 ///
 /// Call one function in it, and write everything that belongs to its effects inside that function: what stands beside the
-/// call is repeated with it.
+/// call is repeated with it, and committed with an error that the function keeps.
 ///
 /// ```no_run
 /// # use idempotent_runtime::{Error, idempotent};

@@ -182,8 +182,8 @@ async fn dropped_calls_leave_the_store_working() {
             Err(_) => store.claim(&key, &request).await,
         };
         let token = granted(answer);
-        let _ = tokio::time::timeout(Duration::from_micros(round * 10), store.release(&key, &token)).await;
-        assert_eq!(store.release(&key, &token).await.expect("release"), Transition::Applied);
+        let _ = tokio::time::timeout(Duration::from_micros(round * 10), store.release(&key, &token, TTL)).await;
+        assert_eq!(store.release(&key, &token, TTL).await.expect("release"), Transition::Applied);
     }
 }
 
@@ -397,6 +397,8 @@ async fn a_statement_that_the_server_cancels_is_unavailable() {
     let pool = PgPoolOptions::new().max_connections(1).connect(&database.url()).await.expect("a pool");
     let store = builder().timeout(Duration::from_secs(20)).build(pool.clone()).expect("a store");
     let session = async || sqlx::query_scalar::<_, i32>("SELECT pg_backend_pid()").fetch_one(&pool).await;
+    // The first claim takes a session out of the pool.
+    finish(&store, &key("first")).await;
     let before = session().await.expect("a session");
     let mut client = database.client().await;
     sqlx::raw_sql("BEGIN; LOCK TABLE idempotent_records").execute(&mut client).await.expect("a lock");

@@ -11,11 +11,14 @@ use idempotent_tests::{
 };
 
 mod faults;
+mod journal;
 mod plans;
 mod poolers;
 mod pools;
+mod reserve;
 mod schema;
 mod support;
 mod tls;
 mod version_2;
+mod version_3;
 mod wakes;

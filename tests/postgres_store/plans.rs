@@ -9,18 +9,18 @@ use crate::{PostgresDatabase, PostgresServer, support::*};
 /// A statement's file with the types and the values of its parameters.
 type Case = (&'static str, &'static str, &'static str, &'static str);
 
-const CASES: [Case; 10] = [
+const CASES: [Case; 13] = [
     (
         "claim, hit",
         include_str!("../../idempotent-runtime/src/store/postgres/claim.sql"),
-        "text, text, bytea, bytea, bigint, bigint, boolean",
-        "'op', '77', '', '', 1, 1, true, NULL, NULL",
+        "text, text, bytea, bytea, bigint, bigint, bigint",
+        "'op', '77', '', '', 1, 1, 1, NULL, NULL",
     ),
     (
         "claim, miss",
         include_str!("../../idempotent-runtime/src/store/postgres/claim.sql"),
-        "text, text, bytea, bytea, bigint, bigint, boolean",
-        "'op', 'new', '', '', 1, 1, true, NULL, NULL",
+        "text, text, bytea, bytea, bigint, bigint, bigint",
+        "'op', 'new', '', '', 1, 1, 1, NULL, NULL",
     ),
     (
         "renew",
@@ -29,16 +29,34 @@ const CASES: [Case; 10] = [
         "'op', '77', '', 1, 1",
     ),
     (
-        "end",
-        include_str!("../../idempotent-runtime/src/store/postgres/end.sql"),
+        "complete",
+        include_str!("../../idempotent-runtime/src/store/postgres/complete.sql"),
         "text, text, bytea, text, bytea, text, bigint, text",
         "'op', '77', '', 'ok', '', NULL, 1, ''",
     ),
     (
-        "release",
-        include_str!("../../idempotent-runtime/src/store/postgres/release.sql"),
-        "text, text, bytea, text",
-        "'op', '77', '', ''",
+        "suspend",
+        include_str!("../../idempotent-runtime/src/store/postgres/suspend.sql"),
+        "text, text, bytea, text, bigint, bigint, text",
+        "'op', '77', '', 'failed', 1, 1, ''",
+    ),
+    (
+        "append",
+        include_str!("../../idempotent-runtime/src/store/postgres/append.sql"),
+        "text, text, bytea, bigint, bigint, text, bytea, text",
+        "'op', '77', '', 1, 1, 'step', '', NULL",
+    ),
+    (
+        "steps",
+        include_str!("../../idempotent-runtime/src/store/postgres/steps.sql"),
+        "text, text, bytea",
+        "'op', '77', ''",
+    ),
+    (
+        "fence",
+        include_str!("../../idempotent-runtime/src/store/postgres/fence.sql"),
+        "text, text, bytea",
+        "'op', '77', ''",
     ),
     (
         "owner",
@@ -65,7 +83,7 @@ const CASES: [Case; 10] = [
 async fn explain(client: &mut PgConnection, (name, sql, types, values): Case) -> String {
     let settings = include_str!("../../idempotent-runtime/src/store/postgres/settings.sql");
     let sql = sql.replace("{settings}", settings).replace("{lock_timeout}", "1000");
-    let sql = sql.replace("{table}", "idempotent_records").replace("{held}", "interval '50 years'");
+    let sql = sql.replace("{table}", "idempotent_records");
     let prepare = format!("PREPARE statement ({types}) AS {sql}");
     sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *client).await.expect(name);
     let explain = format!("EXPLAIN EXECUTE statement ({values})");
@@ -81,13 +99,15 @@ async fn every_statement_finds_its_rows_by_an_index() {
     database
         .execute(
             "INSERT INTO idempotent_records
-                (operation, key, state, fingerprint, nonce, attempt, expires_at, first_claimed_at)
+                (operation, key, state, fingerprint, nonce, attempt, expires_at, life_began_at)
              SELECT 'op' || i % 10, i::text, 'ok', ''::bytea, ''::bytea, 1, now() + i * interval '1 second', now()
              FROM generate_series(1, 20000) AS i
              UNION ALL
              SELECT 'op', i::text, 'ok', ''::bytea, ''::bytea, 1, now() + i * interval '1 second', now()
              FROM generate_series(1, 20000) AS i;
-             ANALYZE idempotent_records;",
+             INSERT INTO idempotent_records_steps (generation, name, nonce, result)
+             SELECT sha256(i::text::bytea), 'step', '', '' FROM generate_series(1, 20000) AS i;
+             ANALYZE idempotent_records, idempotent_records_steps;",
         )
         .await;
     let mut client = database.client().await;

@@ -7,14 +7,14 @@ use std::{
 
 use idempotent_runtime::{
     Store, StoreErrorKind,
-    store::{Transition, postgres::PostgresStore},
+    store::{Appended, Suspension, Transition, postgres::PostgresStore},
 };
 use idempotent_tests::pgbouncer::PgBouncer;
 use sqlx::{
     PgConnection, Row as _,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use tokio::time::timeout;
+use tokio::{task::JoinSet, time::timeout};
 
 use crate::{PostgresDatabase, PostgresServer, support::*, wait_for};
 
@@ -39,9 +39,11 @@ pub(crate) async fn use_all_of(store: &PostgresStore, name: &str) {
     assert!(is_done(store, &key).await);
     assert!(store.forget(&key).await.expect("forget"));
     let token = claim(store, &key).await;
-    assert_eq!(store.abandon(&key, &token, TTL).await.expect("abandon"), Transition::Applied);
+    assert_eq!(store.append(&key, &token, &step("a"), LEASE, TTL).await.expect("append"), Appended::Applied);
+    assert_eq!(store.steps(&key, &token).await.expect("steps"), Some(vec![step("a")]));
+    assert_eq!(abandon(store, &key, &token).await.expect("suspend"), Suspension::Applied);
     let token = claim(store, &key).await;
-    assert_eq!(store.release(&key, &token).await.expect("release"), Transition::Applied);
+    assert_eq!(store.release(&key, &token, TTL).await.expect("release"), Transition::Applied);
 }
 
 const MODES: [&str; 2] = ["transaction", "statement"];
@@ -71,42 +73,78 @@ async fn a_pooler_that_shares_sessions_is_refused_and_left_as_it_was() {
     }
 }
 
-/// A pooler stands between an application's own pool and the server.
+/// A pooler stands between an application's own pool and the server. Nothing is asked of it before the first claims.
 #[tokio::test]
-async fn a_pool_of_the_callers_behind_one_that_shares_sessions_leaves_nothing_in_them() {
+async fn a_pool_of_the_callers_behind_one_that_shares_sessions_is_granted_no_claim() {
     let database = PostgresDatabase::create().await;
     connect(&database.url()).await;
-    let pooler = "pool_mode = transaction\nignore_startup_parameters = extra_float_digits\ndefault_pool_size = 1";
-    let pooler = PgBouncer::start(database.address(), pooler).await;
-    let before = settings(&mut pooler.client(database.name()).await).await;
-    let pool = PgPoolOptions::new().max_connections(2).connect(&database.url_at(pooler.address())).await;
-    let store = builder().build(pool.expect("a pool")).expect("a store");
-    let error = store.migrate().await.expect_err("shared sessions");
-    assert_eq!(kind(&error), StoreErrorKind::Refused);
-
-    // The only session has no prepared statements of others yet, so that calls succeed.
-    let (key, other) = (key("k"), key("other"));
-    let token = claim(&store, &key).await;
-    let mut subscription = store.subscribe(&key).await.expect("a subscription");
-    let channels = "SELECT count(*) FROM pg_listening_channels()";
-    let mut client = pooler.client(database.name()).await;
-    let listens = sqlx::raw_sql(channels).fetch_one(&mut client).await.expect("a count");
-    assert_eq!(listens.get::<i64, _>(0), 0, "a session of others listens for us");
-    let silent = timeout(Duration::from_millis(50), subscription.notified()).await;
-    assert!(silent.is_err());
-    for answer in [
-        store.renew(&key, &token, LEASE, TTL).await,
-        store.complete(&key, &token, &outcome(), TTL).await,
-        store.release(&other, &token).await,
-        store.abandon(&other, &token, TTL).await,
-    ] {
-        // Each connection has names of its own for its statements, the session has them all.
-        if let Err(error) = answer {
-            assert_eq!(error.kind(), StoreErrorKind::Refused);
-            assert!(full_text(&error).contains("pool_mode = session"), "{error:?}");
+    for more in ["default_pool_size = 1", "default_pool_size = 2", "server_round_robin = 1"] {
+        let settings = format!("pool_mode = transaction\nignore_startup_parameters = extra_float_digits\n{more}");
+        let pooler = PgBouncer::start(database.address(), &settings).await;
+        let before = self::settings(&mut pooler.client(database.name()).await).await;
+        let pool = PgPoolOptions::new().max_connections(3).connect(&database.url_at(pooler.address())).await;
+        let store = builder().build(pool.expect("a pool")).expect("a store");
+        let mut claims = JoinSet::new();
+        for name in 0..10 {
+            let store = store.clone();
+            claims.spawn(async move { store.claim(&key(name), &request()).await });
         }
+        for answer in claims.join_all().await {
+            let error = answer.expect_err("shared sessions");
+            assert_eq!(error.kind(), StoreErrorKind::Refused, "{more}: {error:?}");
+            assert!(full_text(&error).contains("pool_mode = session"), "{more}: {error:?}");
+        }
+        let error = store.migrate().await.expect_err("shared sessions");
+        assert_eq!(kind(&error), StoreErrorKind::Refused, "{more}");
+
+        let mut subscription = store.subscribe(&key("k")).await.expect("a subscription");
+        let channels = "SELECT count(*) FROM pg_listening_channels()";
+        let mut client = pooler.client(database.name()).await;
+        let listens = sqlx::raw_sql(channels).fetch_one(&mut client).await.expect("a count");
+        assert_eq!(listens.get::<i64, _>(0), 0, "{more}: a session of others listens for us");
+        assert!(timeout(Duration::from_millis(50), subscription.notified()).await.is_err());
+        assert_eq!(self::settings(&mut pooler.client(database.name()).await).await, before, "{more}");
     }
-    assert_eq!(settings(&mut pooler.client(database.name()).await).await, before);
+    assert_eq!(value::<i64>(&database, "SELECT count(*) FROM idempotent_records").await, 0);
+}
+
+/// Other clients keep the sessions busy: which of them a connection gets next is a matter of luck.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pooler_that_shares_sessions_is_refused_under_the_load_of_others() {
+    let database = PostgresDatabase::create().await;
+    connect(&database.url()).await;
+    let pooler = "pool_mode = transaction\nignore_startup_parameters = extra_float_digits,options\n\
+        server_round_robin = 1\ndefault_pool_size = 2";
+    let pooler = PgBouncer::start(database.address(), pooler).await;
+    let mut load = JoinSet::new();
+    for _ in 0..2 {
+        let mut client = pooler.client(database.name()).await;
+        load.spawn(async move {
+            loop {
+                sqlx::raw_sql("SELECT pg_sleep(0.001)").execute(&mut client).await.expect("a pause");
+            }
+        });
+    }
+    let url = database.url_at(pooler.address());
+    for round in 0..40 {
+        let error = builder().connect(&url).await.expect_err("shared sessions");
+        assert_eq!(kind(&error), StoreErrorKind::Refused, "{round}: {error:?}");
+    }
+}
+
+/// A check that had no server says nothing: it is made again.
+#[tokio::test]
+async fn a_pool_is_looked_at_again_once_its_server_is_there() {
+    let database = PostgresDatabase::create().await;
+    connect(&database.url()).await;
+    let proxy = crate::Proxy::start(database.address()).await;
+    proxy.set(crate::Fault::Refuse);
+    let options: PgConnectOptions = database.url_at(proxy.address()).parse().expect("a URL");
+    let store = builder().build(PgPoolOptions::new().connect_lazy_with(options)).expect("a store");
+    let error = store.claim(&key("k"), &request()).await.expect_err("no server");
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
+    proxy.set(crate::Fault::None);
+    wait_for("the server to be found", async || store.claim(&key("k"), &request()).await.is_ok()).await;
 }
 
 #[tokio::test]
@@ -187,9 +225,9 @@ async fn acknowledged_is_on_disk(database: &PostgresDatabase, store: &PostgresSt
                 assert!(store.forget(&key).await.expect("forget"));
             }
             "abandon" => {
-                assert_eq!(store.abandon(&key, &token, TTL).await.expect("abandon"), Transition::Applied);
+                assert_eq!(abandon(store, &key, &token).await.expect("suspend"), Suspension::Applied);
             }
-            "release" => assert_eq!(store.release(&key, &token).await.expect("release"), Transition::Applied),
+            "release" => assert_eq!(store.release(&key, &token, TTL).await.expect("release"), Transition::Applied),
             _ => assert!(store.forget(&key).await.expect("forget")),
         }
         on_disk(end).await;

@@ -10,7 +10,7 @@ use std::{
 
 use idempotent_runtime::{
     Error, Idempotency, Operation, Store, StoreErrorKind,
-    store::{ClaimOutcome, Transition, postgres::PostgresStore},
+    store::{Appended, ClaimOutcome, Suspension, Transition, postgres::PostgresStore},
 };
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tokio::time::{Instant, sleep};
@@ -72,14 +72,18 @@ async fn owners_do_not_wait_for_the_pool() {
         assert_eq!(store.renew(&key(name), token, LEASE, TTL).await.expect("renew"), Transition::Applied);
         assert!(store.fence(&key(name), token).await.expect("a fence").is_some());
     }
+    let (suspended, owner) = (&key(names[2]), &tokens[2]);
+    let appended = store.append(suspended, owner, &step("a"), LEASE, TTL).await;
+    assert_eq!(appended.expect("append"), Appended::Applied);
+    assert_eq!(store.steps(suspended, owner).await.expect("steps"), Some(vec![step("a")]));
     let ends = [
         store.complete(&key(names[0]), &tokens[0], &outcome(), TTL).await,
-        store.release(&key(names[1]), &tokens[1]).await,
-        store.abandon(&key(names[2]), &tokens[2], TTL).await,
+        store.release(&key(names[1]), &tokens[1], TTL).await,
     ];
     for end in ends {
         assert_eq!(end.expect("an end"), Transition::Applied);
     }
+    assert_eq!(abandon(&store, suspended, owner).await.expect("an end"), Suspension::Applied);
     assert!(asked.elapsed() < Duration::from_secs(2), "took {:?}", asked.elapsed());
     // A claim does wait, and is told so in time.
     assert_eq!(fault(&store, &key("new")).await, StoreErrorKind::Unavailable);
@@ -130,7 +134,7 @@ async fn a_claim_waits_a_moment_for_a_row_and_is_in_flight_then() {
     let mut client = database.client().await;
     let locks = "BEGIN;
         SELECT FROM idempotent_records FOR UPDATE;
-        INSERT INTO idempotent_records (operation, key, state, fingerprint, nonce, attempt, expires_at, first_claimed_at)
+        INSERT INTO idempotent_records (operation, key, state, fingerprint, nonce, attempt, expires_at, life_began_at)
         VALUES ('tests.operation', 'new', 'ok', '', '', 1, now(), now())";
     sqlx::raw_sql(locks).execute(&mut client).await.expect("the rows");
     for store in [&ours, &theirs] {

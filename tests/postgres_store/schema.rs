@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use idempotent_runtime::{
     Error, Idempotency, IdempotencyBuilder, SetupError, Store, StoreErrorKind,
-    store::{ClaimOutcome, Nonce, State, Token, Transition, postgres::PostgresStore},
+    store::{Appended, ClaimOutcome, Nonce, State, Suspension, Token, Transition, Why, postgres::PostgresStore},
 };
 use idempotent_tests::captured_events::CapturedEvents;
 use sqlx::postgres::PgPoolOptions;
@@ -26,7 +26,7 @@ async fn many_migrate_at_once() {
     }
     migrations.join_all().await;
     let version: i32 = value(&database, "SELECT version FROM idempotent_records_schema").await;
-    assert_eq!(version, 3);
+    assert_eq!(version, 4);
     assert_eq!(value::<i64>(&database, "SELECT count(*) FROM idempotent_records_schema").await, 1);
     assert_eq!(value::<i64>(&database, "SELECT count(*) FROM idempotent_records").await, 16);
 }
@@ -77,7 +77,7 @@ async fn many_upgrade_an_older_schema_at_once() {
         });
     }
     migrations.join_all().await;
-    assert_eq!(value::<i32>(&database, "SELECT version FROM idempotent_records_schema").await, 3);
+    assert_eq!(value::<i32>(&database, "SELECT version FROM idempotent_records_schema").await, 4);
     assert_eq!(value::<i64>(&database, "SELECT count(*) FROM idempotent_records_schema").await, 1);
 
     let store = connect(&database.url()).await;
@@ -119,7 +119,7 @@ async fn an_upgrade_that_waits_lets_others_pass() {
     sqlx::raw_sql("COMMIT").execute(&mut reader).await.expect("its end");
     let store = upgrade.await.expect("an upgrade");
     assert!(is_done(&store, &key("done")).await);
-    assert_eq!(value::<i32>(&database, "SELECT version FROM idempotent_records_schema").await, 3);
+    assert_eq!(value::<i32>(&database, "SELECT version FROM idempotent_records_schema").await, 4);
 }
 
 /// The sessions of this database that wait for an advisory lock.
@@ -189,7 +189,7 @@ async fn a_missing_or_newer_schema_is_refused() {
     store.migrate().await.expect("the same schema");
     finish(&store, &key("k")).await;
 
-    database.execute("UPDATE idempotent_records_schema SET version = 4").await;
+    database.execute("UPDATE idempotent_records_schema SET version = 5").await;
     assert_eq!(kind(&store.migrate().await.expect_err("a newer schema")), StoreErrorKind::Refused);
     let error = PostgresStore::connect(&database.url()).await.expect_err("a newer schema");
     assert_eq!(kind(&error), StoreErrorKind::Refused);
@@ -229,6 +229,7 @@ async fn the_documented_privileges_are_enough() {
         .execute(
             "CREATE ROLE app LOGIN;
              GRANT SELECT, INSERT, UPDATE, DELETE ON idempotent_records TO app;
+             GRANT SELECT, INSERT, DELETE ON idempotent_records_steps TO app;
              GRANT USAGE ON SEQUENCE idempotent_records_fence TO app;
              GRANT SELECT ON idempotent_records_schema TO app;",
         )
@@ -246,9 +247,20 @@ async fn the_documented_privileges_are_enough() {
     assert_eq!(store.list(None, None, 10).await.expect("list").records.len(), 1);
     assert!(store.forget(&key).await.expect("forget"));
     let token = claim(&store, &key).await;
-    assert_eq!(store.abandon(&key, &token, TTL).await.expect("abandon"), Transition::Applied);
+    assert_eq!(store.append(&key, &token, &step("a"), LEASE, TTL).await.expect("append"), Appended::Applied);
+    assert_eq!(store.append(&key, &token, &step("a"), LEASE, TTL).await.expect("append"), Appended::Applied);
+    assert_eq!(abandon(&store, &key, &token).await.expect("suspend"), Suspension::Applied);
     let token = claim(&store, &key).await;
-    assert_eq!(store.release(&key, &token).await.expect("release"), Transition::Applied);
+    assert_eq!(store.steps(&key, &token).await.expect("steps"), Some(vec![step("a")]));
+    let suspended = store.suspend(&key, &token, Why::Unstarted, Duration::ZERO, TTL).await;
+    assert_eq!(suspended.expect("suspend"), Suspension::Applied);
+    let token = claim(&store, &key).await;
+    assert_eq!(store.release(&key, &token, TTL).await.expect("release"), Transition::Applied);
+    let token = claim(&store, &key).await;
+    assert_eq!(store.complete(&key, &token, &outcome(), TTL).await.expect("complete"), Transition::Applied);
+    assert_eq!(value::<i64>(&database, "SELECT count(*) FROM idempotent_records_steps").await, 0);
+    let token = claim(&store, &self::key("released")).await;
+    assert_eq!(store.release(&self::key("released"), &token, TTL).await.expect("release"), Transition::Applied);
     assert_eq!(store.purge_expired(10).await.expect("purge"), 0);
 
     database.execute("REVOKE INSERT ON idempotent_records FROM app").await;
@@ -344,7 +356,7 @@ async fn expired_records_go_by_themselves() {
     let store = builder().connect(&database.url()).await.expect("a store");
     let count = async || value::<i64>(&database, "SELECT count(*) FROM idempotent_records").await;
     let expire = "INSERT INTO idempotent_records
-            (operation, key, state, fingerprint, nonce, attempt, expires_at, first_claimed_at)
+            (operation, key, state, fingerprint, nonce, attempt, expires_at, life_began_at)
         SELECT 'op', i::text, 'ok', '', '', 1, now(), now() FROM generate_series(1, 1200) AS i";
     database.execute(expire).await;
     tokio::time::sleep(Duration::from_millis(100)).await;

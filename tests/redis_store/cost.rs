@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use idempotent_runtime::{
-    Disposition, Error, Idempotency, Store, idempotent, store::redis::RedisStore, with_disposition,
+    Disposition, Error, Idempotency, Store, idempotent,
+    store::{Appended, Token, redis::RedisStore},
+    with_disposition,
 };
 
 use crate::{
     redis_server::RedisServer,
-    support::{Fixture, TTL, claim, claim_name, granted, key, outcome, request},
+    support::{Fixture, LEASE, TTL, claim, claim_name, granted, key, outcome, request, step},
 };
 
 /// The commands that a step makes the server run. Those inside scripts are counted too.
@@ -49,6 +51,23 @@ async fn a_hit_is_one_command_and_a_miss_is_two() {
         assert_eq!(claim_name(&theirs.claim(&key("once"), &request()).await), "done 1");
     });
     assert_eq!(hit.await, counts([("set", 1)]));
+}
+
+#[tokio::test]
+async fn a_step_is_one_request() {
+    let Fixture { server, ours, theirs } = Fixture::start().await;
+    let append = async |name: &str, token: &Token, number: &str| {
+        let answer = ours.append(&key(name), token, &step(number, "1"), LEASE, TTL).await;
+        assert_eq!(answer.unwrap(), Appended::Applied);
+    };
+    append("warm", &claim(&ours, &key("warm")).await, "1").await;
+    let token = claim(&ours, &key("steps")).await;
+    let first = commands(&server, async || append("steps", &token, "1").await).await;
+    assert_eq!(first, counts([("evalsha", 1), ("get", 1), ("set", 1)]));
+    // A later one is written behind what is there.
+    let second = commands(&server, async || append("steps", &token, "2").await).await;
+    assert_eq!(second, counts([("evalsha", 1), ("get", 1), ("setrange", 1), ("pexpire", 1)]));
+    assert_eq!(theirs.steps(&key("steps"), &token).await.unwrap().map(|steps| steps.len()), Some(2));
 }
 
 #[tokio::test]
@@ -122,7 +141,7 @@ async fn recorded_arguments_cost_bytes_and_not_commands() {
         Err(Error::Mismatch { arguments, .. }) => assert_eq!(*arguments, ["amount_cents"]),
         other => panic!("not a mismatch: {other:?}"),
     });
-    assert_eq!(mismatch.await, counts([("set", 1), ("evalsha", 1), ("get", 1), ("pttl", 1)]));
+    assert_eq!(mismatch.await, counts([("set", 1), ("evalsha", 1), ("get", 1), ("pttl", 1), ("time", 1)]));
 }
 
 #[tokio::test]

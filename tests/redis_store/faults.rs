@@ -11,7 +11,7 @@ use std::{
 
 use idempotent_runtime::{
     Error, Idempotency, Store, StoreErrorKind,
-    store::{Outcome, RecordKey, StoreResult, Token, Transition, redis::RedisStore},
+    store::{Appended, Outcome, RecordKey, StoreResult, Suspension, Token, Transition, Why, redis::RedisStore},
 };
 use idempotent_tests::proxy::{Fault, Proxy};
 use tokio::{task::JoinSet, time::Instant};
@@ -19,8 +19,8 @@ use tokio::{task::JoinSet, time::Instant};
 use crate::{
     redis_server::RedisServer,
     support::{
-        LEASE, TTL, bytes_of, claim, claim_name, connect, granted, key, lapse, outcome, request, request_of,
-        transition_name,
+        LEASE, TTL, abandon, bytes_of, claim, claim_name, connect, granted, key, lapse, outcome, request, request_of,
+        step, suspend, transition_name,
     },
     wait_for,
 };
@@ -52,10 +52,12 @@ impl Fixture {
             let _ = self.direct.renew(&key, &token, LEASE, TTL).await.unwrap();
             let _ = self.direct.fence(&key, &token).await.unwrap();
             let _ = self.direct.claim(&key, &request()).await.unwrap();
+            let _ = self.direct.steps(&key, &token).await.unwrap();
+            let _ = self.direct.append(&key, &token, &step("a", "1"), LEASE, TTL).await.unwrap();
             let _ = match ending {
                 0 => self.direct.complete(&key, &token, &outcome(), TTL).await.unwrap(),
-                1 => self.direct.release(&key, &token).await.unwrap(),
-                _ => self.direct.abandon(&key, &token, TTL).await.unwrap(),
+                1 => self.direct.release(&key, &token, TTL).await.unwrap(),
+                _ => abandon(&self.direct, &key, &token).await.unwrap(),
             };
             self.direct.forget(&key).await.unwrap();
         }
@@ -133,38 +135,84 @@ async fn a_takeover_cut_anywhere_is_recognised_when_repeated() {
     }
 }
 
-type Step = (&'static str, fn(&RedisStore, RecordKey, Token) -> BoxFuture<'_>);
+type Change = (&'static str, fn(&RedisStore, RecordKey, Token) -> BoxFuture<'_>);
 type BoxFuture<'a> = std::pin::Pin<Box<dyn Future<Output = StoreResult<Transition>> + Send + 'a>>;
 
-const STEPS: [Step; 4] = [
+const CHANGES: [Change; 7] = [
     ("renew", |store, key, token| Box::pin(async move { store.renew(&key, &token, LEASE, TTL).await })),
+    ("append", |store, key, token| Box::pin(async move { append(store, &key, &token).await })),
     ("complete", |store, key, token| Box::pin(async move { store.complete(&key, &token, &outcome(), TTL).await })),
-    ("release", |store, key, token| Box::pin(async move { store.release(&key, &token).await })),
-    ("abandon", |store, key, token| Box::pin(async move { store.abandon(&key, &token, TTL).await })),
+    ("release", |store, key, token| Box::pin(async move { store.release(&key, &token, TTL).await })),
+    ("abandon", |store, key, token| Box::pin(async move { abandon(store, &key, &token).await })),
+    ("fail", |store, key, token| Box::pin(async move { suspend(store, &key, &token, Why::Failed).await })),
+    ("give back", |store, key, token| Box::pin(async move { give_back(store, &key, &token).await })),
 ];
 
+async fn append(store: &RedisStore, key: &RecordKey, token: &Token) -> StoreResult<Transition> {
+    store.append(key, token, &step("charge", "1"), LEASE, TTL).await.map(|answer| match answer {
+        Appended::Applied => Transition::Applied,
+        _ => Transition::Lost,
+    })
+}
+
+/// A repeat finds the key of a first run vacant.
+async fn give_back(store: &RedisStore, key: &RecordKey, token: &Token) -> StoreResult<Transition> {
+    store.suspend(key, token, Why::Unstarted, Duration::ZERO, TTL).await.map(|answer| match answer {
+        Suspension::Applied | Suspension::Vacant => Transition::Applied,
+        _ => Transition::Lost,
+    })
+}
+
+/// Brings a key where a change is to be cut off.
+type Start = (&'static str, fn(&Fixture, RecordKey) -> BoxToken<'_>);
+type BoxToken<'a> = std::pin::Pin<Box<dyn Future<Output = Token> + Send + 'a>>;
+
+const STARTS: [Start; 3] = [
+    ("first run", |fixture, key| Box::pin(async move { claim(&fixture.direct, &key).await })),
+    ("taken over", |fixture, key| Box::pin(async move { taken_over(fixture, &key).await })),
+    ("with a step", |fixture, key| {
+        Box::pin(async move {
+            let token = taken_over(fixture, &key).await;
+            let answer = fixture.direct.append(&key, &token, &step("reserve", "1"), LEASE, TTL).await;
+            assert_eq!(answer.unwrap(), Appended::Applied);
+            token
+        })
+    }),
+];
+
+async fn taken_over(fixture: &Fixture, key: &RecordKey) -> Token {
+    let token = claim(&fixture.direct, key).await;
+    assert_eq!(abandon(&fixture.direct, key, &token).await.unwrap(), Transition::Applied);
+    claim(&fixture.direct, key).await
+}
+
 #[tokio::test]
-async fn a_transition_cut_anywhere_is_applied_once_when_repeated() {
+async fn a_change_cut_anywhere_is_applied_once_when_repeated() {
     let fixture = Fixture::start().await;
     for fault in CUTS {
-        for (name, step) in STEPS {
-            let key = key(format!("{name}-{fault:?}"));
-            let token = claim(&fixture.ours, &key).await;
+        for ((start, bring), (name, change)) in
+            STARTS.iter().flat_map(|start| CHANGES.iter().map(move |it| (start, it)))
+        {
+            let case = format!("{name}-{fault:?}-{start}").replace(' ', "-");
+            let key = key(&case);
+            let token = bring(&fixture, key.clone()).await;
             let before = bytes_of(&fixture.server, &key).await;
+            // A connection that was cut off is replaced by now.
+            fixture.again(async |store| store.inspect(&key).await).await;
             fixture.proxy.set(fault);
-            let answer = step(&fixture.ours, key.clone(), token).await;
-            assert_eq!(transition_name(&answer), "unavailable", "{name}, {fault:?}");
+            let answer = change(&fixture.ours, key.clone(), token).await;
+            assert_eq!(transition_name(&answer), "unavailable", "{case}");
             assert_eq!(fixture.proxy.fault(), Fault::None, "the fault happened");
             let between = bytes_of(&fixture.server, &key).await;
             match fault {
-                Fault::CutBeforeRequest => assert_eq!(between, before, "{name}: nothing arrived"),
-                Fault::CutBeforeReply if name != "renew" => assert_ne!(between, before, "{name}: it was applied"),
+                Fault::CutBeforeRequest => assert_eq!(between, before, "{case}: nothing arrived"),
+                Fault::CutBeforeReply if *name != "renew" => assert_ne!(between, before, "{case}: it was applied"),
                 _ => {}
             }
-            let answer = fixture.again(async |store| step(store, key.clone(), token).await).await;
-            assert_eq!(answer, Transition::Applied, "{name}, {fault:?}");
+            let answer = fixture.again(async |store| change(store, key.clone(), token).await).await;
+            assert_eq!(answer, Transition::Applied, "{case}");
             if fault == Fault::CutBeforeReply {
-                assert_eq!(bytes_of(&fixture.server, &key).await, between, "{name}: the repeat changed nothing");
+                assert_eq!(bytes_of(&fixture.server, &key).await, between, "{case}: the repeat changed nothing");
             }
         }
     }
@@ -190,9 +238,9 @@ async fn a_repeated_release_does_not_touch_the_next_claim() {
     let key = key("release");
     let token = claim(&fixture.ours, &key).await;
     fixture.proxy.set(Fault::CutBeforeReply);
-    fixture.ours.release(&key, &token).await.expect_err("cut");
+    fixture.ours.release(&key, &token, TTL).await.expect_err("cut");
     claim(&fixture.direct, &key).await;
-    let answer = fixture.again(async |store| store.release(&key, &token).await).await;
+    let answer = fixture.again(async |store| store.release(&key, &token, TTL).await).await;
     assert_eq!(answer, Transition::Lost);
     assert_eq!(claim_name(&fixture.ours.claim(&key, &request()).await), "in flight");
 }
@@ -288,8 +336,8 @@ async fn dropped_calls_leave_the_store_working() {
             Err(_) => fixture.ours.claim(&key, &request).await.unwrap(),
         };
         let token = granted(Ok(answer));
-        let _ = tokio::time::timeout(Duration::from_micros(round), fixture.ours.release(&key, &token)).await;
-        assert_eq!(fixture.ours.release(&key, &token).await.unwrap(), Transition::Applied);
+        let _ = tokio::time::timeout(Duration::from_micros(round), fixture.ours.release(&key, &token, TTL)).await;
+        assert_eq!(fixture.ours.release(&key, &token, TTL).await.unwrap(), Transition::Applied);
     }
 }
 

@@ -6,6 +6,8 @@ use idempotent_tests::{redis_server, wait::wait_for};
 
 mod cost;
 mod faults;
+mod journal;
+mod lives;
 mod notifications;
 mod server;
 mod support;

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use idempotent_runtime::{
     Store,
-    store::{RecordKey, Subscription, Transition, redis::RedisStore},
+    store::{Appended, RecordKey, Subscription, Transition, redis::RedisStore},
 };
 use idempotent_tests::proxy::{Fault, Proxy};
 
 use crate::{
     redis_server::RedisServer,
-    support::{Fixture, TTL, claim, claim_name, connect, key, outcome, raw, request},
+    support::{Fixture, LEASE, TTL, abandon, claim, claim_name, connect, key, outcome, raw, request, step},
     wait_for,
 };
 
@@ -32,7 +32,7 @@ async fn listeners(server: &RedisServer, key: &RecordKey) -> u32 {
 #[tokio::test]
 async fn every_ending_by_another_connection_wakes() {
     let Fixture { server: _server, ours, theirs } = Fixture::start().await;
-    for ending in ["complete", "release", "abandon", "forget"] {
+    for ending in ["complete", "release", "release-steps", "abandon", "forget"] {
         for contended in [false, true] {
             let key = key(format!("{ending}-{contended}"));
             let token = claim(&ours, &key).await;
@@ -40,12 +40,16 @@ async fn every_ending_by_another_connection_wakes() {
             if contended {
                 assert_eq!(claim_name(&theirs.claim(&key, &request()).await), "in flight");
             }
+            if ending == "release-steps" {
+                let answer = ours.append(&key, &token, &step("a", "1"), LEASE, TTL).await.unwrap();
+                assert_eq!(answer, Appended::Applied);
+            }
             let mut subscription = theirs.subscribe(&key).await.unwrap();
             silent(&mut subscription).await;
             let applied = match ending {
                 "complete" => ours.complete(&key, &token, &outcome(), TTL).await.unwrap() == Transition::Applied,
-                "release" => ours.release(&key, &token).await.unwrap() == Transition::Applied,
-                "abandon" => ours.abandon(&key, &token, TTL).await.unwrap() == Transition::Applied,
+                "release" | "release-steps" => ours.release(&key, &token, TTL).await.unwrap() == Transition::Applied,
+                "abandon" => abandon(&ours, &key, &token).await.unwrap() == Transition::Applied,
                 _ => ours.forget(&key).await.unwrap(),
             };
             assert!(applied);
@@ -144,7 +148,7 @@ async fn a_waiter_who_comes_during_an_unsubscription_is_not_lost() {
             });
         }
         let subscriptions = waiters.join_all().await;
-        let _ = ours.release(&key, &token).await.unwrap();
+        let _ = ours.release(&key, &token, TTL).await.unwrap();
         for mut subscription in subscriptions.into_iter().flatten() {
             woken(&mut subscription).await;
         }

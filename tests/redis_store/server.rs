@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use idempotent_runtime::{
     SetupError, Store, StoreErrorKind,
-    store::{State, Token, Transition, redis::RedisStore},
+    store::{Appended, State, TakeOver, Token, Transition, Why, redis::RedisStore},
 };
 use idempotent_tests::proxy::Proxy;
 
 use crate::{
     redis_server::RedisServer,
     support::{
-        Fixture, LEASE, TTL, builder, bytes_of, claim, claim_name, connect, full_text, granted, key, kind, lapse,
-        outcome, raw, request, request_of, transition_name,
+        Fixture, LEASE, PAUSE, TTL, abandon, builder, bytes_of, claim, claim_name, connect, full_text, granted, key,
+        kind, lapse, outcome, raw, request, request_of, step, suspend, transition_name,
     },
     wait_for,
 };
@@ -74,6 +74,17 @@ async fn a_full_server_refuses_claims_and_accepts_endings() {
     let _ = ours.complete(&done, &token, &outcome(), TTL).await.unwrap();
     claim(&ours, &lapsed).await;
     lapse(&server, &lapsed).await;
+    let [failed, paused, barred, taken] = ["failed", "paused", "barred", "taken"].map(key);
+    let token = claim(&ours, &failed).await;
+    let _ = suspend(&ours, &failed, &token, Why::Failed).await.unwrap();
+    for key in [&paused, &barred] {
+        let token = claim(&ours, key).await;
+        let _ = ours.suspend(key, &token, Why::Abandoned, PAUSE, TTL).await.unwrap();
+    }
+    claim(&ours, &taken).await;
+    lapse(&server, &taken).await;
+    let successor = request();
+    let successors_token = granted(ours.claim(&taken, &successor).await);
     server.command::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await;
 
     // Nothing new is granted.
@@ -82,16 +93,28 @@ async fn a_full_server_refuses_claims_and_accepts_endings() {
     // What is there is told.
     assert_eq!(claim_name(&theirs.claim(&done, &request()).await), "done 1");
     assert_eq!(claim_name(&theirs.claim(&keys[0], &request()).await), "in flight");
-    let refusing = request().with_take_over(false);
+    let refusing = request().with_take_over(TakeOver::Never);
     assert_eq!(claim_name(&theirs.claim(&lapsed, &refusing).await), "abandoned 1");
+    assert_eq!(claim_name(&theirs.claim(&failed, &refusing).await), "Full");
+    assert_eq!(claim_name(&theirs.claim(&barred, &refusing).await), "abandoned 1");
+    assert_eq!(claim_name(&theirs.claim(&paused, &request()).await), "suspended 1");
+    assert_eq!(claim_name(&theirs.claim(&taken, &successor).await), "claimed 2");
     let again = request_of(&tokens[0]);
     assert_eq!(claim_name(&theirs.claim(&keys[0], &again).await), "claimed 1");
     // What was granted can be fenced, kept and ended.
     assert!(ours.fence(&keys[0], &tokens[0]).await.unwrap().is_some());
     assert_eq!(ours.renew(&keys[3], &tokens[3], LEASE, TTL).await.unwrap(), Transition::Applied);
+    for (key, token) in [(&keys[0], &tokens[0]), (&taken, &successors_token)] {
+        for step in [step("a", "1"), step("b", "2")] {
+            assert_eq!(ours.append(key, token, &step, LEASE, TTL).await.unwrap(), Appended::Applied);
+        }
+        assert_eq!(ours.steps(key, token).await.unwrap().expect("ours").len(), 2);
+    }
+    assert_eq!(ours.release(&taken, &successors_token, TTL).await.unwrap(), Transition::Applied);
+    assert_eq!(ours.inspect(&taken).await.unwrap().expect("a record").state, State::Failed);
     assert_eq!(ours.complete(&keys[0], &tokens[0], &outcome(), TTL).await.unwrap(), Transition::Applied);
-    assert_eq!(ours.release(&keys[1], &tokens[1]).await.unwrap(), Transition::Applied);
-    assert_eq!(ours.abandon(&keys[2], &tokens[2], TTL).await.unwrap(), Transition::Applied);
+    assert_eq!(ours.release(&keys[1], &tokens[1], TTL).await.unwrap(), Transition::Applied);
+    assert_eq!(abandon(&ours, &keys[2], &tokens[2]).await.unwrap(), Transition::Applied);
     assert_eq!(claim_name(&theirs.claim(&keys[0], &request()).await), "done 1");
     assert!(theirs.forget(&done).await.unwrap());
 }
@@ -149,15 +172,20 @@ async fn foreign_data_is_corrupt_and_stays() {
     }
 }
 
-/// Flips every byte of a running and of a done record. Where the damage can be seen it is reported; where it cannot
+/// Flips every byte of running and of done records, of a first run and of a later one. Where the damage can be seen it is reported; where it cannot
 /// (another nonce, another result) the record is taken for what it says, and never for a vacant key.
 #[tokio::test]
 async fn a_record_with_any_byte_flipped_never_grants_a_live_claim() {
     let Fixture { server, ours, theirs } = Fixture::start().await;
     let mut client = server.client().await;
-    for done in [false, true] {
-        let key = key(format!("flipped-{done}"));
-        let token = claim(&ours, &key).await;
+    for (later, done) in [(false, false), (false, true), (true, false), (true, true)] {
+        let key = key(format!("flipped-{later}-{done}"));
+        let mut token = claim(&ours, &key).await;
+        if later {
+            let _ = abandon(&ours, &key, &token).await.unwrap();
+            token = claim(&ours, &key).await;
+            let _ = ours.append(&key, &token, &step("a", "1"), LEASE, TTL).await.unwrap();
+        }
         if done {
             let _ = ours.complete(&key, &token, &outcome(), TTL).await.unwrap();
         }
@@ -174,19 +202,20 @@ async fn a_record_with_any_byte_flipped_never_grants_a_live_claim() {
                     .exec_async(&mut client)
                     .await
                     .unwrap();
-                let refusing = request().with_take_over(false);
+                let refusing = request().with_take_over(TakeOver::Never);
                 let answer = match theirs.claim(&key, &refusing).await {
                     // A damaged time to live moves the end of the lease, and a damaged result is a result.
                     Ok(idempotent_runtime::store::ClaimOutcome::Done(_)) => "done".to_owned(),
                     Ok(idempotent_runtime::store::ClaimOutcome::InFlight { .. }) => "in flight".to_owned(),
+                    Ok(idempotent_runtime::store::ClaimOutcome::Abandoned { .. }) => "abandoned".to_owned(),
                     answer => claim_name(&answer),
                 };
                 let allowed: &[&str] = match (index, done) {
                     (0..4, _) => &["Corrupt"],
                     // Some flips of a state byte lead to another state's letter.
-                    (4, _) => &["Corrupt", "done", "in flight", "abandoned 1"],
+                    (4, _) => &["Corrupt", "done", "in flight", "abandoned"],
                     (42..74, _) => &["mismatch"],
-                    (34..42, false) => &["Corrupt", "in flight", "abandoned 1"],
+                    (34..42, false) => &["Corrupt", "in flight", "abandoned"],
                     (_, false) => &["Corrupt", "in flight"],
                     (_, true) => &["Corrupt", "done"],
                 };
@@ -207,9 +236,9 @@ async fn a_flushed_server_has_forgotten() {
     server.command::<()>(&["FLUSHALL"]).await;
     server.command::<()>(&["SCRIPT", "FLUSH"]).await;
     assert_eq!(ours.complete(&keys[0], &tokens[0], &outcome(), TTL).await.unwrap(), Transition::Lost);
-    assert_eq!(ours.release(&keys[1], &tokens[1]).await.unwrap(), Transition::Applied);
+    assert_eq!(ours.release(&keys[1], &tokens[1], TTL).await.unwrap(), Transition::Applied);
     assert_eq!(ours.renew(&keys[2], &tokens[2], LEASE, TTL).await.unwrap(), Transition::Lost);
-    assert_eq!(ours.abandon(&keys[3], &tokens[3], TTL).await.unwrap(), Transition::Lost);
+    assert_eq!(abandon(&ours, &keys[3], &tokens[3]).await.unwrap(), Transition::Lost);
     for key in &keys {
         assert_eq!(bytes_of(&server, key).await, None, "nothing comes back to life");
         claim(&theirs, key).await;
@@ -225,7 +254,7 @@ async fn a_durable_server_keeps_what_it_acknowledged_when_it_is_killed() {
     let other = claim(&fixture.ours, &done).await;
     let _ = fixture.ours.complete(&done, &other, &outcome(), TTL).await.unwrap();
     let other = claim(&fixture.ours, &abandoned).await;
-    let _ = fixture.ours.abandon(&abandoned, &other, TTL).await.unwrap();
+    let _ = abandon(&fixture.ours, &abandoned, &other).await.unwrap();
     fixture.server.restart().await;
 
     let store = &fixture.theirs;
@@ -267,9 +296,18 @@ async fn the_documented_permissions_are_enough() {
     assert!(theirs.inspect(&key).await.unwrap().is_some());
     assert!(theirs.forget(&key).await.unwrap());
     let token = claim(&ours, &key).await;
-    assert_eq!(ours.abandon(&key, &token, TTL).await.unwrap(), Transition::Applied);
+    assert_eq!(abandon(&ours, &key, &token).await.unwrap(), Transition::Applied);
     let token = granted(theirs.claim(&key, &request()).await);
-    assert_eq!(theirs.release(&key, &token).await.unwrap(), Transition::Applied);
+    for (name, value) in [("a", "1"), ("b", "2")] {
+        assert_eq!(theirs.append(&key, &token, &step(name, value), LEASE, TTL).await.unwrap(), Appended::Applied);
+    }
+    assert_eq!(theirs.steps(&key, &token).await.unwrap(), Some(vec![step("a", "1"), step("b", "2")]));
+    assert_eq!(theirs.release(&key, &token, TTL).await.unwrap(), Transition::Applied);
+    let token = granted(theirs.claim(&key, &request()).await);
+    assert_eq!(theirs.complete(&key, &token, &outcome(), TTL).await.unwrap(), Transition::Applied);
+    assert!(theirs.forget(&key).await.unwrap());
+    let token = claim(&ours, &key).await;
+    assert_eq!(theirs.release(&key, &token, TTL).await.unwrap(), Transition::Applied);
     // Listings need one more.
     assert_eq!(ours.list(None, None, 10).await.expect_err("no permission").kind(), StoreErrorKind::Refused);
     restricted(&server, "+scan").await;
@@ -310,7 +348,7 @@ async fn missing_permissions_and_wrong_credentials_are_refused_without_secrets()
     // Without the keys nothing goes.
     restricted(&server, "resetkeys").await;
     let store = connect(&url).await;
-    let error = store.release(&key, &token).await.expect_err("no keys");
+    let error = store.release(&key, &token, TTL).await.expect_err("no keys");
     assert_eq!(error.kind(), StoreErrorKind::Refused);
     assert!(!full_text(&error).contains("canary"), "{error:?}");
 }

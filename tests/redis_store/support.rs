@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use idempotent_runtime::{
-    StoreErrorKind,
+    Store, StoreErrorKind,
     store::{
-        ClaimOutcome, RecordKey, StoreResult, Transition,
+        ClaimOutcome, RecordKey, Step, StoreResult, Suspension, Token, Transition, Why,
         redis::{RedisStore, RedisStoreBuilder},
     },
 };
@@ -54,6 +54,10 @@ pub(crate) fn claim_name(answer: &StoreResult<ClaimOutcome>) -> String {
             format!("done {}", finished.attempt)
         }
         Ok(ClaimOutcome::Abandoned { attempt, .. }) => format!("abandoned {attempt}"),
+        Ok(ClaimOutcome::Suspended { retry_after, attempt, .. }) => {
+            assert!(!retry_after.is_zero() && *retry_after <= PAUSE, "{retry_after:?}");
+            format!("suspended {attempt}")
+        }
         Ok(ClaimOutcome::Mismatch) => "mismatch".to_owned(),
         Ok(other) => format!("{other:?}"),
         Err(error) => format!("{:?}", error.kind()),
@@ -71,6 +75,27 @@ pub(crate) fn transition_name(answer: &StoreResult<Transition>) -> &'static str 
             _ => "refused",
         },
     }
+}
+
+/// A time before which a suspended key is not run again.
+pub(crate) const PAUSE: Duration = Duration::from_secs(20);
+
+/// Abandons a run, without a pause.
+pub(crate) async fn abandon(store: &dyn Store, key: &RecordKey, token: &Token) -> StoreResult<Transition> {
+    suspend(store, key, token, Why::Abandoned).await
+}
+
+/// Suspends a run, without a pause. Any answer but "applied" is "lost".
+pub(crate) async fn suspend(store: &dyn Store, key: &RecordKey, token: &Token, why: Why) -> StoreResult<Transition> {
+    store.suspend(key, token, why, Duration::ZERO, TTL).await.map(|answer| match answer {
+        Suspension::Applied => Transition::Applied,
+        _ => Transition::Lost,
+    })
+}
+
+/// A step with this name and value.
+pub(crate) fn step(name: &str, value: &'static str) -> Step {
+    Step::new(name.to_owned(), Ok(value.into()))
 }
 
 /// Makes a running record lapse now, as if its lease had ended, on the server's own clock.

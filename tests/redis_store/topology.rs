@@ -1,16 +1,17 @@
 //! Clusters and sentinels.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use idempotent_runtime::{
     Store,
-    store::{Transition, redis::RedisStore},
+    store::{Appended, Transition, redis::RedisStore},
+    testing::conformance::{Fixture, RULES},
 };
 
 use crate::{
     redis_server::{RedisCluster, RedisSentinel},
     server::restricted,
-    support::{LEASE, TTL, claim, claim_name, connect, granted, key, outcome, request},
+    support::{LEASE, TTL, abandon, claim, claim_name, connect, granted, key, outcome, request, step},
     wait_for,
 };
 
@@ -26,14 +27,18 @@ async fn exercise(ours: &RedisStore, theirs: &RedisStore, name: &str, keys: usiz
         assert_eq!(claim_name(&theirs.claim(&key, &request()).await), "in flight");
         assert!(ours.fence(&key, &token).await.unwrap().is_some());
         assert_eq!(ours.renew(&key, &token, LEASE, TTL).await.unwrap(), Transition::Applied);
-        assert_eq!(ours.abandon(&key, &token, TTL).await.unwrap(), Transition::Applied);
+        assert_eq!(abandon(ours, &key, &token).await.unwrap(), Transition::Applied);
         let token = granted(theirs.claim(&key, &request()).await);
-        assert_eq!(theirs.release(&key, &token).await.unwrap(), Transition::Applied);
+        assert_eq!(theirs.release(&key, &token, TTL).await.unwrap(), Transition::Applied);
         let token = claim(ours, &key).await;
-        let mut subscription = theirs.subscribe(&key).await.unwrap();
-        assert_eq!(ours.complete(&key, &token, &outcome(), TTL).await.unwrap(), Transition::Applied);
+        assert_eq!(ours.append(&key, &token, &step("a", "1"), LEASE, TTL).await.unwrap(), Appended::Applied);
+        assert_eq!(ours.release(&key, &token, TTL).await.unwrap(), Transition::Applied);
+        let token = granted(theirs.claim(&key, &request()).await);
+        assert_eq!(theirs.steps(&key, &token).await.unwrap(), Some(vec![step("a", "1")]));
+        let mut subscription = ours.subscribe(&key).await.unwrap();
+        assert_eq!(theirs.complete(&key, &token, &outcome(), TTL).await.unwrap(), Transition::Applied);
         notified(&mut subscription).await;
-        assert_eq!(claim_name(&theirs.claim(&key, &request()).await), "done 1");
+        assert_eq!(claim_name(&ours.claim(&key, &request()).await), "done 2");
     }
 }
 
@@ -75,13 +80,36 @@ async fn a_cluster_serves_all_slots_and_survives_a_failover() {
         wait_for("the key to be served", async || {
             let answer = ours.claim(&key, &request()).await;
             let name = claim_name(&answer);
-            assert!(matches!(name.as_str(), "done 1" | "Unavailable"), "{name}");
-            name == "done 1"
+            assert!(matches!(name.as_str(), "done 2" | "Unavailable"), "{name}");
+            name == "done 2"
         })
         .await;
     }
     exercise(&ours, &theirs, "after", 10).await;
     assert_eq!(listed(&theirs).await.len(), 50);
+}
+
+/// Every rule, one after the other on one cluster.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_keeps_every_rule() {
+    let cluster = Arc::new(RedisCluster::start().await);
+    for rule in RULES {
+        let moved = Arc::clone(&cluster);
+        let fixture = Fixture::new(connect(&cluster.url()).await, connect(&cluster.url()).await)
+            .tick(Duration::from_secs(2))
+            .moved(move |by| {
+                let cluster = Arc::clone(&moved);
+                Box::pin(async move {
+                    for node in &cluster.nodes[..3] {
+                        node.advance(by).await;
+                    }
+                })
+            });
+        rule.check(fixture).await;
+        for node in &cluster.nodes[..3] {
+            node.command::<()>(&["FLUSHALL"]).await;
+        }
+    }
 }
 
 #[tokio::test]

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use idempotent_runtime::{
     Store,
-    store::{ClaimOutcome, Nonce, NotKept, Outcome, RecordKey, State, Token, Transition},
+    store::{ClaimOutcome, Nonce, NotKept, Outcome, RecordKey, State, Suspension, TakeOver, Token, Transition, Why},
 };
 
 use crate::{
     redis_server::RedisServer,
     support::{
-        Fixture, LEASE, TTL, bytes_of, claim, claim_name, connect, granted, keep, key, lapse, left_of,
-        other_fingerprint, outcome, raw, request, request_for, request_of, transition_name,
+        Fixture, LEASE, PAUSE, TTL, abandon, bytes_of, claim, claim_name, connect, granted, keep, key, lapse, left_of,
+        other_fingerprint, outcome, raw, request, request_for, request_of, suspend, transition_name,
     },
 };
 
@@ -20,11 +20,13 @@ enum Situation {
     Vacant,
     Running,
     Lapsed,
+    Failed,
     Abandoned,
+    Paused,
     Done,
 }
 
-use Situation::{Abandoned, Done, Lapsed, Running, Vacant};
+use Situation::{Abandoned, Done, Failed, Lapsed, Paused, Running, Vacant};
 
 impl Fixture {
     /// A key in this situation, and the token of whoever brought it there.
@@ -34,7 +36,14 @@ impl Fixture {
         match situation {
             Vacant | Running => {}
             Lapsed => lapse(&self.server, &key).await,
-            Abandoned => assert_eq!(self.ours.abandon(&key, &token, TTL).await.unwrap(), Transition::Applied),
+            Failed => {
+                assert_eq!(suspend(&self.ours, &key, &token, Why::Failed).await.unwrap(), Transition::Applied);
+            }
+            Paused => {
+                let answer = self.ours.suspend(&key, &token, Why::Abandoned, PAUSE, TTL).await.unwrap();
+                assert_eq!(answer, Suspension::Applied);
+            }
+            Abandoned => assert_eq!(abandon(&self.ours, &key, &token).await.unwrap(), Transition::Applied),
             Done => assert_eq!(self.ours.complete(&key, &token, &outcome(), TTL).await.unwrap(), Transition::Applied),
         }
         (key, token)
@@ -49,14 +58,16 @@ async fn every_claim_in_every_state() {
         (Vacant, "claimed 1", "claimed 1", "claimed 1", "claimed 1"),
         (Running, "in flight", "in flight", "mismatch", "claimed 1"),
         (Lapsed, "claimed 2", "abandoned 1", "mismatch", "claimed 1"),
+        (Failed, "claimed 2", "claimed 2", "mismatch", "claimed 2"),
         (Abandoned, "claimed 2", "abandoned 1", "mismatch", "claimed 2"),
+        (Paused, "suspended 1", "abandoned 1", "mismatch", "suspended 1"),
         (Done, "done 1", "done 1", "mismatch", "done 1"),
     ];
     for (situation, with_takeover, without, by_other_request, again) in table {
         let requests = |token: Token| {
             [
                 (with_takeover, request()),
-                (without, request().with_take_over(false)),
+                (without, request().with_take_over(TakeOver::Never)),
                 (by_other_request, other_fingerprint()),
                 (again, request_of(&token)),
             ]
@@ -82,7 +93,9 @@ async fn every_transition_in_every_state() {
         (Vacant, ["lost", "lost", "applied", "lost"], false),
         (Running, ["applied", "applied", "applied", "applied"], true),
         (Lapsed, ["applied", "applied", "applied", "applied"], true),
+        (Failed, ["lost", "lost", "applied", "applied"], false),
         (Abandoned, ["lost", "lost", "lost", "applied"], false),
+        (Paused, ["lost", "lost", "lost", "applied"], false),
         (Done, ["lost", "applied", "lost", "lost"], false),
     ];
     for (situation, by_owner, fenced) in table {
@@ -114,8 +127,8 @@ async fn transition(fixture: &Fixture, case: usize, key: &RecordKey, token: &Tok
     transition_name(&match case {
         0 => store.renew(key, token, LEASE, TTL).await,
         1 => store.complete(key, token, &outcome(), TTL).await,
-        2 => store.release(key, token).await,
-        _ => store.abandon(key, token, TTL).await,
+        2 => store.release(key, token, TTL).await,
+        _ => abandon(store, key, token).await,
     })
 }
 
@@ -123,7 +136,7 @@ async fn transition(fixture: &Fixture, case: usize, key: &RecordKey, token: &Tok
 async fn a_lease_ends_exactly_at_its_end() {
     let Fixture { server, ours, theirs } = Fixture::start().await;
     let key = key("edge");
-    let refusing = request().with_take_over(false);
+    let refusing = request().with_take_over(TakeOver::Never);
     claim(&ours, &key).await;
     // Twenty seconds before the end, on the server's clock.
     keep(&server, &key, TTL + Duration::from_secs(20)).await;
@@ -164,8 +177,8 @@ async fn records_are_kept_as_long_as_asked() {
 
     let key = self::key("kept-abandoned");
     let token = claim(&ours, &key).await;
-    let _ = ours.abandon(&key, &token, Duration::from_secs(40)).await.unwrap();
-    assert!(about(left_of(&server, &key).await, Duration::from_secs(40)));
+    let _ = ours.suspend(&key, &token, Why::Abandoned, PAUSE * 5, Duration::from_secs(40)).await.unwrap();
+    assert!(about(left_of(&server, &key).await, PAUSE * 5 + Duration::from_secs(40)));
 
     // The shortest lease and time to live are a millisecond each, never none.
     let key = self::key("short");
@@ -206,11 +219,11 @@ async fn fences_rise_whatever_happens_to_the_key() {
     assert_eq!(theirs.fence(&key, &successor).await.unwrap(), successor.fence);
     assert_eq!(ours.fence(&key, &token).await.unwrap(), None, "not ours any more");
 
-    let _ = theirs.abandon(&key, &successor, TTL).await.unwrap();
+    let _ = abandon(&theirs, &key, &successor).await.unwrap();
     let successor = granted(ours.claim(&key, &request()).await);
     rises(successor.fence.expect("a fence"));
 
-    let _ = ours.release(&key, &successor).await.unwrap();
+    let _ = ours.release(&key, &successor, TTL).await.unwrap();
     let token = claim(&theirs, &key).await;
     rises(theirs.fence(&key, &token).await.unwrap().expect("ours"));
 
@@ -250,26 +263,28 @@ async fn a_contended_claim_decides_on_what_is_there_by_then() {
     let template = key("template");
     claim(&fixture.ours, &template).await;
     let fresh = bytes_of(&fixture.server, &template).await.expect("a record");
-    let mut contend = async |key: &RecordKey, fresh: &[u8]| -> redis::RedisResult<redis::Value> {
+    let mut contend = async |key: &RecordKey, fresh: &[u8]| -> redis::RedisResult<Vec<u8>> {
         let mut script = redis::cmd("EVAL");
-        script.arg(CONTEND).arg(1).arg(raw(key)).arg(fresh).arg(630_000).arg("1");
-        script.query_async(&mut client).await
+        script.arg(CONTEND).arg(1).arg(raw(key)).arg(fresh).arg(630_000).arg(1_000_000);
+        let (record, now_ms): (Vec<u8>, u64) = script.query_async(&mut client).await?;
+        assert!(now_ms > 1_700_000_000_000, "the server's time in ms");
+        Ok(record)
     };
 
     let vacant = key("gone");
-    assert_eq!(contend(&vacant, &fresh).await, Ok(redis::Value::BulkString(fresh.clone())), "claims what has gone");
+    assert_eq!(contend(&vacant, &fresh).await, Ok(fresh.clone()), "claims what has gone");
     assert_eq!(bytes_of(&fixture.server, &vacant).await, Some(fresh.clone()));
-    assert_eq!(contend(&vacant, &fresh).await, Ok(redis::Value::BulkString(fresh.clone())), "recognises its own");
+    assert_eq!(contend(&vacant, &fresh).await, Ok(fresh.clone()), "recognises its own");
     lapse(&fixture.server, &vacant).await;
-    assert_eq!(contend(&vacant, &fresh).await, Ok(redis::Value::BulkString(fresh.clone())), "recognises its own");
+    assert_eq!(contend(&vacant, &fresh).await, Ok(fresh.clone()), "recognises its own");
 
-    for situation in [Running, Lapsed, Abandoned, Done] {
+    for situation in [Running, Lapsed, Failed, Abandoned, Paused, Done] {
         let (key, _) = fixture.key_in(situation, &format!("{situation:?}")).await;
         let mut other_request = fresh.clone();
         other_request[42] ^= 1;
         let before = bytes_of(&fixture.server, &key).await.expect("a record");
         let answer = contend(&key, &other_request).await;
-        assert_eq!(answer, Ok(redis::Value::BulkString(before.clone())), "{situation:?}: a mismatch is shown");
+        assert_eq!(answer, Ok(before.clone()), "{situation:?}: a mismatch is shown");
         assert_eq!(bytes_of(&fixture.server, &key).await, Some(before), "{situation:?}: and changes nothing");
     }
 
@@ -303,6 +318,7 @@ async fn every_outcome_is_replayed_as_it_was_stored() {
         Outcome::Err("{\"declined\":null}".into()),
         Outcome::NotKept(NotKept::TooLarge),
         Outcome::NotKept(NotKept::NotSerializable),
+        Outcome::Exhausted,
     ];
     for (index, outcome) in outcomes.into_iter().enumerate() {
         let key = key(format!("outcome-{index}"));
@@ -328,8 +344,8 @@ async fn a_late_owner_changes_nothing() {
         let before = bytes_of(&server, &key).await;
         assert_eq!(ours.renew(&key, &late, LEASE, TTL).await.unwrap(), Transition::Lost, "{round}");
         assert_eq!(ours.complete(&key, &late, &outcome(), TTL).await.unwrap(), Transition::Lost, "{round}");
-        assert_eq!(ours.release(&key, &late).await.unwrap(), Transition::Lost, "{round}");
-        assert_eq!(ours.abandon(&key, &late, TTL).await.unwrap(), Transition::Lost, "{round}");
+        assert_eq!(ours.release(&key, &late, TTL).await.unwrap(), Transition::Lost, "{round}");
+        assert_eq!(abandon(&ours, &key, &late).await.unwrap(), Transition::Lost, "{round}");
         assert_eq!(bytes_of(&server, &key).await, before, "{round}");
         let _ = theirs.complete(&key, &owner, &outcome(), TTL).await.unwrap();
     }

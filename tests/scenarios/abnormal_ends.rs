@@ -213,7 +213,7 @@ async fn s38_refuse_never_runs_again_until_an_operator_resolves_it(backend: Back
     // As a process that is killed: the claim is there, and nobody is left to renew or end it.
     for attempt in 1..=2 {
         let lost = backend.caller().await;
-        lost.store.always(Method::Abandon, idempotent_runtime::testing::Fault::HoldBefore(Default::default()));
+        lost.store.always(Method::Suspend, idempotent_runtime::testing::Fault::HoldBefore(Default::default()));
         let stop = Stop::new();
         tokio::select! {
             biased;
@@ -315,7 +315,7 @@ async fn future_that_outlives_its_runtime_does_no_harm(backend: Backend) {
                 });
                 // What was asked fails from now on: what is left of the call wants to wait and try again.
                 caller.store.heal();
-                for method in [Method::Abandon, Method::Release, Method::Complete] {
+                for method in [Method::Suspend, Method::Release, Method::Complete] {
                     caller.store.always(method, idempotent_runtime::testing::Fault::LOST_REQUEST);
                 }
                 gate.open();

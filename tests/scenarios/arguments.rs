@@ -78,7 +78,7 @@ async fn arguments_are_recorded_in_every_state(backend: Backend) {
     let caller = recording(&backend).await;
     // Abandoned, and run again.
     let (gate, said) = (Gate::new(), Gate::new());
-    caller.store.next(Method::Abandon, [Fault::HoldAfter(said.clone())]);
+    caller.store.next(Method::Suspend, [Fault::HoldAfter(said.clone())]);
     let run = tokio::spawn({
         let (caller, gate) = (caller.clone(), gate.clone());
         async move { ask(&caller, &gate, 4_200).await }

@@ -36,7 +36,7 @@ async fn s01_new_key_claims_and_completes_once(backend: Backend) {
     assert_eq!(disposition, Disposition::Executed);
     assert_eq!(caller.store.calls(Method::Claim), 1);
     assert_eq!(caller.store.calls(Method::Complete), 1);
-    for other in [Method::Renew, Method::Release, Method::Abandon, Method::Subscribe, Method::Inspect] {
+    for other in [Method::Renew, Method::Release, Method::Suspend, Method::Subscribe, Method::Inspect] {
         assert_eq!(caller.store.calls(other), 0, "{other:?}");
     }
     let record = caller.idempotency.inspect("basics.charge", "order-1").await.expect("an answer").expect("a record");

@@ -66,7 +66,7 @@ async fn drop_at_every_await_point(backend: &Backend, operation: &str, detached:
             let caller = backend.caller().await.without_peeking();
             let (claim, end) = (Gate::new(), Gate::new());
             caller.store.always(Method::Claim, Fault::HoldBefore(claim.clone()));
-            for method in [Method::Complete, Method::Release, Method::Abandon] {
+            for method in [Method::Complete, Method::Release, Method::Suspend] {
                 caller.store.always(method, Fault::HoldBefore(end.clone()));
             }
             let trail = Trail::default();
@@ -276,7 +276,7 @@ struct Guard(Caller, Arc<std::sync::Mutex<Vec<usize>>>);
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.1.lock().expect("a lock").push(self.0.store.calls(Method::Abandon));
+        self.1.lock().expect("a lock").push(self.0.store.calls(Method::Suspend));
     }
 }
 

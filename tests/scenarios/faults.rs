@@ -138,11 +138,11 @@ async fn drop_in_the_body(caller: &Caller, operation: Operation) {
 
 async fn abandon_that_fails_is_retried(backend: Backend) {
     let (caller, observer, effects) = (backend.caller().await, backend.store().await, Effects::new());
-    caller.store.next(Method::Abandon, [LOST, Fault::LOST_REPLY, LOST]);
+    caller.store.next(Method::Suspend, [LOST, Fault::LOST_REPLY, LOST]);
     drop_in_the_body(&caller, Operation::new("faults.abandon")).await;
     let abandoned = settled(&*observer, &record_key("faults.abandon", "k")).await.expect("a record");
     assert_eq!((abandoned.state, abandoned.attempt), (State::Abandoned, 1));
-    wait_for("the retries", async || caller.store.calls(Method::Abandon) == 4).await;
+    wait_for("the retries", async || caller.store.calls(Method::Suspend) == 4).await;
     let body = async { Ok::<_, Failure>(effects.happen()) };
     let (answer, disposition) = with_disposition(caller.idempotency.call("faults.abandon").key("k").run(body)).await;
     assert_eq!((answer.expect("a result"), disposition), (1, Disposition::TookOver));
@@ -150,14 +150,14 @@ async fn abandon_that_fails_is_retried(backend: Backend) {
 
 async fn abandon_that_fails_for_good_is_left_to_the_lease(backend: Backend) {
     let (caller, effects) = (backend.caller().await, Effects::new());
-    caller.store.always(Method::Abandon, LOST);
+    caller.store.always(Method::Suspend, LOST);
     let lease = Duration::from_millis(200);
     let operation = || Operation::new("faults.abandon").lease(lease).wait(Duration::from_secs(20));
     drop_in_the_body(&caller, operation()).await;
     // In the same process the next call waits until the retries end, and then for the store's clock.
     let retry = caller.idempotency.call(operation()).key("k").run(async { Ok::<_, Failure>(effects.happen()) });
     let time = async {
-        caller.store.called(Method::Abandon, 2).await;
+        caller.store.called(Method::Suspend, 2).await;
         backend.advance(lease + backend.tick()).await;
     };
     let ((answer, disposition), ()) = soon("the retry", async { tokio::join!(with_disposition(retry), time) }).await;
@@ -338,7 +338,7 @@ async fn store_out_of_reach_runs_unprotected_where_wanted(backend: Backend) {
     }
     assert_eq!(dispositions, [Disposition::Unprotected, Disposition::Waited, Disposition::Waited]);
     assert_eq!(effects.count(), 1);
-    for method in [Method::Complete, Method::Renew, Method::Abandon] {
+    for method in [Method::Complete, Method::Renew, Method::Release] {
         assert_eq!(caller.store.calls(method), 0, "{method:?}");
     }
     assert!(!captured_log::events(operation, "runs without protection").is_empty());

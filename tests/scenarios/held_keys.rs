@@ -58,7 +58,7 @@ async fn leave(backend: &Backend, caller: &Caller, key: &str, end: End) {
         }
         End::Dropped | End::Vanished => {
             if let End::Vanished = end {
-                caller.store.always(Method::Abandon, Fault::LOST_REQUEST);
+                caller.store.always(Method::Suspend, Fault::LOST_REQUEST);
             }
             let started = Notify::new();
             let body = async {

@@ -261,7 +261,7 @@ async fn s26_refused_calls_leave_the_record_as_it_is(backend: Backend) {
     }
     assert_eq!(header().await, before);
     for caller in [&ours, &theirs] {
-        for method in [Method::Release, Method::Abandon, Method::Complete] {
+        for method in [Method::Release, Method::Suspend, Method::Complete] {
             assert_eq!(caller.store.calls(method), 0, "{method:?}");
         }
     }

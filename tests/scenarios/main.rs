@@ -4,6 +4,7 @@ mod process;
 mod support;
 
 mod arguments;
+mod attempts;
 mod basics;
 mod endings;
 mod held_keys;
@@ -13,7 +14,9 @@ mod nesting;
 mod operators;
 mod races;
 mod racing_changes;
+mod reconcile;
 mod releases;
+mod steps;
 mod times;
 mod values;
 

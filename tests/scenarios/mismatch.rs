@@ -118,7 +118,7 @@ async fn s14_abandoned_refuses_another_request(backend: Backend) {
     let operation = Operation::new(OPERATION).abandoned(OnAbandoned::Refuse);
     let run = running(&owner, operation, ORDER, &Gate::new()).await;
     let said = Gate::new();
-    owner.store.next(Method::Abandon, [Fault::HoldAfter(said.clone())]);
+    owner.store.next(Method::Suspend, [Fault::HoldAfter(said.clone())]);
     run.abort();
     said.reached(1).await;
     assert_eq!(record(&backend).await.state, State::Abandoned);

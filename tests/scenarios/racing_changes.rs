@@ -3,11 +3,12 @@
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use idempotent_runtime::{
     Error, Execution, Fingerprint, Operation, Outcome,
-    store::{ClaimOutcome, ClaimRequest, Nonce},
+    store::{ClaimOutcome, ClaimRequest, Nonce, Why},
     testing::{Fault, Gate, Method},
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -121,7 +122,7 @@ async fn s06_a_record_that_never_holds_still_ends_in_a_right_answer(backend: Bac
                 let _ = store.complete(&key, &token, &outcome, TTL).await.expect("an answer");
             }
             (ClaimOutcome::Claimed { token, .. }, 1) => {
-                let _ = store.abandon(&key, &token, TTL).await.expect("an answer");
+                let _ = store.suspend(&key, &token, Why::Abandoned, Duration::ZERO, TTL).await.expect("an answer");
             }
             (_, 0..2) => drop(store.forget(&key).await.expect("an answer")),
             // A claim that is left, ours or theirs, lapses.

@@ -5,8 +5,11 @@ use std::{collections::BTreeMap, error::Error as StdError, fmt::Write as _, sync
 use async_trait::async_trait;
 use idempotent_runtime::{
     Error, Execution, Idempotency, Operation, Store, StoreErrorKind, idempotent,
-    store::{ClaimOutcome, ClaimRequest, Cursor, Finished, Nonce, Outcome, Page, Record, RecordKey},
-    store::{StoreResult, Subscription, Token, Transition, immediate::Immediate, transactional::Transactional},
+    store::{
+        Appended, ClaimOutcome, ClaimRequest, Cursor, Finished, Nonce, Outcome, Page, Record, RecordKey, Step,
+        StoreResult, Subscription, Suspension, Token, Transition, Why, immediate::Immediate,
+        transactional::Transactional,
+    },
     testing::{Fault, Method},
 };
 use serde::{Deserialize, Serialize};
@@ -245,12 +248,35 @@ impl Store for Spy {
         self.inner.renew(key, token, lease, ttl).await
     }
 
-    async fn release(&self, key: &RecordKey, token: &Token) -> StoreResult<Transition> {
-        self.inner.release(key, token).await
+    async fn release(&self, key: &RecordKey, token: &Token, keep: Duration) -> StoreResult<Transition> {
+        self.inner.release(key, token, keep).await
     }
 
-    async fn abandon(&self, key: &RecordKey, token: &Token, ttl: Duration) -> StoreResult<Transition> {
-        self.inner.abandon(key, token, ttl).await
+    async fn suspend(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        why: Why,
+        not_before: Duration,
+        keep: Duration,
+    ) -> StoreResult<Suspension> {
+        self.inner.suspend(key, token, why, not_before, keep).await
+    }
+
+    async fn append(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        step: &Step,
+        lease: Duration,
+        ttl: Duration,
+    ) -> StoreResult<Appended> {
+        tracing::trace!(?step, "append");
+        self.inner.append(key, token, step, lease, ttl).await
+    }
+
+    async fn steps(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<Vec<Step>>> {
+        self.inner.steps(key, token).await
     }
 
     async fn fence(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<u64>> {

@@ -10,11 +10,14 @@ use std::{
     time::Duration,
 };
 
-use idempotent_runtime::{Error, Idempotency, Record, RecordKey, State, Store, testing::Method};
+use idempotent_runtime::{
+    Error, Idempotency, Record, RecordKey, State, Store,
+    testing::{Fault, Gate, Method},
+};
 use idempotent_tests::wait::wait_for;
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::support::{Caller, Failure};
+use crate::support::{Backend, Caller, Failure, LEASE};
 
 /// A place in bodies where they wait for the test. Cloning shares it.
 #[derive(Clone, Debug)]
@@ -69,10 +72,26 @@ pub(crate) async fn polled<F: Future>(times: usize, future: F) -> Option<F::Outp
     .await
 }
 
+/// Leaves a run in its body without a word to the store, as a process that is killed does, and lets its lease lapse. The body
+/// comes to the gate, and does not get on.
+pub(crate) async fn vanish<F: Future>(backend: &Backend, call: impl FnOnce(Caller, Gate) -> F)
+where
+    F::Output: std::fmt::Debug,
+{
+    let killed = backend.caller().await;
+    killed.store.always(Method::Suspend, Fault::HoldBefore(Gate::new()));
+    let started = Gate::new();
+    tokio::select! {
+        answer = call(killed, started.clone()) => panic!("{answer:?}"),
+        () = started.reached(1) => {}
+    }
+    backend.advance(LEASE).await;
+}
+
 /// The record of a key, when what its only caller began is at its end, also in the background.
 pub(crate) async fn ended(caller: &Caller, store: &dyn Store, key: &RecordKey) -> Option<Record> {
     let calls = |method| caller.store.calls(method);
-    let ends = || calls(Method::Complete) + calls(Method::Release) + calls(Method::Abandon);
+    let ends = || calls(Method::Complete) + calls(Method::Release) + calls(Method::Suspend);
     wait_for("the claim to be ended", async || calls(Method::Claim) == 0 || ends() > 0).await;
     settled(store, key).await
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use idempotent_runtime::{
     Disposition, Error, Execution, Fingerprint, Operation,
-    store::{ClaimRequest, Nonce, Transition},
+    store::{ClaimRequest, Nonce, Suspension, Why},
     with_disposition,
 };
 
@@ -82,8 +82,8 @@ async fn s19_abandoned_run_ends_when_it_says(backend: Backend) {
     for (passes, attempt) in [(TTL - backend.tick(), 2), (TTL, 1)] {
         let request = orphan(&backend).await;
         let token = idempotent_runtime::store::Token::new(request.nonce);
-        let transition = store.abandon(&key, &token, TTL).await.expect("an answer");
-        assert_eq!(transition, Transition::Applied);
+        let suspension = store.suspend(&key, &token, Why::Abandoned, Duration::ZERO, TTL).await.expect("an answer");
+        assert_eq!(suspension, Suspension::Applied);
         backend.advance(passes).await;
         assert_eq!(call(&caller).await.expect("a result"), attempt);
         caller.idempotency.forget(OPERATION, ORDER).await.expect("an answer");

@@ -194,7 +194,7 @@ async fn s34_waiter_takes_over_when_the_lease_lapses(backend: Backend) {
     let (ours, theirs) = (backend.caller().await, backend.caller().await);
     let (effects, stop) = (Effects::new(), Stop::new());
     // As a process that is killed: nobody says anything any more.
-    ours.store.always(Method::Abandon, LOST);
+    ours.store.always(Method::Suspend, LOST);
     tokio::select! {
         biased;
         () = stop.reached() => {}

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use idempotent_tests::process::Process;
+use idempotent_tests::{process::Process, wait::wait_for};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::sqlite_file::SqliteFile;
@@ -23,13 +23,14 @@ struct Machine {
     file: SqliteFile,
     ledger: PathBuf,
     clock: PathBuf,
+    ttl: Duration,
 }
 
 impl Machine {
     fn new(clock: &str) -> Self {
         let file = SqliteFile::new();
         let (ledger, path) = (file.path().with_extension("ledger"), file.path().with_extension("clock"));
-        let machine = Self { file, ledger, clock: path };
+        let machine = Self { file, ledger, clock: path, ttl: TTL };
         machine.set(clock);
         machine
     }
@@ -45,7 +46,7 @@ impl Machine {
     async fn worker(&self, holds: bool) -> Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sqlite_worker"));
         command.args([self.file.url(), self.ledger.display().to_string(), "7".to_owned(), "1".to_owned()]);
-        command.args([LEASE, TTL].map(|time| time.as_millis().to_string()));
+        command.args([LEASE, self.ttl].map(|time| time.as_millis().to_string()));
         if holds {
             command.arg("hold");
         }
@@ -113,15 +114,60 @@ async fn a_run_that_is_alive_keeps_its_key_although_the_clock_went_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_result_is_kept_for_its_time_to_live_although_the_clock_went_back() {
+async fn a_result_is_never_cut_where_the_clock_went_back() {
     for (before, after) in STEPS {
         let machine = Machine::new(before);
         acknowledges(&mut machine.worker(false).await).await;
         machine.set(after);
         acknowledges(&mut machine.worker(false).await).await;
-        assert_eq!(machine.effects(), 1, "{before}, {after}: it is replayed");
         sleep(TTL + Duration::from_millis(500)).await;
         acknowledges(&mut machine.worker(false).await).await;
-        assert_eq!(machine.effects(), 2, "{before}, {after}: it is kept for the whole jump");
+        assert_eq!(machine.effects(), 1, "{before}, {after}: it lasts longer by the jump");
+    }
+}
+
+/// A clock that is wrong for a moment, as at a boot before NTP has set it.
+const GLITCHES: [&str; 2] = ["-1h", "-20000d"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_result_is_there_once_the_clock_is_right_again() {
+    for glitch in GLITCHES {
+        let mut machine = Machine::new("+0s");
+        machine.ttl = Duration::from_secs(600);
+        for clock in ["+0s", glitch, "+0s", glitch, "+0s"] {
+            machine.set(clock);
+            acknowledges(&mut machine.worker(false).await).await;
+            assert_eq!(machine.effects(), 1, "{clock} of {glitch}");
+        }
+    }
+}
+
+/// The lease is renewed while the clock is wrong, or is not: a look of another process is enough.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_is_alive_keeps_its_key_once_the_clock_is_right_again() {
+    for glitch in GLITCHES {
+        for lasts in [Duration::ZERO, LEASE * 2] {
+            let machine = Machine::new("+0s");
+            let mut owner = machine.worker(true).await;
+            assert_eq!(owner.line().await.as_deref(), Some("running"));
+            machine.set(glitch);
+            let mut waiter = machine.worker(false).await;
+            let looked = "SELECT count(*) FROM idempotent_records WHERE behind_until IS NOT NULL";
+            wait_for("a look by the wrong clock", async || {
+                let count = sqlx::query_scalar::<_, i64>(looked).fetch_one(&mut machine.file.connection().await).await;
+                count.expect("a count") == 1
+            })
+            .await;
+            sleep(lasts).await;
+            machine.set("+0s");
+            let mut late = machine.worker(false).await;
+            sleep(LEASE * 2).await;
+            assert_eq!(machine.effects(), 1, "{glitch} for {lasts:?}: a second body beside the first");
+            owner.say("go on");
+            for process in [&mut owner, &mut waiter, &mut late] {
+                acknowledges(process).await;
+            }
+            assert_eq!(machine.effects(), 1, "{glitch} for {lasts:?}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use idempotent_runtime::{
     Error, Idempotency, Outcome, SetupError, Store, StoreErrorKind,
-    store::{Transition, sqlite::SqliteStore},
+    store::{Suspension, Transition, sqlite::SqliteStore},
 };
 use sqlx::sqlite::SqlitePoolOptions;
 use tokio::{
@@ -15,7 +15,9 @@ use tokio::{
 
 use crate::{
     sqlite_file::SqliteFile,
-    support::{LEASE, TTL, assert_says_causes_once, claim, connect, fault, finish, granted, is_done, key, request},
+    support::{
+        LEASE, TTL, abandon, assert_says_causes_once, claim, connect, fault, finish, granted, is_done, key, request,
+    },
 };
 
 #[tokio::test]
@@ -179,11 +181,12 @@ async fn owners_do_not_wait_for_the_pool() {
     }
     let ends = [
         store.complete(&key(names[0]), &tokens[0], &Outcome::Ok(Bytes::new()), TTL).await,
-        store.release(&key(names[1]), &tokens[1]).await,
-        store.abandon(&key(names[2]), &tokens[2], TTL).await,
+        store.release(&key(names[1]), &tokens[1], TTL).await,
     ];
     for end in ends {
         assert_eq!(end.expect("an end"), Transition::Applied);
     }
+    let suspended = abandon(&store, &key(names[2]), &tokens[2]).await;
+    assert_eq!(suspended.expect("an end"), Suspension::Applied);
     assert!(asked.elapsed() < Duration::from_secs(2), "took {:?}", asked.elapsed());
 }

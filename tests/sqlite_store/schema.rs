@@ -58,7 +58,7 @@ async fn many_upgrade_an_older_schema_at_once() {
     }
     stores.join_all().await;
     let versions = sqlx::query_scalar::<_, i64>("SELECT version FROM idempotent_records_schema");
-    assert_eq!(versions.fetch_all(&mut file.connection().await).await.expect("rows"), [3]);
+    assert_eq!(versions.fetch_all(&mut file.connection().await).await.expect("rows"), [4]);
     assert!(is_done(&old, &key("done")).await, "a store that was there before goes on");
 
     let store = connect(&file).await;
@@ -84,7 +84,7 @@ async fn many_upgrade_an_older_schema_at_once() {
 async fn a_newer_schema_is_refused() {
     let file = SqliteFile::new();
     drop(connect(&file).await);
-    file.execute("UPDATE idempotent_records_schema SET version = 4").await;
+    file.execute("UPDATE idempotent_records_schema SET version = 5").await;
     let error = SqliteStore::connect(&file.url()).await.expect_err("too new");
     assert_eq!(kind(&error), StoreErrorKind::Refused);
     let store = SqliteStore::new(file.pool(|options| options));
@@ -139,6 +139,9 @@ async fn people_can_read_the_view() {
         .expect("a row");
     assert_eq!((row.get::<&str, _>(0), row.get::<&str, _>(1)), ("ok", RESULT));
     assert!(row.get::<&str, _>(2).starts_with("20"));
+    let running = "SELECT completed_at IS NULL FROM idempotent_records_view WHERE key = 'canary-running'";
+    let is_open: bool = sqlx::query_scalar(running).fetch_one(&mut file.connection().await).await.expect("a row");
+    assert!(is_open, "it has no time at which it ended");
 }
 
 /// Whatever the clock says: records of a clock that was far ahead are gone.
@@ -153,7 +156,7 @@ async fn fences_rise_although_records_go_and_the_clock_goes_back() {
         last = (1 << 60) + u64::try_from(round).expect("small");
         file.execute(&format!("UPDATE idempotent_records SET fence = {last}")).await;
         match gone {
-            "release" => drop(store.release(&key("k"), &token).await.expect("release")),
+            "release" => drop(store.release(&key("k"), &token, TTL).await.expect("release")),
             "forget" => assert!(store.forget(&key("k")).await.expect("forget")),
             "takeover" => file.execute("UPDATE idempotent_records SET lease_until = 0").await,
             _ => file.execute("UPDATE idempotent_records SET expires_at = 0").await,

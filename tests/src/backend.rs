@@ -175,19 +175,19 @@ impl Backend {
                 let sql = format!(
                     "UPDATE idempotent_records SET
                         lease_until = lease_until - {by} * interval '1 microsecond',
-                        expires_at = expires_at - {by} * interval '1 microsecond'"
+                        expires_at = expires_at - {by} * interval '1 microsecond',
+                        since = since - {by} * interval '1 microsecond',
+                        not_before = not_before - {by} * interval '1 microsecond'"
                 );
                 database.execute(&sql).await;
             }
-            Self::Redis { server } => {
-                let script = "for _, key in ipairs(redis.call('KEYS', 'idempotent:*')) do
-                    redis.call('PEXPIRE', key, redis.call('PTTL', key) - ARGV[1]) end";
-                server.command::<()>(&["EVAL", script, "0", &by.as_millis().to_string()]).await;
-            }
+            Self::Redis { server } => server.advance(by).await,
             Self::Sqlite { file } => {
                 let by = by.as_millis();
                 let sql = format!(
-                    "UPDATE idempotent_records SET lease_until = lease_until - {by}, expires_at = expires_at - {by}"
+                    "UPDATE idempotent_records SET
+                        lease_until = lease_until - {by}, expires_at = expires_at - {by}, since = since - {by},
+                        not_before = not_before - {by}"
                 );
                 file.execute(&sql).await;
             }
@@ -199,7 +199,7 @@ impl Backend {
     pub const fn tick(&self) -> Duration {
         match self {
             Self::Memory { .. } => Duration::from_nanos(1),
-            _ => Duration::from_secs(2),
+            _ => Duration::from_secs(10),
         }
     }
 
@@ -215,7 +215,7 @@ impl Backend {
                 let (operation, key) = (key.operation(), key.key());
                 let sql = format!(
                     "INSERT INTO idempotent_records
-                       (operation, key, state, fingerprint, nonce, attempt, expires_at, first_claimed_at)
+                       (operation, key, state, fingerprint, nonce, attempt, expires_at, life_began_at)
                      VALUES ('{operation}', '{key}', 'x', '', '', 1, 'infinity', now())
                      ON CONFLICT (operation, key) DO UPDATE SET state = 'x'"
                 );
@@ -228,7 +228,7 @@ impl Backend {
                 let (operation, key) = (key.operation(), key.key());
                 let sql = format!(
                     "INSERT INTO idempotent_records
-                       (operation, key, state, fingerprint, nonce, fence, attempt, expires_at, first_claimed_at)
+                       (operation, key, state, fingerprint, nonce, fence, attempt, expires_at, life_began_at)
                      VALUES ('{operation}', '{key}', 'ok', x'00', x'00', 1, 1, 1e15, 0)
                      ON CONFLICT DO UPDATE SET fingerprint = x'00'"
                 );

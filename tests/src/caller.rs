@@ -37,8 +37,24 @@ impl Caller {
 /// Counts the calls of a store's methods, without peeks.
 #[must_use]
 pub fn calls(store: &FaultyStore<Arc<dyn Store>>) -> usize {
-    use Method::{Abandon, Claim, Complete, Fence, Forget, Inspect, List, PurgeExpired, Release, Renew, Subscribe};
-    let asking = [Claim, Renew, Complete, Release, Abandon, Fence, Forget, Inspect, List, PurgeExpired, Subscribe];
+    use Method::{
+        Append, Claim, Complete, Fence, Forget, Inspect, List, PurgeExpired, Release, Renew, Steps, Subscribe, Suspend,
+    };
+    let asking = [
+        Claim,
+        Renew,
+        Complete,
+        Release,
+        Suspend,
+        Append,
+        Steps,
+        Fence,
+        Forget,
+        Inspect,
+        List,
+        PurgeExpired,
+        Subscribe,
+    ];
     asking.map(|method| store.calls(method)).into_iter().sum()
 }
 

@@ -16,9 +16,9 @@ use bytes::Bytes;
 use idempotent_runtime::{
     Fingerprint,
     store::{
-        ClaimOutcome, ClaimRequest, Cursor, Finished, Nonce, NotKept, Outcome, Page, Record, RecordKey, State, Store,
-        StoreResult, Subscribers, Subscription, Token, Transition, immediate::Immediate, memory::MemoryStore,
-        transactional::Transactional,
+        Appended, Before, ClaimOutcome, ClaimRequest, Cursor, Finished, Nonce, NotKept, Outcome, Page, Past, Record,
+        RecordKey, State, Step, Store, StoreResult, Subscribers, Subscription, Suspension, TakeOver, Token, Transition,
+        Why, immediate::Immediate, memory::MemoryStore, transactional::Transactional,
     },
 };
 
@@ -32,7 +32,8 @@ struct Seen {
     claims: HashSet<(RecordKey, Nonce)>,
     attempts: HashMap<RecordKey, u32>,
     completions: HashSet<Nonce>,
-    abandonments: HashSet<Nonce>,
+    suspensions: HashSet<Nonce>,
+    journals: HashMap<RecordKey, Vec<Step>>,
     results: HashMap<RecordKey, Finished>,
     /// The number from which the fences of a key are counted.
     fence_base: HashMap<RecordKey, u64>,
@@ -126,12 +127,20 @@ impl Mutant {
         let repeated = !self.seen().claims.insert((key.clone(), request.nonce));
         match self.bug {
             Some(Bug::RepeatedClaimIsAStranger) if repeated => request.nonce = Nonce::random(),
-            Some(Bug::TakesOverAnyway) => {
-                request.take_over = true;
-                request.ttl = request.ttl.min(ClaimRequest::HELD);
+            Some(Bug::TakesOverAnyway) => request.take_over = TakeOver::Always,
+            Some(Bug::NeverTakesOver) => request.take_over = TakeOver::Never,
+            Some(Bug::TakesOverHeldKeys) if request.take_over == TakeOver::UnlessHeld => {
+                request.take_over = TakeOver::Always;
             }
-            Some(Bug::NeverTakesOver) => request.take_over = false,
-            Some(Bug::TakesOverHeldKeys) => request.ttl = request.ttl.min(ClaimRequest::HELD),
+            Some(Bug::HoldBindsAlways) if request.take_over == TakeOver::Always => {
+                request.take_over = TakeOver::UnlessHeld;
+            }
+            Some(Bug::FailedIsRefused)
+                if request.take_over == TakeOver::Never
+                    && self.record(key).await?.is_some_and(|record| record.state == State::Failed) =>
+            {
+                return Ok(ClaimOutcome::abandoned(1));
+            }
             Some(Bug::LeaseEndsEarly) => request.lease -= TICK,
             Some(Bug::LeaseEndsLate) => request.lease += TICK,
             Some(Bug::RunningRecordHasNoTtl) => request.ttl = Duration::ZERO,
@@ -153,13 +162,23 @@ impl Mutant {
         }
         let answer = self.store.claim(key, &request).await?;
         Ok(match answer {
+            ClaimOutcome::Suspended { attempt, .. } if self.is(Bug::SuspendedIsAbandoned) => {
+                ClaimOutcome::abandoned(attempt)
+            }
             ClaimOutcome::InFlight { .. } if self.is(Bug::RetryAfterZero) => ClaimOutcome::in_flight(Duration::ZERO),
-            ClaimOutcome::Claimed { token, attempt, .. } => self.granted(key, token, attempt, repeated),
+            ClaimOutcome::Claimed { token, attempt, past, .. } => self.granted(key, token, attempt, past, repeated),
             other => other,
         })
     }
 
-    fn granted(&self, key: &RecordKey, mut token: Token, mut attempt: u32, repeated: bool) -> ClaimOutcome {
+    fn granted(
+        &self,
+        key: &RecordKey,
+        mut token: Token,
+        mut attempt: u32,
+        mut past: Past,
+        repeated: bool,
+    ) -> ClaimOutcome {
         let mut seen = self.seen();
         seen.owners.insert(key.clone(), token);
         match self.bug {
@@ -170,11 +189,21 @@ impl Mutant {
                 *attempts += 1;
                 attempt = *attempts;
             }
+            Some(Bug::PastIsForgotten) if repeated => past = Past::none(token.nonce),
+            Some(Bug::FailedLooksAbandoned) if past.before == Before::Failed => {
+                past.before = Before::abandoned(Duration::ZERO);
+            }
+            Some(Bug::AbandonedJustNow) if matches!(past.before, Before::Abandoned { .. }) => {
+                past.before = Before::abandoned(Duration::ZERO);
+            }
+            Some(Bug::FailuresAreNotCounted) => past.failed = 0,
+            Some(Bug::GenerationIsOfTheClaim) => past.generation = token.nonce.into(),
+            Some(Bug::StepsAreHidden) => past.has_steps = false,
             // These answer when they are asked.
             Some(Bug::FenceIsConstant | Bug::FenceRestartsWhenForgotten | Bug::FenceIsMadeAnew) => token.fence = None,
             _ => {}
         }
-        ClaimOutcome::claimed(token, attempt)
+        ClaimOutcome::claimed(token, attempt, past)
     }
 
     async fn mutant_renew(
@@ -186,7 +215,6 @@ impl Mutant {
     ) -> StoreResult<Transition> {
         let key = &self.place(key);
         match self.bug {
-            Some(Bug::TakesOverAnyway | Bug::TakesOverHeldKeys) => ttl = ttl.min(ClaimRequest::HELD),
             Some(Bug::RenewDoesNothing) => {
                 let owned = self.store.fence(key, token).await?.is_some();
                 return Ok(if owned { Transition::Applied } else { Transition::Lost });
@@ -281,34 +309,119 @@ impl Mutant {
         self.store.complete(key, &Token::new(nonce), outcome, ttl).await
     }
 
-    async fn mutant_release(&self, key: &RecordKey, token: &Token) -> StoreResult<Transition> {
+    async fn mutant_release(&self, key: &RecordKey, token: &Token, keep: Duration) -> StoreResult<Transition> {
         let key = &self.place(key);
         match self.bug {
             Some(Bug::ReleaseOfVacantIsLost) if self.record(key).await?.is_none() => Ok(Transition::Lost),
-            Some(Bug::ReleaseAbandons) => self.store.abandon(key, token, Duration::from_secs(60)).await,
+            Some(Bug::ReleaseAbandons) => {
+                let answer = self.store.suspend(key, token, Why::Abandoned, Duration::ZERO, keep).await?;
+                Ok(if answer == Suspension::Applied { Transition::Applied } else { Transition::Lost })
+            }
             Some(Bug::ReleaseIgnoresOwner) => {
                 self.store.forget(key).await?;
                 Ok(Transition::Applied)
             }
-            _ => self.store.release(key, token).await,
+            Some(Bug::ReleaseForgetsSteps) if self.store.steps(key, token).await?.is_some() => {
+                self.store.forget(key).await?;
+                Ok(Transition::Applied)
+            }
+            _ => self.store.release(key, token, keep).await,
         }
     }
 
-    async fn mutant_abandon(&self, key: &RecordKey, token: &Token, mut ttl: Duration) -> StoreResult<Transition> {
+    async fn mutant_suspend(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        mut why: Why,
+        mut not_before: Duration,
+        mut keep: Duration,
+    ) -> StoreResult<Suspension> {
         let key = &self.place(key);
-        let repeated = !self.seen().abandonments.insert(token.nonce);
+        let repeated = !self.seen().suspensions.insert(token.nonce);
         match self.bug {
-            Some(Bug::AbandonRepeatIsLost) if repeated => return Ok(Transition::Lost),
-            Some(Bug::AbandonReleases) => return self.store.release(key, token).await,
-            Some(Bug::AbandonedKeptTooLong) => ttl += TICK,
-            Some(Bug::TakesOverAnyway | Bug::TakesOverHeldKeys) => ttl = ttl.min(ClaimRequest::HELD),
+            Some(Bug::SuspendRepeatIsTaken) if repeated => return Ok(Suspension::Taken),
+            Some(Bug::SuspendReleases) => {
+                let answer = self.store.release(key, token, keep).await?;
+                return Ok(if answer == Transition::Applied { Suspension::Applied } else { Suspension::Taken });
+            }
+            Some(Bug::SuspendedKeptTooLong) => keep += TICK,
+            Some(Bug::KeptFromNowOn) => keep = keep.saturating_sub(not_before),
+            Some(Bug::NotBeforeIsEarly) => not_before = not_before.saturating_sub(TICK),
+            Some(Bug::FailedIsAbandoned) if why == Why::Failed => why = Why::Abandoned,
+            Some(Bug::UnstartedCounts) if why == Why::Unstarted => why = Why::Abandoned,
+            Some(Bug::UnstartedFails) if why == Why::Unstarted => why = Why::Failed,
             _ => {}
         }
-        let answer = self.store.abandon(key, token, ttl).await?;
-        match self.owner(key).filter(|_| self.is(Bug::AbandonIgnoresOwner)) {
-            Some(owner) if answer == Transition::Lost => self.store.abandon(key, &owner, ttl).await,
-            _ => Ok(answer),
+        let answer = self.store.suspend(key, token, why, not_before, keep).await?;
+        match (answer, self.owner(key)) {
+            (Suspension::Taken, Some(owner)) if self.is(Bug::SuspendIgnoresOwner) => {
+                self.store.suspend(key, &owner, why, not_before, keep).await
+            }
+            (Suspension::Ended { .. }, _) if self.is(Bug::EndedIsTaken) => Ok(Suspension::Taken),
+            (Suspension::Ended { how, by_us: true, .. }, _) if self.is(Bug::OwnEndIsAnothers) => {
+                Ok(Suspension::ended(how, false))
+            }
+            (answer, _) => Ok(answer),
         }
+    }
+
+    async fn mutant_append(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        step: &Step,
+        mut lease: Duration,
+        ttl: Duration,
+    ) -> StoreResult<Appended> {
+        let key = &self.place(key);
+        match self.bug {
+            Some(Bug::AppendDoesNotRenew) => {
+                let record = self.record(key).await?.map(|record| record.state);
+                if let Some(State::Running { lease_left, .. }) = record {
+                    lease = lease_left;
+                }
+            }
+            Some(Bug::StepsAreCut) => {
+                let value = step.value.clone().map(|bytes| bytes.slice(..bytes.len().min(65_535)));
+                return self.store.append(key, token, &Step::new(step.name.clone(), value), lease, ttl).await;
+            }
+            _ => {}
+        }
+        let answer = self.store.append(key, token, step, lease, ttl).await?;
+        match (answer, self.owner(key)) {
+            (Appended::Lost, Some(owner)) if self.is(Bug::AppendIgnoresOwner) => {
+                self.store.append(key, &owner, step, lease, ttl).await
+            }
+            (Appended::Recorded(_), _) if self.is(Bug::LaterStepCounts) => Ok(Appended::Applied),
+            (answer, _) => Ok(answer),
+        }
+    }
+
+    async fn mutant_steps(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<Vec<Step>>> {
+        let key = &self.place(key);
+        let steps = self.store.steps(key, token).await?;
+        Ok(match self.bug {
+            Some(Bug::StepsAreSorted) => steps.map(|mut steps| {
+                steps.sort_by(|one, other| one.name.cmp(&other.name));
+                steps
+            }),
+            Some(Bug::StepsOfAnyClaim) if steps.is_none() => match self.owner(key) {
+                Some(owner) => self.store.steps(key, &owner).await?,
+                None => None,
+            },
+            Some(Bug::StepsOutliveTheirLife) => {
+                let mut seen = self.seen();
+                let journal = seen.journals.entry(key.clone()).or_default();
+                for step in steps.iter().flatten() {
+                    if !journal.iter().any(|known| known.name == step.name) {
+                        journal.push(step.clone());
+                    }
+                }
+                steps.map(|_| journal.clone())
+            }
+            _ => steps,
+        })
     }
 
     async fn mutant_fence(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<u64>> {
@@ -435,14 +548,36 @@ impl Store for Mutant {
         self.wake(key, answer, &Transition::Applied, Bug::CompleteIsSilent)
     }
 
-    async fn release(&self, key: &RecordKey, token: &Token) -> StoreResult<Transition> {
-        let answer = self.mutant_release(key, token).await;
+    async fn release(&self, key: &RecordKey, token: &Token, keep: Duration) -> StoreResult<Transition> {
+        let answer = self.mutant_release(key, token, keep).await;
         self.wake(key, answer, &Transition::Applied, Bug::ReleaseIsSilent)
     }
 
-    async fn abandon(&self, key: &RecordKey, token: &Token, ttl: Duration) -> StoreResult<Transition> {
-        let answer = self.mutant_abandon(key, token, ttl).await;
-        self.wake(key, answer, &Transition::Applied, Bug::AbandonIsSilent)
+    async fn suspend(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        why: Why,
+        not_before: Duration,
+        keep: Duration,
+    ) -> StoreResult<Suspension> {
+        let answer = self.mutant_suspend(key, token, why, not_before, keep).await;
+        self.wake(key, answer, &Suspension::Applied, Bug::SuspendIsSilent)
+    }
+
+    async fn append(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        step: &Step,
+        lease: Duration,
+        ttl: Duration,
+    ) -> StoreResult<Appended> {
+        self.mutant_append(key, token, step, lease, ttl).await
+    }
+
+    async fn steps(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<Vec<Step>>> {
+        self.mutant_steps(key, token).await
     }
 
     async fn fence(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<u64>> {

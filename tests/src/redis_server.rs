@@ -72,6 +72,20 @@ impl RedisServer {
         panic!("the server did not start:\n{}", server.log());
     }
 
+    /// Lets time pass for all records of the store: brings their ends nearer, and what was further away.
+    pub async fn advance(&self, by: Duration) {
+        // The time at 95 is that since which a key is suspended, or was before it was taken over.
+        const SCRIPT: &str = "for _, key in ipairs(redis.call('KEYS', 'idempotent:*')) do
+            local record = redis.call('GET', key)
+            if string.sub(record, 1, 4) == 'IDM2' then
+                local since = struct.unpack('>I8', record, 96) - ARGV[1]
+                redis.call('SETRANGE', key, 95, struct.pack('>I8', math.max(since, 0)))
+            end
+            redis.call('PEXPIRE', key, redis.call('PTTL', key) - ARGV[1])
+        end";
+        self.command::<()>(&["EVAL", SCRIPT, "0", &by.as_millis().to_string()]).await;
+    }
+
     /// Its port on 127.0.0.1.
     #[must_use]
     pub const fn port(&self) -> u16 {

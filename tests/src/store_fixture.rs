@@ -12,7 +12,7 @@ use std::{error::Error as StdError, fmt::Display, time::Duration};
 use bytes::Bytes;
 use idempotent_runtime::{
     Fingerprint, Outcome, RecordKey, SetupError, Store, StoreErrorKind,
-    store::{ClaimOutcome, ClaimRequest, Nonce, StoreResult, Token, Transition},
+    store::{ClaimOutcome, ClaimRequest, Nonce, Step, StoreResult, Suspension, Token, Transition, Why},
 };
 
 /// The lease of [`request`].
@@ -79,6 +79,17 @@ pub fn granted(answer: StoreResult<ClaimOutcome>) -> Token {
 /// Claims a key.
 pub async fn claim(store: &dyn Store, key: &RecordKey) -> Token {
     granted(store.claim(key, &request()).await)
+}
+
+/// Ends a claim without an outcome.
+pub async fn abandon(store: &dyn Store, key: &RecordKey, token: &Token) -> StoreResult<Suspension> {
+    store.suspend(key, token, Why::Abandoned, Duration::ZERO, TTL).await
+}
+
+/// A step of this name, with a value.
+#[must_use]
+pub fn step(name: &str) -> Step {
+    Step::new(name.to_owned(), Ok(Bytes::from_static(RESULT.as_bytes())))
 }
 
 /// Claims a key and completes it.

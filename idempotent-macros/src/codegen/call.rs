@@ -9,7 +9,7 @@ use super::{
     tokens::{by_reference, located, rename_self},
 };
 use crate::{
-    args::{OnAbandoned, OnError, Time, ungrouped},
+    args::{Attempts, OnAbandoned, OnError, Time, ungrouped},
     validate::{Hashed, KeyPlan, TemplatePiece},
 };
 
@@ -21,7 +21,7 @@ impl Generator<'_> {
     ///     match runtime::handle(&self.idempotency) {
     ///         store => {
     ///             static FUNCTION: runtime::Function = …;
-    ///             let mut arguments = runtime::arguments(&FUNCTION, store, 2);
+    ///             let mut arguments = runtime::arguments(&FUNCTION, type_name_of_val(&|| {}), store, 2);
     ///             runtime::argument(&mut arguments, "amount", &amount);
     ///             runtime::argument(&mut arguments, "order_id", &order_id);
     ///             runtime::call(runtime::operation("module::charge"), arguments, &order_id)
@@ -79,7 +79,7 @@ impl Generator<'_> {
         quote_mixed! {
             #function
             let #mutable __idempotent_arguments = __idempotent::arguments(
-                &__IDEMPOTENT_FUNCTION, #store, #always #(#sometimes)*
+                &__IDEMPOTENT_FUNCTION, ::core::any::type_name_of_val(&|| {}), #store, #always #(#sometimes)*
             );
             #(#each)*
         }
@@ -121,9 +121,21 @@ impl Generator<'_> {
         let wait = options.wait.as_ref().map(|wait| self.time("wait", wait));
         let abandoned = match &options.abandoned {
             Some(OnAbandoned::Refuse) => Some(quote_mixed!(.abandoned(__idempotent::OnAbandoned::Refuse))),
+            Some(OnAbandoned::Reconcile(_)) => Some(quote_mixed!(.abandoned(__idempotent::OnAbandoned::Reconcile))),
             Some(OnAbandoned::Rerun) | None => None,
         };
-        let operation = quote_mixed!(__idempotent::operation(#name) #ttl #lease #wait #abandoned);
+        let settle_after = options.settle_after.as_ref().map(|time| self.time("settle_after", time));
+        let max_attempts = options.max_attempts.as_ref().map(|attempts| match attempts {
+            Attempts::Literal { literal, .. } => quote_mixed!(.max_attempts(#literal)),
+            Attempts::Value(expr) => {
+                let attempts = self.user(expr);
+                quote_mixed!(.max_attempts(#attempts))
+            }
+        });
+        let retry_after = options.retry_after.as_ref().map(|time| self.time("retry_after", time));
+        let operation = quote_mixed! {
+            __idempotent::operation(#name) #ttl #lease #wait #abandoned #settle_after #max_attempts #retry_after
+        };
         match &options.errors {
             OnError::Release => operation,
             OnError::Keep => quote_mixed!(#operation.keep_errors()),
@@ -141,7 +153,7 @@ impl Generator<'_> {
     }
 
     /// The user's expression, in which `self` is called what `#[async_trait]` calls it in the body.
-    fn user(&self, expr: impl ToTokens) -> TokenStream {
+    pub(super) fn user(&self, expr: impl ToTokens) -> TokenStream {
         let tokens = expr.to_token_stream();
         match self.function.boxed.as_ref().and_then(|boxed| boxed.receiver.as_ref()) {
             Some(receiver) => rename_self(tokens, receiver),

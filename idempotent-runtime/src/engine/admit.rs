@@ -1,6 +1,7 @@
 //! *Admit*: asks the store, and gets an outcome of another run, or the right to run the body.
 
 use std::{
+    future::ready,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -8,21 +9,26 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    background::finish_later,
-    claim::{Claim, ClaimReply, claim, trusted},
+    background::{FinishInBackground, finish_later},
+    claim::{Claim, ClaimReply, Rest, claim, suspend_until, trusted},
     context::CallContext,
     disposition::Disposition,
     events,
     prepare::LONGEST,
-    retry::Backoff,
+    record::complete,
+    retry::Pauses,
     run::Run,
+    runs::RunGuard,
     shared::OnStoreFailure,
     single_flight::{FlightEnd, Join, Leadership, Progress},
 };
 use crate::{
     error::Error,
     request::arguments::differing,
-    store::{ClaimOutcome, Finished, Nonce, Outcome, Record, StoreError, StoreErrorKind, StoreResult, Subscription},
+    store::{
+        Before, ClaimOutcome, Finished, Nonce, Outcome, Record, StoreError, StoreErrorKind, StoreResult, Subscription,
+        Transition,
+    },
 };
 
 /// The number of claims that may be answered too late before the call fails.
@@ -53,18 +59,25 @@ impl Admission {
 /// be notified.
 pub(super) fn admit_at_once(context: &Arc<CallContext>) -> Option<Admission> {
     let store = context.store().immediate()?;
-    if context.shared.single_flight.has_leader(context) {
+    // A claim that exceeds the attempts has to be ended, which may wait.
+    if context.attempts.max.is_some() || context.shared.single_flight.has_leader(context) {
         return None;
     }
     let sent = Instant::now();
     match store.claim(&context.key, &context.request) {
-        Ok(ClaimOutcome::Claimed { token, attempt }) => {
-            let claim = Claim::new(Arc::clone(context), Some(token), attempt, sent);
+        Ok(ClaimOutcome::Claimed { token, attempt, past }) => {
+            let claim = Claim::new(Arc::clone(context), token, attempt, past, sent);
             Some(Admission::Run(Run::start(claim, Leadership::of_nobody())))
         }
         Ok(ClaimOutcome::Done(finished)) => Some(Admission::replay(finished.outcome, false)),
         // Nothing was changed, and nothing is under way: the question can be asked again.
-        Ok(ClaimOutcome::InFlight { .. } | ClaimOutcome::Abandoned { .. } | ClaimOutcome::Mismatch) | Err(_) => None,
+        Ok(
+            ClaimOutcome::InFlight { .. }
+            | ClaimOutcome::Abandoned { .. }
+            | ClaimOutcome::Suspended { .. }
+            | ClaimOutcome::Mismatch,
+        )
+        | Err(_) => None,
     }
 }
 
@@ -187,8 +200,13 @@ async fn ask_store(
                 nonce = Nonce::random();
                 now = Instant::now();
             }
-            Ok(ClaimOutcome::Claimed { token, attempt }) => {
-                return Ok(Asked::Claimed(Claim::new(reply.context, Some(token), attempt, sent)));
+            Ok(ClaimOutcome::Claimed { token, attempt, past }) => {
+                let claim = Claim::new(reply.context, token, attempt, past, sent);
+                if claim.is_exhausted() {
+                    return Box::pin(FinishInBackground::new(exhausted(claim, reply.run), |_| Box::pin(ready(()))))
+                        .await;
+                }
+                return Ok(Asked::Claimed(claim));
             }
             Ok(ClaimOutcome::Done(finished)) => return Ok(Asked::Done(finished)),
             Ok(ClaimOutcome::InFlight { retry_after }) => {
@@ -208,11 +226,40 @@ async fn ask_store(
             Ok(ClaimOutcome::Mismatch) => {
                 return Err(Box::pin(mismatch(context, context.store().inspect(&context.key))).await);
             }
-            Ok(ClaimOutcome::Abandoned { attempt }) => return Err(Error::Abandoned { attempt }),
+            Ok(ClaimOutcome::Abandoned { attempt }) => return Err(Error::abandoned(attempt)),
+            Ok(ClaimOutcome::Suspended { retry_after, attempt }) => {
+                return Err(Error::Suspended { retry_after, attempt });
+            }
             Err(ref error) => {
                 let error = error.clone();
                 return unavailable(context, reply, error).map(Asked::Claimed);
             }
+        }
+    }
+}
+
+/// Ends a claim that exceeds the attempts. Gives it back to be run only where somebody can say what became of the last run.
+async fn exhausted(claim: Claim, _run: RunGuard) -> Result<Asked, Error> {
+    let context = &claim.context;
+    let Some(token) = &claim.token else { return Ok(Asked::Claimed(claim)) };
+    let in_doubt = matches!(claim.past.before, Before::Abandoned { .. });
+    if in_doubt && context.attempts.settle_after.is_some() {
+        return Ok(Asked::Claimed(claim));
+    }
+    if in_doubt {
+        // It may have happened: the record stays as it was, and has no end.
+        let rest = Rest { keep: LONGEST, ..Rest::unstarted(context, claim.past.before) };
+        suspend_until(context, token, rest, claim.until()).await;
+        return Err(Error::abandoned(claim.attempt.saturating_sub(1)));
+    }
+    match complete(&claim, token, &Outcome::Exhausted).await {
+        Ok(Transition::Applied) => {
+            Ok(Asked::Done(Finished::new(context.request.fingerprint, claim.attempt, Outcome::Exhausted)))
+        }
+        Ok(Transition::Lost) => Err(Error::ClaimLost),
+        Err(error) => {
+            suspend_until(context, token, Rest::unstarted(context, claim.past.before), claim.until()).await;
+            Err(error.into())
         }
     }
 }
@@ -247,7 +294,7 @@ fn unavailable(context: &Arc<CallContext>, reply: ClaimReply, error: StoreError)
         return Err(error.into());
     }
     events::unprotected(context.key.operation(), &error);
-    Ok(Claim::new(Arc::clone(context), None, 1, sent))
+    Ok(Claim::unprotected(Arc::clone(context), sent))
 }
 
 fn in_flight(until: Instant) -> Error {
@@ -263,7 +310,7 @@ struct Patience<'a> {
     counted: bool,
     has_waited: bool,
     subscription: Option<Subscription>,
-    polls: Backoff,
+    polls: Pauses,
 }
 
 impl<'a> Patience<'a> {
@@ -275,7 +322,7 @@ impl<'a> Patience<'a> {
             counted: false,
             has_waited: false,
             subscription: None,
-            polls: Backoff::new(Duration::from_millis(100), Duration::from_secs(1)),
+            polls: Pauses::new(Duration::from_millis(100), Duration::from_secs(1)),
         }
     }
 

@@ -14,6 +14,7 @@ use std::{
 use super::{
     admit::{Admission, admit, admit_at_once},
     background::FinishInBackground,
+    claim::RunStage,
     context::CallContext,
     record::RunEnd,
     reply::Answer,
@@ -145,7 +146,10 @@ impl CallMachine {
             // The task was not polled for most of a lease after the claim was granted: by now, another call may have
             // taken the key over.
             None if run.is_late() => return Poll::Ready(ControlFlow::Break(Err(run.give_back()))),
-            None => scope.insert(BodyScope::of(run.claim())),
+            None => {
+                run.claim().set_stage(RunStage::Body);
+                scope.insert(BodyScope::of(run.claim()))
+            }
         };
         let polled = scope.enter(|| body(cx));
         if polled.is_pending() {

@@ -1,19 +1,29 @@
 //! A claim: asking the store for it, holding it, and giving it back.
 //!
 //! A claim whose reply was lost is asked for again with the same nonce, so that the store recognises it. A claim that no
-//! body will use is given back: released, or abandoned again if it took over an abandoned key.
+//! body will use is given back: the key is as it was before.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock,
+        atomic::{AtomicU8, Ordering},
+    },
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use super::{background::FinishInBackground, context::CallContext, retry::Backoff, runs::RunGuard};
+use super::{
+    background::FinishInBackground, context::CallContext, disposition::Disposition, events, journal::Journal,
+    prepare::LONGEST, record::RunEnd, reply::Answer, retry::Pauses, runs::RunGuard,
+};
 use crate::{
+    error::Error,
     lock::lock,
-    store::{BoxFuture, ClaimOutcome, ClaimRequest, Nonce, State, StoreError, StoreErrorKind, Token},
+    store::{
+        Before, BoxFuture, ClaimOutcome, ClaimRequest, Nonce, Outcome, Past, StoreError, StoreErrorKind, Token,
+        Transition, Why,
+    },
 };
 
 /// The time that a lease is trusted, counted from when it was asked for: a tenth less than the lease, since clocks run
@@ -28,9 +38,39 @@ pub(crate) struct Claim {
     /// `None` for a run that the store does not know of.
     pub(super) token: Option<Token>,
     pub(super) attempt: u32,
+    /// The life of the key before this claim.
+    pub(super) past: Past,
     /// In a transaction of the caller's, where nobody else can take it before that ends.
     in_transaction: bool,
     held: Mutex<Held>,
+    /// When its past was told.
+    granted: Instant,
+    stage: AtomicU8,
+    /// Made by the first step.
+    journal: OnceLock<Box<Journal>>,
+}
+
+/// The part of a run that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum RunStage {
+    /// Nothing yet.
+    Claimed = 0,
+    /// The body.
+    Body,
+    /// Before it: it is being found out what became of the run before.
+    Asking,
+    /// That could not be found out: the body does not run.
+    Unresolved,
+    /// It had not happened, and no further run is allowed: the body does not run.
+    Exhausted,
+    /// It had happened: its result is this run's.
+    Reconciled,
+}
+
+impl RunStage {
+    const ALL: [Self; 6] =
+        [Self::Claimed, Self::Body, Self::Asking, Self::Unresolved, Self::Exhausted, Self::Reconciled];
 }
 
 #[derive(Clone, Copy)]
@@ -40,13 +80,22 @@ struct Held {
 }
 
 impl Claim {
-    pub(super) fn new(context: Arc<CallContext>, token: Option<Token>, attempt: u32, sent: Instant) -> Self {
+    /// A claim that was asked for at `sent`, or after.
+    pub(super) fn new(context: Arc<CallContext>, token: Token, attempt: u32, past: Past, sent: Instant) -> Self {
         let until = sent + trusted(context.request.lease);
-        Self { context, token, attempt, in_transaction: false, held: Mutex::new(Held { until, lost: false }) }
+        let held = Mutex::new(Held { until, lost: false });
+        let (granted, stage, journal) = (Instant::now(), AtomicU8::new(RunStage::Claimed as u8), OnceLock::new());
+        Self { context, token: Some(token), attempt, past, in_transaction: false, held, granted, stage, journal }
     }
 
-    pub(super) fn in_transaction(context: Arc<CallContext>, token: Token, attempt: u32) -> Self {
-        Self { in_transaction: true, ..Self::new(context, Some(token), attempt, Instant::now()) }
+    /// A run that the store does not know of.
+    pub(super) fn unprotected(context: Arc<CallContext>, sent: Instant) -> Self {
+        let nonce = context.request.nonce;
+        Self { token: None, ..Self::new(context, Token::new(nonce), 1, Past::none(nonce), sent) }
+    }
+
+    pub(super) fn in_transaction(context: Arc<CallContext>, token: Token, attempt: u32, past: Past) -> Self {
+        Self { in_transaction: true, ..Self::new(context, token, attempt, past, Instant::now()) }
     }
 
     /// The fence, where it is known and cannot have been overtaken.
@@ -54,14 +103,123 @@ impl Claim {
         self.token.filter(|_| self.in_transaction)?.fence
     }
 
-    /// Tells that the store has renewed the claim until then.
-    pub(super) fn renewed(&self, until: Instant) {
-        self.held().until = until;
+    /// Tells that the store has renewed the claim when it was asked to at `sent`, or after.
+    pub(super) fn renewed_at(&self, sent: Instant) {
+        let lease = self.context.request.lease;
+        let mut held = self.held();
+        // The answers to a renewal and to an append may come in any order.
+        held.until = held.until.max(sent + trusted(lease));
+        drop(held);
+        self.context.flight.extend(sent + lease);
     }
 
-    /// Tells that the store said it is not ours any more.
-    pub(super) fn set_lost(&self) {
-        self.held().lost = true;
+    /// Tells the operator that the store said the claim is not ours any more, once.
+    pub(super) fn tell_lost(&self) {
+        let was_lost = std::mem::replace(&mut self.held().lost, true);
+        if !was_lost {
+            events::claim_lost(self.context.key.operation(), self.attempt);
+        }
+    }
+
+    /// True while the claim is surely ours.
+    pub(crate) fn is_trusted(&self) -> bool {
+        let Held { until, lost } = *self.held();
+        !lost && Instant::now() < until
+    }
+
+    /// Makes sure that the claim is ours for now: renews it if its lease may have ended.
+    pub(super) async fn trust(&self, token: &Token) -> Result<(), Error> {
+        while !self.is_trusted() {
+            if self.is_lost() {
+                return Err(Error::ClaimLost);
+            }
+            let (sent, request) = (Instant::now(), &self.context.request);
+            match self.context.store().renew(&self.context.key, token, request.lease, request.ttl).await? {
+                Transition::Applied => self.renewed_at(sent),
+                Transition::Lost => {
+                    self.tell_lost();
+                    return Err(Error::ClaimLost);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The steps of this run.
+    pub(super) fn journal(&self) -> &Journal {
+        self.journal.get_or_init(|| Box::new(Journal::new()))
+    }
+
+    /// The steps of this run, if it has asked for any.
+    pub(super) fn journal_if_any(&self) -> Option<&Journal> {
+        self.journal.get().map(|journal| &**journal)
+    }
+
+    /// The value of a recorded step cannot be read.
+    pub(crate) fn lose_step(&self) {
+        self.journal().lose();
+    }
+
+    pub(crate) fn stage(&self) -> RunStage {
+        RunStage::ALL.get(usize::from(self.stage.load(Ordering::Acquire))).copied().unwrap_or(RunStage::Body)
+    }
+
+    pub(crate) fn set_stage(&self, stage: RunStage) {
+        self.stage.store(stage as u8, Ordering::Release);
+    }
+
+    pub(crate) const fn is_in_transaction(&self) -> bool {
+        self.in_transaction
+    }
+
+    /// The time for which the run before was abandoned, or a little less; `None` if it was not.
+    pub(crate) fn abandoned_for(&self) -> Option<Duration> {
+        match self.past.before {
+            Before::Abandoned { since } => Some(since.saturating_add(self.granted.elapsed())),
+            Before::Fresh | Before::Failed => None,
+        }
+    }
+
+    /// True if the operation allows no run of this number.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.context.attempts.max.is_some_and(|max| self.attempt > max)
+    }
+
+    /// What the record becomes, and who answers, after the body has ended like this.
+    pub(super) fn judge(&self, end: RunEnd, own: Answer) -> (RunEnd, Answer) {
+        match (self.stage(), end) {
+            (RunStage::Unresolved, _) => (RunEnd::GiveBack, Answer::Told(Some(Disposition::Refused))),
+            (RunStage::Exhausted, _) => (RunEnd::Keep(Outcome::Exhausted), Answer::Told(Some(Disposition::Refused))),
+            (RunStage::Reconciled, end) => (end, Answer::Own(Disposition::Reconciled)),
+            (_, RunEnd::Abandon) => (RunEnd::Abandon, Answer::Told(None)),
+            (_, RunEnd::Keep(Outcome::Ok(result))) if self.past.has_steps => {
+                let not_asked_for = self.journal_if_any().and_then(Journal::not_asked_for);
+                if not_asked_for != Some(0) {
+                    events::steps_not_asked_for(self.context.key.operation(), self.attempt);
+                }
+                (RunEnd::Keep(Outcome::Ok(result)), own)
+            }
+            (_, end) => (end, own),
+        }
+    }
+
+    /// Ends a run whose future was dropped.
+    pub(super) async fn end_dropped(&self) {
+        let rest = match self.stage() {
+            RunStage::Claimed | RunStage::Asking | RunStage::Unresolved => {
+                Rest::unstarted(&self.context, self.past.before)
+            }
+            RunStage::Body | RunStage::Exhausted | RunStage::Reconciled => {
+                events::abandoned(self.context.key.operation(), self.attempt);
+                Rest::abandoned(self)
+            }
+        };
+        if let Some(journal) = self.journal_if_any() {
+            journal.settled(self.until()).await;
+        }
+        if let Some(token) = &self.token {
+            suspend_until(&self.context, token, rest, self.until()).await;
+        }
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -99,8 +257,42 @@ impl Claim {
     /// Gives the claim back: its body did not start.
     pub(super) async fn give_back(&self) {
         if let Some(token) = &self.token {
-            end_unstarted(&self.context, token, self.attempt > 1, self.lease_end()).await;
+            suspend_until(&self.context, token, Rest::unstarted(&self.context, self.past.before), self.lease_end())
+                .await;
         }
+    }
+}
+
+/// A suspension: its reason, and its times from now on.
+#[derive(Clone, Copy)]
+pub(super) struct Rest {
+    pub(super) why: Why,
+    pub(super) not_before: Duration,
+    pub(super) keep: Duration,
+}
+
+impl Rest {
+    /// Of a run that began, and ended without an outcome.
+    pub(super) fn abandoned(claim: &Claim) -> Self {
+        let context = &claim.context;
+        // Nobody may run it once more, and nobody can ask about it: it is held until an operator has looked.
+        let is_last = claim.context.attempts.max.is_some_and(|max| claim.attempt >= max);
+        let keep = if is_last { LONGEST } else { context.request.ttl };
+        Self { why: Why::Abandoned, not_before: context.pause_after(claim.attempt), keep }
+    }
+
+    /// Of a run whose body said `Err`.
+    pub(super) fn failed(claim: &Claim) -> Self {
+        let context = &claim.context;
+        Self { why: Why::Failed, not_before: context.pause_after(claim.attempt), keep: context.ttl }
+    }
+
+    /// Of a claim whose body did not start.
+    pub(super) fn unstarted(context: &CallContext, before: Before) -> Self {
+        // A failed record leaves no doubt, so that it has an end, whoever claimed it.
+        let in_doubt = matches!(before, Before::Abandoned { .. });
+        let keep = if in_doubt { context.request.ttl } else { context.ttl };
+        Self { why: Why::Unstarted, not_before: Duration::ZERO, keep }
     }
 }
 
@@ -117,7 +309,7 @@ pub(super) struct ClaimReply {
     /// When the claim was first sent, or before: its lease cannot have begun earlier.
     pub(super) sent: Instant,
     pub(super) outcome: Result<ClaimOutcome, StoreError>,
-    run: RunGuard,
+    pub(super) run: RunGuard,
 }
 
 /// Claims with this nonce, again while the store is unavailable. `sent` is not later than the present.
@@ -131,7 +323,7 @@ pub(super) fn claim(context: &Arc<CallContext>, nonce: Nonce, sent: Instant) -> 
 async fn ask(context: Arc<CallContext>, nonce: Nonce, sent: Instant) -> ClaimReply {
     let run = RunGuard::new(&context.shared);
     let request = ClaimRequest { nonce, ..context.request.clone() };
-    let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(200));
+    let mut backoff = Pauses::new(Duration::from_millis(20), Duration::from_millis(200));
     let mut tries = 1;
     loop {
         let outcome = context.store().claim(&context.key, &request).await;
@@ -154,46 +346,16 @@ impl ClaimReply {
     pub(super) fn give_back(self) -> BoxFuture<'static, ()> {
         let Self { context, nonce, sent, outcome, run } = self;
         let deadline = sent + context.request.lease;
-        match outcome {
-            Ok(ClaimOutcome::Claimed { token, attempt }) => Box::pin(async move {
-                end_unstarted(&context, &token, attempt > 1, deadline).await;
-                drop(run);
-            }),
+        let (token, before) = match outcome {
+            Ok(ClaimOutcome::Claimed { token, past, .. }) => (token, past.before),
             // No answer is not a no: the claim may have been granted.
-            Err(error) if error.kind() == StoreErrorKind::Unavailable => Box::pin(async move {
-                let token = Token::new(nonce);
-                let took_over = context.request.take_over && may_have_taken_over(&context, deadline).await;
-                end_unstarted(&context, &token, took_over, deadline).await;
-                drop(run);
-            }),
-            _ => Box::pin(std::future::ready(())),
-        }
-    }
-}
-
-/// Ends a claim whose body did not start, if it is still ours.
-async fn end_unstarted(context: &CallContext, token: &Token, took_over: bool, deadline: Instant) {
-    if took_over {
-        // The run before it vanished, and the next one must be told so still.
-        abandon_until(context, token, deadline).await;
-    } else {
-        release_until(context, token, deadline).await;
-    }
-}
-
-/// Looks whether a claim that got no answer may have taken over from a run that vanished.
-async fn may_have_taken_over(context: &CallContext, deadline: Instant) -> bool {
-    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
-    loop {
-        match context.store().inspect(&context.key).await {
-            Ok(record) => {
-                return record.is_some_and(|record| {
-                    record.attempt > 1 || matches!(record.state, State::Lapsed | State::Abandoned)
-                });
-            }
-            Err(_) if !backoff.sleep_before(deadline).await => return true,
-            Err(_) => {}
-        }
+            Err(error) if error.kind() == StoreErrorKind::Unavailable => (Token::new(nonce), context.worst_before()),
+            _ => return Box::pin(std::future::ready(())),
+        };
+        Box::pin(async move {
+            suspend_until(&context, &token, Rest::unstarted(&context, before), deadline).await;
+            drop(run);
+        })
     }
 }
 
@@ -208,20 +370,25 @@ pub(super) fn last_try(context: &CallContext, lease_end: Instant) -> Instant {
 /// Releases a claim, again while the store fails, until its lease would be over anyway.
 pub(super) async fn release_until(context: &CallContext, token: &Token, deadline: Instant) {
     let deadline = last_try(context, deadline);
-    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
-    while context.store().release(&context.key, token).await.is_err() {
-        if !backoff.sleep_before(deadline).await {
+    let mut pauses = Pauses::new(Duration::from_millis(50), Duration::from_secs(1));
+    while context.store().release(&context.key, token, context.ttl).await.is_err() {
+        if !pauses.sleep_before(deadline).await {
             return;
         }
     }
 }
 
-/// Abandons a claim, as persistently.
-pub(super) async fn abandon_until(context: &CallContext, token: &Token, deadline: Instant) {
+/// Suspends a claim, as persistently. `keep` is the time for which the record is kept.
+pub(super) async fn suspend_until(
+    context: &CallContext,
+    token: &Token,
+    Rest { why, not_before, keep }: Rest,
+    deadline: Instant,
+) {
     let deadline = last_try(context, deadline);
-    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
-    while context.store().abandon(&context.key, token, context.request.ttl).await.is_err() {
-        if !backoff.sleep_before(deadline).await {
+    let mut pauses = Pauses::new(Duration::from_millis(50), Duration::from_secs(1));
+    while context.store().suspend(&context.key, token, why, not_before, keep).await.is_err() {
+        if !pauses.sleep_before(deadline).await {
             return;
         }
     }
@@ -267,13 +434,13 @@ mod tests {
         assert!(caller.await.unwrap_err().is_cancelled());
         gate.open();
 
-        assert_eq!(attempt().await.unwrap(), 3, "1 vanished, 2 did not start");
+        assert_eq!(attempt().await.unwrap(), 2, "1 vanished; what did not start does not count");
     }
 
     /// The store hears each try, and the caller no answer. Found by chaos for takeovers: they were released.
     #[tokio::test(start_paused = true)]
     async fn a_claim_without_an_answer_is_given_back_as_what_it_was() {
-        for (vanished, expected) in [(false, 1), (true, 3)] {
+        for (vanished, expected) in [(false, 1), (true, 2)] {
             let store = FaultyStore::new(MemoryStore::new());
             let idempotency = Idempotency::new(store.clone());
             let attempt = || {
@@ -311,7 +478,7 @@ mod tests {
     /// The claim is granted, and its body's task does not come to run for a lease.
     #[tokio::test(start_paused = true)]
     async fn a_claim_that_is_too_old_starts_no_body_and_is_given_back_as_what_it_was() {
-        for (vanished, expected) in [(false, 1), (true, 3)] {
+        for (vanished, expected) in [(false, 1), (true, 2)] {
             let idempotency = Idempotency::memory();
             let attempt = || async { Ok::<_, Error>(Execution::current().unwrap().attempt()) };
             if vanished {

@@ -3,7 +3,28 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{shared::Shared, single_flight::Flight};
-use crate::store::{ClaimRequest, RecordKey, Store};
+use crate::{
+    operation::Backoff,
+    store::{Before, ClaimRequest, RecordKey, Store, TakeOver},
+};
+
+/// The policies for the runs of a key.
+#[derive(Clone, Copy)]
+pub(super) struct Attempts {
+    /// The most runs.
+    pub(super) max: Option<u32>,
+    /// The pauses between two.
+    pub(super) pauses: Option<Backoff>,
+    /// How long a run must have been abandoned before "it was not done" is believed; `None` where nobody asks.
+    pub(super) settle_after: Option<Duration>,
+}
+
+impl Attempts {
+    /// True if a run that fails leaves a record, which counts it or delays the next.
+    pub(super) const fn are_kept(&self) -> bool {
+        self.max.is_some() || self.pauses.is_some()
+    }
+}
 
 /// The question that a call asks the store, and where its duplicates meet.
 pub(crate) struct CallContext {
@@ -14,6 +35,7 @@ pub(crate) struct CallContext {
     /// The call's first claim. A later claim that must not be mistaken for it has a nonce of its own.
     pub(super) request: ClaimRequest,
     pub(super) wait: Duration,
+    pub(super) attempts: Attempts,
     /// The duplicates in this process meet here, if this call leads them.
     pub(super) flight: Flight,
 }
@@ -25,6 +47,24 @@ impl CallContext {
 
     pub(crate) fn key(&self) -> &RecordKey {
         &self.key
+    }
+
+    /// The pause before the run after this one.
+    pub(super) fn pause_after(&self, attempt: u32) -> Duration {
+        self.attempts.pauses.map_or(Duration::ZERO, |pauses| pauses.after(attempt))
+    }
+
+    /// The time after which "it was not done" is believed; `None` where nobody asks.
+    pub(crate) const fn settle_after(&self) -> Option<Duration> {
+        self.attempts.settle_after
+    }
+
+    /// What may have been before a claim whose answer was lost, at the worst.
+    pub(super) const fn worst_before(&self) -> Before {
+        match self.request.take_over {
+            TakeOver::Never => Before::Fresh,
+            TakeOver::UnlessHeld | TakeOver::Always => Before::abandoned(Duration::ZERO),
+        }
     }
 
     /// Tells two calls with one answer: the same key, the same request, and the same policy for an abandoned run.

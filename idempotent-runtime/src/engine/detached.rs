@@ -57,7 +57,7 @@ fn on_own_task<R: Send + 'static, C: Future<Output = R> + Send + 'static>(
             Err(stopped) => match stopped.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 // A task that nobody aborts is cancelled only by a runtime that shuts down.
-                Err(_) => Err(Error::Abandoned { attempt }),
+                Err(_) => Err(Error::abandoned(attempt)),
             },
         }
     }
@@ -153,7 +153,7 @@ mod encoded {
             })
         })
         .await;
-        let rest = until_recorded.filter(|_| matches!(answer, Ok(Answer::Own(_) | Answer::Abandoned)));
+        let rest = until_recorded.filter(|_| matches!(answer, Ok(Answer::Own(_) | Answer::Told(_))));
         let reply = reply(call.operation(), answer, true, decode);
         if let Some(rest) = rest {
             recorded(rest);

@@ -17,12 +17,14 @@ pub enum Disposition {
     NotCalled = 0,
     /// The body ran, as the key's first run.
     Executed,
-    /// The body ran, after an earlier run of the key had ended without an outcome.
+    /// The body ran, after an earlier run of the key had ended without an outcome, or had failed.
     TookOver,
     /// The stored result of an earlier run was returned.
     Replayed,
     /// A run that was under way was waited for, and its result returned.
     Waited,
+    /// The body did not run: it was found out that an earlier run had happened, and its result was recorded and returned.
+    Reconciled,
     /// The body ran without protection, since the store was out of reach and the handle was built to run then.
     Unprotected,
     /// The call was refused with an [`Error`](crate::Error).
@@ -30,12 +32,13 @@ pub enum Disposition {
 }
 
 impl Disposition {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::NotCalled,
         Self::Executed,
         Self::TookOver,
         Self::Replayed,
         Self::Waited,
+        Self::Reconciled,
         Self::Unprotected,
         Self::Refused,
     ];
@@ -49,6 +52,7 @@ impl Disposition {
             Self::TookOver => "took-over",
             Self::Replayed => "replayed",
             Self::Waited => "waited",
+            Self::Reconciled => "reconciled",
             Self::Unprotected => "unprotected",
             Self::Refused => "refused",
         }

@@ -57,7 +57,9 @@ pub(crate) fn refused(operation: &str, reason: &Error) {
     count!("idempotent_calls_total", operation, "disposition" => Disposition::Refused.as_str(), "reason" => reason.code());
     let code = reason.code();
     match reason {
-        Error::InFlight { .. } | Error::ClaimLost => debug!(operation, code, "idempotent call refused"),
+        Error::InFlight { .. } | Error::Suspended { .. } | Error::ClaimLost => {
+            debug!(operation, code, "idempotent call refused");
+        }
         Error::Store(fault) => {
             error!(operation, code, kind = ?fault.kind(), error = %Chain(fault), "idempotent call refused");
         }
@@ -98,6 +100,22 @@ pub(crate) fn not_recorded(operation: &str, attempt: u32, reason: &StoreError) {
 /// A body ran, and its result is not kept.
 pub(crate) fn not_kept(operation: &str, attempt: u32, reason: NotKept) {
     warn!(operation, attempt, %reason, "a result is not kept: repeats of this call will be refused");
+}
+
+/// A step has run, and its value is not kept.
+pub(crate) fn step_not_kept(operation: &str, attempt: u32, reason: NotKept) {
+    count!("idempotent_steps_not_kept_total", operation);
+    error!(operation, attempt, %reason, "the value of a step is not kept: a later attempt cannot go on after it");
+}
+
+/// A run has ended with a result, and earlier attempts had recorded steps that it did not ask for.
+pub(crate) fn steps_not_asked_for(operation: &str, attempt: u32) {
+    count!("idempotent_steps_not_asked_for_total", operation);
+    error!(
+        operation,
+        attempt,
+        "a run did not ask for steps that an earlier attempt had recorded: they may have run twice under new names"
+    );
 }
 
 /// An error that is kept was written in a transaction of the caller's, and is not committed seconds later.

@@ -11,7 +11,7 @@ use tokio::{
 use super::{
     claim::{Claim, trusted},
     events,
-    retry::Backoff,
+    retry::Pauses,
 };
 use crate::store::{Token, Transition};
 
@@ -52,25 +52,22 @@ fn third(claim: &Claim) -> Duration {
 async fn renew(claim: Arc<Claim>, token: Token, first: Sleep) {
     let context = &claim.context;
     let (lease, ttl) = (context.request.lease, context.request.ttl);
-    let trust = trusted(lease);
     let mut sleep = pin!(first);
     let mut late = false;
-    let mut backoff = Backoff::new(lease / 30, lease / 6);
+    let mut backoff = Pauses::new(lease / 30, lease / 6);
     loop {
         sleep.as_mut().await;
         let next;
         let sent = Instant::now();
         match context.store().renew(&context.key, &token, lease, ttl).await {
             Ok(Transition::Applied) => {
-                claim.renewed(sent + trust);
-                context.flight.extend(sent + lease);
+                claim.renewed_at(sent);
                 next = sent + lease / 3;
                 late = false;
-                backoff = Backoff::new(lease / 30, lease / 6);
+                backoff = Pauses::new(lease / 30, lease / 6);
             }
             Ok(Transition::Lost) => {
-                claim.set_lost();
-                events::claim_lost(context.key.operation(), claim.attempt);
+                claim.tell_lost();
                 return;
             }
             Err(error) => {

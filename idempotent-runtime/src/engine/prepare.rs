@@ -2,16 +2,23 @@
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use super::{context::CallContext, disposition::Disposition, reply::Answer, shared::Shared, single_flight::Flight};
+use super::{
+    context::{Attempts, CallContext},
+    disposition::Disposition,
+    reply::Answer,
+    shared::Shared,
+    single_flight::Flight,
+};
 use crate::{
     error::{Error, OperationError},
     operation::{OnAbandoned, Operation},
     request::arguments::Request,
-    store::{ClaimRequest, Nonce, RecordKey},
+    store::{ClaimRequest, Nonce, RecordKey, TakeOver},
 };
 
-/// A hundred years: never. A longer time would overflow the clock of some store.
-pub(super) const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+/// Five hundred years: never. A longer time would overflow the clock of some store. So much longer than
+/// [`ClaimRequest::HELD`] that a key stays held although the store's clock was decades off when it was claimed.
+pub(super) const LONGEST: Duration = Duration::from_secs(500 * 365 * 24 * 60 * 60);
 
 /// A call that is identified: its key, and the fingerprint of its arguments.
 pub(crate) struct Prepared<'h> {
@@ -37,14 +44,19 @@ pub(super) enum Preparation {
 impl<P> Call<P> {
     /// Looks for an answer that is at hand. Claims nothing, waits for nothing.
     pub(crate) fn new(operation: Operation<P>, prepared: Result<Prepared<'_>, Error>) -> Self {
-        let Operation { name, ttl, lease, wait, abandoned, errors } = operation;
+        let Operation { name, ttl, lease, wait, abandoned, max_attempts, retry_after, settle_after, errors } =
+            operation;
         // A record without an outcome is kept for this long after its lease.
         let (take_over, keep) = match abandoned {
-            OnAbandoned::Rerun => (true, ttl),
-            OnAbandoned::Refuse => (false, LONGEST),
+            OnAbandoned::Rerun => (TakeOver::UnlessHeld, ttl),
+            OnAbandoned::Refuse => (TakeOver::Never, LONGEST),
+            OnAbandoned::Reconcile => (TakeOver::Always, LONGEST),
         };
+        let settle_after = (abandoned == OnAbandoned::Reconcile).then(|| settle_after.unwrap_or(lease));
+        let attempts = Attempts { max: max_attempts, pauses: retry_after, settle_after };
         let preparation = prepared.and_then(|Prepared { shared, key, request }| {
             check_durations(lease, ttl)?;
+            check_attempts(attempts, ttl)?;
             let Request { fingerprint, arguments } = request;
             match shared.store.peek(&key) {
                 Some(finished) if finished.fingerprint == fingerprint => {
@@ -59,13 +71,23 @@ impl<P> Call<P> {
                         .with_arguments(arguments);
                     let shared = Arc::clone(shared);
                     let flight = Flight::new();
-                    Ok(Preparation::Ask(Arc::new(CallContext { shared, key, ttl, request, wait, flight })))
+                    Ok(Preparation::Ask(Arc::new(CallContext { shared, key, ttl, request, wait, attempts, flight })))
                 }
             }
         });
         let preparation = preparation.unwrap_or_else(|error| Preparation::AtHand(Err(error), name));
         Self { preparation, errors }
     }
+}
+
+fn check_attempts(attempts: Attempts, ttl: Duration) -> Result<(), OperationError> {
+    if attempts.max == Some(0) {
+        return Err(OperationError::NoAttempts);
+    }
+    if attempts.pauses.is_some_and(|pauses| pauses.longest() > ttl) {
+        return Err(OperationError::RetryAfterAboveTtl);
+    }
+    Ok(())
 }
 
 pub(crate) const fn check_durations(lease: Duration, ttl: Duration) -> Result<(), OperationError> {

@@ -6,25 +6,26 @@ use tokio::time::Instant;
 
 use super::{
     background::finish_later,
-    claim::{Claim, abandon_until, last_try, release_until},
+    claim::{Claim, Rest, last_try, release_until, suspend_until},
     context::CallContext,
     disposition::Disposition,
     events,
+    journal::Journal,
     reply::Answer,
-    retry::Backoff,
+    retry::Pauses,
     runs::RunGuard,
     single_flight::{FlightEnd, Leadership},
 };
 use crate::{
     error::Error,
-    store::{NotKept, Outcome, Record, State, StoreError, StoreErrorKind, Token, Transition},
+    store::{NotKept, Outcome, Record, State, StoreError, StoreErrorKind, Suspension, Token, Transition, Why},
 };
 
 /// The end of a run, for its record.
 pub(crate) enum RunEnd {
     /// Done, with this outcome.
     Keep(Outcome),
-    /// The key is free again.
+    /// An error that is not kept: the key is free again, or its record waits for the next run.
     Release,
     /// The run ended without an outcome.
     #[cfg_attr(
@@ -32,6 +33,8 @@ pub(crate) enum RunEnd {
         expect(dead_code, reason = "other bodies say so by a panic or by being dropped")
     )]
     Abandon,
+    /// The body did not start.
+    GiveBack,
 }
 
 impl RunEnd {
@@ -53,8 +56,9 @@ impl RunEnd {
 /// Records an outcome that is kept, if the store does so at once. Otherwise gives back what is left to be recorded.
 pub(super) fn record_at_once(claim: &Claim, leadership: Leadership, end: RunEnd) -> Option<(Leadership, RunEnd)> {
     let context = &claim.context;
+    let is_settled = claim.journal_if_any().is_none_or(Journal::is_settled);
     let outcome = match (end, claim.token, context.store().immediate()) {
-        (RunEnd::Keep(outcome), Some(token), Some(store)) if !claim.is_lost() => {
+        (RunEnd::Keep(outcome), Some(token), Some(store)) if !claim.is_lost() && is_settled => {
             match store.complete(&context.key, &token, &outcome, context.ttl) {
                 Ok(Transition::Applied) => outcome,
                 // Asked again, it says the same.
@@ -74,8 +78,18 @@ pub(super) async fn record(
     end: RunEnd,
     own: Answer,
 ) -> Result<Answer, Error> {
-    match (end, claim.token) {
-        (RunEnd::Keep(outcome), Some(token)) => {
+    let Some(token) = claim.token else {
+        if let RunEnd::Keep(outcome) = end {
+            share(leadership, outcome);
+        }
+        return Ok(own);
+    };
+    if let Some(journal) = claim.journal_if_any() {
+        // A step that was dropped may be being recorded still: told after the end, its run would look lost.
+        Box::pin(journal.settled(claim.until())).await;
+    }
+    match end {
+        RunEnd::Keep(outcome) => {
             if claim.is_lost() {
                 return Box::pin(superseded(claim, leadership, own)).await;
             }
@@ -93,19 +107,50 @@ pub(super) async fn record(
                 }
             }
             share(leadership, outcome);
+            Ok(own)
         }
-        (RunEnd::Keep(outcome), None) => share(leadership, outcome),
-        (RunEnd::Release, Some(token)) => return Ok(release(claim, token, leadership, own).await),
-        (RunEnd::Release, None) => {}
-        (RunEnd::Abandon, token) => {
-            events::abandoned(claim.context.key.operation(), claim.attempt);
-            if let Some(token) = token {
-                abandon_now(claim, token, leadership).await;
+        RunEnd::Release => {
+            if let Some(journal) = claim.journal_if_any() {
+                return Ok(Box::pin(fail_with_steps(claim, token, journal, leadership, own)).await);
             }
-            return Ok(Answer::Abandoned);
+            Ok(fail(claim, token, leadership, own).await)
+        }
+        RunEnd::Abandon => {
+            events::abandoned(claim.context.key.operation(), claim.attempt);
+            Ok(Box::pin(suspend(claim, token, Rest::abandoned(claim), leadership, own)).await)
+        }
+        RunEnd::GiveBack => {
+            let rest = Rest::unstarted(&claim.context, claim.past.before);
+            let answer = Box::pin(suspend(claim, token, rest, Leadership::of_nobody(), own)).await;
+            // One question answers all who wait for it here.
+            leadership.end(FlightEnd::Failed(Error::unresolved(claim.attempt.saturating_sub(1))));
+            Ok(answer)
         }
     }
-    Ok(own)
+}
+
+/// Ends a run whose body said `Err`, and had no steps.
+async fn fail(claim: &Arc<Claim>, token: Token, leadership: Leadership, own: Answer) -> Answer {
+    // Runs that others have counted stay counted.
+    if claim.context.attempts.are_kept() || claim.past.failed > 0 {
+        return Box::pin(suspend(claim, token, Rest::failed(claim), leadership, own)).await;
+    }
+    release(claim, token, leadership, own).await
+}
+
+/// Ends a run whose body said `Err` after steps. What they did is not taken back: if one is in doubt, the run is abandoned.
+async fn fail_with_steps(
+    claim: &Arc<Claim>,
+    token: Token,
+    journal: &Journal,
+    leadership: Leadership,
+    own: Answer,
+) -> Answer {
+    if journal.is_in_doubt() {
+        events::abandoned(claim.context.key.operation(), claim.attempt);
+        return suspend(claim, token, Rest::abandoned(claim), leadership, own).await;
+    }
+    fail(claim, token, leadership, own).await
 }
 
 /// Gives the followers the run's outcome.
@@ -114,9 +159,9 @@ fn share(leadership: Leadership, outcome: Outcome) {
 }
 
 /// Completes, again while the store fails, until the lease is near its end.
-async fn complete(claim: &Claim, token: &Token, outcome: &Outcome) -> Result<Transition, StoreError> {
+pub(super) async fn complete(claim: &Claim, token: &Token, outcome: &Outcome) -> Result<Transition, StoreError> {
     let context = &claim.context;
-    let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+    let mut backoff = Pauses::new(Duration::from_millis(20), Duration::from_secs(1));
     loop {
         match context.store().complete(&context.key, token, outcome, context.ttl).await {
             Ok(transition) => return Ok(transition),
@@ -139,7 +184,7 @@ fn complete_held_later(claim: &Arc<Claim>, token: Token, outcome: &Outcome) {
     let (claim, outcome, run) = (Arc::clone(claim), outcome.clone(), RunGuard::new(&claim.context.shared));
     let complete = async move {
         let context = &claim.context;
-        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+        let mut backoff = Pauses::new(Duration::from_secs(1), Duration::from_secs(30));
         while backoff.sleep_before(deadline).await
             && context.store().complete(&context.key, &token, &outcome, context.ttl).await.is_err()
         {}
@@ -152,31 +197,64 @@ fn complete_held_later(claim: &Arc<Claim>, token: Token, outcome: &Outcome) {
 /// is `own`, the body's error, unless another run has ended with an outcome.
 async fn release(claim: &Arc<Claim>, token: Token, leadership: Leadership, own: Answer) -> Answer {
     let context = &claim.context;
-    match context.store().release(&context.key, &token).await {
+    match context.store().release(&context.key, &token, context.ttl).await {
         Ok(Transition::Applied) => own,
-        Ok(Transition::Lost) => {
-            tell_lost(claim);
-            match Box::pin(done_elsewhere(context)).await {
-                Some(outcome) => {
-                    share(leadership, outcome.clone());
-                    Answer::Other(outcome, Disposition::Waited)
-                }
-                None => own,
-            }
-        }
+        Ok(Transition::Lost) => Box::pin(failed_late(claim, leadership, own)).await,
         Err(_) => {
-            let (claim, run) = (Arc::clone(claim), RunGuard::new(&context.shared));
-            finish_later(
-                async move {
-                    release_until(&claim.context, &token, claim.until()).await;
-                    drop(leadership);
-                    drop(run);
-                },
-                None,
-            );
+            let ours = Arc::clone(claim);
+            end_later(claim, leadership, async move {
+                release_until(&ours.context, &token, ours.until()).await;
+            });
             own
         }
     }
+}
+
+/// Answers a call whose body failed after its claim was lost: with the other run's outcome, if there is one.
+async fn failed_late(claim: &Claim, leadership: Leadership, own: Answer) -> Answer {
+    claim.tell_lost();
+    match done_elsewhere(&claim.context).await {
+        Some(outcome) => {
+            share(leadership, outcome.clone());
+            Answer::Other(outcome, Disposition::Waited)
+        }
+        None => own,
+    }
+}
+
+/// Suspends at once, otherwise like `release`.
+async fn suspend(claim: &Arc<Claim>, token: Token, rest: Rest, leadership: Leadership, own: Answer) -> Answer {
+    let context = &claim.context;
+    let Rest { why, not_before, keep } = rest;
+    match context.store().suspend(&context.key, &token, why, not_before, keep).await {
+        Ok(Suspension::Applied) => own,
+        Ok(Suspension::Ended { .. } | Suspension::Taken | Suspension::Vacant) => match why {
+            Why::Failed => Box::pin(failed_late(claim, leadership, own)).await,
+            Why::Abandoned => {
+                claim.tell_lost();
+                own
+            }
+            Why::Unstarted => own,
+        },
+        Err(_) => {
+            let ours = Arc::clone(claim);
+            end_later(claim, leadership, async move {
+                suspend_until(&ours.context, &token, rest, ours.until()).await;
+            });
+            own
+        }
+    }
+}
+
+/// Goes on to end a claim in the background. The leadership ends with it.
+fn end_later(claim: &Claim, leadership: Leadership, end: impl Future<Output = ()> + Send + 'static) {
+    let run = RunGuard::new(&claim.context.shared);
+    let end = async move {
+        end.await;
+        drop(leadership);
+        drop(run);
+    };
+    finish_later(end, None);
 }
 
 /// Reads the outcome of the run that has the key now, if it has ended.
@@ -189,35 +267,11 @@ async fn done_elsewhere(context: &CallContext) -> Option<Outcome> {
     }
 }
 
-/// Abandons at once; if the store fails, the caller has its answer now and the rest happens in the background.
-async fn abandon_now(claim: &Arc<Claim>, token: Token, leadership: Leadership) {
-    let context = &claim.context;
-    match context.store().abandon(&context.key, &token, context.request.ttl).await {
-        Ok(Transition::Applied) => {}
-        Ok(Transition::Lost) => tell_lost(claim),
-        Err(_) => {
-            let (claim, run) = (Arc::clone(claim), RunGuard::new(&context.shared));
-            let abandon = async move {
-                abandon(claim, leadership).await;
-                drop(run);
-            };
-            finish_later(abandon, None);
-        }
-    }
-}
-
-/// Tells the operator that the claim is another's, unless a renewal has told so already.
-fn tell_lost(claim: &Claim) {
-    if !claim.is_lost() {
-        events::claim_lost(claim.context.key.operation(), claim.attempt);
-    }
-}
-
 /// Answers a call whose claim was lost with what the key's record says now.
 async fn superseded(claim: &Claim, leadership: Leadership, own: Answer) -> Result<Answer, Error> {
     let context = &claim.context;
     let operation = context.key.operation();
-    tell_lost(claim);
+    claim.tell_lost();
     let record = match context.store().inspect(&context.key).await {
         Ok(Some(record)) => record,
         Ok(None) => {
@@ -234,12 +288,5 @@ async fn superseded(claim: &Claim, leadership: Leadership, own: Answer) -> Resul
             Ok(Answer::Other(outcome, Disposition::Waited))
         }
         _ => Err(Error::ClaimLost),
-    }
-}
-
-/// Abandons the claim in the background. The leadership ends with it.
-pub(super) async fn abandon(claim: Arc<Claim>, _leadership: Leadership) {
-    if let Some(token) = claim.token {
-        abandon_until(&claim.context, &token, claim.until()).await;
     }
 }

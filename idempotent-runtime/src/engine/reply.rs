@@ -13,8 +13,8 @@ use crate::{error::Error, store::Outcome};
 pub(super) enum Answer {
     /// By the output of its own body.
     Own(Disposition),
-    /// By the output of its own body, which said that the run has no outcome. Its event was told with the record.
-    Abandoned,
+    /// By the output of its own body, whose event was told already.
+    Told(Option<Disposition>),
     /// By the outcome of another run.
     Other(Outcome, Disposition),
 }
@@ -36,7 +36,9 @@ impl<R> Reply<R> {
         let (result, disposition) = match answer {
             // A call is answered by its own body only after that body has ended, so that there is an output.
             Ok(Answer::Own(disposition)) => (own.ok_or(Error::ClaimLost), Some(disposition)),
-            Ok(Answer::Abandoned) => (own.ok_or(Error::ClaimLost), None),
+            Ok(Answer::Told(disposition)) => {
+                return Self { result: own.ok_or(Error::ClaimLost), disposition };
+            }
             Ok(Answer::Other(outcome, disposition)) => (decode(outcome), Some(disposition)),
             Err(error) => (Err(error), None),
         };
@@ -75,5 +77,6 @@ pub(super) fn decode<R>(
         Outcome::Ok(bytes) => ok(&bytes),
         Outcome::Err(bytes) => err(&bytes),
         Outcome::NotKept(why) => Err(Error::ResultNotKept(why)),
+        Outcome::Exhausted => Err(Error::Exhausted),
     }
 }

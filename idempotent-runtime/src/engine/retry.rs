@@ -5,12 +5,12 @@ use std::time::Duration;
 use tokio::{runtime::Handle, time::Instant};
 
 /// Pauses between tries: from `first`, doubling up to `most`, each shortened by up to a half at random.
-pub(crate) struct Backoff {
+pub(crate) struct Pauses {
     next: Duration,
     most: Duration,
 }
 
-impl Backoff {
+impl Pauses {
     pub(crate) const fn new(first: Duration, most: Duration) -> Self {
         Self { next: first, most }
     }

@@ -3,8 +3,10 @@
 //! | ending | what the record becomes |
 //! |---|---|
 //! | `Ok`, or an `Err` that is kept | done, with the result or, where that cannot be kept, without |
-//! | another `Err` | vacant |
+//! | another `Err` | vacant; failed, if the key has steps, or runs are counted or paused |
+//! | another `Err`, and a step is in doubt | abandoned |
 //! | panic, dropped future | abandoned |
+//! | the body did not start | as before the claim |
 //! | crash, or the store out of reach for all of the above | running until its lease lapses |
 //!
 //! The body's end and its record are one step from here on: once the body has returned, dropping the caller's future
@@ -18,9 +20,8 @@ use super::{
     background::{FinishInBackground, finish_later},
     claim::Claim,
     disposition::Disposition,
-    events,
     heartbeat::Heartbeat,
-    record::{RunEnd, abandon, record, record_at_once},
+    record::{RunEnd, record, record_at_once},
     reply::Answer,
     runs::RunGuard,
     single_flight::{Join, Leadership},
@@ -101,7 +102,7 @@ impl Run {
         let own = Answer::Own(self.disposition());
         let Some(leadership) = self.leadership.take() else { return ControlFlow::Break(own) };
         self.heartbeat = None;
-        let end = end.within_limits(&self.claim);
+        let (end, own) = self.claim.judge(end.within_limits(&self.claim), own);
         let Some((leadership, end)) = record_at_once(&self.claim, leadership, end) else {
             return ControlFlow::Break(own);
         };
@@ -134,10 +135,11 @@ impl Drop for Run {
     fn drop(&mut self) {
         let Some(leadership) = self.leadership.take() else { return };
         let runtime = self.heartbeat.take().map(|heartbeat| heartbeat.runtime.clone());
-        events::abandoned(self.claim.context.key.operation(), self.claim.attempt);
         let (claim, guard) = (Arc::clone(&self.claim), self.guard.take());
         let abandon = async move {
-            abandon(claim, leadership).await;
+            claim.end_dropped().await;
+            // Only now may a follower lead: it would find the key in flight before.
+            drop(leadership);
             drop(guard);
         };
         finish_later(abandon, runtime);

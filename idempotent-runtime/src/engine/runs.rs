@@ -91,7 +91,7 @@ mod tests {
     async fn draining_waits_for_what_is_recorded_in_the_background() {
         let store = FaultyStore::new(MemoryStore::new());
         let idempotency = Idempotency::new(store.clone());
-        for (method, key) in [(Method::Complete, "done"), (Method::Abandon, "abandoned")] {
+        for (method, key) in [(Method::Complete, "done"), (Method::Suspend, "abandoned")] {
             let gate = Gate::new();
             store.next(method, [Fault::HoldBefore(gate.clone())]);
             let body = async move { if key == "done" { Ok::<_, Error>(1) } else { pending().await } };

@@ -10,11 +10,11 @@ use std::{
 use tracing::Span;
 
 use super::{
-    claim::Claim,
+    claim::{Claim, RunStage},
     disposition::{Disposition, DispositionCell},
     events,
 };
-use crate::lock::lock;
+use crate::{error::StepError, lock::lock};
 
 tokio::task_local! {
     static SCOPE: Scope;
@@ -29,12 +29,20 @@ pub(crate) struct Scope {
     transaction: Option<TransactionEndCell>,
     /// The number of bodies that the caller is in.
     depth: u32,
+    /// True inside a step of the body.
+    in_step: bool,
 }
 
 impl Scope {
     /// Around a body: its own claim, and no disposition, since that one is of the call and not of the calls in its body.
     fn of_body(claim: Arc<Claim>) -> Self {
-        Self { claim: Some(claim), disposition: None, transaction: None, depth: Self::depth().saturating_add(1) }
+        let depth = Self::depth().saturating_add(1);
+        Self { claim: Some(claim), disposition: None, transaction: None, depth, in_step: false }
+    }
+
+    /// Around the body of a step: what the caller has around it, and the step.
+    pub(crate) fn of_step() -> Self {
+        Self { in_step: true, ..Self::current() }
     }
 
     /// Around a call whose disposition is asked for.
@@ -64,6 +72,22 @@ impl Scope {
     /// The claim of the body that the caller is in.
     pub(crate) fn claim() -> Option<Arc<Claim>> {
         SCOPE.try_with(|scope| scope.claim.clone()).ok().flatten()
+    }
+
+    /// The claim of the body that the caller is in, if it may begin a step.
+    pub(crate) fn claim_for_step() -> Result<Arc<Claim>, StepError> {
+        let Self { claim, in_step, .. } = Self::current();
+        let claim = claim.ok_or(StepError::Outside)?;
+        if in_step {
+            return Err(StepError::InStep);
+        }
+        if claim.is_in_transaction() {
+            return Err(StepError::InTransaction);
+        }
+        if claim.stage() == RunStage::Asking {
+            return Err(StepError::InReconcile);
+        }
+        Ok(claim)
     }
 
     /// The number of bodies that the caller is in.

@@ -41,6 +41,8 @@ pub(crate) struct Limits {
     pub(crate) on_store_failure: OnStoreFailure,
     pub(crate) record_arguments: bool,
     pub(crate) max_arguments_len: usize,
+    pub(crate) max_steps: usize,
+    pub(crate) max_steps_len: usize,
 }
 
 impl Limits {
@@ -59,6 +61,8 @@ impl Default for Limits {
             on_store_failure: OnStoreFailure::Fail,
             record_arguments: false,
             max_arguments_len: 64 * 1024,
+            max_steps: 1_000,
+            max_steps_len: 1024 * 1024,
         }
     }
 }

@@ -93,7 +93,7 @@ impl Flight {
     /// The claim's new end, after a renewal. Wakes nobody.
     pub(crate) fn extend(&self, to: Instant) {
         if let Progress::Running { until } = &mut *self.lock() {
-            *until = to;
+            *until = to.max(*until);
         }
     }
 }

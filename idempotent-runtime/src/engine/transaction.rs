@@ -158,12 +158,16 @@ async fn claim(
     may_keep_errors: bool,
 ) -> Result<ControlFlow<Outcome, TransactionRun>, Error> {
     let store = store_of(context)?;
+    // What a transaction takes back cannot be counted, and nobody but its caller can ask about it.
+    if context.attempts.are_kept() || context.attempts.settle_after.is_some() {
+        return Err(OperationError::AttemptsInTransaction.into());
+    }
     let savepoint = format!("idempotent_{}", Scope::depth());
     store.savepoint(connection, &savepoint).await?;
     let claimed = store.claim(connection, &context.key, &context.request, context.wait.min(LONGEST)).await;
     let answer = match claimed {
-        Ok(ClaimOutcome::Claimed { token, attempt }) => {
-            let claim = Arc::new(Claim::in_transaction(Arc::clone(context), token, attempt));
+        Ok(ClaimOutcome::Claimed { token, attempt, past }) => {
+            let claim = Arc::new(Claim::in_transaction(Arc::clone(context), token, attempt, past));
             let before_body = may_keep_errors.then(|| format!("{savepoint}_body"));
             let guard = RunGuard::new(&context.shared);
             let mut run = TransactionRun { claim, token, savepoint, before_body, ended: false, _guard: guard };
@@ -182,7 +186,8 @@ async fn claim(
             Err(Error::InFlight { retry_after: retry_after.min(context.request.lease) })
         }
         Ok(ClaimOutcome::Mismatch) => Err(mismatch(context, store.inspect(connection, &context.key)).await),
-        Ok(ClaimOutcome::Abandoned { attempt }) => Err(Error::Abandoned { attempt }),
+        Ok(ClaimOutcome::Abandoned { attempt }) => Err(Error::abandoned(attempt)),
+        Ok(ClaimOutcome::Suspended { retry_after, attempt }) => Err(Error::Suspended { retry_after, attempt }),
         Err(error) => Err(error.into()),
     };
     // Nothing was written, but a wait that timed out has failed the transaction. If this fails, so will the caller's next
@@ -215,6 +220,9 @@ impl TransactionRun {
             self.ended = true;
             return Ok(());
         };
+        if !failed && self.claim.past.has_steps {
+            events::steps_not_asked_for(self.operation(), self.claim.attempt);
+        }
         let recorded = self.record(store, connection, &outcome, failed).await;
         if recorded.is_err() {
             self.undo(store, connection).await;

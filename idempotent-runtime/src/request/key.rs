@@ -83,6 +83,13 @@ impl KeyWriter {
     }
 }
 
+/// The text of a value, as a key has it, within `max_len` bytes.
+pub(crate) fn text<K: Serialize + ?Sized>(value: &K, max_len: usize) -> Result<String, KeyError> {
+    let mut writer = KeyWriter { text: Text::empty(max_len) };
+    writer.value(value)?;
+    Ok(writer.text.into_string())
+}
+
 /// The record key of an operation and what `write` writes, within `max_key_len` bytes.
 pub(crate) fn record_key(
     operation: &str,

@@ -1,9 +1,9 @@
-//! Turns durations into the whole numbers that stores write: rounded up, never zero, a hundred years at most.
+//! Turns durations into the whole numbers that stores write: rounded up, never zero, a thousand years at most.
 
 use std::time::Duration;
 
-/// A hundred years, far from the end of any store's time.
-const MAX: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
+/// A thousand years, far from the end of any store's time.
+const MAX: Duration = Duration::from_secs(1_000 * 366 * 24 * 60 * 60);
 
 /// [`MAX`] in milliseconds.
 #[cfg(feature = "redis")]
@@ -37,7 +37,7 @@ mod tests {
         assert_eq!(millis(Duration::from_nanos(1)), 1);
         assert_eq!(millis(Duration::from_micros(1_001)), 2);
         assert_eq!(millis(Duration::from_secs(30)), 30_000);
-        assert_eq!(millis(Duration::MAX), 3_162_240_000_000);
-        assert_eq!(whole(Duration::MAX, Duration::from_micros(1)), 3_162_240_000_000_000);
+        assert_eq!(millis(Duration::MAX), 31_622_400_000_000);
+        assert_eq!(whole(Duration::MAX, Duration::from_micros(1)), 31_622_400_000_000_000);
     }
 }

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use super::{
-    ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Record, RecordKey, Store, StoreResult, Subscription,
-    Token, Transition, immediate::Immediate, transactional::Transactional,
+    Appended, ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Record, RecordKey, Step, Store, StoreResult,
+    Subscription, Suspension, Token, Transition, Why, immediate::Immediate, transactional::Transactional,
 };
 
 macro_rules! forward_store {
@@ -43,16 +43,36 @@ macro_rules! forward_store {
                 &self,
                 key: &RecordKey,
                 token: &Token,
+                keep: Duration,
             ) -> StoreResult<Transition> {
-                (**self).release(key, token).await
+                (**self).release(key, token, keep).await
             }
-            async fn abandon(
+            async fn suspend(
                 &self,
                 key: &RecordKey,
                 token: &Token,
+                why: Why,
+                not_before: Duration,
+                keep: Duration,
+            ) -> StoreResult<Suspension> {
+                (**self).suspend(key, token, why, not_before, keep).await
+            }
+            async fn append(
+                &self,
+                key: &RecordKey,
+                token: &Token,
+                step: &Step,
+                lease: Duration,
                 ttl: Duration,
-            ) -> StoreResult<Transition> {
-                (**self).abandon(key, token, ttl).await
+            ) -> StoreResult<Appended> {
+                (**self).append(key, token, step, lease, ttl).await
+            }
+            async fn steps(
+                &self,
+                key: &RecordKey,
+                token: &Token,
+            ) -> StoreResult<Option<Vec<Step>>> {
+                (**self).steps(key, token).await
             }
             async fn fence(
                 &self,

@@ -27,8 +27,8 @@ use quick_cache::{
 use tokio::time::Instant;
 
 use super::{
-    ClaimOutcome, ClaimRequest, Cursor, Finished, Nonce, Outcome, Page, Record, RecordKey, State, Store, StoreResult,
-    Subscription, Token, Transactional, Transition, immediate::Immediate,
+    Appended, ClaimOutcome, ClaimRequest, Cursor, Finished, Nonce, Outcome, Page, Record, RecordKey, State, Step,
+    Store, StoreResult, Subscription, Suspension, Token, Transactional, Transition, Why, immediate::Immediate,
 };
 use crate::request::fingerprint::Fingerprint;
 
@@ -124,7 +124,7 @@ fn compact(outcome: &Outcome) -> Outcome {
     match outcome {
         Outcome::Ok(bytes) => Outcome::Ok(Bytes::copy_from_slice(bytes)),
         Outcome::Err(bytes) => Outcome::Err(Bytes::copy_from_slice(bytes)),
-        Outcome::NotKept(why) => Outcome::NotKept(*why),
+        Outcome::NotKept(_) | Outcome::Exhausted => outcome.clone(),
     }
 }
 
@@ -158,7 +158,7 @@ impl Store for LocalCache {
     async fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
         let answer = self.store.claim(key, request).await;
         match &answer {
-            Ok(ClaimOutcome::Claimed { token, attempt }) => {
+            Ok(ClaimOutcome::Claimed { token, attempt, .. }) => {
                 let (nonce, fingerprint) = (token.nonce, request.fingerprint);
                 self.entries.insert(key.clone(), CachedRun::Running { nonce, fingerprint, attempt: *attempt });
             }
@@ -191,12 +191,34 @@ impl Store for LocalCache {
         answer
     }
 
-    async fn release(&self, key: &RecordKey, token: &Token) -> StoreResult<Transition> {
-        self.store.release(key, token).await
+    async fn release(&self, key: &RecordKey, token: &Token, keep: Duration) -> StoreResult<Transition> {
+        self.store.release(key, token, keep).await
     }
 
-    async fn abandon(&self, key: &RecordKey, token: &Token, ttl: Duration) -> StoreResult<Transition> {
-        self.store.abandon(key, token, ttl).await
+    async fn suspend(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        why: Why,
+        not_before: Duration,
+        keep: Duration,
+    ) -> StoreResult<Suspension> {
+        self.store.suspend(key, token, why, not_before, keep).await
+    }
+
+    async fn append(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        step: &Step,
+        lease: Duration,
+        ttl: Duration,
+    ) -> StoreResult<Appended> {
+        self.store.append(key, token, step, lease, ttl).await
+    }
+
+    async fn steps(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<Vec<Step>>> {
+        self.store.steps(key, token).await
     }
 
     async fn fence(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<u64>> {

@@ -8,8 +8,8 @@
 //!
 //! # Memory
 //!
-//! A record takes about 390 bytes. This includes its key and result, if they have up to 254 bytes together. Longer ones take
-//! their length in addition, and so do recorded arguments. The benchmark `memory_store` measures it. An empty store takes
+//! A record takes about 390 bytes. This includes its key and result, if they have up to 246 bytes together. Longer ones take
+//! their length in addition, and so do recorded arguments and steps. The benchmark `memory_store` measures it. An empty store takes
 //! 128 KiB.
 //!
 //! # Limits
@@ -17,13 +17,14 @@
 //! At the limit of [records](MemoryStoreBuilder::max_records) or [bytes](MemoryStoreBuilder::max_bytes) claims of new
 //! keys fail with [`StoreErrorKind::Full`](super::StoreErrorKind::Full), after expired records have been removed.
 //! Nothing is ever evicted: that would license a second run. A claimed run can always complete, since its effect has
-//! happened. So the bytes can exceed their limit: by the results of the runs that were under way, and by arguments that only
-//! a takeover recorded.
+//! happened. So the bytes can exceed their limit: by the results and steps of the runs that were under way, and by arguments
+//! that only a takeover recorded.
 
 pub(crate) mod clock;
 mod deadlines;
 mod entry;
 mod inline_bytes;
+mod life;
 mod shard;
 mod slots;
 #[cfg(test)]
@@ -37,8 +38,8 @@ use async_trait::async_trait;
 
 use self::{transitions::MemoryShared, usage::Usage};
 use super::{
-    ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Record, RecordKey, Store, StoreResult, Subscription,
-    Token, Transition, immediate::Immediate,
+    Appended, ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Record, RecordKey, Step, Store, StoreResult,
+    Subscription, Suspension, Token, Transition, Why, immediate::Immediate,
 };
 use crate::store::memory::clock::Clock;
 
@@ -151,12 +152,34 @@ impl Store for MemoryStore {
         Ok(self.shared.complete(key, token, outcome, ttl))
     }
 
-    async fn release(&self, key: &RecordKey, token: &Token) -> StoreResult<Transition> {
-        Ok(self.shared.release(key, token))
+    async fn release(&self, key: &RecordKey, token: &Token, keep: Duration) -> StoreResult<Transition> {
+        Ok(self.shared.release(key, token, keep))
     }
 
-    async fn abandon(&self, key: &RecordKey, token: &Token, ttl: Duration) -> StoreResult<Transition> {
-        Ok(self.shared.abandon(key, token, ttl))
+    async fn suspend(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        why: Why,
+        not_before: Duration,
+        keep: Duration,
+    ) -> StoreResult<Suspension> {
+        Ok(self.shared.suspend(key, token, why, not_before, keep))
+    }
+
+    async fn append(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        step: &Step,
+        lease: Duration,
+        ttl: Duration,
+    ) -> StoreResult<Appended> {
+        Ok(self.shared.append(key, token, step, lease, ttl))
+    }
+
+    async fn steps(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<Vec<Step>>> {
+        Ok(self.shared.steps(key, token))
     }
 
     async fn fence(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<u64>> {

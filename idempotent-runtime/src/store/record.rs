@@ -4,6 +4,7 @@ use std::{error::Error as StdError, fmt, str::FromStr, time::Duration};
 
 use bytes::Bytes;
 
+use super::token::Generation;
 use crate::request::fingerprint::Fingerprint;
 
 /// The identity of a record: operation name and key, as one text that no other pair shares.
@@ -100,16 +101,19 @@ pub enum Outcome {
     Err(Bytes),
     /// The run ended, and what it returned could not be kept.
     NotKept(NotKept),
+    /// The key was run as often as its operation allows, and each run failed: it is not run again.
+    Exhausted,
 }
 
 impl Outcome {
-    /// The word for this end that the SQL stores' columns and views have too: `ok`, `error` or `not-kept`.
+    /// The word for this end that the SQL stores' columns and views have too: `ok`, `error`, `not-kept` or `exhausted`.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Ok(_) => "ok",
             Self::Err(_) => "error",
             Self::NotKept(_) => "not-kept",
+            Self::Exhausted => "exhausted",
         }
     }
 
@@ -118,7 +122,7 @@ impl Outcome {
     pub fn len(&self) -> usize {
         match self {
             Self::Ok(bytes) | Self::Err(bytes) => bytes.len(),
-            Self::NotKept(_) => 0,
+            Self::NotKept(_) | Self::Exhausted => 0,
         }
     }
 
@@ -136,6 +140,7 @@ impl fmt::Debug for Outcome {
             Self::Ok(bytes) => write!(f, "Ok({} bytes)", bytes.len()),
             Self::Err(bytes) => write!(f, "Err({} bytes)", bytes.len()),
             Self::NotKept(why) => write!(f, "NotKept({why:?})"),
+            Self::Exhausted => f.write_str("Exhausted"),
         }
     }
 }
@@ -191,6 +196,46 @@ impl Finished {
     }
 }
 
+/// A step of a run, as the journal beside its record keeps it.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Step {
+    /// Its name: unique in a life of the key, and printable ASCII.
+    pub name: String,
+    /// Its value, serialized; or the reason why that was not kept.
+    pub value: Result<Bytes, NotKept>,
+}
+
+impl Step {
+    /// A step with this name and value.
+    #[must_use]
+    pub const fn new(name: String, value: Result<Bytes, NotKept>) -> Self {
+        Self { name, value }
+    }
+
+    /// Its length in bytes, as counted against the limit for journals.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.name.len() + self.value.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// True where there are no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Names and values are not for logs: a name may hold an argument.
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Step")
+            .field("len", &self.len())
+            .field("not_kept", &self.value.as_ref().err())
+            .finish_non_exhaustive()
+    }
+}
+
 /// A record as an operator sees it.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -199,28 +244,51 @@ pub struct Record {
     pub key: RecordKey,
     /// The fingerprint of the request that made it.
     pub fingerprint: Fingerprint,
-    /// The number of claims that were granted since the key was last vacant.
+    /// The number of the run that is under way, or was the last: the claims that were granted since the key was last
+    /// vacant, without those that began no body.
     pub attempt: u32,
+    /// The number of those runs that ended in an error, and left the key to a further run.
+    pub failed: u32,
+    /// The life of the key that this record is of.
+    pub generation: Generation,
     /// Its state on the store's clock, when it was read.
     pub state: State,
     /// The time for which the store will keep it, unless something changes it.
     pub expires_in: Duration,
+    /// The time before which no call runs the key again; `None` where one may do so now.
+    pub not_before: Option<Duration>,
     /// The request itself, as JSON, where the run that had the key last
     /// [recorded](crate::IdempotencyBuilder::record_arguments) it.
     pub arguments: Option<Bytes>,
 }
 
 impl Record {
-    /// A record with these parts and without arguments, for implementations of a store.
+    /// A record with these parts, for implementations of a store. No run of it has failed, it may be run again now, and it
+    /// has no arguments.
     #[must_use]
     pub const fn new(
         key: RecordKey,
         fingerprint: Fingerprint,
+        generation: Generation,
         attempt: u32,
         state: State,
         expires_in: Duration,
     ) -> Self {
-        Self { key, fingerprint, attempt, state, expires_in, arguments: None }
+        Self { key, fingerprint, attempt, failed: 0, generation, state, expires_in, not_before: None, arguments: None }
+    }
+
+    /// Sets how many runs have ended in an error.
+    #[must_use]
+    pub const fn with_failed(mut self, failed: u32) -> Self {
+        self.failed = failed;
+        self
+    }
+
+    /// Sets the time before which no call runs the key again.
+    #[must_use]
+    pub const fn with_not_before(mut self, not_before: Option<Duration>) -> Self {
+        self.not_before = not_before;
+        self
     }
 
     /// Adds the arguments that the last granted claim recorded; `None` for none.
@@ -234,13 +302,16 @@ impl Record {
 /// Arguments are not for logs.
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key, fingerprint, attempt, state, expires_in, arguments } = self;
+        let Self { key, fingerprint, attempt, failed, generation, state, expires_in, not_before, arguments } = self;
         f.debug_struct("Record")
             .field("key", key)
             .field("fingerprint", fingerprint)
             .field("attempt", attempt)
+            .field("failed", failed)
+            .field("generation", generation)
             .field("state", state)
             .field("expires_in", expires_in)
+            .field("not_before", not_before)
             .field("arguments", &Hidden(arguments.as_ref()))
             .finish()
     }
@@ -270,6 +341,8 @@ pub enum State {
     },
     /// Claimed, and its lease has lapsed: its owner is late, stuck or dead.
     Lapsed,
+    /// Its owner said that the run ended in an error that left nothing in doubt: it may be run again.
+    Failed,
     /// Its owner said that the run ended without an outcome.
     Abandoned,
     /// Finished.
@@ -283,13 +356,15 @@ impl State {
         Self::Running { lease_left }
     }
 
-    /// The word for this state: `running`, `lapsed`, `abandoned`, and for a finished run `ok`, `error` or `not-kept`. The
-    /// columns and views of the SQL stores have the same words, but only the views say `lapsed`.
+    /// The word for this state: `running`, `lapsed`, `failed`, `abandoned`, and for a finished run that of its
+    /// [outcome](Outcome::as_str). The columns and views of the SQL stores have the same words, but only the views say
+    /// `lapsed`.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Running { .. } => "running",
             Self::Lapsed => "lapsed",
+            Self::Failed => "failed",
             Self::Abandoned => "abandoned",
             Self::Done(outcome) => outcome.as_str(),
         }

@@ -3,8 +3,14 @@
 //! A record is one string value under `{prefix}{operation}|{key}`: a fixed header, the arguments where they are recorded,
 //! and the result as the codec wrote it. `redis-cli GETRANGE key 74 -1` shows all but the header. The server itself expires
 //! records. A hit is one command and one round trip (`SET … NX GET PX`), a miss is two. Only a key that is held, lapsed or
-//! abandoned needs a script to claim it. Each transition is one command or one script on one key: this makes it atomic, in
+//! suspended needs a script to claim it. Each transition is one command or one script on one key: this makes it atomic, in
 //! a cluster too.
+//!
+//! The journal of steps lies in the same value, last, until the run is completed: one key has one slot in a cluster, one
+//! expiry and one deletion. A step is one round trip. The price is paid by a duplicate that meets a running record: the server
+//! sends it the journal along. A record that was taken over or suspended, or has steps, has 29 bytes more in front of
+//! arguments and result, so that `redis-cli GETRANGE key 103 -1` shows them. A process of a release without steps answers such
+//! a record with [`StoreErrorKind::Corrupt`], and runs nothing.
 //!
 //! # URLs
 //!
@@ -91,16 +97,18 @@ use bytes::Bytes;
 use redis::{Cmd, RedisWrite, ToRedisArgs, Value};
 
 use super::{
-    ClaimOutcome, ClaimRequest, Cursor, Outcome, Page, Record, RecordKey, State, Store, StoreError, StoreErrorKind,
-    StoreResult, Subscribers, Subscription, Token, Transition, duration::millis,
+    Appended, ClaimOutcome, ClaimRequest, Cursor, Outcome, Page, Record, RecordKey, State, Step, Store, StoreErrorKind,
+    StoreResult, Subscribers, Subscription, Suspension, Token, Transition, Why, duration::millis,
 };
 use crate::error::SetupError;
 
 mod address;
 mod builder;
 mod check;
+mod claim;
 mod connection;
 mod fault;
+mod journal;
 mod list;
 mod listener;
 mod record;
@@ -110,11 +118,8 @@ pub use builder::RedisStoreBuilder;
 use connection::Connector;
 use fault::unexpected_reply;
 use listener::Listener;
-use record::{ClaimRecord, RedisRecord, RedisState};
+use record::{RedisRecord, RedisState};
 use script::Script;
-
-/// [`ClaimRequest::HELD`] in ms.
-const HELD_MS: i64 = 1_576_800_000_000;
 
 /// A store in Redis or Valkey. See the [module](self) for what it promises.
 ///
@@ -179,6 +184,15 @@ impl fmt::Debug for RedisStore {
     }
 }
 
+/// A record as it was read, on the server's clock.
+struct ReadRecord {
+    bytes: Bytes,
+    /// The rest of its time; negative where it has no end.
+    left_ms: i64,
+    /// The server's time, since 1970.
+    now_ms: u64,
+}
+
 /// A record's key as the server knows it, written into a command without an intermediate copy.
 #[derive(Clone, Copy)]
 struct FullKey<'a> {
@@ -196,74 +210,9 @@ impl ToRedisArgs for FullKey<'_> {
     }
 }
 
-impl ToRedisArgs for ClaimRecord<'_> {
-    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
-        let _ = self.write_to(&mut out.writer_for_next_arg());
-    }
-}
-
 impl RedisShared {
     fn full_key<'a>(&'a self, key: &'a RecordKey) -> FullKey<'a> {
         FullKey { prefix: &self.prefix, key: key.as_str() }
-    }
-
-    async fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
-        let record = ClaimRecord::new(request);
-        let keep_ms = millis(request.lease) + millis(request.ttl);
-        let mut set = Cmd::with_capacity(7, 320);
-        set.arg("SET").arg(self.full_key(key)).arg(&record).arg("NX").arg("GET").arg("PX").arg(keep_ms);
-        match self.commands.call(&set).await? {
-            Value::Nil => Ok(ClaimOutcome::Claimed { token: Token::new(request.nonce), attempt: 1 }),
-            Value::BulkString(bytes) => match as_outcome(record::decode(&Bytes::from(bytes))?, request) {
-                Ok(outcome) => Ok(outcome),
-                // Boxed, so that a hit does not carry its state.
-                Err(_) => Box::pin(self.contend(key, request, &record, keep_ms)).await,
-            },
-            _ => Err(unexpected_reply()),
-        }
-    }
-
-    /// Claims a key whose record is another claim's: held, lapsed or abandoned.
-    async fn contend(
-        &self,
-        key: &RecordKey,
-        request: &ClaimRequest,
-        record: &ClaimRecord<'_>,
-        keep_ms: u64,
-    ) -> StoreResult<ClaimOutcome> {
-        let may_take_over = if request.take_over { HELD_MS } else { -1 };
-        let answer = self.commands.run(&script::CONTEND, |command| {
-            command.arg(self.full_key(key)).arg(record).arg(keep_ms).arg(may_take_over);
-        });
-        match answer.await? {
-            Value::BulkString(bytes) => {
-                as_outcome(record::decode(&Bytes::from(bytes))?, request).map_err(|_| unexpected_reply())
-            }
-            Value::Int(left_ms @ 1..) => Ok(in_flight(left_ms.unsigned_abs())),
-            Value::Int(attempt @ ..=-1) => {
-                let attempt = u32::try_from(attempt.unsigned_abs()).map_err(|_| unexpected_reply())?;
-                Ok(ClaimOutcome::Abandoned { attempt })
-            }
-            _ => Err(unexpected_reply()),
-        }
-    }
-
-    /// Answers a claim on a server that refuses writes for lack of memory, from the record that is there.
-    async fn claim_when_full(
-        &self,
-        key: &RecordKey,
-        request: &ClaimRequest,
-        full: StoreError,
-    ) -> StoreResult<ClaimOutcome> {
-        let Some((record, pttl_ms)) = self.read(key).await? else { return Err(full) };
-        match as_outcome(record::decode(&record)?, request) {
-            Ok(outcome) => Ok(outcome),
-            Err(stored) => match stored.lease_left_ms(pttl_ms) {
-                Some(left_ms) => Ok(in_flight(left_ms)),
-                None if request.take_over && (0..=HELD_MS).contains(&pttl_ms) => Err(full),
-                None => Ok(ClaimOutcome::Abandoned { attempt: stored.attempt }),
-            },
-        }
     }
 
     /// Runs a script that answers 1 for applied and 0 for lost.
@@ -275,38 +224,69 @@ impl RedisShared {
         }
     }
 
-    /// Reads the record and its remaining time in milliseconds, in one step.
-    async fn read(&self, key: &RecordKey) -> StoreResult<Option<(Bytes, i64)>> {
+    /// Suspends a run, or releases its key.
+    async fn end_unfinished(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        why: &'static [u8],
+        pause_ms: u64,
+        keep: Duration,
+    ) -> StoreResult<Suspension> {
+        let keep_ms = millis(keep);
+        let answer = self.commands.run(&script::SUSPEND, |command| {
+            command.arg(self.full_key(key)).arg(token.nonce.as_bytes().as_slice()).arg(why);
+            command.arg(keep_ms.to_be_bytes().as_slice()).arg(pause_ms + keep_ms);
+        });
+        match answer.await? {
+            Value::Nil => Ok(Suspension::Vacant),
+            Value::Int(1) => Ok(Suspension::Applied),
+            Value::Int(0) => Ok(Suspension::Taken),
+            Value::BulkString(bytes) => {
+                let stored = record::decode(&Bytes::from(bytes))?;
+                let by_us = stored.nonce == token.nonce;
+                let finished = stored.into_finished().map_err(|_| unexpected_reply())?;
+                Ok(Suspension::ended(finished.outcome, by_us))
+            }
+            _ => Err(unexpected_reply()),
+        }
+    }
+
+    /// Reads the record, in one step with its remaining time and the server's time.
+    async fn read(&self, key: &RecordKey) -> StoreResult<Option<ReadRecord>> {
         let answer = self.commands.run(&script::INSPECT, |command| {
             command.arg(self.full_key(key));
         });
         let parts = match answer.await? {
             Value::Nil => return Ok(None),
-            Value::Array(parts) => <[Value; 2]>::try_from(parts).map_err(|_| unexpected_reply())?,
+            Value::Array(parts) => <[Value; 3]>::try_from(parts).map_err(|_| unexpected_reply())?,
             _ => return Err(unexpected_reply()),
         };
         match parts {
-            [Value::BulkString(bytes), Value::Int(pttl_ms)] => Ok(Some((bytes.into(), pttl_ms))),
+            [Value::BulkString(bytes), Value::Int(left_ms), Value::Int(now_ms)] => {
+                Ok(Some(ReadRecord { bytes: bytes.into(), left_ms, now_ms: now_ms.unsigned_abs() }))
+            }
             _ => Err(unexpected_reply()),
         }
     }
 
     async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {
-        let Some((record, pttl_ms)) = self.read(key).await? else { return Ok(None) };
-        let stored = record::decode(&record)?;
-        let lease_left = stored.lease_left_ms(pttl_ms).map(Duration::from_millis);
+        let Some(ReadRecord { bytes, left_ms, .. }) = self.read(key).await? else { return Ok(None) };
+        let stored = record::decode(&bytes)?;
+        let (lease_left, not_before) = (stored.lease_left(left_ms), stored.pause_left(left_ms));
+        let (generation, failed) = (stored.generation(), stored.failed());
         let RedisRecord { fingerprint, attempt, state, .. } = stored;
         let state = match (state, lease_left) {
             (RedisState::Done(outcome), _) => State::Done(outcome),
             (_, Some(lease_left)) => State::running(lease_left),
             (RedisState::Running, None) => State::Lapsed,
+            (RedisState::Failed, None) => State::Failed,
             (RedisState::Abandoned, None) => State::Abandoned,
         };
-        let expires_in = Duration::from_millis(u64::try_from(pttl_ms).unwrap_or_default());
-        Ok(Some(
-            Record::new(key.clone(), fingerprint, attempt, state, expires_in)
-                .with_arguments(record::arguments(&record)),
-        ))
+        let expires_in = Duration::from_millis(u64::try_from(left_ms).unwrap_or_default());
+        let record = Record::new(key.clone(), fingerprint, generation, attempt, state, expires_in);
+        let arguments = record::arguments(&bytes);
+        Ok(Some(record.with_failed(failed).with_not_before(not_before).with_arguments(arguments)))
     }
 
     async fn subscribe(&self, key: &RecordKey) -> Subscription {
@@ -326,26 +306,6 @@ impl RedisShared {
         }
         subscription
     }
-}
-
-/// The answer to a claim of the record that stands against it; gives the record back where only the server's clock can tell.
-fn as_outcome(stored: RedisRecord, request: &ClaimRequest) -> Result<ClaimOutcome, RedisRecord> {
-    if stored.fingerprint != request.fingerprint {
-        return Ok(ClaimOutcome::Mismatch);
-    }
-    let stored = match stored.into_finished() {
-        Ok(finished) => return Ok(ClaimOutcome::Done(finished)),
-        Err(stored) => stored,
-    };
-    if stored.state == RedisState::Running && stored.nonce == request.nonce {
-        let token = Token::new(stored.nonce).with_fence(stored.fence);
-        return Ok(ClaimOutcome::Claimed { token, attempt: stored.attempt });
-    }
-    Err(stored)
-}
-
-fn in_flight(left_ms: u64) -> ClaimOutcome {
-    ClaimOutcome::InFlight { retry_after: Duration::from_millis(left_ms) }
 }
 
 #[async_trait]
@@ -386,20 +346,66 @@ impl Store for RedisStore {
             .await
     }
 
-    async fn release(&self, key: &RecordKey, token: &Token) -> StoreResult<Transition> {
-        self.shared
-            .transition(&script::RELEASE, move |command| {
-                command.arg(self.shared.full_key(key)).arg(token.nonce.as_bytes().as_slice());
-            })
-            .await
+    async fn release(&self, key: &RecordKey, token: &Token, keep: Duration) -> StoreResult<Transition> {
+        Ok(match self.shared.end_unfinished(key, token, b"R", 0, keep).await? {
+            Suspension::Applied | Suspension::Vacant => Transition::Applied,
+            Suspension::Taken | Suspension::Ended { .. } => Transition::Lost,
+        })
     }
 
-    async fn abandon(&self, key: &RecordKey, token: &Token, ttl: Duration) -> StoreResult<Transition> {
-        self.shared
-            .transition(&script::ABANDON, move |command| {
-                command.arg(self.shared.full_key(key)).arg(token.nonce.as_bytes().as_slice()).arg(millis(ttl));
-            })
-            .await
+    async fn suspend(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        why: Why,
+        not_before: Duration,
+        keep: Duration,
+    ) -> StoreResult<Suspension> {
+        let why: &[u8] = match why {
+            Why::Abandoned => b"A",
+            Why::Failed => b"F",
+            Why::Unstarted => b"U",
+        };
+        let pause_ms = if not_before.is_zero() { 0 } else { millis(not_before) };
+        self.shared.end_unfinished(key, token, why, pause_ms, keep).await
+    }
+
+    async fn append(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        step: &Step,
+        lease: Duration,
+        ttl: Duration,
+    ) -> StoreResult<Appended> {
+        let entry = journal::encode(step, &token.nonce);
+        let ttl_ms = millis(ttl);
+        let answer = self.shared.commands.run(&script::APPEND, |command| {
+            command.arg(self.shared.full_key(key)).arg(token.nonce.as_bytes().as_slice()).arg(&entry);
+            command.arg(ttl_ms.to_be_bytes().as_slice()).arg(millis(lease) + ttl_ms);
+        });
+        match answer.await? {
+            Value::Int(1) => Ok(Appended::Applied),
+            Value::Int(0) => Ok(Appended::Lost),
+            Value::BulkString(recorded) => {
+                let mut value = Bytes::from(recorded);
+                let kind = value.split_to(value.len().min(1));
+                let outcome = kind.first().and_then(|kind| journal::outcome(*kind, value));
+                outcome.map(Appended::Recorded).ok_or_else(record::corrupt)
+            }
+            _ => Err(unexpected_reply()),
+        }
+    }
+
+    async fn steps(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<Vec<Step>>> {
+        let answer = self.shared.commands.run(&script::STEPS, |command| {
+            command.arg(self.shared.full_key(key)).arg(token.nonce.as_bytes().as_slice());
+        });
+        match answer.await? {
+            Value::Nil => Ok(None),
+            Value::BulkString(bytes) => journal::decode(&bytes.into()).map(Some).ok_or_else(record::corrupt),
+            _ => Err(unexpected_reply()),
+        }
     }
 
     async fn fence(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<u64>> {

@@ -1,10 +1,12 @@
 //! Records in a SQLite file: shared by all processes of one machine, and durable.
 //!
-//! A record is a row of the table `idempotent_records`, with the result as the codec wrote it. The view
+//! A record is a row of the table `idempotent_records`, with the result as the codec wrote it, and each of its
+//! [steps](crate::step) a row of `idempotent_records_steps`, which a trigger removes with the record. The view
 //! `idempotent_records_view` shows results, arguments and times as text, and states in the words of
 //! [`State::as_str`](super::State::as_str): a `running` row whose lease is over is `lapsed`. Each transition is one
-//! statement, which takes the file's write lock before it reads: this makes it atomic. A hit is one statement that only
-//! reads, and waits for no writer. A miss is a read and a write for the claim, and a write for the end of the run.
+//! statement, or one short transaction, which takes the file's write lock before it reads: this makes it atomic. A hit is one
+//! statement that only reads, and waits for no writer. A miss is a read and a write for the claim, and a write for the end
+//! of the run.
 //!
 //! # What is promised, and what is not
 //!
@@ -18,10 +20,17 @@
 //! `VACUUM INTO` or SQLite's backup, not with `cp`, which misses the `-wal` file.
 //!
 //! Time is the machine's wall clock, in milliseconds, read by SQLite within the statement: all processes have the same.
-//! When it jumps ahead, leases end early by as much. When it goes back, nothing ends early, and nothing is kept for the
-//! whole jump: the next claim of a key has the lease of its run, or the time to live of its result, begin anew. Each row
-//! has the time when its ends were set, in `completed_at`: of a running record, its last claim or renewal. Fences are the greater of the last one plus one and that clock in
-//! µs, and a removed record's fence is remembered, so that they rise whatever the clock does.
+//! When it jumps ahead, leases and results end early by as much: the body of a live run may run a second time beside it,
+//! until its owner renews, and a result may be gone before its time to live is over. Have the machine's clock set before the
+//! process starts, and slewed rather than stepped afterwards (as `chrony` and `systemd-timesyncd` do).
+//!
+//! When it goes back, nothing ends early, not even if it is right again a moment later. A result is kept for longer, by the
+//! jump. A run or a pause ends as late as it would have: the next claim of its key writes down, in `behind_until`, when
+//! that is by the clock that went back, and this counts for as long as the clock is behind the time in `completed_at`. Each row
+//! has there the time at which it was written: of a running record, its last claim or renewal. So a killed run is free
+//! after one lease, and a live one keeps its key. A claim in a transaction of the caller's writes no such time, and so
+//! leaves that to the next claim outside. Fences are the greater of the last one plus one and that clock in µs, and a
+//! removed record's fence is remembered, so that they rise whatever the clock does.
 //!
 //! A file that is deleted or replaced while it is open would take writes that nobody ever reads. The store notices this, and
 //! refuses each of its own reads and writes until the process is restarted; a step in a transaction of the caller's is not
@@ -49,8 +58,8 @@
 //!
 //! # Migration
 //!
-//! A migration to version 3 copies the table, once. Meanwhile hits are answered, and writers wait. Afterwards the next claim
-//! of a process of an older release is refused, before its body runs. Such a process can end the runs that it has begun.
+//! A migration to version 3 copies the table, once; one to version 4 does not. Meanwhile hits are answered, and writers wait.
+//! Afterwards the next claim of a process of an older release is refused, before its body runs. Such a process can end the runs that it has begun.
 //! Deploy the new release everywhere, or expect such refusals until you have.
 //!
 //! # Expiry
@@ -69,11 +78,11 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use sqlx::{SqlStr, sqlite::SqlitePool};
+use sqlx::sqlite::SqlitePool;
 
 use super::{
-    ClaimOutcome, ClaimRequest, Cursor, Outcome, Page, Record, RecordKey, Store, StoreError, StoreErrorKind,
-    StoreResult, Subscription, Token, Transactional, Transition, duration, sql::states::EndColumns,
+    Appended, ClaimOutcome, ClaimRequest, Cursor, Outcome, Page, Record, RecordKey, Step, Store, StoreError,
+    StoreErrorKind, StoreResult, Subscription, Suspension, Token, Transactional, Transition, Why,
 };
 use crate::error::SetupError;
 
@@ -81,22 +90,22 @@ mod builder;
 mod database;
 pub(crate) mod fault;
 mod file;
+mod inputs;
 mod listener;
 mod row;
 mod statements;
 mod transaction;
+mod transitions;
 
 pub use builder::SqliteStoreBuilder;
-use database::{Bound, Database};
+use database::Database;
+use inputs::{named, signed};
 use listener::Listener;
 use row::{SqliteRecord, SqliteState};
-use statements::Statements;
-
-/// The number of tries of a claim whose record changes between its read and its write.
-const CLAIM_TRIES: usize = 8;
 
 /// The most records of a page.
 const MAX_PAGE_LEN: usize = 1000;
+
 /// A store in a SQLite file. See the [module](self) for what it promises.
 ///
 /// ```no_run
@@ -181,56 +190,6 @@ impl SqliteStore {
         Ok(self.database.migrate().await?)
     }
 
-    async fn look(&self, key: &RecordKey) -> StoreResult<Option<SqliteRecord>> {
-        let rows = self.database.read(named(&self.database.statements.look, key)).await?;
-        rows.first().map(row::decode).transpose()
-    }
-
-    /// Moves the ends of a record after the clock went back, and says whether it did.
-    ///
-    /// Its lease began at a time that is still to come. Kept as it is, a run that was killed would keep the key for the
-    /// whole jump. Taken as over, a second body would start beside one that is alive. So the lease begins anew, and its
-    /// owner, if it lives, renews it in time.
-    async fn rewind(&self, key: &RecordKey) -> StoreResult<bool> {
-        Ok(!self.database.write(named(&self.database.statements.rewind, key)).await?.is_empty())
-    }
-
-    async fn try_claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
-        for _ in 0..CLAIM_TRIES {
-            // A hit ends here. Anything else that this read finds decides nothing: another process may change the
-            // record before the write, and the write looks again, under the lock. If it then grants nothing, the next
-            // round reads what came in between.
-            let found = self.look(key).await?;
-            // After a change this looks again; a fault is none of a record that can answer as it is.
-            if found.as_ref().is_some_and(|stored| stored.is_ahead) && self.rewind(key).await.unwrap_or_default() {
-                continue;
-            }
-            if let Some(outcome) = found.and_then(|stored| stored.answer(request)) {
-                return Ok(outcome);
-            }
-            let claim = claim(&self.database.statements, key, request, false);
-            if let Some(row) = self.database.write(claim).await?.first() {
-                return row::granted(row, request);
-            }
-        }
-        Err(changing())
-    }
-
-    /// Runs a statement that ends a run, and returns a row if it did. Without a row, the record tells whether the run had
-    /// ended in this way before.
-    async fn end(
-        &self,
-        key: &RecordKey,
-        query: Bound<'_>,
-        had_ended: impl FnOnce(Option<SqliteRecord>) -> bool,
-    ) -> StoreResult<Transition> {
-        let ended = !self.database.write(query).await?.is_empty();
-        if ended {
-            self.listener.ended(key);
-        }
-        Ok(if ended || had_ended(self.look(key).await?) { Transition::Applied } else { Transition::Lost })
-    }
-
     async fn list_page(&self, operation: Option<&str>, after: Option<&Cursor>, limit: usize) -> StoreResult<Page> {
         let unknown = StoreError::new(StoreErrorKind::Refused, "the cursor was not made by this store");
         let after: i64 = match after {
@@ -252,57 +211,6 @@ fn changing() -> StoreError {
     StoreError::new(StoreErrorKind::Unavailable, "gave up: the record kept changing between read and write")
 }
 
-/// Binds the inputs that all statements about one record begin with.
-fn named<'q>(sql: &SqlStr, key: &'q RecordKey) -> Bound<'q> {
-    sqlx::query(sql.clone()).bind(key.operation()).bind(key.key())
-}
-
-/// Binds the inputs that all statements of a record's owner begin with.
-fn owned<'q>(sql: &SqlStr, key: &'q RecordKey, token: &'q Token) -> Bound<'q> {
-    named(sql, key).bind(token.nonce.as_bytes().as_slice())
-}
-
-/// The statement that claims.
-fn claim<'q>(
-    statements: &Statements,
-    key: &'q RecordKey,
-    request: &'q ClaimRequest,
-    in_transaction: bool,
-) -> Bound<'q> {
-    named(&statements.claim, key)
-        .bind(request.fingerprint.as_bytes().as_slice())
-        .bind(request.nonce.as_bytes().as_slice())
-        .bind(millis(if in_transaction { Duration::MAX } else { request.lease }))
-        .bind(millis(request.ttl))
-        .bind(request.take_over)
-        .bind(in_transaction.then_some(1))
-        .bind(request.arguments.as_deref())
-}
-
-/// The statement that ends a run with an outcome.
-fn complete<'q>(
-    statements: &Statements,
-    key: &'q RecordKey,
-    token: &'q Token,
-    outcome: &'q Outcome,
-    ttl: Duration,
-) -> Bound<'q> {
-    let EndColumns { state, result, reason } = EndColumns::of(outcome);
-    owned(&statements.complete, key, token).bind(state).bind(result).bind(reason).bind(millis(ttl))
-}
-
-fn is_of(found: Option<SqliteRecord>, token: &Token, state: impl FnOnce(&SqliteState) -> bool) -> bool {
-    found.is_some_and(|stored| stored.nonce == token.nonce && state(&stored.state))
-}
-
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration::millis(duration)).unwrap_or(i64::MAX)
-}
-
-fn signed(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}
-
 impl fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqliteStore").field("table", &self.database.table.as_str()).finish_non_exhaustive()
@@ -318,9 +226,7 @@ impl Store for SqliteStore {
     }
 
     async fn renew(&self, key: &RecordKey, token: &Token, lease: Duration, ttl: Duration) -> StoreResult<Transition> {
-        let query = owned(&self.database.statements.renew, key, token);
-        let renewed = self.database.write(query.bind(millis(lease)).bind(millis(ttl))).await?;
-        Ok(if renewed.is_empty() { Transition::Lost } else { Transition::Applied })
+        self.try_renew(key, token, lease, ttl).await
     }
 
     async fn complete(
@@ -330,24 +236,44 @@ impl Store for SqliteStore {
         outcome: &Outcome,
         ttl: Duration,
     ) -> StoreResult<Transition> {
-        let query = complete(&self.database.statements, key, token, outcome, ttl);
-        self.end(key, query, |found| is_of(found, token, |state| matches!(state, SqliteState::Done(_)))).await
+        self.try_complete(key, token, outcome, ttl).await
     }
 
-    async fn release(&self, key: &RecordKey, token: &Token) -> StoreResult<Transition> {
-        let query = owned(&self.database.statements.release, key, token);
-        self.end(key, query, |found| found.is_none()).await
+    async fn release(&self, key: &RecordKey, token: &Token, keep: Duration) -> StoreResult<Transition> {
+        self.try_release(key, token, keep).await
     }
 
-    async fn abandon(&self, key: &RecordKey, token: &Token, ttl: Duration) -> StoreResult<Transition> {
-        let query = owned(&self.database.statements.abandon, key, token).bind(millis(ttl));
-        self.end(key, query, |found| is_of(found, token, |state| matches!(state, SqliteState::Abandoned))).await
+    async fn suspend(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        why: Why,
+        not_before: Duration,
+        keep: Duration,
+    ) -> StoreResult<Suspension> {
+        self.try_suspend(key, token, why, not_before, keep).await
+    }
+
+    async fn append(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        step: &Step,
+        lease: Duration,
+        ttl: Duration,
+    ) -> StoreResult<Appended> {
+        self.try_append(key, token, step, lease, ttl).await
+    }
+
+    async fn steps(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<Vec<Step>>> {
+        self.try_steps(key, token).await
     }
 
     async fn fence(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<u64>> {
         let found = self.look(key).await?;
-        let fence = found.as_ref().map(|stored| stored.fence);
-        Ok(fence.filter(|_| is_of(found, token, |state| matches!(state, SqliteState::Running(_)))))
+        let ours =
+            found.filter(|stored| stored.nonce == token.nonce && matches!(stored.state, SqliteState::Running(_)));
+        Ok(ours.map(|stored| stored.fence))
     }
 
     async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {

@@ -38,6 +38,44 @@ impl fmt::Debug for Nonce {
     }
 }
 
+/// 128 random bits that name one life of a key: from the claim of the vacant key until its record is gone.
+///
+/// They are the nonce of the claim that began the life, and stay through takeovers. Whatever belongs to a life and lies
+/// outside its record carries them, so that two lives of one key are never mixed up.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Generation([u8; Self::LEN]);
+
+impl Generation {
+    /// Its length in bytes.
+    pub const LEN: usize = Nonce::LEN;
+
+    /// The generation with these bytes, as a store read them.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes, for a store to write.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; Self::LEN] {
+        &self.0
+    }
+}
+
+/// The life that begins with the claim of this nonce.
+impl From<Nonce> for Generation {
+    fn from(nonce: Nonce) -> Self {
+        Self(nonce.0)
+    }
+}
+
+/// The first claim of a life can be ended by whoever knows these bits.
+impl fmt::Debug for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Generation(..)")
+    }
+}
+
 /// Proof of ownership of a claim: the caller's nonce and, once known, the store's fence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -25,6 +25,8 @@
 mod arguments;
 mod claims;
 mod fixture;
+mod journal;
+mod lives;
 mod model;
 mod operators;
 mod owners;
@@ -90,10 +92,24 @@ macro_rules! __conformance_rules {
             claims::held_keys_are_not_taken_over
             claims::released_forgotten_and_expired_keys_start_anew
             claims::fences_rise
+            lives::a_claim_tells_what_was_before
+            lives::a_failed_key_may_always_be_claimed
+            lives::held_keys_are_taken_over_always
+            lives::what_was_never_started_is_as_it_was
+            lives::a_generation_is_kept_by_takeovers_only
+            journal::steps_come_back_in_order
+            journal::a_step_is_appended_once
+            journal::a_step_of_an_earlier_attempt_counts
+            journal::append_in_every_state
+            journal::append_renews_the_lease
+            journal::steps_stay_through_takeovers
+            journal::a_key_with_steps_is_not_released
+            journal::steps_end_with_their_life
+            journal::steps_do_not_show_elsewhere
             owners::renew_in_every_state
             owners::complete_in_every_state
             owners::release_in_every_state
-            owners::abandon_in_every_state
+            owners::suspend_in_every_state
             owners::fence_in_every_state
             owners::strangers_change_nothing
             owners::late_owner_changes_nothing
@@ -106,7 +122,8 @@ macro_rules! __conformance_rules {
             times::renewed_record_is_kept_for_lease_and_ttl
             times::taken_over_record_is_kept_for_lease_and_ttl
             times::done_record_is_kept_for_its_ttl
-            times::abandoned_record_is_kept_for_its_ttl
+            times::suspended_record_is_kept_for_its_time
+            times::suspended_key_is_run_at_its_time
             times::repeats_do_not_prolong
             times::a_century_is_not_too_long
             payloads::results_come_back_byte_for_byte

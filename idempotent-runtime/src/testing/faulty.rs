@@ -13,9 +13,9 @@ use tokio::sync::watch;
 use crate::{
     lock::lock,
     store::{
-        BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Record, RecordKey, Store, StoreError,
-        StoreErrorKind, StoreResult, Subscription, Token, Transition, immediate::Immediate,
-        transactional::Transactional,
+        Appended, BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Record, RecordKey, Step,
+        Store, StoreError, StoreErrorKind, StoreResult, Subscription, Suspension, Token, Transition, Why,
+        immediate::Immediate, transactional::Transactional,
     },
 };
 
@@ -27,7 +27,9 @@ pub enum Method {
     Renew,
     Complete,
     Release,
-    Abandon,
+    Suspend,
+    Append,
+    Steps,
     Fence,
     Forget,
     Inspect,
@@ -38,7 +40,7 @@ pub enum Method {
 }
 
 impl Method {
-    const COUNT: usize = 12;
+    const COUNT: usize = 14;
 }
 
 /// A fault that a call meets. A [`peek`](Store::peek), which cannot fail or wait, answers `None` instead.
@@ -331,12 +333,34 @@ impl<S: Store> Store for FaultyStore<S> {
         self.call(Method::Complete, move |inner| inner.complete(key, token, outcome, ttl)).await
     }
 
-    async fn release(&self, key: &RecordKey, token: &Token) -> StoreResult<Transition> {
-        self.call(Method::Release, move |inner| inner.release(key, token)).await
+    async fn release(&self, key: &RecordKey, token: &Token, keep: Duration) -> StoreResult<Transition> {
+        self.call(Method::Release, move |inner| inner.release(key, token, keep)).await
     }
 
-    async fn abandon(&self, key: &RecordKey, token: &Token, ttl: Duration) -> StoreResult<Transition> {
-        self.call(Method::Abandon, move |inner| inner.abandon(key, token, ttl)).await
+    async fn suspend(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        why: Why,
+        not_before: Duration,
+        keep: Duration,
+    ) -> StoreResult<Suspension> {
+        self.call(Method::Suspend, move |inner| inner.suspend(key, token, why, not_before, keep)).await
+    }
+
+    async fn append(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        step: &Step,
+        lease: Duration,
+        ttl: Duration,
+    ) -> StoreResult<Appended> {
+        self.call(Method::Append, move |inner| inner.append(key, token, step, lease, ttl)).await
+    }
+
+    async fn steps(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<Vec<Step>>> {
+        self.call(Method::Steps, move |inner| inner.steps(key, token)).await
     }
 
     async fn fence(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<u64>> {

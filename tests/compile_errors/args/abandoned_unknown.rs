@@ -2,7 +2,7 @@
 
 use idempotent_runtime::{Error, idempotent};
 
-#[idempotent(abandoned = reconcile(find_out))]
+#[idempotent(abandoned = forget)]
 async fn charge(order_id: u64) -> Result<u64, Error> {
     Ok(order_id)
 }

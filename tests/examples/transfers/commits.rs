@@ -35,7 +35,7 @@ async fn cut(proxy: &Proxy, mut random: StdRng) -> u64 {
     let (deadline, mut cuts) = (Instant::now() + run_time(), 0);
     while Instant::now() < deadline {
         let fault = [Fault::CutBeforeReply, Fault::CutBeforeRequest, Fault::CutAfterRequest][random.random_range(0..3)];
-        proxy.set_after(random.random_range(0..50), fault);
+        proxy.set_after(random.random_range(0..150), fault);
         sleep(Duration::from_millis(random.random_range(5..=30))).await;
         cuts += u64::from(proxy.fault() == Fault::None);
         if random.random_range(0..50) == 0 {

@@ -159,12 +159,28 @@ impl Counted {
 
     fn store_calls(&self) -> usize {
         use Method::{
-            Abandon, Claim, Complete, Fence, Forget, Inspect, List, Peek, PurgeExpired, Release, Renew, Subscribe,
+            Append, Claim, Complete, Fence, Forget, Inspect, List, Peek, PurgeExpired, Release, Renew, Steps,
+            Subscribe, Suspend,
         };
-        [Claim, Renew, Complete, Release, Abandon, Fence, Forget, Inspect, List, Peek, PurgeExpired, Subscribe]
-            .map(|method| self.store.calls(method))
-            .into_iter()
-            .sum()
+        [
+            Claim,
+            Renew,
+            Complete,
+            Release,
+            Suspend,
+            Append,
+            Steps,
+            Fence,
+            Forget,
+            Inspect,
+            List,
+            Peek,
+            PurgeExpired,
+            Subscribe,
+        ]
+        .map(|method| self.store.calls(method))
+        .into_iter()
+        .sum()
     }
 }
 

@@ -82,6 +82,8 @@ pub enum Step {
     Complete,
     Release,
     Abandon,
+    /// The body did not start.
+    GiveBack,
 }
 
 /// The answer that a store gave.

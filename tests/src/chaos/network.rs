@@ -11,9 +11,9 @@ use std::{
 use async_trait::async_trait;
 use idempotent_runtime::{
     store::{
-        BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Record, RecordKey, Store, StoreError,
-        StoreErrorKind, StoreResult, Subscription, Token, Transition, immediate::Immediate,
-        transactional::Transactional,
+        Appended, BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Record, RecordKey, Step,
+        Store, StoreError, StoreErrorKind, StoreResult, Subscription, Suspension, Token, Transition, Why,
+        immediate::Immediate, transactional::Transactional,
     },
     testing::ManualClock,
 };
@@ -135,14 +135,38 @@ impl Store for Network {
         self.pass(move |store| Box::pin(async move { store.complete(&key, &token, &outcome, ttl).await })).await
     }
 
-    async fn release(&self, key: &RecordKey, token: &Token) -> StoreResult<Transition> {
+    async fn release(&self, key: &RecordKey, token: &Token, keep: Duration) -> StoreResult<Transition> {
         let (key, token) = (key.clone(), *token);
-        self.pass(move |store| Box::pin(async move { store.release(&key, &token).await })).await
+        self.pass(move |store| Box::pin(async move { store.release(&key, &token, keep).await })).await
     }
 
-    async fn abandon(&self, key: &RecordKey, token: &Token, ttl: Duration) -> StoreResult<Transition> {
+    async fn suspend(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        why: Why,
+        not_before: Duration,
+        keep: Duration,
+    ) -> StoreResult<Suspension> {
         let (key, token) = (key.clone(), *token);
-        self.pass(move |store| Box::pin(async move { store.abandon(&key, &token, ttl).await })).await
+        self.pass(move |store| Box::pin(async move { store.suspend(&key, &token, why, not_before, keep).await })).await
+    }
+
+    async fn append(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        step: &Step,
+        lease: Duration,
+        ttl: Duration,
+    ) -> StoreResult<Appended> {
+        let (key, token, step) = (key.clone(), *token, step.clone());
+        self.pass(move |store| Box::pin(async move { store.append(&key, &token, &step, lease, ttl).await })).await
+    }
+
+    async fn steps(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<Vec<Step>>> {
+        let (key, token) = (key.clone(), *token);
+        self.pass(move |store| Box::pin(async move { store.steps(&key, &token).await })).await
     }
 
     async fn fence(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<u64>> {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use idempotent_runtime::store::{
-    BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Finished, Nonce, Outcome, Page, Record, RecordKey, Store,
-    StoreResult, Subscription, Token, Transition, immediate::Immediate, transactional::Transactional,
+    self, Appended, BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Finished, Nonce, Outcome, Page, Record, RecordKey,
+    Store, StoreResult, Subscription, Suspension, Token, Transition, Why, immediate::Immediate,
+    transactional::Transactional,
 };
 
 use super::history::{Log, Step, Told, What};
@@ -32,19 +33,20 @@ impl<S: Store> Recorder<S> {
         Self { store, log }
     }
 
-    async fn step(
+    async fn step<T: PartialEq>(
         &self,
         key: &RecordKey,
         nonce: &Nonce,
         step: Step,
-        answer: BoxFuture<'_, StoreResult<Transition>>,
-    ) -> StoreResult<Transition> {
+        answer: BoxFuture<'_, StoreResult<T>>,
+        applied: T,
+    ) -> StoreResult<T> {
         let claim = number(nonce);
         self.log.push(What::Asked { claim, step, record: key.as_str().to_owned(), call: None });
         let answer = answer.await;
         let told = match &answer {
-            Ok(Transition::Applied) => Told::Applied,
-            Ok(Transition::Lost) => Told::Lost,
+            Ok(told) if *told == applied => Told::Applied,
+            Ok(_) => Told::Lost,
             Err(_) => Told::Failed,
         };
         self.log.push(What::Told { claim, step, told });
@@ -74,7 +76,7 @@ impl<S: Store> Store for Recorder<S> {
     }
 
     async fn renew(&self, key: &RecordKey, token: &Token, lease: Duration, ttl: Duration) -> StoreResult<Transition> {
-        self.step(key, &token.nonce, Step::Renew, self.store.renew(key, token, lease, ttl)).await
+        self.step(key, &token.nonce, Step::Renew, self.store.renew(key, token, lease, ttl), Transition::Applied).await
     }
 
     async fn complete(
@@ -84,15 +86,44 @@ impl<S: Store> Store for Recorder<S> {
         outcome: &Outcome,
         ttl: Duration,
     ) -> StoreResult<Transition> {
-        self.step(key, &token.nonce, Step::Complete, self.store.complete(key, token, outcome, ttl)).await
+        self.step(key, &token.nonce, Step::Complete, self.store.complete(key, token, outcome, ttl), Transition::Applied)
+            .await
     }
 
-    async fn release(&self, key: &RecordKey, token: &Token) -> StoreResult<Transition> {
-        self.step(key, &token.nonce, Step::Release, self.store.release(key, token)).await
+    async fn release(&self, key: &RecordKey, token: &Token, keep: Duration) -> StoreResult<Transition> {
+        self.step(key, &token.nonce, Step::Release, self.store.release(key, token, keep), Transition::Applied).await
     }
 
-    async fn abandon(&self, key: &RecordKey, token: &Token, ttl: Duration) -> StoreResult<Transition> {
-        self.step(key, &token.nonce, Step::Abandon, self.store.abandon(key, token, ttl)).await
+    async fn suspend(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        why: Why,
+        not_before: Duration,
+        keep: Duration,
+    ) -> StoreResult<Suspension> {
+        let step = match why {
+            Why::Abandoned => Step::Abandon,
+            Why::Unstarted => Step::GiveBack,
+            other => panic!("a reason that the checker does not know: {other:?}"),
+        };
+        let answer = self.store.suspend(key, token, why, not_before, keep);
+        self.step(key, &token.nonce, step, answer, Suspension::Applied).await
+    }
+
+    async fn append(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        step: &store::Step,
+        lease: Duration,
+        ttl: Duration,
+    ) -> StoreResult<Appended> {
+        self.store.append(key, token, step, lease, ttl).await
+    }
+
+    async fn steps(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<Vec<store::Step>>> {
+        self.store.steps(key, token).await
     }
 
     async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use idempotent_runtime::store::{
-    ClaimOutcome, ClaimRequest, Outcome, RecordKey, StoreResult, Token, Transition, immediate::Immediate,
+    ClaimOutcome, ClaimRequest, Outcome, Past, RecordKey, StoreResult, Token, Transition, immediate::Immediate,
     memory::MemoryStore,
 };
 
@@ -26,7 +26,7 @@ impl Immediate for AtOnce {
     fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
         if self.bug == Some(Bug::ClaimsAtOnceAreMadeUp) {
             let token = Token::new(request.nonce);
-            return Ok(ClaimOutcome::claimed(token, 1));
+            return Ok(ClaimOutcome::claimed(token, 1, Past::none(token.nonce)));
         }
         self.store().claim(key, request)
     }

@@ -34,6 +34,7 @@ async fn the_documented_privileges_are_enough_in_any_schema() {
             "CREATE ROLE app LOGIN;
              GRANT USAGE ON SCHEMA billing TO app;
              GRANT SELECT, INSERT, UPDATE, DELETE ON billing.idempotent_records TO app;
+             GRANT SELECT, INSERT, DELETE ON billing.idempotent_records_steps TO app;
              GRANT USAGE ON SEQUENCE billing.idempotent_records_fence TO app;
              GRANT SELECT ON billing.idempotent_records_schema TO app;
              CREATE TABLE effects (name text NOT NULL, cents bigint NOT NULL);

@@ -24,6 +24,16 @@ impl Text {
         Self { start: text.len(), written: text, max, failed: None }
     }
 
+    /// Starts with nothing; `max` bytes are allowed.
+    pub(super) const fn empty(max: usize) -> Self {
+        Self { start: 0, written: String::new(), max, failed: None }
+    }
+
+    /// The whole text.
+    pub(super) fn into_string(self) -> String {
+        self.written
+    }
+
     /// The whole text, and where the operation's name ends.
     pub(super) fn finish(self) -> (String, usize) {
         (self.written, self.start - 1)

@@ -155,9 +155,10 @@ async fn a_look_that_fails_keeps_nothing_and_spoils_nothing() {
 async fn a_key_without_a_result_is_never_shown() {
     let subject = Subject::new();
     let released = claim(&*subject.cached, &key("released"), &request()).await;
-    applied(subject.cached.release(&key("released"), &released).await);
+    applied(subject.cached.release(&key("released"), &released, TTL).await);
     let abandoned = claim(&*subject.cached, &key("abandoned"), &request()).await;
-    applied(subject.cached.abandon(&key("abandoned"), &abandoned, TTL).await);
+    let suspended = subject.cached.suspend(&key("abandoned"), &abandoned, Why::Abandoned, Duration::ZERO, TTL).await;
+    assert_eq!(suspended.expect("an answer"), Suspension::Applied);
     claim(&*subject.cached, &key("running"), &request()).await;
     claim(&*subject.cached, &key("lapsed"), &ClaimRequest { lease: NANOSECOND, ..request() }).await;
     let late = claim(&*subject.cached, &key("lost"), &request()).await;

@@ -4,10 +4,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::inline_bytes::Packed;
+use super::{
+    inline_bytes::Packed,
+    life::{Life, Rest, RestKind},
+};
 use crate::{
     request::fingerprint::Fingerprint,
-    store::{ClaimRequest, Finished, Nonce, NotKept, Outcome, Record, RecordKey, State, Token, memory::clock::Moment},
+    store::{
+        ClaimRequest, Finished, Nonce, NotKept, Outcome, Past, Record, RecordKey, State, Step, Token, Why,
+        memory::clock::Moment,
+    },
 };
 
 /// A record: 352 bytes, with its link in the table.
@@ -19,6 +25,8 @@ pub(super) struct MemoryEntry {
     fingerprint: Fingerprint,
     nonce: Nonce,
     fence: u64,
+    /// `None` where the key was run once and without steps.
+    life: Option<Box<Life>>,
     /// The key, followed by the result, and the arguments.
     packed: Packed,
 }
@@ -27,7 +35,7 @@ pub(super) struct MemoryEntry {
 #[derive(Clone, Copy)]
 pub(super) enum EntryState {
     Running { lease_end: Moment },
-    Abandoned,
+    Suspended(RestKind),
     Done(OutcomeKind),
 }
 
@@ -37,6 +45,7 @@ pub(super) enum OutcomeKind {
     Ok,
     Err,
     NotKept(NotKept),
+    Exhausted,
 }
 
 /// An outcome that is ready to be kept.
@@ -53,6 +62,7 @@ impl<'a> Kept<'a> {
             Outcome::Ok(bytes) => (OutcomeKind::Ok, bytes),
             Outcome::Err(bytes) => (OutcomeKind::Err, bytes),
             Outcome::NotKept(why) => (OutcomeKind::NotKept(*why), &[]),
+            Outcome::Exhausted => (OutcomeKind::Exhausted, &[]),
         };
         Self { kind, result, apart: Packed::apart(key.as_str(), result) }
     }
@@ -71,11 +81,19 @@ impl MemoryEntry {
             fingerprint: request.fingerprint,
             nonce: request.nonce,
             fence,
+            life: None,
         })
     }
 
-    /// Begins the next attempt of an abandoned or lapsed record.
+    /// Begins the next attempt of a suspended or lapsed record.
     pub(super) fn take_over(&mut self, request: &ClaimRequest, now: Moment, fence: u64) {
+        let vanished = match self.phase {
+            EntryState::Running { lease_end } => Some(Rest { kind: RestKind::Abandoned, since: lease_end }),
+            EntryState::Suspended(_) | EntryState::Done(_) => None,
+        };
+        let life = self.life_mut();
+        life.before = vanished.or(life.rest.take());
+        life.not_before = None;
         self.attempt = self.attempt.saturating_add(1);
         self.nonce = request.nonce;
         self.fence = fence;
@@ -100,11 +118,70 @@ impl MemoryEntry {
         }
         self.phase = EntryState::Done(kept.kind);
         self.expires = expires;
+        if let Some(life) = &mut self.life {
+            life.forget_steps();
+        }
     }
 
-    pub(super) const fn abandon(&mut self, expires: Moment) {
-        self.phase = EntryState::Abandoned;
-        self.expires = expires;
+    /// Suspends a run, and says whether there is still a record: a first run that never started leaves none.
+    pub(super) fn suspend(&mut self, why: Why, now: Moment, not_before: Moment, keep: Duration) -> bool {
+        let attempt = self.attempt;
+        let life = self.life_mut();
+        let (rest, attempt) = match why {
+            Why::Abandoned => (Some(Rest { kind: RestKind::Abandoned, since: now }), attempt),
+            Why::Failed => {
+                life.failed = life.failed.saturating_add(1);
+                (Some(Rest { kind: RestKind::Failed, since: now }), attempt)
+            }
+            Why::Unstarted => (life.before, attempt.saturating_sub(1)),
+        };
+        let Some(rest) = rest else { return false };
+        life.before = None;
+        life.rest = Some(rest);
+        life.not_before = (not_before > now).then_some(not_before);
+        self.attempt = attempt;
+        self.phase = EntryState::Suspended(rest.kind);
+        self.expires = not_before.plus(keep);
+        true
+    }
+
+    /// Records a step, unless there is one of its name; renews the lease. `None` if this claim's is recorded, else the value
+    /// that an earlier attempt has recorded.
+    pub(super) fn append(&mut self, step: &Step) -> Option<Result<Bytes, NotKept>> {
+        let nonce = self.nonce;
+        let life = self.life_mut();
+        match life.step(&step.name) {
+            Some((by, _)) if by == nonce => None,
+            Some((_, value)) => Some(value.clone()),
+            None => {
+                life.append(nonce, step.clone());
+                None
+            }
+        }
+    }
+
+    fn life_mut(&mut self) -> &mut Life {
+        let nonce = self.nonce;
+        self.life.get_or_insert_with(|| Box::new(Life::of(nonce)))
+    }
+
+    /// The life of the key before the claim that has it.
+    pub(super) fn past(&self, now: Moment) -> Past {
+        self.life.as_ref().map_or_else(|| Past::none(self.nonce), |life| life.past(now))
+    }
+
+    /// The time until somebody may take over; `None` if that is now.
+    pub(super) fn suspended_for(&self, now: Moment) -> Option<Duration> {
+        let not_before = self.life.as_ref()?.not_before?;
+        (not_before > now).then(|| now.until(not_before))
+    }
+
+    pub(super) fn has_steps(&self) -> bool {
+        self.life.as_ref().is_some_and(|life| life.has_steps())
+    }
+
+    pub(super) fn steps(&self) -> Vec<Step> {
+        self.life.as_ref().map(|life| life.steps().cloned().collect()).unwrap_or_default()
     }
 
     pub(super) fn has_key(&self, key: &str) -> bool {
@@ -113,10 +190,6 @@ impl MemoryEntry {
 
     pub(super) fn is_owned_by(&self, token: &Token) -> bool {
         self.nonce == token.nonce && token.fence.is_none_or(|fence| fence == self.fence)
-    }
-
-    pub(super) const fn is_running(&self) -> bool {
-        matches!(self.phase, EntryState::Running { .. })
     }
 
     pub(super) const fn phase(&self) -> EntryState {
@@ -139,9 +212,10 @@ impl MemoryEntry {
         Token::new(self.nonce).with_fence(self.fence)
     }
 
-    /// The bytes of its key, result and arguments, as counted against the limit.
+    /// The bytes of its key, result, arguments and steps, as counted against the limit.
     pub(super) fn bytes(&self) -> usize {
-        self.packed.bytes().len() + self.packed.arguments().map_or(0, Bytes::len)
+        let arguments = self.packed.arguments().map_or(0, Bytes::len);
+        self.packed.bytes().len() + arguments + self.life.as_ref().map_or(0, |life| life.bytes())
     }
 
     fn key(&self) -> Option<&str> {
@@ -158,11 +232,14 @@ impl MemoryEntry {
         let state = match self.phase {
             EntryState::Running { lease_end } if now < lease_end => State::running(now.until(lease_end)),
             EntryState::Running { .. } => State::Lapsed,
-            EntryState::Abandoned => State::Abandoned,
+            EntryState::Suspended(RestKind::Failed) => State::Failed,
+            EntryState::Suspended(RestKind::Abandoned) => State::Abandoned,
             EntryState::Done(kind) => State::Done(self.outcome(kind)),
         };
         let (key, arguments) = (self.key()?.parse().ok()?, self.packed.arguments().cloned());
-        Some(Record::new(key, self.fingerprint, self.attempt, state, now.until(self.expires)).with_arguments(arguments))
+        let Past { generation, failed, .. } = self.past(now);
+        let record = Record::new(key, self.fingerprint, generation, self.attempt, state, now.until(self.expires));
+        Some(record.with_failed(failed).with_not_before(self.suspended_for(now)).with_arguments(arguments))
     }
 
     fn outcome(&self, kind: OutcomeKind) -> Outcome {
@@ -171,6 +248,7 @@ impl MemoryEntry {
             OutcomeKind::Ok => Outcome::Ok(result()),
             OutcomeKind::Err => Outcome::Err(result()),
             OutcomeKind::NotKept(why) => Outcome::NotKept(why),
+            OutcomeKind::Exhausted => Outcome::Exhausted,
         }
     }
 }

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 
 /// The most bytes that a record holds itself.
-const INLINE: usize = 254;
+const INLINE: usize = 246;
 
 pub(super) enum Packed {
     Inline {

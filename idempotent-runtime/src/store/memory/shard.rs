@@ -150,7 +150,7 @@ mod tests {
     use super::*;
     use crate::{
         request::fingerprint::Fingerprint,
-        store::{ClaimRequest, Nonce, RecordKey},
+        store::{ClaimRequest, Nonce, RecordKey, Why},
     };
 
     fn moment(nanos: u64) -> Moment {
@@ -187,7 +187,7 @@ mod tests {
                         }
                     }
                     (1, Some(slot)) => {
-                        shard.change(slot, |entry| entry.abandon(moment(at)));
+                        shard.change(slot, |entry| _ = entry.suspend(Why::Abandoned, moment(0), moment(0), Duration::from_nanos(at)));
                         model.insert(number, at);
                     }
                     (_, Some(slot)) => {

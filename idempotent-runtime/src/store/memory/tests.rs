@@ -1,6 +1,7 @@
 //! Tests the memory store's own behaviour: limits, expiry, accounts. The conformance suite tests the rules of every store.
 
 use std::{
+    collections::HashMap,
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -58,9 +59,12 @@ fn full_of_live_records_refuses_new_keys_and_nothing_else() {
     assert!(matches!(claim(&store, &key(0)), Ok(ClaimOutcome::InFlight { .. })));
     assert_eq!(ready(store.renew(&key(0), &tokens[0], TTL, TTL)).unwrap(), Transition::Applied);
     assert_eq!(ready(store.complete(&key(0), &tokens[0], &result(5), TTL)).unwrap(), Transition::Applied);
-    assert_eq!(ready(store.abandon(&key(1), &tokens[1], TTL)).unwrap(), Transition::Applied);
+    assert_eq!(
+        ready(store.suspend(&key(1), &tokens[1], Why::Abandoned, Duration::ZERO, TTL)).unwrap(),
+        Suspension::Applied
+    );
     take(&store, &key(1));
-    assert_eq!(ready(store.release(&key(2), &tokens[2])).unwrap(), Transition::Applied);
+    assert_eq!(ready(store.release(&key(2), &tokens[2], TTL)).unwrap(), Transition::Applied);
     take(&store, &key(3));
     assert_eq!(claim(&store, &key(2)).unwrap_err(), StoreErrorKind::Full);
     assert_eq!(store.records(), 3);
@@ -157,10 +161,11 @@ fn the_accounts_balance() {
     let clock = ManualClock::new();
     let store = MemoryStore::builder().clock(&clock).build();
     let mut tokens = vec![Token::new(Nonce::random()); 300];
+    let mut steps = HashMap::new();
     for _ in 0..20_000 {
         let number = random.random_range(0..tokens.len());
         let (key, token) = (key(number), tokens[number]);
-        let transition = match random.random_range(0..6) {
+        let transition = match random.random_range(0..7) {
             0 | 1 => {
                 if let Ok(ClaimOutcome::Claimed { token, .. }) = claim(&store, &key) {
                     tokens[number] = token;
@@ -168,8 +173,21 @@ fn the_accounts_balance() {
                 continue;
             }
             2 => ready(store.complete(&key, &token, &result(random.random_range(0..50)), TTL)),
-            3 => ready(store.release(&key, &token)),
-            4 => ready(store.abandon(&key, &token, TTL)),
+            3 => ready(store.release(&key, &token, TTL)),
+            4 => {
+                let why = [Why::Abandoned, Why::Failed, Why::Unstarted][random.random_range(0..3)];
+                assert!(ready(store.suspend(&key, &token, why, Duration::ZERO, TTL)).is_ok());
+                continue;
+            }
+            5 => {
+                let step = Step::new(format!("s,~{}", random.random_range(0..9)), Ok(vec![7; 30].into()));
+                if ready(store.append(&key, &token, &step, TTL, TTL)).unwrap() == Appended::Applied {
+                    let recorded = ready(store.steps(&key, &token)).unwrap().unwrap();
+                    let life = ready(store.inspect(&key)).unwrap().unwrap().generation;
+                    steps.insert((life, key.as_str().to_owned()), recorded.iter().map(Step::len).sum::<usize>());
+                }
+                continue;
+            }
             _ => {
                 clock.advance(Duration::from_secs(random.random_range(0..4)));
                 continue;
@@ -180,8 +198,11 @@ fn the_accounts_balance() {
     while ready(store.purge_expired(7)).unwrap() > 0 {}
     let records = ready(store.list(None, None, usize::MAX)).unwrap().records;
     let bytes = records.iter().map(|record| {
-        let State::Done(outcome) = &record.state else { return record.key.as_str().len() };
-        record.key.as_str().len() + outcome.len()
+        let rest = match &record.state {
+            State::Done(outcome) => outcome.len(),
+            _ => steps.get(&(record.generation, record.key.as_str().to_owned())).copied().unwrap_or_default(),
+        };
+        record.key.as_str().len() + rest
     });
     assert_eq!((store.records(), store.bytes()), (records.len(), bytes.sum()));
     for record in records {

@@ -15,14 +15,15 @@ use foldhash::fast::RandomState;
 
 use super::{
     entry::{EntryState, Kept, MemoryEntry},
+    life::RestKind,
     shard::Shard,
     usage::Usage,
 };
 use crate::{
     lock::lock,
     store::{
-        ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Record, RecordKey, StoreError, StoreErrorKind,
-        StoreResult, Subscribers, Token, Transition,
+        Appended, ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Past, Record, RecordKey, Step,
+        StoreError, StoreErrorKind, StoreResult, Subscribers, Suspension, TakeOver, Token, Transition, Why,
         immediate::Immediate,
         memory::{
             clock,
@@ -126,7 +127,7 @@ impl MemoryShared {
             self.usage.dismiss(bytes);
             return None;
         }
-        token.map(|token| ClaimOutcome::claimed(token, 1))
+        token.map(|token| ClaimOutcome::claimed(token, 1, Past::none(token.nonce)))
     }
 
     /// The answer to a claim of a record that has not expired.
@@ -140,23 +141,30 @@ impl MemoryShared {
             EntryState::Done(_) => return entry.finished().map(ClaimOutcome::Done),
             // This claim was granted before. Its lease is not moved: the claimer counts it from when it first asked.
             EntryState::Running { .. } if entry.token().nonce == request.nonce => {
-                return Some(ClaimOutcome::Claimed { token: entry.token(), attempt });
+                return Some(ClaimOutcome::claimed(entry.token(), attempt, entry.past(live.now)));
             }
             EntryState::Running { lease_end } if live.now < lease_end => {
                 return Some(ClaimOutcome::InFlight { retry_after: live.now.until(lease_end) });
             }
-            EntryState::Running { .. } | EntryState::Abandoned
-                if !request.take_over || live.now.until(entry.expires()) > ClaimRequest::HELD =>
+            EntryState::Running { .. } | EntryState::Suspended(RestKind::Abandoned)
+                if match request.take_over {
+                    TakeOver::Never => true,
+                    TakeOver::UnlessHeld => live.now.until(entry.expires()) > ClaimRequest::HELD,
+                    TakeOver::Always => false,
+                } =>
             {
                 return Some(ClaimOutcome::Abandoned { attempt });
             }
-            EntryState::Running { .. } | EntryState::Abandoned => {}
+            EntryState::Running { .. } | EntryState::Suspended(_) => {}
+        }
+        if let Some(retry_after) = entry.suspended_for(live.now) {
+            return Some(ClaimOutcome::Suspended { retry_after, attempt });
         }
         let (fence, bytes) = (self.next_fence(), entry.bytes());
         live.change(|entry, now| entry.take_over(request, now, fence));
         let entry = live.entry()?;
         self.usage.change(bytes, entry.bytes());
-        Some(ClaimOutcome::Claimed { token: entry.token(), attempt: entry.attempt() })
+        Some(ClaimOutcome::claimed(entry.token(), entry.attempt(), entry.past(live.now)))
     }
 
     pub(super) fn renew(&self, key: &RecordKey, token: &Token, lease: Duration, ttl: Duration) -> Transition {
@@ -170,8 +178,9 @@ impl MemoryShared {
         let kept = Kept::new(key, outcome);
         match self.owned(key, token) {
             Some((mut live, EntryState::Running { .. })) => {
-                self.usage.grow(outcome.len());
+                let before = live.entry().map_or(0, MemoryEntry::bytes);
                 live.change(|entry, now| entry.finish(kept, now.plus(ttl)));
+                self.usage.change(before, live.entry().map_or(0, MemoryEntry::bytes));
                 self.ended(live, key);
                 Transition::Applied
             }
@@ -180,24 +189,71 @@ impl MemoryShared {
         }
     }
 
-    pub(super) fn abandon(&self, key: &RecordKey, token: &Token, ttl: Duration) -> Transition {
-        match self.owned(key, token) {
-            Some((mut live, EntryState::Running { .. })) => {
-                live.change(|entry, now| entry.abandon(now.plus(ttl)));
+    pub(super) fn suspend(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        why: Why,
+        not_before: Duration,
+        keep: Duration,
+    ) -> Suspension {
+        let Some(mut live) = self.live(key) else { return Suspension::Vacant };
+        let Some(entry) = live.entry() else { return Suspension::Vacant };
+        let by_us = entry.is_owned_by(token);
+        match entry.phase() {
+            EntryState::Done(_) => match entry.finished() {
+                Some(finished) => Suspension::ended(finished.outcome, by_us),
+                None => Suspension::Vacant,
+            },
+            _ if !by_us => Suspension::Taken,
+            EntryState::Suspended(_) => Suspension::Applied,
+            EntryState::Running { .. } => {
+                let mut is_left = true;
+                live.change(|entry, now| is_left = entry.suspend(why, now, now.plus(not_before), keep));
+                if !is_left {
+                    self.remove(&mut live.shard, live.slot);
+                }
                 self.ended(live, key);
-                Transition::Applied
+                Suspension::Applied
             }
-            Some((_, EntryState::Abandoned)) => Transition::Applied,
-            _ => Transition::Lost,
         }
     }
 
-    pub(super) fn release(&self, key: &RecordKey, token: &Token) -> Transition {
+    pub(super) fn append(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        step: &Step,
+        lease: Duration,
+        ttl: Duration,
+    ) -> Appended {
+        let Some((mut live, EntryState::Running { .. })) = self.owned(key, token) else { return Appended::Lost };
+        let before = live.entry().map_or(0, MemoryEntry::bytes);
+        let mut recorded = None;
+        live.change(|entry, now| {
+            recorded = entry.append(step);
+            entry.run_for(lease, ttl, now);
+        });
+        self.usage.change(before, live.entry().map_or(0, MemoryEntry::bytes));
+        recorded.map_or(Appended::Applied, Appended::Recorded)
+    }
+
+    pub(super) fn steps(&self, key: &RecordKey, token: &Token) -> Option<Vec<Step>> {
+        let (live, EntryState::Running { .. }) = self.owned(key, token)? else { return None };
+        live.entry().map(MemoryEntry::steps)
+    }
+
+    pub(super) fn release(&self, key: &RecordKey, token: &Token, keep: Duration) -> Transition {
         let Some(mut live) = self.live(key) else { return Transition::Applied };
-        if !live.entry().is_some_and(|entry| entry.is_owned_by(token) && entry.is_running()) {
-            return Transition::Lost;
+        let Some(entry) = live.entry().filter(|entry| entry.is_owned_by(token)) else { return Transition::Lost };
+        match entry.phase() {
+            EntryState::Running { .. } if entry.has_steps() => {
+                live.change(|entry, now| _ = entry.suspend(Why::Failed, now, now, keep));
+            }
+            EntryState::Running { .. } => self.remove(&mut live.shard, live.slot),
+            EntryState::Suspended(RestKind::Failed) => return Transition::Applied,
+            EntryState::Suspended(RestKind::Abandoned) | EntryState::Done(_) => return Transition::Lost,
         }
-        self.remove(&mut live.shard, live.slot);
         self.ended(live, key);
         Transition::Applied
     }

@@ -29,12 +29,7 @@ impl Usage {
         admitted
     }
 
-    /// Counts the growth of an admitted record, beyond the limit if need be: its run has happened.
-    pub(super) fn grow(&self, bytes: usize) {
-        self.bytes.fetch_add(bytes, Relaxed);
-    }
-
-    /// Counts a record whose bytes have changed, beyond the limit if need be.
+    /// Counts a record whose bytes have changed, beyond the limit if need be: its run has happened.
     pub(super) fn change(&self, before: usize, after: usize) {
         // If the bytes have become fewer, both the difference and the sum wrap around, and the result is right.
         self.bytes.fetch_add(after.wrapping_sub(before), Relaxed);

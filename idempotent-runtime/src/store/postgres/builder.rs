@@ -11,7 +11,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgSslMode},
 };
 
-use tokio::time::timeout;
+use tokio::{sync::OnceCell, time::timeout};
 
 use super::{
     PostgresShared, PostgresStore,
@@ -67,8 +67,8 @@ impl PostgresStoreBuilder {
         self
     }
 
-    /// Sets the most connections that [`connect`](Self::connect) may open, besides one for wake-ups and one in reserve
-    /// for the owners of runs: 10 by default.
+    /// Sets the most connections that [`connect`](Self::connect) may open, besides one for wake-ups and up to four in
+    /// reserve for the owners of runs: 10 by default.
     pub const fn max_connections(mut self, connections: u32) -> Self {
         self.max_connections = connections;
         self
@@ -136,8 +136,8 @@ impl PostgresStoreBuilder {
         Ok(store)
     }
 
-    /// A store on the caller's own pool. Nothing is asked of the server, the schema is left as it is. Besides the pool's
-    /// connections it opens up to two, with the pool's options: see [connections](super#connections).
+    /// A store on the caller's own pool. Nothing is asked of the server before the first claim, the schema is left as it
+    /// is. Besides the pool's connections there are up to five more: see [connections](super#connections).
     ///
     /// # Errors
     ///
@@ -164,7 +164,7 @@ impl PostgresStoreBuilder {
 
     fn store(self, connections: Connections<Postgres>) -> Result<PostgresStore, SetupError> {
         let table = Table::parse(&self.table)?;
-        let listener = Listener::new(connections.options().clone().into(), table.name(), self.timeout);
+        let listener = Listener::new(connections.opener(), table.name(), self.timeout);
         let statements = Statements::new(&table, self.timeout);
         let executor = Executor { connections, timeout: self.timeout };
         let shared = Arc::new_cyclic(|this| PostgresShared {
@@ -174,6 +174,7 @@ impl PostgresStoreBuilder {
             listener,
             sweep: Sweep::every(self.sweep_interval),
             allow_data_loss: self.allow_data_loss,
+            sessions: OnceCell::new(),
             this: Weak::clone(this),
         });
         Ok(PostgresStore { shared })

@@ -1,4 +1,5 @@
--- $1 operation  $2 key  $3 fingerprint  $4 nonce  $5 lease in µs  $6 time to live in µs  $7 true if a takeover is allowed
+-- $1 operation  $2 key  $3 fingerprint  $4 nonce  $5 lease in µs  $6 time to live in µs
+-- $7 how long in µs an abandoned or lapsed record may still be kept, for this claim to take it over
 -- $8 NULL, or in a transaction of the caller's: for how many ms to wait for another transaction that has the key
 --    (elsewhere 50: a claim that waits has a connection, which others need)
 -- $9 arguments
@@ -15,14 +16,14 @@
 -- transaction back to where it was set. A claim in a transaction has to be ended in it: see the schema.
 WITH patience AS MATERIALIZED (
     SELECT
-        before,
-        set_config('lock_timeout', coalesce($8::text, '50'), true) AS now,
+        callers,
+        set_config('lock_timeout', coalesce($8::text, '50'), true) AS ours,
         -- An answer means that the claim is on disk. In a transaction of the caller's that is the caller's to say.
         CASE
             WHEN $8 IS NULL AND current_setting('synchronous_commit') = 'off'
             THEN set_config('synchronous_commit', 'on', true)
         END
-    FROM (SELECT current_setting('lock_timeout') AS before OFFSET 0) AS setting
+    FROM (SELECT current_setting('lock_timeout') AS callers OFFSET 0) AS setting
 ), standing AS MATERIALIZED (
     SELECT
         record.state,
@@ -32,26 +33,38 @@ WITH patience AS MATERIALIZED (
         record.nonce = $4 AS is_ours,
         (extract(epoch FROM record.lease_until - clock.now) * 1000000)::bigint AS lease_left_us,
         CASE WHEN record.fingerprint = $3 THEN record.result END AS result,
-        record.reason
+        record.reason,
+        coalesce(record.generation, record.nonce) AS generation,
+        record.before,
+        (extract(epoch FROM clock.now - record.since) * 1000000)::bigint AS since_us,
+        record.failed,
+        record.has_steps,
+        -- NULL where this claim may not take over, however long it waits.
+        CASE
+            WHEN record.state = 'failed' OR record.expires_at <= clock.now + $7 * interval '1 microsecond'
+            THEN (extract(epoch FROM record.not_before - clock.now) * 1000000)::bigint
+        END AS pause_us
     FROM "{table}" AS record CROSS JOIN (SELECT clock_timestamp() AS now) AS clock
     WHERE record.operation = $1
         AND record.key = $2
         AND record.expires_at > clock.now
         AND NOT (
-            $7
-            AND record.fingerprint = $3
-            AND record.expires_at <= clock.now + {held}
+            record.fingerprint = $3
+            AND coalesce(record.not_before <= clock.now, true)
             AND (
-                record.state = 'abandoned'
-                OR (record.state = 'running' AND record.lease_until <= clock.now AND record.nonce <> $4)
+                record.state = 'failed'
+                OR (
+                    record.expires_at <= clock.now + $7 * interval '1 microsecond'
+                    AND (
+                        record.state = 'abandoned'
+                        OR (record.state = 'running' AND record.lease_until <= clock.now AND record.nonce <> $4)
+                    )
+                )
             )
         )
 ), claimed AS (
     INSERT INTO "{table}" AS record
-        (
-            operation, key, state, fingerprint, nonce, attempt, lease_until, expires_at, first_claimed_at, unended,
-            arguments
-        )
+        (operation, key, state, fingerprint, nonce, attempt, lease_until, expires_at, life_began_at, unended, arguments)
     SELECT
         $1, $2, 'running', $3, $4, 1,
         clock_timestamp() + $5 * interval '1 microsecond',
@@ -60,42 +73,70 @@ WITH patience AS MATERIALIZED (
         CASE WHEN $8 IS NOT NULL THEN 1 END,
         $9
     FROM patience
-    WHERE patience.now IS NOT NULL AND NOT EXISTS (SELECT FROM standing)
+    WHERE patience.ours IS NOT NULL AND NOT EXISTS (SELECT FROM standing)
     ON CONFLICT (operation, key) DO UPDATE SET
         state = 'running',
         fingerprint = $3,
         nonce = $4,
         fence = NULL,
-        attempt = CASE WHEN record.expires_at <= clock_timestamp() THEN 1 ELSE least(record.attempt, 2147483646) + 1 END,
         lease_until = clock_timestamp() + $5 * interval '1 microsecond',
         expires_at = clock_timestamp() + ($5 + $6) * interval '1 microsecond',
-        first_claimed_at = CASE
-            WHEN record.expires_at <= clock_timestamp() THEN clock_timestamp() ELSE record.first_claimed_at
-        END,
         completed_at = NULL,
         result = NULL,
         reason = NULL,
         unended = excluded.unended,
-        arguments = $9
+        arguments = $9,
+        not_before = NULL,
+        -- One look at the clock for all: the life goes on as a whole, or begins anew.
+        (attempt, life_began_at, generation, failed, before, since, has_steps) = (
+            SELECT
+                CASE WHEN is_live THEN least(record.attempt, 2147483646) + 1 ELSE 1 END,
+                CASE WHEN is_live THEN record.life_began_at ELSE now END,
+                CASE WHEN is_live THEN coalesce(record.generation, record.nonce) END,
+                CASE WHEN is_live THEN record.failed ELSE 0 END,
+                CASE WHEN is_live THEN CASE record.state WHEN 'failed' THEN 'failed' ELSE 'abandoned' END END,
+                -- Version 3 did not write when a run was abandoned.
+                CASE WHEN is_live THEN coalesce(record.lease_until, record.since, now) END,
+                is_live AND record.has_steps
+            FROM (
+                SELECT now, record.expires_at > now AS is_live FROM (SELECT clock_timestamp() AS now) AS clock
+            ) AS life
+        )
     WHERE record.expires_at <= clock_timestamp()
         OR (
-            $7
-            AND record.fingerprint = $3
-            AND record.expires_at <= clock_timestamp() + {held}
+            record.fingerprint = $3
+            AND coalesce(record.not_before <= clock_timestamp(), true)
             AND (
-                record.state = 'abandoned'
-                OR (record.state = 'running' AND record.lease_until <= clock_timestamp() AND record.nonce <> $4)
+                record.state = 'failed'
+                OR (
+                    record.expires_at <= clock_timestamp() + $7 * interval '1 microsecond'
+                    AND (
+                        record.state = 'abandoned'
+                        OR (record.state = 'running' AND record.lease_until <= clock_timestamp() AND record.nonce <> $4)
+                    )
+                )
             )
         )
-    -- Under the lock, so that it is higher than those of all claims before. Elsewhere it is drawn on first use.
-    RETURNING record.attempt, CASE WHEN $8 IS NOT NULL THEN nextval('"{table}_fence"') END AS fence
+    RETURNING
+        attempt,
+        -- Under the lock, so that it is higher than those of all claims before. Elsewhere it is drawn on first use.
+        CASE WHEN $8 IS NOT NULL THEN nextval('"{table}_fence"') END AS fence,
+        coalesce(generation, nonce) AS generation,
+        before,
+        (extract(epoch FROM clock_timestamp() - since) * 1000000)::bigint AS since_us,
+        failed,
+        has_steps
 ), answer AS (
     SELECT
         true AS is_claimed, 'running' AS state, attempt, fence, true AS is_same_request, true AS is_ours,
-        NULL::bigint AS lease_left_us, NULL::bytea AS result, NULL::text AS reason
+        NULL::bigint AS lease_left_us, NULL::bytea AS result, NULL::text AS reason, generation, before, since_us, failed,
+        has_steps, NULL::bigint AS pause_us
     FROM claimed
     UNION ALL
-    SELECT false, state, attempt, fence, is_same_request, is_ours, lease_left_us, result, reason FROM standing
+    SELECT
+        false, state, attempt, fence, is_same_request, is_ours, lease_left_us, result, reason, generation, before, since_us,
+        failed, has_steps, pause_us
+    FROM standing
 )
-SELECT answer.*, CASE WHEN $8 IS NOT NULL THEN set_config('lock_timeout', patience.before, true) END
+SELECT answer.*, CASE WHEN $8 IS NOT NULL THEN set_config('lock_timeout', patience.callers, true) END
 FROM patience LEFT JOIN answer ON true

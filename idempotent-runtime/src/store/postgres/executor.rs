@@ -9,8 +9,14 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
-use super::fault::{is_conflict, leaves_session, store_error, timed_out};
-use crate::store::{BoxFuture, StoreResult, sql::connections::Connections};
+use super::{
+    fault::{is_conflict, leaves_session, store_error, timed_out},
+    sessions,
+};
+use crate::store::{
+    BoxFuture, StoreResult,
+    sql::connections::{Connections, Lent},
+};
 
 /// The number of tries of a statement that loses against conflicting ones. Under READ COMMITTED none does.
 const CONFLICT_TRIES: u32 = 6;
@@ -39,11 +45,12 @@ impl Executor {
     /// The rows of a statement.
     pub(super) async fn rows<'q>(
         &self,
+        user: User,
         statement: &SqlStr,
         bind: impl Fn(Bound<'q>) -> Bound<'q>,
     ) -> StoreResult<Vec<PgRow>> {
         let fetch: Fetch<_> = |connection, query| connection.fetch_all(query);
-        self.answer(User::Anybody, statement, bind, fetch).await?.map_err(store_error)
+        self.answer(user, statement, bind, fetch).await?.map_err(store_error)
     }
 
     /// The row of a statement that has one or none.
@@ -85,6 +92,22 @@ impl Executor {
             pause *= 2;
         }
         self.run(user, bind(sqlx::query(statement.clone())), fetch).await
+    }
+
+    /// Tells whether a pooler shares the sessions of the connections with other clients.
+    pub(super) async fn sessions_are_shared(&self) -> StoreResult<bool> {
+        let mut first = self.connections.take().await.map_err(store_error)?;
+        // Another one than the first, even if a pool has one only: then it is of the reserve.
+        let mut second = self.connections.take_for_owner().await.map_err(store_error)?;
+        let shared = sessions::are_shared(&mut first, &mut second, self.timeout).await.map_err(store_error)?;
+        if !shared {
+            first.give_back();
+            // Of our own, one is enough until another is needed. That of the reserve may be hard to replace.
+            if !matches!(second, Lent::Own { .. }) {
+                second.give_back();
+            }
+        }
+        Ok(shared)
     }
 
     async fn run<T>(&self, user: User, query: Bound<'_>, fetch: Fetch<T>) -> StoreResult<Result<T, sqlx::Error>> {

@@ -10,6 +10,9 @@ SELECT
     (extract(epoch FROM record.expires_at - clock.now) * 1000000)::bigint,
     record.result,
     record.reason,
-    record.arguments
+    record.arguments,
+    coalesce(record.generation, record.nonce),
+    record.failed,
+    (extract(epoch FROM record.not_before - clock.now) * 1000000)::bigint
 FROM "{table}" AS record CROSS JOIN (SELECT clock_timestamp() AS now) AS clock
 WHERE record.operation = $1 AND record.key = $2 AND record.expires_at > clock.now

@@ -1,14 +1,14 @@
 //! Wakes waiters through LISTEN/NOTIFY, with one connection and one task, from the first waiter on.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use sha2::{Digest, Sha256};
 use sqlx::{
-    Executor,
-    postgres::{PgConnectOptions, PgListener, PgPoolOptions},
+    Executor, Postgres,
+    postgres::{PgListener, PgPoolOptions},
 };
 use tokio::{
     sync::watch,
@@ -20,7 +20,7 @@ use super::sessions;
 use crate::{
     hex,
     lock::lock,
-    store::{RecordKey, Subscribers, Subscription},
+    store::{RecordKey, Subscribers, Subscription, sql::connections::Opener},
 };
 
 /// The pause after a connection that failed, or could not be made.
@@ -32,7 +32,7 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Wakes waiters at the ends of runs, in this process and in others.
 pub(super) struct Listener {
     subscribers: Subscribers,
-    options: Arc<PgConnectOptions>,
+    opener: Opener<Postgres>,
     channel: Box<str>,
     timeout: Duration,
     task: Mutex<Option<Listening>>,
@@ -51,8 +51,8 @@ enum ListenState {
 }
 
 impl Listener {
-    pub(super) fn new(options: Arc<PgConnectOptions>, channel: &str, timeout: Duration) -> Self {
-        Self { subscribers: Subscribers::new(), options, channel: channel.into(), timeout, task: Mutex::new(None) }
+    pub(super) fn new(opener: Opener<Postgres>, channel: &str, timeout: Duration) -> Self {
+        Self { subscribers: Subscribers::new(), opener, channel: channel.into(), timeout, task: Mutex::new(None) }
     }
 
     /// Returns a subscription once notifications for the key come in. While the server does not let us listen, it returns
@@ -78,7 +78,7 @@ impl Listener {
                 let (sender, state) = watch::channel(ListenState::Connecting);
                 let task = ListenTask {
                     subscribers: self.subscribers.clone(),
-                    options: Arc::clone(&self.options),
+                    opener: self.opener.clone(),
                     channel: self.channel.clone(),
                     timeout: self.timeout,
                     state: sender,
@@ -106,7 +106,7 @@ pub(super) fn payload(key: &RecordKey) -> String {
 
 struct ListenTask {
     subscribers: Subscribers,
-    options: Arc<PgConnectOptions>,
+    opener: Opener<Postgres>,
     channel: Box<str>,
     timeout: Duration,
     state: watch::Sender<ListenState>,
@@ -142,17 +142,28 @@ impl ListenTask {
             .acquire_timeout(self.timeout)
             .idle_timeout(None)
             .max_lifetime(None)
-            .connect_lazy_with((*self.options).clone());
+            .connect_lazy_with(self.opener.options());
         let connected = timeout(self.timeout, async {
-            if sessions::are_shared(&mut *pool.acquire().await?, &self.options, self.timeout).await? {
+            let first = pool.acquire().await?;
+            // Without a place for a second connection, a pooler has given the first one a session of its own.
+            let second = timeout(self.timeout / 2, self.opener.open(self.timeout / 2)).await;
+            Ok::<_, sqlx::Error>((first, second.ok().and_then(Result::ok)))
+        });
+        let (mut first, second) = connected.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
+        if let Some(mut second) = second {
+            if sessions::are_shared(&mut first, &mut second, self.timeout).await? {
                 return Ok(None);
             }
+            sessions::close(second, self.timeout).await;
+        }
+        drop(first);
+        let listening = timeout(self.timeout, async {
             let mut listener = PgListener::connect_with(&pool).await?;
             listener.eager_reconnect(false);
             listener.listen(&self.channel).await?;
             Ok(Some(listener))
         });
-        connected.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        listening.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 
     /// Passes notifications on until the connection fails.

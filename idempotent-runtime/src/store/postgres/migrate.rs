@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 use super::{
     PostgresShared,
     fault::{is_lock_timeout, is_undefined_table, store_error, timed_out},
-    row, sessions,
+    row,
 };
 use crate::{
     engine::events,
@@ -16,7 +16,12 @@ use crate::{
 };
 
 /// The scripts that lead from each version to the next; an empty database is at version 0. Never changed, only added to.
-const STEPS: [&str; 3] = [include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
+const STEPS: [&str; 4] = [
+    include_str!("schema_1.sql"),
+    include_str!("schema_2.sql"),
+    include_str!("schema_3.sql"),
+    include_str!("schema_4.sql"),
+];
 
 /// The oldest release that will do: from this one on `extract` returns exact numbers.
 const OLDEST_SERVER: i32 = 140_000;
@@ -35,9 +40,9 @@ INSERT INTO "{table}_schema" (version) SELECT 0 WHERE NOT EXISTS (SELECT FROM "{
 impl PostgresShared {
     /// Brings the schema up to date, whatever other processes do at the same time.
     pub(super) async fn migrate(&self) -> StoreResult<()> {
+        self.check_sessions().await?;
         let mut lent = self.executor.connections.take().await.map_err(store_error)?;
         let migrated = async {
-            self.check_sessions(&mut lent).await?;
             check_server(&mut lent, self.allow_data_loss).await?;
             // A role that may not change the schema passes where there is nothing to change.
             while self.version(&mut lent).await? < STEPS.len() {
@@ -51,19 +56,6 @@ impl PostgresShared {
         };
         timeout(self.executor.timeout * 10, migrated).await.map_err(|_| timed_out())??;
         lent.give_back();
-        Ok(())
-    }
-
-    /// Refuses a pooler that shares sessions: prepared statements are lost behind it, and notifications do not come in.
-    async fn check_sessions(&self, connection: &mut PgConnection) -> StoreResult<()> {
-        let shared = sessions::are_shared(connection, self.executor.connections.options(), self.executor.timeout);
-        if shared.await.map_err(store_error)? {
-            return Err(StoreError::new(
-                StoreErrorKind::Refused,
-                "a pooler shares the sessions of PostgreSQL between clients (`pool_mode = transaction`): connect to \
-                 the server itself, or through a pool with `pool_mode = session`",
-            ));
-        }
         Ok(())
     }
 

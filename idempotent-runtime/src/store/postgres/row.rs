@@ -9,7 +9,8 @@ use super::fault::{store_error, undecodable};
 use crate::{
     request::fingerprint::Fingerprint,
     store::{
-        ClaimOutcome, ClaimRequest, Finished, Outcome, Record, RecordKey, State, StoreResult, Token,
+        ClaimOutcome, ClaimRequest, Finished, Generation, NotKept, Outcome, Past, Record, RecordKey, State, Step,
+        StoreResult, Token,
         sql::states::{self, RowState},
     },
 };
@@ -22,7 +23,7 @@ where
     row.try_get(index).map_err(store_error)
 }
 
-pub(super) fn state(row: &PgRow, index: usize) -> StoreResult<RowState> {
+fn state(row: &PgRow, index: usize) -> StoreResult<RowState> {
     RowState::parse(get(row, index)?).ok_or_else(undecodable)
 }
 
@@ -38,9 +39,29 @@ pub(super) fn fence(row: &PgRow, index: usize) -> StoreResult<Option<u64>> {
     get::<Option<i64>>(row, index)?.map(|fence| u64::try_from(fence).map_err(|_| undecodable())).transpose()
 }
 
-/// The time that is left; `None` where it has passed.
-fn left(micros: i64) -> Option<Duration> {
-    u64::try_from(micros).ok().filter(|&micros| micros > 0).map(Duration::from_micros)
+/// Reads the columns `result` and `reason` of a step, which begin at this index.
+pub(super) fn value(row: &PgRow, index: usize) -> StoreResult<Result<Bytes, NotKept>> {
+    states::value(get(row, index)?, get(row, index + 1)?).ok_or_else(undecodable)
+}
+
+fn generation(row: &PgRow, index: usize) -> StoreResult<Generation> {
+    get::<&[u8]>(row, index)?.try_into().map(Generation::from_bytes).map_err(|_| undecodable())
+}
+
+fn failed(row: &PgRow, index: usize) -> StoreResult<u32> {
+    u32::try_from(get::<i32>(row, index)?).map_err(|_| undecodable())
+}
+
+/// The time that is left; `None` where it has passed, or where there is none.
+fn left(row: &PgRow, index: usize) -> StoreResult<Option<Duration>> {
+    let micros = get::<Option<i64>>(row, index)?.and_then(|micros| u64::try_from(micros).ok());
+    Ok(micros.filter(|&micros| micros > 0).map(Duration::from_micros))
+}
+
+/// The rest of a running record's lease; `None` where it has lapsed.
+fn lease_left(row: &PgRow, index: usize) -> StoreResult<Option<Duration>> {
+    get::<Option<i64>>(row, index)?.ok_or_else(undecodable)?;
+    left(row, index)
 }
 
 /// Reads the answer of `claim.sql`; `None` if it has to be asked again.
@@ -49,28 +70,55 @@ pub(super) fn claim_outcome(row: &PgRow, request: &ClaimRequest) -> StoreResult<
 }
 
 fn settled(row: &PgRow, request: &ClaimRequest, is_claimed: bool) -> StoreResult<ClaimOutcome> {
-    let attempt = attempt(row, 2)?;
-    if is_claimed {
-        return Ok(ClaimOutcome::Claimed { token: Token::new(request.nonce).with_fence(fence(row, 3)?), attempt });
-    }
-    let state = state(row, 1)?;
-    if !get::<bool>(row, 4)? {
-        return Ok(ClaimOutcome::Mismatch);
-    }
-    match state {
-        RowState::Done => {
-            let outcome = outcome(row, 1, 7, 8)?;
-            Ok(ClaimOutcome::Done(Finished::new(request.fingerprint, attempt, outcome)))
+    let (state, attempt) = (state(row, 1)?, attempt(row, 2)?);
+    Ok(match state {
+        _ if !get::<bool>(row, 4)? => ClaimOutcome::Mismatch,
+        RowState::Running if is_claimed || get::<bool>(row, 5)? => {
+            ClaimOutcome::claimed(Token::new(request.nonce).with_fence(fence(row, 3)?), attempt, past(row)?)
         }
-        RowState::Running if get::<bool>(row, 5)? => {
-            Ok(ClaimOutcome::Claimed { token: Token::new(request.nonce).with_fence(fence(row, 3)?), attempt })
-        }
-        RowState::Running => match left(get::<Option<i64>>(row, 6)?.ok_or_else(undecodable)?) {
-            Some(retry_after) => Ok(ClaimOutcome::InFlight { retry_after }),
-            None => Ok(ClaimOutcome::Abandoned { attempt }),
+        RowState::Running => match lease_left(row, 6)? {
+            Some(retry_after) => ClaimOutcome::in_flight(retry_after),
+            None => ClaimOutcome::abandoned(attempt),
         },
-        RowState::Abandoned => Ok(ClaimOutcome::Abandoned { attempt }),
+        RowState::Failed | RowState::Abandoned => match left(row, 14)? {
+            Some(retry_after) => ClaimOutcome::suspended(retry_after, attempt),
+            None => ClaimOutcome::abandoned(attempt),
+        },
+        RowState::Done => ClaimOutcome::Done(Finished::new(request.fingerprint, attempt, outcome(row, 1, 7, 8)?)),
+    })
+}
+
+fn past(row: &PgRow) -> StoreResult<Past> {
+    let since = left(row, 11)?.unwrap_or_default();
+    let before = states::before(get(row, 10)?, since).ok_or_else(undecodable)?;
+    Ok(Past::new(generation(row, 9)?, before, failed(row, 12)?, get(row, 13)?))
+}
+
+/// The record that a statement of the owner's did not change.
+pub(super) struct Standing {
+    pub(super) state: RowState,
+    pub(super) is_ours: bool,
+    /// Of a finished run.
+    pub(super) outcome: Option<Outcome>,
+}
+
+impl Standing {
+    pub(super) fn is_ours_as(&self, state: RowState) -> bool {
+        self.is_ours && self.state == state
     }
+}
+
+/// Reads the row of `owner.sql`.
+pub(super) fn standing(row: &PgRow) -> StoreResult<Standing> {
+    let state = state(row, 0)?;
+    let outcome = (state == RowState::Done).then(|| outcome(row, 0, 2, 3)).transpose()?;
+    Ok(Standing { state, is_ours: get(row, 1)?, outcome })
+}
+
+/// Reads a row of `steps.sql`; `None` where it has no step.
+pub(super) fn step(row: &PgRow) -> StoreResult<Option<Step>> {
+    let Some(name) = get::<Option<String>>(row, 0)? else { return Ok(None) };
+    Ok(Some(Step::new(name, value(row, 1)?)))
 }
 
 /// Reads a row of `inspect.sql` or `list.sql`.
@@ -80,14 +128,13 @@ pub(super) fn record(row: &PgRow) -> StoreResult<Record> {
     let fingerprint = <[u8; Fingerprint::LEN]>::try_from(get::<&[u8]>(row, 4)?).map_err(|_| undecodable())?;
     let state = match state(row, 2)? {
         RowState::Done => State::Done(outcome(row, 2, 7, 8)?),
+        RowState::Failed => State::Failed,
         RowState::Abandoned => State::Abandoned,
-        RowState::Running => match left(get::<Option<i64>>(row, 5)?.ok_or_else(undecodable)?) {
-            Some(lease_left) => State::Running { lease_left },
-            None => State::Lapsed,
-        },
+        RowState::Running => lease_left(row, 5)?.map_or(State::Lapsed, State::running),
     };
-    let expires_in = left(get(row, 6)?).unwrap_or_default();
+    let (generation, attempt) = (generation(row, 10)?, attempt(row, 3)?);
+    let expires_in = left(row, 6)?.unwrap_or_default();
     let arguments = get::<Option<Vec<u8>>>(row, 9)?.map(Bytes::from);
-    Ok(Record::new(key, Fingerprint::from_bytes(fingerprint), attempt(row, 3)?, state, expires_in)
-        .with_arguments(arguments))
+    let record = Record::new(key, Fingerprint::from_bytes(fingerprint), generation, attempt, state, expires_in);
+    Ok(record.with_failed(failed(row, 11)?).with_not_before(left(row, 12)?).with_arguments(arguments))
 }

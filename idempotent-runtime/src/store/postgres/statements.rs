@@ -4,13 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
+use super::parameters::lock_timeout;
 use crate::error::SetupError;
 
 /// The longest name of a table. It leaves room for the suffixes of the other objects within PostgreSQL's 63 bytes.
 const MAX_TABLE_LEN: usize = 48;
-
-/// [`ClaimRequest::HELD`](crate::store::ClaimRequest::HELD).
-const HELD: &str = "interval '1576800000 seconds'";
 
 /// The name of a table that needs no quoting care: `[a-z_][a-z0-9_]*`.
 #[derive(Clone, Debug)]
@@ -31,15 +29,15 @@ impl Table {
         &self.0
     }
 
-    /// Fills the name, and the limit of held records, into a statement or a script.
+    /// Fills the name into a statement or a script.
     pub(super) fn fill(&self, sql: &str) -> SqlStr {
-        let text: Arc<str> = sql.replace("{table}", &self.0).replace("{held}", HELD).into();
+        let text: Arc<str> = sql.replace("{table}", &self.0).into();
         AssertSqlSafe(text).into_sql_str()
     }
 
     /// A statement with the name and its own settings filled in.
-    fn fill_with(&self, sql: &str, lock_timeout: Duration) -> SqlStr {
-        let settings = include_str!("settings.sql").replace("{lock_timeout}", &super::lock_timeout(lock_timeout));
+    fn fill_with(&self, sql: &str, patience: Duration) -> SqlStr {
+        let settings = include_str!("settings.sql").replace("{lock_timeout}", &lock_timeout(patience));
         self.fill(&sql.replace("{settings}", &settings))
     }
 }
@@ -51,10 +49,12 @@ const AWAIT_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 pub(super) struct Statements {
     pub(super) claim: SqlStr,
     pub(super) renew: SqlStr,
-    pub(super) end: SqlStr,
+    pub(super) complete: SqlStr,
     /// In a transaction of the caller's, whose settings are its own.
-    pub(super) end_in_transaction: SqlStr,
-    pub(super) release: SqlStr,
+    pub(super) complete_in_transaction: SqlStr,
+    pub(super) suspend: SqlStr,
+    pub(super) append: SqlStr,
+    pub(super) steps: SqlStr,
     pub(super) owner: SqlStr,
     pub(super) fence: SqlStr,
     pub(super) forget: SqlStr,
@@ -67,13 +67,15 @@ pub(super) struct Statements {
 impl Statements {
     /// `timeout` is the time after which nobody waits for an answer any more.
     pub(super) fn new(table: &Table, timeout: Duration) -> Self {
-        let end = include_str!("end.sql");
+        let complete = include_str!("complete.sql");
         Self {
             claim: table.fill(include_str!("claim.sql")),
             renew: table.fill_with(include_str!("renew.sql"), timeout),
-            end: table.fill_with(end, timeout),
-            end_in_transaction: table.fill(&end.replace("{settings}", "settings AS MATERIALIZED (SELECT)")),
-            release: table.fill_with(include_str!("release.sql"), timeout),
+            complete: table.fill_with(complete, timeout),
+            complete_in_transaction: table.fill(&complete.replace("{settings}", "settings AS MATERIALIZED (SELECT)")),
+            suspend: table.fill_with(include_str!("suspend.sql"), timeout),
+            append: table.fill_with(include_str!("append.sql"), timeout),
+            steps: table.fill(include_str!("steps.sql")),
             owner: table.fill(include_str!("owner.sql")),
             fence: table.fill_with(include_str!("fence.sql"), timeout),
             forget: table.fill_with(include_str!("forget.sql"), timeout),
@@ -103,6 +105,6 @@ mod tests {
     fn the_name_is_filled_in_everywhere() {
         let filled = Statements::new(&Table::parse("mine").expect("a name"), Duration::from_secs(1));
         assert!(filled.claim.as_str().contains("INSERT INTO \"mine\""));
-        assert!(!filled.end.as_str().contains('{'));
+        assert!(!filled.complete.as_str().contains('{'));
     }
 }

@@ -7,17 +7,16 @@ use sqlx::{AssertSqlSafe, PgConnection, postgres::PgRow, raw_sql};
 use tokio::time::{Instant, timeout};
 
 use super::{
-    PostgresShared, RETRY_AFTER, TRIES, claim, contended, end,
+    PostgresShared, contended,
     executor::Bound,
     fault::{is_lock_timeout, store_error, timed_out, undecodable},
+    parameters::{claim, complete, of},
     row,
+    transitions::{RETRY_AFTER, TRIES},
 };
 use crate::store::{
     ClaimOutcome, ClaimRequest, Outcome, Record, RecordKey, StoreResult, Token,
-    sql::{
-        states::EndColumns,
-        transaction::{self, CLAIM_GONE, connection_of},
-    },
+    sql::transaction::{self, CLAIM_GONE, connection_of},
     transactional::{Connection, Transactional},
 };
 
@@ -70,7 +69,7 @@ impl PostgresShared {
     }
 
     async fn inspect_in(&self, connection: Connection<'_>, key: &RecordKey) -> StoreResult<Option<Record>> {
-        let query = sqlx::query(self.statements.inspect.clone()).bind(key.operation()).bind(key.key());
+        let query = of(sqlx::query(self.statements.inspect.clone()), key);
         let row = self.one(postgres(connection)?, Duration::ZERO, query).await?.map_err(store_error)?;
         row.as_ref().map(row::record).transpose()
     }
@@ -83,8 +82,8 @@ impl PostgresShared {
         outcome: &Outcome,
         ttl: Duration,
     ) -> StoreResult<()> {
-        let query =
-            end(sqlx::query(self.statements.end_in_transaction.clone()), key, token, EndColumns::of(outcome), ttl);
+        let query = sqlx::query(self.statements.complete_in_transaction.clone());
+        let query = complete(query, key, token, outcome, ttl);
         let row = self.one(postgres(connection)?, Duration::ZERO, query).await?.map_err(store_error)?;
         row.map(drop).ok_or(CLAIM_GONE)
     }

@@ -1,22 +1,28 @@
 #!lua flags=allow-oom
 -- Accepted when the server is out of memory, too: the effects have happened.
 -- KEYS[1]  the record
--- ARGV[1]  the owner's nonce; ARGV[2] the bytes before it in the finished record; ARGV[3] the payload;
+-- ARGV[1]  the owner's nonce; ARGV[2] the bytes before it in the finished record of a first run; ARGV[3] the payload;
 -- ARGV[4]  how long to keep it, in ms
 -- Returns  1 applied (now or before), 0 lost
 local key, call = KEYS[1], redis.call
-local header = call('GETRANGE', key, 4, 73)
-if string.sub(header, 3, 18) ~= ARGV[1] then
+local header = call('GETRANGE', key, 3, 73)
+if string.sub(header, 4, 19) ~= ARGV[1] then
   return 0
 end
 -- The nonce is ours, so the record is of our run. Compares bytes and makes few strings: every miss runs this script.
-local state, flags = string.byte(header, 1, 2)
+local version, state, flags = string.byte(header, 1, 3)
 if state ~= 82 then -- 'R'
-  return state == 65 and 0 or 1 -- 'A'
+  return (state == 65 or state == 70) and 0 or 1 -- 'A', 'F'
 end
-local start, rest = ARGV[2], string.sub(header, 3)
-if flags >= 50 then -- '2': with arguments
-  start, rest = string.sub(start, 1, 5) .. '2', call('GETRANGE', key, 6, -1)
+local start, rest = ARGV[2], string.sub(header, 4)
+if version == 50 or flags >= 50 then -- "IDM2", or '2': with arguments
+  -- The life so far and the arguments stay. The journal goes.
+  local last = -1
+  if version == 50 then
+    last = flags < 50 and 102 or 106 + struct.unpack('>I4', call('GETRANGE', key, 103, 106))
+  end
+  start = 'IDM' .. string.char(version) .. string.sub(start, 5, 5) .. (flags < 50 and '0' or '2')
+  rest = call('GETRANGE', key, 6, last)
 end
 call('SET', key, start .. rest .. ARGV[3], 'PX', ARGV[4])
 if flags % 2 == 1 then

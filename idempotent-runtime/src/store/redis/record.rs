@@ -2,59 +2,111 @@
 //!
 //! ```text
 //!  0  magic "IDM1"        4
-//!  4  state               1   R running, A abandoned, O ok, E err, U done without a result
+//!  4  state               1   R running, A abandoned, O ok, E err, U done without a result, X exhausted
 //!  5  flags               1   '0', plus 1 where somebody listens for the end of the run, plus 2 with arguments
 //!  6  nonce              16   of the owner; of the last owner once the run has ended
 //! 22  fence               8   big endian, 0 where it was not made yet
 //! 30  attempt             4   big endian
-//! 34  time to live, ms    8   big endian: the time for which the record is kept after its lease has ended
+//! 34  time to live, ms    8   big endian: the time for which the record is kept after its lease or its pause has ended
 //! 42  fingerprint        32
 //! 74  length              4   big endian, of the arguments; only with arguments
 //! 78  arguments               only with arguments
 //!     payload                 O, E: the result as the codec wrote it; U: one byte, the reason; otherwise nothing
 //! ```
 //!
+//! This is the record of a key's first run, without steps. A record that was taken over or suspended, or has steps, has the
+//! magic "IDM2", and its life so far behind the fingerprint:
+//!
+//! ```text
+//!  4  state               1   F failed, or one of those above
+//! 74  generation         16   the nonce of the life's first claim
+//! 90  failed              4   big endian: the number of runs that ended in an error
+//! 94  before              1   the end of the run before: '0' none, F failed, A abandoned; of a running record
+//! 95  since, ms           8   big endian, since 1970: when that end was; of a suspended record, when its own was
+//! 103 length, arguments       as above
+//!     payload                 of a finished record, as above
+//!     journal                 of any other: see `journal.rs`
+//! ```
+//!
 //! Offsets are fixed, so that scripts in the server can read the header without parsing. A change of the format gets a new
-//! magic. The golden tests make sure that today's format stays readable.
+//! magic. The golden tests make sure that today's formats stay readable.
+//!
+//! The journal lies in the record's own value, and last. One key has one slot, one expiry and one deletion, so that no journal
+//! outlives its record or meets another life's. At the end it grows in place, and a completion leaves it out. The price: a
+//! duplicate that meets a running record gets its journal along with it.
 
-use std::io;
+use std::{io, num::NonZeroU64, time::Duration};
 
 use bytes::Bytes;
 
 use crate::{
     request::fingerprint::Fingerprint,
     store::{
-        ClaimRequest, Finished, Nonce, NotKept, Outcome, StoreError, StoreErrorKind, StoreResult,
+        Before, ClaimRequest, Finished, Generation, Nonce, NotKept, Outcome, Past, StoreError, StoreErrorKind,
+        StoreResult,
         duration::{MAX_MILLIS, millis},
     },
 };
 
-/// The length of the header, and of a record without arguments and payload.
+#[cfg(test)]
+mod tests;
+
+/// The length of the header, and of a first run's record without arguments and payload.
 pub(crate) const HEADER_LEN: usize = 74;
 
-const MAGIC: [u8; 4] = *b"IDM1";
+/// The length of the life so far.
+const LIFE_LEN: usize = 29;
+
+/// The magic of a first run's record.
+const FIRST: [u8; 4] = *b"IDM1";
+
+/// The magic of a record with its life so far.
+const LATER: [u8; 4] = *b"IDM2";
 
 /// The offset of the flags.
 const FLAGS: usize = 5;
 
-/// The limit of fences: scripts compute them, and their numbers are doubles, which are exact below this.
-const FENCE_LIMIT: u64 = 1 << 53;
+/// The limit of fences and times: scripts compute them, and their numbers are doubles, which are exact below this.
+const EXACT: u64 = 1 << 53;
 
 /// A decoded record.
 #[derive(Debug)]
 pub(crate) struct RedisRecord {
     pub(crate) nonce: Nonce,
-    pub(crate) fence: Option<u64>,
+    pub(crate) fence: Option<NonZeroU64>,
     pub(crate) attempt: u32,
     pub(crate) ttl_ms: u64,
     pub(crate) fingerprint: Fingerprint,
     pub(crate) state: RedisState,
+    /// `None` for a first run without steps. Boxed, so that a hit does not carry it.
+    life: Option<Box<RedisLife>>,
+}
+
+/// The life of a key so far.
+#[derive(Debug, PartialEq, Eq)]
+struct RedisLife {
+    generation: Generation,
+    failed: u32,
+    before: RedisBefore,
+    has_steps: bool,
+}
+
+/// The end of the run before a running one.
+#[derive(Debug, PartialEq, Eq)]
+enum RedisBefore {
+    Fresh,
+    Failed,
+    /// At this time in ms since 1970.
+    Abandoned {
+        since_ms: u64,
+    },
 }
 
 /// The state byte, with the outcome that belongs to it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum RedisState {
     Running,
+    Failed,
     Abandoned,
     Done(Outcome),
 }
@@ -85,7 +137,7 @@ impl<'a> ClaimRecord<'a> {
 fn claim_header(request: &ClaimRequest) -> [u8; HEADER_LEN] {
     let mut record = [0; HEADER_LEN];
     let parts: [&[u8]; 7] = [
-        &MAGIC,
+        &FIRST,
         if request.arguments.is_some() { b"R2" } else { b"R0" },
         request.nonce.as_bytes(),
         &[0; 8],
@@ -102,13 +154,21 @@ fn claim_header(request: &ClaimRequest) -> [u8; HEADER_LEN] {
     record
 }
 
-/// The bytes before the nonce, and the payload, of a finished run.
+/// The bytes before the nonce, and the payload, of a finished first run.
 pub(crate) fn encode_outcome(outcome: &Outcome) -> (&'static [u8], &[u8]) {
     match outcome {
         Outcome::Ok(bytes) => (b"IDM1O0", bytes),
         Outcome::Err(bytes) => (b"IDM1E0", bytes),
-        Outcome::NotKept(NotKept::TooLarge) => (b"IDM1U0", b"L"),
-        Outcome::NotKept(NotKept::NotSerializable) => (b"IDM1U0", b"S"),
+        Outcome::NotKept(why) => (b"IDM1U0", reason(*why)),
+        Outcome::Exhausted => (b"IDM1X0", b""),
+    }
+}
+
+/// The byte for a reason.
+pub(crate) const fn reason(why: NotKept) -> &'static [u8] {
+    match why {
+        NotKept::TooLarge => b"L",
+        NotKept::NotSerializable => b"S",
     }
 }
 
@@ -135,48 +195,89 @@ fn parse(bytes: &Bytes) -> Option<RedisRecord> {
     let (attempt, rest) = rest.split_first_chunk::<4>()?;
     let (ttl, rest) = rest.split_first_chunk::<8>()?;
     let (fingerprint, rest) = rest.split_first_chunk::<{ Fingerprint::LEN }>()?;
+    let (life, rest) = match *magic {
+        FIRST => (None, rest),
+        LATER => rest.split_first_chunk::<LIFE_LEN>().map(|(life, rest)| (Some(life), rest))?,
+        _ => return None,
+    };
     let (_, payload) = split_arguments(flags, rest)?;
 
     let fence = u64::from_be_bytes(*fence);
     let attempt = u32::from_be_bytes(*attempt);
     let ttl_ms = u64::from_be_bytes(*ttl);
-    let plausible = *magic == MAGIC
-        && matches!(flags, b'0'..=b'3')
-        && fence < FENCE_LIMIT
-        && attempt > 0
-        && (1..=MAX_MILLIS).contains(&ttl_ms);
-    let state = match (state, payload) {
-        (b'R', []) => RedisState::Running,
-        (b'A', []) => RedisState::Abandoned,
-        (b'O', _) => RedisState::Done(Outcome::Ok(bytes.slice_ref(payload))),
-        (b'E', _) => RedisState::Done(Outcome::Err(bytes.slice_ref(payload))),
-        (b'U', b"L") => RedisState::Done(Outcome::NotKept(NotKept::TooLarge)),
-        (b'U', b"S") => RedisState::Done(Outcome::NotKept(NotKept::NotSerializable)),
-        _ => return None,
+    let plausible = matches!(flags, b'0'..=b'3') && fence < EXACT && attempt > 0 && (1..=MAX_MILLIS).contains(&ttl_ms);
+    let (state, has_steps) = match (state, payload) {
+        (b'R', []) => (RedisState::Running, false),
+        (b'A', []) => (RedisState::Abandoned, false),
+        (b'F', []) if life.is_some() => (RedisState::Failed, false),
+        (b'R', _) if life.is_some() => (RedisState::Running, true),
+        (b'A', _) if life.is_some() => (RedisState::Abandoned, true),
+        (b'F', _) if life.is_some() => (RedisState::Failed, true),
+        _ => (RedisState::Done(outcome(state, payload, bytes)?), false),
+    };
+    let life = match life {
+        Some(life) => Some(Box::new(parse_life(life, has_steps)?)),
+        None => None,
     };
     plausible.then_some(RedisRecord {
         nonce: Nonce::from_bytes(*nonce),
-        fence: (fence != 0).then_some(fence),
+        fence: NonZeroU64::new(fence),
         attempt,
         ttl_ms,
         fingerprint: Fingerprint::from_bytes(*fingerprint),
         state,
+        life,
     })
 }
 
-/// The arguments, where they are, and the payload.
+fn outcome(state: u8, payload: &[u8], bytes: &Bytes) -> Option<Outcome> {
+    Some(match (state, payload) {
+        (b'O', _) => Outcome::Ok(bytes.slice_ref(payload)),
+        (b'E', _) => Outcome::Err(bytes.slice_ref(payload)),
+        (b'U', [reason]) => Outcome::NotKept(not_kept(*reason)?),
+        (b'X', []) => Outcome::Exhausted,
+        _ => return None,
+    })
+}
+
+/// The reason that [`reason`] wrote.
+pub(crate) const fn not_kept(reason: u8) -> Option<NotKept> {
+    match reason {
+        b'L' => Some(NotKept::TooLarge),
+        b'S' => Some(NotKept::NotSerializable),
+        _ => None,
+    }
+}
+
+fn parse_life(life: &[u8; LIFE_LEN], has_steps: bool) -> Option<RedisLife> {
+    let (generation, rest) = life.split_first_chunk::<{ Generation::LEN }>()?;
+    let (failed, rest) = rest.split_first_chunk::<4>()?;
+    let (&[before], since) = rest.split_first_chunk::<1>()?;
+    let since_ms = u64::from_be_bytes(since.try_into().ok()?);
+    let before = match before {
+        b'0' => RedisBefore::Fresh,
+        b'F' => RedisBefore::Failed,
+        b'A' => RedisBefore::Abandoned { since_ms },
+        _ => return None,
+    };
+    let (generation, failed) = (Generation::from_bytes(*generation), u32::from_be_bytes(*failed));
+    (since_ms < EXACT).then_some(RedisLife { generation, failed, before, has_steps })
+}
+
+/// The arguments, where they are, and what is behind them.
 fn split_arguments(flags: u8, rest: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
     if !matches!(flags, b'2' | b'3') {
         return Some((None, rest));
     }
     let (len, rest) = rest.split_first_chunk::<4>()?;
-    let (arguments, payload) = rest.split_at_checked(u32::from_be_bytes(*len) as usize)?;
-    Some((Some(arguments), payload))
+    let (arguments, rest) = rest.split_at_checked(u32::from_be_bytes(*len) as usize)?;
+    Some((Some(arguments), rest))
 }
 
 /// The arguments of a record, as a slice of `bytes`, not a copy. [`decode`] leaves them out, since a hit does not need them.
 pub(crate) fn arguments(bytes: &Bytes) -> Option<Bytes> {
-    let (arguments, _) = split_arguments(*bytes.get(FLAGS)?, bytes.get(HEADER_LEN..)?)?;
+    let start = if bytes.starts_with(&LATER) { HEADER_LEN + LIFE_LEN } else { HEADER_LEN };
+    let (arguments, _) = split_arguments(*bytes.get(FLAGS)?, bytes.get(start..)?)?;
     arguments.map(|arguments| bytes.slice_ref(arguments))
 }
 
@@ -191,161 +292,46 @@ impl RedisRecord {
         }
     }
 
-    /// The rest of the lease, given the rest of the record's time; `None` where there is no lease or it has lapsed.
-    pub(crate) fn lease_left_ms(&self, record_left_ms: i64) -> Option<u64> {
-        let left_ms = u64::try_from(record_left_ms).ok()?.checked_sub(self.ttl_ms)?;
-        (self.state == RedisState::Running && left_ms > 0).then_some(left_ms)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn request() -> ClaimRequest {
-        ClaimRequest::new(
-            Fingerprint::from_bytes([0xF0; 32]),
-            Nonce::from_bytes([0xA1; 16]),
-            Duration::from_secs(30),
-            Duration::from_secs(86_400),
-        )
+    /// The nonce of the life's first claim.
+    pub(crate) fn generation(&self) -> Generation {
+        self.life.as_ref().map_or_else(|| self.nonce.into(), |life| life.generation)
     }
 
-    /// The bytes of release 0.1. Later releases read them, whatever they write.
-    fn golden(state: [u8; 2], fence: u64, attempt: u32, payload: &[u8]) -> Bytes {
-        let mut bytes = b"IDM1".to_vec();
-        bytes.extend_from_slice(&state);
-        bytes.extend_from_slice(&[0xA1; 16]);
-        bytes.extend_from_slice(&fence.to_be_bytes());
-        bytes.extend_from_slice(&attempt.to_be_bytes());
-        bytes.extend_from_slice(&[0, 0, 0, 0, 0x05, 0x26, 0x5C, 0x00]);
-        bytes.extend_from_slice(&[0xF0; 32]);
-        bytes.extend_from_slice(payload);
-        Bytes::from(bytes)
+    /// The number of runs that ended in an error.
+    pub(crate) fn failed(&self) -> u32 {
+        self.life.as_ref().map_or(0, |life| life.failed)
     }
 
-    #[test]
-    fn a_claim_is_written_as_the_golden_bytes() {
-        let arguments = |arguments| request().with_arguments(Bytes::from_static(arguments));
-        for (request, expected) in [
-            (request(), golden(*b"R0", 0, 1, b"")),
-            (arguments(b"{\"a\":1}"), golden(*b"R2", 0, 1, b"\0\0\0\x07{\"a\":1}")),
-            (arguments(b""), golden(*b"R2", 0, 1, b"\0\0\0\0")),
-        ] {
-            let mut written = Vec::new();
-            ClaimRecord::new(&request).write_to(&mut written).expect("memory");
-            assert_eq!(written, expected);
-            let stored = decode(&expected).expect("a record");
-            assert_eq!((super::arguments(&expected), stored.state), (request.arguments, RedisState::Running));
-        }
-    }
-
-    #[test]
-    fn golden_records_are_read() {
-        let cases = [
-            (*b"R0", 0, 1, "", RedisState::Running),
-            (*b"R1", 1_700_000_000_000_000, 7, "", RedisState::Running),
-            (*b"A0", 5, 2, "", RedisState::Abandoned),
-            (*b"O0", 0, 1, "{\"a\":1}", RedisState::Done(Outcome::Ok(Bytes::from_static(b"{\"a\":1}")))),
-            (*b"E0", 0, 1, "", RedisState::Done(Outcome::Err(Bytes::new()))),
-            (*b"U0", 0, 1, "L", RedisState::Done(Outcome::NotKept(NotKept::TooLarge))),
-            (*b"U0", 0, 1, "S", RedisState::Done(Outcome::NotKept(NotKept::NotSerializable))),
-        ];
-        for (start, fence, attempt, payload, state) in cases {
-            let record = golden(start, fence, attempt, payload.as_bytes());
-            let stored = decode(&record).expect("a record");
-            assert_eq!(stored.nonce.as_bytes(), &[0xA1; 16]);
-            assert_eq!(stored.fence, (fence != 0).then_some(fence));
-            assert_eq!(stored.attempt, attempt);
-            assert_eq!(stored.ttl_ms, 86_400_000);
-            assert_eq!(stored.fingerprint.as_bytes(), &[0xF0; 32]);
-            assert_eq!(arguments(&record), None);
-            assert_eq!(stored.state, state);
-        }
-    }
-
-    #[test]
-    fn golden_records_with_arguments_are_read() {
-        let done = RedisState::Done(Outcome::Ok(Bytes::from_static(b"{\"a\":1}")));
-        let cases = [
-            (*b"R2", "", RedisState::Running),
-            (*b"R3", "", RedisState::Running),
-            (*b"A2", "", RedisState::Abandoned),
-            (*b"O2", "{\"a\":1}", done),
-            (*b"E3", "", RedisState::Done(Outcome::Err(Bytes::new()))),
-            (*b"U2", "L", RedisState::Done(Outcome::NotKept(NotKept::TooLarge))),
-        ];
-        for (start, payload, state) in cases {
-            let payload = [b"\0\0\0\x05[1,2]", payload.as_bytes()].concat();
-            let record = golden(start, 0, 1, &payload);
-            assert_eq!(arguments(&record).as_deref(), Some(&b"[1,2]"[..]));
-            assert_eq!(decode(&record).expect("a record").state, state);
-        }
-    }
-
-    #[test]
-    fn outcomes_are_written_as_they_are_read() {
-        let outcomes = [
-            Outcome::Ok(Bytes::from_static(b"0")),
-            Outcome::Err(Bytes::new()),
-            Outcome::NotKept(NotKept::TooLarge),
-            Outcome::NotKept(NotKept::NotSerializable),
-        ];
-        for outcome in outcomes {
-            let (start, payload) = encode_outcome(&outcome);
-            let record = golden([start[4], start[5]], 9, 3, payload);
-            assert!(record.starts_with(start));
-            let finished = decode(&record).expect("a record").into_finished().expect("finished");
-            assert_eq!(finished.outcome, outcome);
-            assert_eq!(finished.attempt, 3);
-        }
-    }
-
-    #[test]
-    fn the_result_is_not_copied() {
-        let record = golden(*b"O0", 0, 1, b"result");
-        let RedisState::Done(Outcome::Ok(result)) = decode(&record).expect("a record").state else {
-            panic!("not a result");
+    /// The life before the claim that has the record. The server's time, in ms since 1970, tells the age of an abandoned run:
+    /// `None` where it is needed and not known.
+    pub(crate) fn past(&self, now_ms: Option<u64>) -> Option<Past> {
+        let Some(life) = &self.life else { return Some(Past::none(self.nonce)) };
+        let before = match life.before {
+            RedisBefore::Fresh => Before::Fresh,
+            RedisBefore::Failed => Before::Failed,
+            RedisBefore::Abandoned { since_ms } => {
+                Before::abandoned(Duration::from_millis(now_ms?.saturating_sub(since_ms)))
+            }
         };
-        assert_eq!(result.as_ptr(), record[HEADER_LEN..].as_ptr());
+        Some(Past::new(life.generation, before, life.failed, life.has_steps))
     }
 
-    #[test]
-    fn what_was_never_written_is_corrupt() {
-        let damaged = [
-            Bytes::new(),
-            Bytes::from_static(b"a string of somebody else"),
-            golden(*b"R0", 0, 1, b"x"),
-            golden(*b"A0", 0, 1, b"x"),
-            golden(*b"U0", 0, 1, b""),
-            golden(*b"U0", 0, 1, b"?"),
-            golden(*b"X0", 0, 1, b""),
-            golden(*b"R2", 0, 1, b""),
-            golden(*b"R2", 0, 1, b"\0\0\0\x02x"),
-            golden(*b"R2", 0, 1, b"\0\0\0\x01xx"),
-            golden(*b"O2", 0, 1, b"\0\0\x01\0x"),
-            golden(*b"O2", 0, 1, b"\0\0\0"),
-            golden(*b"U2", 0, 1, b"\0\0\0\x01L"),
-            golden(*b"R4", 0, 1, b""),
-            golden(*b"R0", 0, 0, b""),
-            golden(*b"R0", FENCE_LIMIT, 1, b""),
-            golden(*b"R0", 0, 1, b"").slice(..HEADER_LEN - 1),
-        ];
-        for bytes in damaged {
-            let error = decode(&bytes).expect_err("corrupt");
-            assert_eq!(error.kind(), StoreErrorKind::Corrupt);
+    /// The rest of the lease, given the rest of the record's time; `None` where there is no lease or it has lapsed.
+    pub(crate) fn lease_left(&self, record_left_ms: i64) -> Option<Duration> {
+        if self.state == RedisState::Running { self.left(record_left_ms) } else { None }
+    }
+
+    /// The rest of the pause before somebody may take over; `None` where that may be now.
+    pub(crate) fn pause_left(&self, record_left_ms: i64) -> Option<Duration> {
+        match self.state {
+            RedisState::Failed | RedisState::Abandoned => self.left(record_left_ms),
+            RedisState::Running | RedisState::Done(_) => None,
         }
     }
 
-    proptest! {
-        #[test]
-        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let bytes = Bytes::from(bytes);
-            let (_, _) = (decode(&bytes), arguments(&bytes));
-        }
+    /// The rest of the lease or the pause, at whose end the record's time to live begins.
+    fn left(&self, record_left_ms: i64) -> Option<Duration> {
+        let left_ms = u64::try_from(record_left_ms).ok()?.checked_sub(self.ttl_ms)?;
+        (left_ms > 0).then(|| Duration::from_millis(left_ms))
     }
 }

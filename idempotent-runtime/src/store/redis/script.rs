@@ -38,13 +38,14 @@ macro_rules! scripts {
 }
 
 scripts! {
-    ABANDON = "abandon.lua";
+    APPEND = "append.lua";
     AWAIT = "await.lua";
     COMPLETE = "complete.lua";
     CONTEND = "claim_held.lua";
     FENCE = "fence.lua";
     FORGET = "forget.lua";
     INSPECT = "inspect.lua";
-    RELEASE = "release.lua";
     RENEW = "renew.lua";
+    STEPS = "steps.lua";
+    SUSPEND = "suspend.lua";
 }

@@ -5,29 +5,43 @@
 //! they are taken back if they were answered, at once, and are closed otherwise.
 //!
 //! The owner of a run must not wait behind others: on the caller's own pool for bodies, which may have all connections of
-//! it for longer than a lease, and on ours for claims that wait for locks. So it takes what is free at once, or else the
-//! reserve, a connection that only owners use.
+//! it for longer than a lease, and on ours for claims that wait for locks. So it takes what is free at once, or else one
+//! of the reserve, which only owners use. On a pool the first of the reserve is one of the pool's own, taken out of it
+//! before the first claim: it has the pool's credentials and what its hooks have set, and it is there when it is needed.
 
 use std::{
+    io,
     ops::{Deref, DerefMut},
     pin::pin,
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use sqlx::{ConnectOptions as _, Connection, Database, Error, Pool, pool::PoolConnection};
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
+    sync::{Mutex as AsyncMutex, Semaphore, SemaphorePermit},
     time::{Instant, timeout},
 };
 
 use crate::lock::lock;
+
+mod opener;
+mod race;
+#[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "SQLite has one writer in the place of a reserve"))]
+mod reserve;
+
+pub(in crate::store) use opener::Opener;
+use race::{First, race};
+use reserve::{Place, Reserve};
 
 type Options<DB> = <<DB as Database>::Connection as Connection>::Options;
 
 /// After waiting this long for a connection of the caller's pool, an owner takes another one, and others ask whether the
 /// server is there at all.
 const PROBE_AFTER: Duration = Duration::from_millis(100);
+
+/// The time for which the answer to that is good for all who wait.
+const PROBE_IS_GOOD: Duration = Duration::from_secs(1);
 
 /// The limits for idle connections to a server. Connections to a file have none.
 #[derive(Clone, Copy)]
@@ -41,9 +55,17 @@ pub(in crate::store) struct Aging {
 /// A source of connections, the reserve for owners of runs, and how long to wait for one.
 pub(in crate::store) struct Connections<DB: Database> {
     source: Source<DB>,
-    /// One connection, opened when it is first needed.
-    reserve: Own<DB>,
+    /// `None` for a file, whose owners have a connection that writes.
+    reserve: Option<Arc<Reserve<DB>>>,
+    probe: AsyncMutex<Option<Probe>>,
     patience: Duration,
+}
+
+/// The answer to the question whether the server is there.
+#[derive(Clone, Copy)]
+struct Probe {
+    at: Instant,
+    fault: Option<io::ErrorKind>,
 }
 
 enum Source<DB: Database> {
@@ -65,22 +87,32 @@ pub(in crate::store) struct Rested<C> {
     idle_since: Instant,
 }
 
+impl<C> Rested<C> {
+    fn new(connection: C) -> Self {
+        let now = Instant::now();
+        Self { connection, born: now, idle_since: now }
+    }
+}
+
 impl<DB: Database> Connections<DB> {
     /// Connections of our own: up to so many, opened as they are needed.
     pub(in crate::store) fn own(options: Options<DB>, limit: u32, patience: Duration, aging: Option<Aging>) -> Self {
-        let source = Source::Own(Own::new(options.clone(), limit, aging));
-        Self { source, reserve: Own::new(options, 1, aging), patience }
+        let reserve = aging.map(|aging| Arc::new(Reserve::new(Opener::With(options.clone()), aging)));
+        Self { source: Source::Own(Own::new(options, limit, aging)), reserve, probe: AsyncMutex::default(), patience }
     }
 
     /// The connections of the caller's pool, which keeps its own rules when it takes them back.
     pub(in crate::store) fn of(pool: Pool<DB>, patience: Duration, aging: Option<Aging>) -> Self {
-        let options = (*pool.connect_options()).clone();
-        Self { source: Source::Pool(pool), reserve: Own::new(options, 1, aging), patience }
+        let reserve = aging.map(|aging| Arc::new(Reserve::new(Opener::Like(pool.clone()), aging)));
+        Self { source: Source::Pool(pool), reserve, probe: AsyncMutex::default(), patience }
     }
 
-    /// The options that they are made with.
-    pub(in crate::store) const fn options(&self) -> &Options<DB> {
-        &self.reserve.options
+    /// Opens further connections like these.
+    pub(in crate::store) fn opener(&self) -> Opener<DB> {
+        match &self.source {
+            Source::Own(own) => Opener::With(own.options.clone()),
+            Source::Pool(pool) => Opener::Like(pool.clone()),
+        }
     }
 
     /// Takes a connection for one user. It is closed unless it is [given back](Lent::give_back).
@@ -88,30 +120,48 @@ impl<DB: Database> Connections<DB> {
         let taken = async {
             match &self.source {
                 Source::Own(own) => own.take(self.patience).await,
-                Source::Pool(pool) => self.acquire(pool).await.map(|connection| self.lend(connection)),
+                Source::Pool(pool) => {
+                    self.fill_reserve(pool).await?;
+                    self.acquire(pool).await.map(|connection| self.lend(connection))
+                }
             }
         };
         timeout(self.patience, taken).await.unwrap_or(Err(Error::PoolTimedOut))
     }
 
-    /// Takes a connection for the owner of a run: one that is free, or else the reserve.
+    /// Takes a connection of the pool out of it, for the reserve, if that has none: the pool may open another. Later,
+    /// when bodies have all others and the server may take no more, it would be too late.
+    async fn fill_reserve(&self, pool: &Pool<DB>) -> Result<(), Error> {
+        let Some(reserve) = &self.reserve else { return Ok(()) };
+        if !reserve.wants_another() {
+            return Ok(());
+        }
+        let _one_at_a_time = reserve.filling.lock().await;
+        if reserve.wants_another() {
+            reserve.add(self.acquire(pool).await?.detach());
+        }
+        Ok(())
+    }
+
+    /// Takes a connection for the owner of a run: one that is free, or else one of the reserve.
     #[cfg(feature = "postgres")]
     pub(in crate::store) async fn take_for_owner(&self) -> Result<Lent<'_, DB>, Error> {
+        let Some(reserve) = &self.reserve else { return self.take().await };
         let taken = async {
             match &self.source {
-                Source::Own(own) => match own.permits.try_acquire() {
-                    Ok(permit) => own.lend(permit, self.patience).await,
-                    Err(_) => self.reserve.take(self.patience).await,
+                Source::Own(own) => match race(own.permits.acquire(), reserve.take(self.patience)).await {
+                    First::Left(permit) => own.lend(permit.map_err(|_| Error::PoolClosed)?, self.patience).await,
+                    First::Right(answer) => answer,
                 },
                 Source::Pool(pool) => match self.acquire_free(pool).await {
                     Some(answer) => answer.map(|connection| self.lend(connection)),
-                    None => self.reserve.take(self.patience).await,
+                    None => reserve.take(self.patience).await,
                 },
             }
         };
         match timeout(self.patience, taken).await {
             // The server may have no room for one more connection: one of the others may become free.
-            Ok(Err(Error::Database(_))) => self.take().await,
+            Ok(Err(Error::Database(_) | Error::PoolTimedOut)) => self.take().await,
             Ok(answer) => answer,
             Err(_) => Err(Error::PoolTimedOut),
         }
@@ -141,26 +191,46 @@ impl<DB: Database> Connections<DB> {
         if let Ok(answer) = timeout(PROBE_AFTER, &mut acquired).await {
             return answer;
         }
-        // Twice: the first may find that the reserve has been closed.
-        if self.probe().await.is_err() {
-            self.probe().await?;
+        match race(&mut acquired, self.probe(pool)).await {
+            First::Left(answer) => answer,
+            First::Right(probed) => {
+                probed?;
+                loop {
+                    if let Ok(answer) = timeout(PROBE_AFTER, &mut acquired).await {
+                        return answer;
+                    }
+                    // Once it has begun to connect, sqlx looks no more at what comes back to the pool, even if the server
+                    // has no room for another connection.
+                    if pool.num_idle() > 0
+                        && let Ok(First::Left(answer) | First::Right(answer)) =
+                            timeout(PROBE_AFTER, race(&mut acquired, pool.acquire())).await
+                    {
+                        return answer;
+                    }
+                }
+            }
         }
-        acquired.await
     }
 
-    /// Asks whether the server can be reached.
-    async fn probe(&self) -> Result<(), Error> {
-        let answer = async {
-            let mut lent = self.reserve.take(self.patience).await?;
-            lent.ping().await?;
-            lent.give_back();
-            Ok(())
-        };
-        match answer.await {
-            Err(error @ Error::Io(_)) => Err(error),
-            // Any other refusal is of one more connection, which the pool does not need.
-            _ => Ok(()),
+    /// Asks whether the server can be reached: once a second for all who wait, and on no connection that owners use.
+    async fn probe(&self, pool: &Pool<DB>) -> Result<(), Error> {
+        // A file is there, or the pool tells.
+        if self.reserve.is_none() {
+            return Ok(());
         }
+        let mut last = self.probe.lock().await;
+        let probe = match *last {
+            Some(probe) if probe.at.elapsed() < PROBE_IS_GOOD => probe,
+            _ => {
+                let fault = match timeout(self.patience, pool.connect_options().connect()).await {
+                    Ok(Err(Error::Io(error))) => Some(error.kind()),
+                    // Any other refusal is of one more connection, which the pool does not need.
+                    _ => None,
+                };
+                *last.insert(Probe { at: Instant::now(), fault })
+            }
+        };
+        probe.fault.map_or(Ok(()), |kind| Err(Error::Io(kind.into())))
     }
 }
 
@@ -186,9 +256,7 @@ impl<DB: Database> Own<DB> {
     }
 
     async fn open(&self) -> Result<Rested<DB::Connection>, Error> {
-        let connection = self.options.connect().await?;
-        let now = Instant::now();
-        Ok(Rested { connection, born: now, idle_since: now })
+        self.options.connect().await.map(Rested::new)
     }
 
     /// An idle connection that can be used again.
@@ -214,6 +282,7 @@ impl<DB: Database> Own<DB> {
 /// A connection in use. It is closed unless it is given back: an answer to an earlier statement may still be on its way.
 pub(in crate::store) enum Lent<'a, DB: Database> {
     Own { rested: Rested<DB::Connection>, own: &'a Own<DB>, permit: SemaphorePermit<'a> },
+    Reserve { rested: Rested<DB::Connection>, reserve: &'a Reserve<DB>, place: Place<'a> },
     Pool(FromPool<DB>),
 }
 
@@ -228,6 +297,7 @@ impl<DB: Database> Lent<'_, DB> {
                 // connection, and opens one more than the limit.
                 drop(permit);
             }
+            Self::Reserve { rested, reserve, place } => reserve.put(rested, place),
             Self::Pool(mut lent) => lent.is_sound = true,
         }
     }
@@ -238,7 +308,7 @@ impl<DB: Database> Deref for Lent<'_, DB> {
 
     fn deref(&self) -> &Self::Target {
         match self {
-            Self::Own { rested, .. } => &rested.connection,
+            Self::Own { rested, .. } | Self::Reserve { rested, .. } => &rested.connection,
             Self::Pool(lent) => &lent.connection,
         }
     }
@@ -247,7 +317,7 @@ impl<DB: Database> Deref for Lent<'_, DB> {
 impl<DB: Database> DerefMut for Lent<'_, DB> {
     fn deref_mut(&mut self) -> &mut Self::Target {
         match self {
-            Self::Own { rested, .. } => &mut rested.connection,
+            Self::Own { rested, .. } | Self::Reserve { rested, .. } => &mut rested.connection,
             Self::Pool(lent) => &mut lent.connection,
         }
     }
@@ -321,13 +391,14 @@ mod tests {
 
     #[cfg(feature = "postgres")]
     #[tokio::test]
-    async fn owners_take_what_is_free_or_else_the_reserve() {
+    async fn owners_take_what_is_free_or_else_one_of_the_reserve() {
         let connections = connections(Duration::from_secs(60));
         let mut first = connections.take().await.expect("the only one");
         mark(&mut first).await;
         let mut reserve = connections.take_for_owner().await.expect("the reserve");
         assert_eq!(number(&mut reserve).await, 0);
-        assert!(matches!(connections.take_for_owner().await, Err(Error::PoolTimedOut)), "there is but one");
+        let mut grown = connections.take_for_owner().await.expect("a second one of the reserve");
+        assert_eq!(number(&mut grown).await, 0);
         first.give_back();
         assert_eq!(number(&mut connections.take_for_owner().await.expect("what is free")).await, 1);
     }

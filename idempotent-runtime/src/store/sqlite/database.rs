@@ -8,7 +8,7 @@ use std::{
 
 use rand::RngExt as _;
 use sqlx::{
-    Connection as _, Execute as _, Row as _, SqlStr, Sqlite,
+    Connection as _, Execute as _, Row as _, SqlStr, Sqlite, SqliteConnection,
     query::Query,
     sqlite::{SqliteArguments, SqliteRow},
 };
@@ -21,7 +21,7 @@ use tokio::{
 use super::{
     fault::{is_busy, store_error},
     file::OpenedFile,
-    signed,
+    inputs::signed,
     statements::{STEPS, Statements, TableName},
 };
 use crate::store::{
@@ -154,14 +154,20 @@ impl Database {
         let (database, statement) = (Arc::clone(self), Statement::of(query)?);
         on_task(async move {
             database.opened().await?.check()?;
-            Self::run(&database.readers, statement, Tries::new(database.patience)).await
+            Self::run_one(&database.readers, statement, Tries::new(database.patience)).await
         })
         .await
     }
 
     /// Runs a statement that writes, and returns its rows. By then the change is on the disk.
     pub(super) async fn write(self: &Arc<Self>, query: Bound<'_>) -> StoreResult<Vec<SqliteRow>> {
-        let (database, statement) = (Arc::clone(self), Statement::of(query)?);
+        Ok(self.write_all(vec![query]).await?.pop().unwrap_or_default())
+    }
+
+    /// Runs statements that write, in one transaction, and returns the rows of each.
+    pub(super) async fn write_all(self: &Arc<Self>, queries: Vec<Bound<'_>>) -> StoreResult<Vec<Vec<SqliteRow>>> {
+        let database = Arc::clone(self);
+        let statements = queries.into_iter().map(Statement::of).collect::<StoreResult<Vec<_>>>()?;
         on_task(async move {
             let file = database.opened().await?;
             let tries = Tries::new(database.patience);
@@ -169,29 +175,41 @@ impl Database {
                 return Err(StoreError::new(Unavailable, "too many writers are waiting for the SQLite file"));
             };
             file.check()?;
-            Self::run(&database.writer, statement, tries).await
+            Self::run(&database.writer, statements, tries).await
         })
         .await
     }
 
-    /// Runs a statement until the file is not busy. It always fetches all rows: a statement that writes commits with its
+    /// Runs a statement until the file is not busy.
+    async fn run_one(
+        connections: &Connections<Sqlite>,
+        statement: Statement,
+        tries: Tries,
+    ) -> StoreResult<Vec<SqliteRow>> {
+        Ok(Self::run(connections, vec![statement], tries).await?.pop().unwrap_or_default())
+    }
+
+    /// Runs statements until the file is not busy. It always fetches all rows: a statement that writes commits with its
     /// last step, so if one row alone were fetched, its change might never be committed.
     async fn run(
         connections: &Connections<Sqlite>,
-        statement: Statement,
+        statements: Vec<Statement>,
         mut tries: Tries,
-    ) -> StoreResult<Vec<SqliteRow>> {
+    ) -> StoreResult<Vec<Vec<SqliteRow>>> {
         loop {
-            match Self::try_run(connections, &statement).await {
+            match Self::try_run(connections, &statements).await {
                 Err(error) if is_busy(&error) && tries.another().await => {}
                 answer => return answer.map_err(|error| store_error(&error)),
             }
         }
     }
 
-    async fn try_run(connections: &Connections<Sqlite>, statement: &Statement) -> sqlx::Result<Vec<SqliteRow>> {
+    async fn try_run(connections: &Connections<Sqlite>, statements: &[Statement]) -> sqlx::Result<Vec<Vec<SqliteRow>>> {
         let mut lent = connections.take().await?;
-        let answer = statement.query().fetch_all(&mut *lent).await;
+        let answer = match statements {
+            [one] => one.query().fetch_all(&mut *lent).await.map(|rows| vec![rows]),
+            several => transaction(&mut lent, several).await,
+        };
         if matches!(answer, Ok(_) | Err(sqlx::Error::Database(_))) {
             lent.give_back();
         }
@@ -204,13 +222,9 @@ impl Database {
     }
 
     async fn check(&self) -> StoreResult<OpenedFile> {
-        let file = OpenedFile::new(self.writer.options().get_filename().to_owned());
-        let rows = Self::run(
-            &self.writer,
-            Statement::of(sqlx::query(self.statements.check.clone()))?,
-            Tries::new(self.patience),
-        )
-        .await?;
+        let file = OpenedFile::new(self.writer.opener().options().get_filename().to_owned());
+        let statement = Statement::of(sqlx::query(self.statements.check.clone()))?;
+        let rows = Self::run_one(&self.writer, statement, Tries::new(self.patience)).await?;
         let row = rows.first().ok_or(StoreError::new(Refused, "SQLite does not tell its settings"))?;
         let settings =
             || -> sqlx::Result<(Option<i64>, String, i64)> { Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)) };
@@ -266,6 +280,17 @@ impl Database {
         lent.give_back();
         Ok(())
     }
+}
+
+/// Runs statements in a transaction that has the write lock from its start.
+async fn transaction(connection: &mut SqliteConnection, statements: &[Statement]) -> sqlx::Result<Vec<Vec<SqliteRow>>> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let mut answers = Vec::new();
+    for statement in statements {
+        answers.push(statement.query().fetch_all(&mut *transaction).await?);
+    }
+    transaction.commit().await?;
+    Ok(answers)
 }
 
 const NO_SCHEMA: StoreError = StoreError::new(Refused, "the SQLite file has no schema: run `migrate`");

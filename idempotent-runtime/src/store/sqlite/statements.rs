@@ -9,13 +9,33 @@ use crate::error::SetupError;
 /// The database's clock, in ms since 1970. It stands still within a statement; a Julian day is exact to 0.04 ms.
 const NOW: &str = "CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)";
 
-/// [`ClaimRequest::HELD`](crate::store::ClaimRequest::HELD) in ms.
-const HELD_MS: &str = "1576800000000";
+/// The time by the clock that a record was last written with, or now, whichever is later: where the machine's clock has
+/// gone back, what the record was written with does not end sooner than it would have.
+const CLOCK: &str = "max({now}, coalesce(completed_at, 0))";
+
+/// The time until which nobody may take a record over, by the clock as it is now: NULL where there is none.
+///
+/// While the clock is behind the time at which the record was written, that is the end that a look has set by this
+/// clock, and before such a look none that comes.
+const HELD_UNTIL: &str = "iif(completed_at > {now}, behind_until, coalesce(lease_until, not_before))";
+
+/// True if the clock is behind, and the record has no end by this clock yet, or one by a clock that was less far behind;
+/// or if the clock is right again.
+const FALLEN: &str = "coalesce(lease_until, not_before) IS NOT NULL AND iif(completed_at > {now},
+  behind_until IS NULL OR behind_until - {now} > coalesce(lease_until, not_before) - completed_at,
+  behind_until IS NOT NULL)";
+
+/// How much later a renewal with a lease of ?4 ends than the last one did, by a clock that is behind.
+const MOVED: &str = "iif(behind_until BETWEEN {now} AND {now} + ?4, {now} + ?4 - behind_until, 0)";
 
 /// The scripts that lead from each version of the schema to the next; an empty file is at version 0. Never changed, only
 /// added to.
-pub(super) const STEPS: [&str; 3] =
-    [include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
+pub(super) const STEPS: [&str; 4] = [
+    include_str!("schema_1.sql"),
+    include_str!("schema_2.sql"),
+    include_str!("schema_3.sql"),
+    include_str!("schema_4.sql"),
+];
 
 /// The longest name of a table.
 const MAX_NAME_LEN: usize = 48;
@@ -47,10 +67,16 @@ impl TableName {
         &self.0
     }
 
-    /// Fills the name, the clock and the limit of held records into a statement. Inputs are bound, and never written into its text.
+    /// Fills the name and the clock into a statement. Inputs are bound, and never written into its text.
     pub(super) fn fill(&self, template: &str) -> SqlStr {
-        let sql: Arc<str> =
-            template.replace("{table}", &self.0).replace("{now}", NOW).replace("{held}", HELD_MS).into();
+        let sql: Arc<str> = template
+            .replace("{clock}", CLOCK)
+            .replace("{held_until}", HELD_UNTIL)
+            .replace("{moved}", MOVED)
+            .replace("{fallen}", FALLEN)
+            .replace("{table}", &self.0)
+            .replace("{now}", NOW)
+            .into();
         AssertSqlSafe(sql).into_sql_str()
     }
 }
@@ -59,12 +85,16 @@ impl TableName {
 pub(super) struct Statements {
     pub(super) check: SqlStr,
     pub(super) look: SqlStr,
-    pub(super) rewind: SqlStr,
+    pub(super) behind: SqlStr,
     pub(super) claim: SqlStr,
     pub(super) renew: SqlStr,
     pub(super) complete: SqlStr,
     pub(super) release: SqlStr,
-    pub(super) abandon: SqlStr,
+    pub(super) suspend: SqlStr,
+    pub(super) own: SqlStr,
+    pub(super) append: SqlStr,
+    pub(super) step: SqlStr,
+    pub(super) steps: SqlStr,
     pub(super) forget: SqlStr,
     pub(super) purge: SqlStr,
     pub(super) list: SqlStr,
@@ -76,12 +106,16 @@ impl Statements {
         Self {
             check: table.fill(include_str!("check.sql")),
             look: table.fill(include_str!("look.sql")),
-            rewind: table.fill(include_str!("rewind.sql")),
+            behind: table.fill(include_str!("behind.sql")),
             claim: table.fill(include_str!("claim.sql")),
             renew: table.fill(include_str!("renew.sql")),
             complete: table.fill(include_str!("complete.sql")),
             release: table.fill(include_str!("release.sql")),
-            abandon: table.fill(include_str!("abandon.sql")),
+            suspend: table.fill(include_str!("suspend.sql")),
+            own: table.fill(include_str!("own.sql")),
+            append: table.fill(include_str!("append.sql")),
+            step: table.fill(include_str!("step.sql")),
+            steps: table.fill(include_str!("steps.sql")),
             forget: table.fill(include_str!("forget.sql")),
             purge: table.fill(include_str!("purge.sql")),
             list: table.fill(include_str!("list.sql")),
@@ -106,13 +140,19 @@ mod tests {
         let statements = Statements::new(&table);
         let by_key =
             "SEARCH idempotent_records USING INDEX sqlite_autoindex_idempotent_records_1 (operation=? AND key=?)";
+        let of_life = "SEARCH step USING INDEX sqlite_autoindex_idempotent_records_steps_1 (generation=?)";
+        let by_step = "SEARCH step USING INDEX sqlite_autoindex_idempotent_records_steps_1 (generation=? AND name=?)";
         let cases = [
             (&statements.look, by_key),
-            (&statements.rewind, by_key),
+            (&statements.behind, by_key),
             (&statements.renew, by_key),
             (&statements.complete, by_key),
             (&statements.release, by_key),
-            (&statements.abandon, by_key),
+            (&statements.suspend, by_key),
+            (&statements.own, by_key),
+            (&statements.append, by_key),
+            (&statements.step, by_step),
+            (&statements.steps, of_life),
             (&statements.forget, by_key),
             (&statements.ended, by_key),
             (&statements.purge, "USING COVERING INDEX idempotent_records_expiry (expires_at<?)"),
@@ -145,8 +185,10 @@ mod tests {
         let schema = root("idempotent_records_schema").fetch_one(&mut connection).await.expect("a table");
         let explain = AssertSqlSafe(format!("EXPLAIN {}", Statements::new(&table).claim.as_str()));
         let rows = sqlx::query(explain).fetch_all(&mut connection).await.expect("a program");
+        // The programs of triggers follow, each with addresses and cursors of its own.
+        let own = (0_i64..).zip(&rows).take_while(|(address, row)| row.get::<i64, _>("addr") == *address);
         let steps: Vec<(String, i64, i64)> =
-            rows.iter().map(|row| (row.get("opcode"), row.get("p1"), row.get("p2"))).collect();
+            own.map(|(_, row)| (row.get("opcode"), row.get("p1"), row.get("p2"))).collect();
         // Neither table nor index where it is the statement's own scratch space.
         let opened = |cursor: i64| {
             let is_open =

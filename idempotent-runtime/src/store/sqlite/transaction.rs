@@ -10,11 +10,11 @@ use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection, query_scalar, raw_s
 use tokio::time::Instant;
 
 use super::{
-    CLAIM_TRIES, claim, complete,
     database::{Database, Tries},
     fault::{is_busy, is_outdated, store_error},
-    named,
+    inputs::{claim, complete, named},
     row::{self, SqliteRecord},
+    transitions::TRIES,
 };
 use crate::store::{
     ClaimOutcome, ClaimRequest, Outcome, Record, RecordKey, StoreError, StoreErrorKind, StoreResult, Token,
@@ -115,7 +115,7 @@ impl Database {
         deadline: Instant,
     ) -> StoreResult<ClaimOutcome> {
         let mut tries = Tries::until(deadline);
-        for _ in 0..CLAIM_TRIES {
+        for _ in 0..TRIES {
             // The claim writes before it reads. If it read first, another writer could commit between the read and the
             // lock. SQLite would then refuse the write for ever (BUSY_SNAPSHOT), since this transaction's snapshot is
             // older than the file.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::subject::{LONG, OTHER_PRINT, Stage, Subject, applied, claim, ok, request};
-use crate::store::{ClaimOutcome, ClaimRequest, Outcome, RecordKey, State};
+use crate::store::{ClaimOutcome, ClaimRequest, Outcome, RecordKey, State, TakeOver};
 
 const GIVEN: Option<Bytes> = Some(Bytes::from_static(b"{\"amount\":4200,\"to\":\"\xC3\xA9\"}"));
 
@@ -16,7 +16,7 @@ async fn shown(subject: &Subject, key: &RecordKey) -> Option<Bytes> {
 }
 
 pub(super) async fn arguments_are_kept_in_every_state(subject: &Subject) {
-    for stage in Stage::PRESENT {
+    for stage in Stage::standing() {
         let key = subject.key(format_args!("{stage:?}"));
         let token = subject.bring_with(&key, stage, recording(GIVEN)).await;
         let before = subject.record(&key).await;
@@ -25,14 +25,16 @@ pub(super) async fn arguments_are_kept_in_every_state(subject: &Subject) {
         // A claim that is not granted leaves nothing behind.
         for store in subject.both() {
             let mine = Some(Bytes::from_static(b"{\"amount\":1}"));
-            let refused = recording(mine.clone()).with_take_over(false);
+            let refused = recording(mine.clone()).with_take_over(TakeOver::Never);
             let answer = claim(store, &key, &refused).await;
             if let (ClaimOutcome::Done(finished), Some(outcome)) = (&answer, stage.outcome()) {
                 assert_eq!(finished.outcome, outcome, "the result is not the arguments' neighbour");
             }
             claim(store, &key, &ClaimRequest { fingerprint: OTHER_PRINT, ..recording(mine.clone()) }).await;
-            claim(store, &key, &ClaimRequest { nonce: token.nonce, ..recording(mine).with_take_over(false) }).await;
-            claim(store, &key, &ClaimRequest { nonce: token.nonce, ..recording(None).with_take_over(false) }).await;
+            claim(store, &key, &ClaimRequest { nonce: token.nonce, ..recording(mine).with_take_over(TakeOver::Never) })
+                .await;
+            claim(store, &key, &ClaimRequest { nonce: token.nonce, ..recording(None).with_take_over(TakeOver::Never) })
+                .await;
             store.fence(&key, &token).await.expect("fence");
             drop(store.subscribe(&key).await.expect("subscribe"));
         }

@@ -1,9 +1,13 @@
 //! The answers to a claim in every state.
 
-use super::subject::{HOLD, LONG, OTHER_PRINT, PRINT, Stage, Subject, applied, claim, ok, request};
+use std::time::Duration;
+
+use super::subject::{
+    HOLD, LONG, OTHER_PRINT, PRINT, Stage, Subject, TAKE_OVER, applied, claim, ok, request, suspend, suspended,
+};
 use crate::{
     Fingerprint,
-    store::{ClaimOutcome, ClaimRequest, Finished, RecordKey, State, Token},
+    store::{Before, ClaimOutcome, ClaimRequest, Finished, RecordKey, State, TakeOver, Token, Why},
 };
 
 pub(super) async fn vacant_key_is_claimed(subject: &Subject) {
@@ -22,7 +26,7 @@ pub(super) async fn running_key_is_in_flight(subject: &Subject) {
     let key = subject.key("k");
     subject.run(&key).await;
     let before = subject.record(&key).await;
-    for take_over in [true, false] {
+    for take_over in TAKE_OVER {
         for store in subject.both() {
             match claim(store, &key, &request().with_take_over(take_over)).await {
                 ClaimOutcome::InFlight { retry_after } => assert!(!retry_after.is_zero() && retry_after <= LONG),
@@ -58,7 +62,7 @@ pub(super) async fn another_fingerprint_is_a_mismatch_in_every_state(subject: &S
         let key = subject.key(format_args!("{stage:?}"));
         let token = subject.bring(&key, stage).await;
         let before = subject.record(&key).await;
-        for take_over in [true, false] {
+        for take_over in TAKE_OVER {
             for nonce in [token.nonce, request().nonce] {
                 for store in subject.both() {
                     let other = ClaimRequest { fingerprint: OTHER_PRINT, nonce, ..request().with_take_over(take_over) };
@@ -87,12 +91,13 @@ pub(super) async fn same_nonce_is_the_same_claim(subject: &Subject) {
     for stage in [Stage::Running, Stage::Lapsed] {
         let key = subject.key(format_args!("{stage:?}"));
         let token = subject.bring(&key, stage).await;
-        for take_over in [true, false] {
+        for take_over in TAKE_OVER {
             for store in subject.both() {
                 let again = ClaimRequest { nonce: token.nonce, ..request().with_take_over(take_over) };
                 let repeat = subject.take(store, &key, &again).await;
                 assert_eq!(repeat.attempt, 1, "{stage:?}: a repeat is not a new attempt");
                 assert_eq!(repeat.token.fence, token.fence, "{stage:?}: a repeat has the claim's fence");
+                assert_eq!(repeat.past.before, Before::Fresh, "{stage:?}: a repeat has the claim's past");
             }
         }
         applied(subject.b().complete(&key, &token, &ok(b"1"), LONG).await);
@@ -131,7 +136,7 @@ pub(super) async fn takeover_is_refused_where_not_allowed(subject: &Subject) {
         subject.bring(&key, stage).await;
         let before = subject.record(&key).await;
         for store in subject.both() {
-            match claim(store, &key, &request().with_take_over(false)).await {
+            match claim(store, &key, &request().with_take_over(TakeOver::Never)).await {
                 ClaimOutcome::Abandoned { attempt } => assert_eq!(attempt, 1),
                 other => panic!("{stage:?}: expected Abandoned, got {other:?}"),
             }
@@ -150,12 +155,12 @@ pub(super) async fn held_keys_are_not_taken_over(subject: &Subject) {
         // Renewed as it was claimed, it stays held.
         applied(subject.b().renew(&key, &token, lease, HOLD).await);
         if abandoned {
-            applied(subject.a().abandon(&key, &token, HOLD).await);
+            suspended(subject.a().suspend(&key, &token, Why::Abandoned, Duration::ZERO, HOLD).await);
         }
         subject.advance(lease).await;
         let before = subject.record(&key).await;
         for store in subject.both() {
-            for request in [request(), held(), request().with_take_over(false)] {
+            for request in [request(), held(), request().with_take_over(TakeOver::Never)] {
                 match claim(store, &key, &request).await {
                     ClaimOutcome::Abandoned { attempt } => assert_eq!(attempt, 1),
                     other => panic!("expected Abandoned, got {other:?}"),
@@ -191,7 +196,7 @@ pub(super) async fn released_forgotten_and_expired_keys_start_anew(subject: &Sub
         let key = subject.key(format_args!("{stage:?}"));
         subject.bring(&key, stage).await;
         assert_eq!(subject.record(&key).await, None, "{stage:?}");
-        let other = ClaimRequest { fingerprint: OTHER_PRINT, ..request().with_take_over(false) };
+        let other = ClaimRequest { fingerprint: OTHER_PRINT, ..request().with_take_over(TakeOver::Never) };
         assert_eq!(subject.take(subject.b(), &key, &other).await.attempt, 1, "{stage:?}");
         assert_eq!(subject.record(&key).await.map(|record| record.fingerprint), Some(OTHER_PRINT));
     }
@@ -216,8 +221,8 @@ pub(super) async fn fences_rise(subject: &Subject) {
         last = rises(subject, &key, &taken.token, last).await;
         match stage {
             Stage::Lapsed => subject.advance(lease).await,
-            Stage::Abandoned => applied(subject.b().abandon(&key, &taken.token, LONG).await),
-            Stage::Released => applied(subject.b().release(&key, &taken.token).await),
+            Stage::Abandoned => suspended(suspend(subject.b(), &key, &taken.token, Why::Abandoned).await),
+            Stage::Released => applied(subject.b().release(&key, &taken.token, LONG).await),
             Stage::Expired => {
                 applied(subject.b().complete(&key, &taken.token, &ok(b""), subject.tick()).await);
                 subject.advance(subject.tick()).await;

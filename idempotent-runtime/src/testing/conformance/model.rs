@@ -5,10 +5,13 @@ use std::{collections::HashMap, time::Duration};
 use bytes::Bytes;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
-use super::subject::{OTHER_PRINT, PRINT, Subject, claim, inspect};
+use super::subject::{OTHER_PRINT, PRINT, Subject, TAKE_OVER, claim, inspect};
 use crate::{
     Fingerprint, Store,
-    store::{ClaimOutcome, ClaimRequest, Finished, Nonce, NotKept, Outcome, RecordKey, State, Token, Transition},
+    store::{
+        Appended, Before, ClaimOutcome, ClaimRequest, Finished, Generation, Nonce, NotKept, Outcome, RecordKey, State,
+        Step, Suspension, TakeOver, Token, Transition, Why,
+    },
 };
 
 /// As many ticks as no sequence lasts.
@@ -41,13 +44,26 @@ struct Entry {
     expires: u32,
     arguments: Option<Bytes>,
     phase: ModelState,
+    generation: Generation,
+    failed: u32,
+    before: ModelBefore,
+    not_before: u32,
+    steps: Vec<(Nonce, Step)>,
 }
 
 #[derive(Clone, Debug)]
 enum ModelState {
     Running { lease_end: u32 },
-    Abandoned,
+    Suspended(ModelBefore),
     Done(Outcome),
+}
+
+/// The end of the run before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ModelBefore {
+    Fresh,
+    Failed { since: u32 },
+    Abandoned { since: u32 },
 }
 
 /// A sequence of steps: the model of a few keys, and their claims.
@@ -87,7 +103,7 @@ impl<'a> Run<'a> {
         let store = self.subject.both()[random.random_range(0..2)];
         let key = self.keys[number].clone();
         let token = Token::new(self.nonce(random, number));
-        match random.random_range(0..12) {
+        match random.random_range(0..15) {
             0..=3 => self.claim(random, number, store, token.nonce).await,
             4 => {
                 let (lease, ttl) = (self.ticks(random), self.ticks(random));
@@ -104,13 +120,29 @@ impl<'a> Run<'a> {
                 assert_eq!(answer, self.complete(number, token.nonce, outcome, ttl), "complete");
             }
             7 => {
-                let answer = store.release(&key, &token).await.expect("release");
-                assert_eq!(answer, self.release(number, token.nonce), "release");
+                let keep = self.ticks(random);
+                let answer = store.release(&key, &token, self.time(keep)).await.expect("release");
+                assert_eq!(answer, self.release(number, token.nonce, keep), "release");
             }
-            8 => {
-                let ttl = self.ticks(random);
-                let answer = store.abandon(&key, &token, self.time(ttl)).await.expect("abandon");
-                assert_eq!(answer, self.abandon(number, token.nonce, ttl), "abandon");
+            8 | 12 => {
+                let (pause, keep) = (if random.random() { 0 } else { self.ticks(random) }, self.ticks(random));
+                let why = [Why::Abandoned, Why::Failed, Why::Unstarted][random.random_range(0..3)];
+                let answer =
+                    store.suspend(&key, &token, why, self.time(pause), self.time(keep)).await.expect("suspend");
+                assert_eq!(answer, self.suspend(number, token.nonce, why, pause, keep), "suspend {why:?}");
+            }
+            13 => {
+                let (lease, ttl) = (self.ticks(random), self.ticks(random));
+                let value = if random.random_range(0..5) == 0 { Err(NotKept::TooLarge) } else { Ok(bytes(random)) };
+                let step = Step::new(format!("s,~{}", random.random_range(0..3)), value);
+                let (lease_time, ttl_time) = (self.time(lease), self.time(ttl));
+                let answer = store.append(&key, &token, &step, lease_time, ttl_time).await.expect("append");
+                assert_eq!(answer, self.append(number, token.nonce, step, lease, ttl), "append");
+            }
+            14 => {
+                let shown = store.steps(&key, &token).await.expect("steps");
+                let steps = |entry: &mut Entry| entry.steps.iter().map(|(_, step)| step.clone()).collect();
+                assert_eq!(shown, self.unended(number, token.nonce).map(steps), "steps");
             }
             9 => self.fence(number, store, token.nonce).await,
             10 => {
@@ -162,7 +194,7 @@ impl<'a> Run<'a> {
     async fn claim(&mut self, random: &mut StdRng, number: usize, store: &dyn Store, nonce: Nonce) {
         let (lease, ttl) = (self.ticks(random), self.ticks(random));
         let fingerprint = if random.random_range(0..6) == 0 { OTHER_PRINT } else { PRINT };
-        let take_over = random.random();
+        let take_over = TAKE_OVER[random.random_range(0..TAKE_OVER.len())];
         let arguments: Option<Bytes> = random.random::<bool>().then(|| bytes(random));
         let request = ClaimRequest::new(fingerprint, nonce, self.time(lease), self.time(ttl))
             .with_take_over(take_over)
@@ -174,10 +206,22 @@ impl<'a> Run<'a> {
 
         let now = self.now;
         let running = ModelState::Running { lease_end: now + lease };
-        let claimed = Entry { fingerprint, nonce, attempt: 1, expires: now + lease + ttl, arguments, phase: running };
+        let claimed = Entry {
+            fingerprint,
+            nonce,
+            attempt: 1,
+            expires: now + lease + ttl,
+            arguments,
+            phase: running,
+            generation: nonce.into(),
+            failed: 0,
+            before: ModelBefore::Fresh,
+            not_before: 0,
+            steps: Vec::new(),
+        };
         let Some(entry) = &mut self.entries[number] else {
             self.entries[number] = Some(claimed);
-            return self.granted(number, &answer, nonce, 1);
+            return self.granted(number, &answer);
         };
         if entry.fingerprint != fingerprint {
             assert!(matches!(answer, ClaimOutcome::Mismatch), "{entry:?}: {answer:?}");
@@ -192,7 +236,7 @@ impl<'a> Run<'a> {
                 }
                 other => panic!("{entry:?}: {other:?}"),
             },
-            ModelState::Running { .. } if entry.nonce == nonce => self.granted(number, &answer, nonce, attempt),
+            ModelState::Running { .. } if entry.nonce == nonce => self.granted(number, &answer),
             ModelState::Running { lease_end } if now < *lease_end => match answer {
                 ClaimOutcome::InFlight { retry_after } => {
                     let left = self.subject.tick() * (*lease_end - now);
@@ -200,25 +244,51 @@ impl<'a> Run<'a> {
                 }
                 other => panic!("{entry:?}: {other:?}"),
             },
-            ModelState::Running { .. } | ModelState::Abandoned if !take_over => {
+            ModelState::Running { .. } | ModelState::Suspended(ModelBefore::Abandoned { .. })
+                if take_over == TakeOver::Never =>
+            {
                 assert!(matches!(answer, ClaimOutcome::Abandoned { attempt: shown } if shown == attempt), "{answer:?}");
             }
-            ModelState::Running { .. } | ModelState::Abandoned => {
-                *entry = Entry { attempt: attempt + 1, ..claimed };
-                self.granted(number, &answer, nonce, attempt + 1);
+            ModelState::Suspended(_) if now < entry.not_before => match answer {
+                ClaimOutcome::Suspended { retry_after, attempt: shown } => {
+                    assert_eq!(shown, attempt);
+                    let left = self.subject.tick() * (entry.not_before - now);
+                    self.is_left(retry_after, left);
+                }
+                other => panic!("{entry:?}: {other:?}"),
+            },
+            ModelState::Running { .. } | ModelState::Suspended(_) => {
+                let before = match entry.phase {
+                    ModelState::Suspended(before) => before,
+                    ModelState::Running { lease_end } => ModelBefore::Abandoned { since: lease_end },
+                    ModelState::Done(_) => unreachable!("it is taken over"),
+                };
+                let steps = std::mem::take(&mut entry.steps);
+                let (generation, failed) = (entry.generation, entry.failed);
+                *entry = Entry { attempt: attempt + 1, generation, failed, before, steps, ..claimed };
+                self.granted(number, &answer);
             }
         }
     }
 
-    fn granted(&mut self, number: usize, answer: &ClaimOutcome, nonce: Nonce, expected: u32) {
-        match answer {
-            ClaimOutcome::Claimed { token, attempt } => {
-                assert_eq!((token.nonce, *attempt), (nonce, expected));
-                if let Some(fence) = token.fence {
-                    self.fenced(number, nonce, expected, fence);
-                }
+    /// The answer is the claim that the model has.
+    fn granted(&mut self, number: usize, answer: &ClaimOutcome) {
+        let Some(entry) = self.entries[number].clone() else { panic!("the model has no record") };
+        let ClaimOutcome::Claimed { token, attempt, past } = answer else { panic!("expected Claimed, got {answer:?}") };
+        assert_eq!((token.nonce, *attempt), (entry.nonce, entry.attempt));
+        assert_eq!((past.generation, past.failed), (entry.generation, entry.failed));
+        assert_eq!(past.has_steps, !entry.steps.is_empty());
+        match (past.before, entry.before) {
+            (Before::Fresh, ModelBefore::Fresh) | (Before::Failed, ModelBefore::Failed { .. }) => {}
+            (Before::Abandoned { since }, ModelBefore::Abandoned { since: at }) => {
+                let expected = self.time(self.now - at);
+                assert!(since >= expected, "{since:?} since, {expected:?} have passed");
+                assert!(!self.subject.is_exact() || since == expected, "{since:?} since, not {expected:?}");
             }
-            other => panic!("expected Claimed, got {other:?}"),
+            (shown, expected) => panic!("{shown:?} was before, {expected:?} expected"),
+        }
+        if let Some(fence) = token.fence {
+            self.fenced(number, entry.nonce, entry.attempt, fence);
         }
     }
 
@@ -271,25 +341,67 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn abandon(&mut self, number: usize, nonce: Nonce, ttl: u32) -> Transition {
+    fn suspend(&mut self, number: usize, nonce: Nonce, why: Why, pause: u32, keep: u32) -> Suspension {
         let now = self.now;
-        match self.owned(number, nonce) {
-            Some(entry) if matches!(entry.phase, ModelState::Running { .. }) => {
-                entry.phase = ModelState::Abandoned;
-                entry.expires = now + ttl;
-                Transition::Applied
+        let Some(entry) = &mut self.entries[number] else { return Suspension::Vacant };
+        let by_us = entry.nonce == nonce;
+        match &entry.phase {
+            ModelState::Done(outcome) => return Suspension::ended(outcome.clone(), by_us),
+            _ if !by_us => return Suspension::Taken,
+            ModelState::Suspended(_) => return Suspension::Applied,
+            ModelState::Running { .. } => {}
+        }
+        let rest = match why {
+            Why::Abandoned => ModelBefore::Abandoned { since: now },
+            Why::Failed => ModelBefore::Failed { since: now },
+            Why::Unstarted => entry.before,
+        };
+        match why {
+            Why::Failed => entry.failed += 1,
+            Why::Unstarted => entry.attempt -= 1,
+            Why::Abandoned => {}
+        }
+        entry.phase = ModelState::Suspended(rest);
+        entry.before = ModelBefore::Fresh;
+        entry.not_before = now + pause;
+        entry.expires = now + pause + keep;
+        if rest == ModelBefore::Fresh {
+            self.entries[number] = None;
+        }
+        Suspension::Applied
+    }
+
+    fn append(&mut self, number: usize, nonce: Nonce, step: Step, lease: u32, ttl: u32) -> Appended {
+        if self.renew(number, nonce, lease, ttl) == Transition::Lost {
+            return Appended::Lost;
+        }
+        let Some(entry) = self.unended(number, nonce) else { return Appended::Lost };
+        match entry.steps.iter().find(|(_, recorded)| recorded.name == step.name) {
+            Some((by, _)) if *by == nonce => Appended::Applied,
+            Some((_, recorded)) => Appended::Recorded(recorded.value.clone()),
+            None => {
+                entry.steps.push((nonce, step));
+                Appended::Applied
             }
-            Some(Entry { phase: ModelState::Abandoned, .. }) => Transition::Applied,
-            _ => Transition::Lost,
         }
     }
 
-    fn release(&mut self, number: usize, nonce: Nonce) -> Transition {
-        if self.entries[number].is_some() && self.unended(number, nonce).is_none() {
-            return Transition::Lost;
+    fn release(&mut self, number: usize, nonce: Nonce, keep: u32) -> Transition {
+        if self.entries[number].is_none() {
+            return Transition::Applied;
         }
-        self.entries[number] = None;
-        Transition::Applied
+        match self.owned(number, nonce) {
+            Some(Entry { phase: ModelState::Running { .. }, steps, .. }) if steps.is_empty() => {
+                self.entries[number] = None;
+                Transition::Applied
+            }
+            Some(Entry { phase: ModelState::Running { .. }, .. }) => {
+                assert_eq!(self.suspend(number, nonce, Why::Failed, 0, keep), Suspension::Applied);
+                Transition::Applied
+            }
+            Some(Entry { phase: ModelState::Suspended(ModelBefore::Failed { .. }), .. }) => Transition::Applied,
+            _ => Transition::Lost,
+        }
     }
 
     /// The store shows of a key what the model has.
@@ -302,13 +414,19 @@ impl<'a> Run<'a> {
         };
         assert_eq!((shown.fingerprint, shown.attempt), (entry.fingerprint, entry.attempt));
         assert_eq!(shown.arguments, entry.arguments);
+        assert_eq!((shown.generation, shown.failed), (entry.generation, entry.failed));
+        match shown.not_before {
+            Some(left) => self.is_left(left, self.time(entry.not_before - self.now)),
+            None => assert!(entry.not_before <= self.now, "{entry:?}"),
+        }
         self.is_left(shown.expires_in, self.time(entry.expires - self.now));
         match (&shown.state, &entry.phase) {
             (State::Running { lease_left }, ModelState::Running { lease_end }) if self.now < *lease_end => {
                 self.is_left(*lease_left, self.time(*lease_end - self.now));
             }
             (State::Lapsed, ModelState::Running { lease_end }) => assert!(self.now >= *lease_end),
-            (State::Abandoned, ModelState::Abandoned) => {}
+            (State::Failed, ModelState::Suspended(ModelBefore::Failed { .. }))
+            | (State::Abandoned, ModelState::Suspended(ModelBefore::Abandoned { .. })) => {}
             (State::Done(shown), ModelState::Done(outcome)) => assert_eq!(shown, outcome),
             (shown, phase) => panic!("{shown:?} is shown, {phase:?} expected"),
         }
@@ -327,8 +445,9 @@ impl<'a> Run<'a> {
 fn outcome(random: &mut StdRng) -> Outcome {
     let bytes = bytes(random);
     match random.random_range(0..8) {
-        0..=4 => Outcome::Ok(bytes),
-        5 | 6 => Outcome::Err(bytes),
+        0..=3 => Outcome::Ok(bytes),
+        4 | 5 => Outcome::Err(bytes),
+        6 => Outcome::Exhausted,
         _ => Outcome::NotKept(NotKept::NotSerializable),
     }
 }

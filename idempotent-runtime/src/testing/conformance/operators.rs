@@ -22,7 +22,7 @@ pub(super) async fn inspect_in_every_state(subject: &Subject) {
         assert!(!record.expires_in.is_zero() && record.expires_in <= LONG * 2, "{record:?}");
         match (stage, record.state) {
             (Stage::Running, State::Running { lease_left }) => assert!(lease_left <= LONG && !lease_left.is_zero()),
-            (Stage::Lapsed, State::Lapsed) | (Stage::Abandoned, State::Abandoned) => {}
+            (Stage::Lapsed, State::Lapsed) | (Stage::Failed, State::Failed) | (Stage::Abandoned, State::Abandoned) => {}
             (_, State::Done(outcome)) => assert_eq!(Some(outcome), stage.outcome()),
             (_, state) => panic!("{stage:?} is shown as {state:?}"),
         }
@@ -72,6 +72,7 @@ pub(super) async fn list_shows_every_live_record(subject: &Subject) {
                 assert_eq!(listed.attempt, expected.attempt);
                 assert_eq!(listed.fingerprint, expected.fingerprint);
                 assert_eq!(listed.arguments, expected.arguments);
+                assert_eq!((listed.generation, listed.failed), (expected.generation, expected.failed));
                 assert!(listed.expires_in <= expected.expires_in);
                 match (&listed.state, &expected.state) {
                     (State::Running { lease_left: left }, State::Running { lease_left: right }) => {
@@ -155,7 +156,7 @@ pub(super) async fn purge_leaves_what_is_alive(subject: &Subject) {
     }
 }
 
-async fn list(store: &dyn Store, operation: Option<&str>, limit: usize) -> Vec<Record> {
+pub(super) async fn list(store: &dyn Store, operation: Option<&str>, limit: usize) -> Vec<Record> {
     let mut records = Vec::new();
     let mut after = None;
     for _ in 0..MANY_PAGES {

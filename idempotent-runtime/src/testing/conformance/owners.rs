@@ -1,9 +1,11 @@
 //! The steps of an owner, a former owner and a stranger in every state.
 
-use super::subject::{LONG, Stage, Subject, applied, inspect, lost, ok, request};
+use bytes::Bytes;
+
+use super::subject::{LONG, Stage, Subject, applied, inspect, lost, ok, request, suspend, suspended};
 use crate::{
     Store,
-    store::{ClaimRequest, Nonce, RecordKey, State, Token},
+    store::{Appended, ClaimRequest, Nonce, RecordKey, State, Step, Suspension, Token, Why},
 };
 
 /// The owner's transitions apply while the run has not ended, lapsed or not.
@@ -57,33 +59,52 @@ pub(super) async fn release_in_every_state(subject: &Subject) {
         let token = subject.bring(&key, stage).await;
         let before = subject.record(&key).await;
         for store in subject.both() {
-            let answer = store.release(&key, &token).await;
+            let answer = store.release(&key, &token, LONG).await;
             if stage.is_vacant() || UNENDED.contains(&stage) {
                 applied(answer);
                 assert_eq!(subject.record(&key).await, None, "{stage:?}");
             } else {
-                lost(answer);
-                subject.unchanged(&key, before.as_ref(), "a lost release").await;
+                // A failed record is what a release of a key with steps leaves.
+                if stage == Stage::Failed {
+                    applied(answer);
+                } else {
+                    lost(answer);
+                }
+                subject.unchanged(&key, before.as_ref(), "a release after the end").await;
             }
         }
     }
 }
 
-pub(super) async fn abandon_in_every_state(subject: &Subject) {
-    for stage in Stage::all() {
-        let key = subject.key(format_args!("{stage:?}"));
-        let token = subject.bring(&key, stage).await;
-        let mut before = subject.record(&key).await;
-        if UNENDED.contains(&stage) {
-            applied(subject.a().abandon(&key, &token, LONG).await);
-            before = subject.record(&key).await;
-            assert_eq!(before.clone().map(|record| record.state), Some(State::Abandoned), "{stage:?}");
+pub(super) async fn suspend_in_every_state(subject: &Subject) {
+    for why in [Why::Abandoned, Why::Failed, Why::Unstarted] {
+        for stage in Stage::all() {
+            let key = subject.key(format_args!("{why:?}-{stage:?}"));
+            let token = subject.bring(&key, stage).await;
+            let mut before = subject.record(&key).await;
+            if UNENDED.contains(&stage) {
+                suspended(suspend(subject.a(), &key, &token, why).await);
+                before = subject.record(&key).await;
+                let expected = match why {
+                    Why::Abandoned => Some((State::Abandoned, 0)),
+                    Why::Failed => Some((State::Failed, 1)),
+                    Why::Unstarted => None,
+                };
+                let shown = before.as_ref().map(|record| (record.state.clone(), record.failed));
+                assert_eq!(shown, expected, "{stage:?}, {why:?}");
+            }
+            let is_vacant = before.is_none();
+            for store in subject.both() {
+                let answer = store.suspend(&key, &token, why, LONG, LONG).await.expect("a suspension");
+                let expected = match stage.outcome() {
+                    Some(outcome) => Suspension::ended(outcome, true),
+                    None if is_vacant => Suspension::Vacant,
+                    None => Suspension::Applied,
+                };
+                assert_eq!(answer, expected, "{stage:?}, {why:?}");
+            }
+            subject.unchanged(&key, before.as_ref(), "a suspension after the end").await;
         }
-        for store in subject.both() {
-            let answer = store.abandon(&key, &token, LONG * 2).await;
-            if UNENDED.contains(&stage) || stage == Stage::Abandoned { applied(answer) } else { lost(answer) }
-        }
-        subject.unchanged(&key, before.as_ref(), "an abandonment after the end").await;
     }
 }
 
@@ -119,7 +140,8 @@ pub(super) async fn late_owner_changes_nothing(subject: &Subject) {
             let b = subject.take(subject.b(), &key, &ClaimRequest { lease, ..request() }).await.token;
             match stage {
                 Stage::Lapsed => subject.advance(lease).await,
-                Stage::Abandoned => applied(subject.b().abandon(&key, &b, LONG).await),
+                Stage::Failed => suspended(suspend(subject.b(), &key, &b, Why::Failed).await),
+                Stage::Abandoned => suspended(suspend(subject.b(), &key, &b, Why::Abandoned).await),
                 _ => {}
             }
             if let Some(outcome) = stage.outcome() {
@@ -176,6 +198,16 @@ async fn changes_nothing(subject: &Subject, key: &RecordKey, token: &Token) {
 async fn every_transition_is_lost(store: &dyn Store, key: &RecordKey, token: &Token) {
     lost(store.renew(key, token, LONG * 2, LONG).await);
     lost(store.complete(key, token, &ok(b"late"), LONG).await);
-    lost(store.abandon(key, token, LONG).await);
-    lost(store.release(key, token).await);
+    lost(store.release(key, token, LONG).await);
+    for why in [Why::Abandoned, Why::Failed, Why::Unstarted] {
+        let expected = match inspect(store, key).await.map(|record| record.state) {
+            Some(State::Done(outcome)) => Suspension::ended(outcome, false),
+            Some(_) => Suspension::Taken,
+            None => Suspension::Vacant,
+        };
+        assert_eq!(suspend(store, key, token, why).await.expect("a suspension"), expected);
+    }
+    let step = Step::new("late".to_owned(), Ok(Bytes::new()));
+    assert_eq!(store.append(key, token, &step, LONG, LONG).await.expect("append"), Appended::Lost);
+    assert_eq!(store.steps(key, token).await.expect("steps"), None);
 }

@@ -76,7 +76,7 @@ pub(super) async fn completion_or_takeover(subject: &Subject) {
         let answer = claim(subject.b(), &key, &request()).await;
         match (owner.await.expect("the owner"), answer) {
             (Transition::Applied, ClaimOutcome::Done(finished)) => assert_eq!(finished.outcome, ok(b"a")),
-            (Transition::Lost, ClaimOutcome::Claimed { token, attempt: 2 }) => {
+            (Transition::Lost, ClaimOutcome::Claimed { token, attempt: 2, .. }) => {
                 assert!(matches!(subject.state(&key).await, Some(State::Running { .. })));
                 applied(subject.b().complete(&key, &token, &ok(b"b"), LONG).await);
             }
@@ -95,13 +95,13 @@ pub(super) async fn one_runs_at_a_time(subject: &Subject) {
         let (held, runs) = (Arc::clone(&held), Arc::clone(&runs));
         tasks.spawn(async move {
             while runs.load(SeqCst) < 100 {
-                if let ClaimOutcome::Claimed { token, attempt } = claim(&*store, &key, &request()).await {
+                if let ClaimOutcome::Claimed { token, attempt, .. } = claim(&*store, &key, &request()).await {
                     assert_eq!(attempt, 1);
                     assert!(!held.swap(true, SeqCst), "two own the key");
                     tokio::task::yield_now().await;
                     assert!(held.swap(false, SeqCst), "two own the key");
                     runs.fetch_add(1, SeqCst);
-                    applied(store.release(&key, &token).await);
+                    applied(store.release(&key, &token, LONG).await);
                 }
                 tokio::task::yield_now().await;
             }

@@ -7,7 +7,10 @@ use bytes::Bytes;
 use super::Fixture;
 use crate::{
     Fingerprint, Store,
-    store::{ClaimOutcome, ClaimRequest, Nonce, NotKept, Outcome, Record, RecordKey, State, Token, Transition},
+    store::{
+        ClaimOutcome, ClaimRequest, Nonce, NotKept, Outcome, Past, Record, RecordKey, State, Suspension, TakeOver,
+        Token, Transition, Why,
+    },
 };
 
 /// Longer than any test.
@@ -21,6 +24,9 @@ pub(super) const PRINT: Fingerprint = Fingerprint::from_bytes([0xA5; Fingerprint
 /// The fingerprint of a request that differs.
 pub(super) const OTHER_PRINT: Fingerprint = Fingerprint::from_bytes([0x5A; Fingerprint::LEN]);
 
+/// The policies of takeovers.
+pub(super) const TAKE_OVER: [TakeOver; 3] = [TakeOver::Never, TakeOver::UnlessHeld, TakeOver::Always];
+
 /// The state of a key, and how it came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -29,17 +35,32 @@ pub(super) enum Stage {
     Expired,
     Running,
     Lapsed,
+    Failed,
     Abandoned,
     DoneOk,
     DoneErr,
     DoneUnavailable,
+    DoneExhausted,
 }
 
 impl Stage {
     pub(super) const VACANT: [Self; 3] = [Self::Released, Self::Forgotten, Self::Expired];
-    pub(super) const DONE: [Self; 3] = [Self::DoneOk, Self::DoneErr, Self::DoneUnavailable];
-    pub(super) const PRESENT: [Self; 6] =
-        [Self::Running, Self::Lapsed, Self::Abandoned, Self::DoneOk, Self::DoneErr, Self::DoneUnavailable];
+    pub(super) const DONE: [Self; 4] = [Self::DoneOk, Self::DoneErr, Self::DoneUnavailable, Self::DoneExhausted];
+    pub(super) const PRESENT: [Self; 8] = [
+        Self::Running,
+        Self::Lapsed,
+        Self::Failed,
+        Self::Abandoned,
+        Self::DoneOk,
+        Self::DoneErr,
+        Self::DoneUnavailable,
+        Self::DoneExhausted,
+    ];
+
+    /// Those in which no claim that takes nothing over changes anything.
+    pub(super) fn standing() -> impl Iterator<Item = Self> {
+        Self::PRESENT.into_iter().filter(|stage| *stage != Self::Failed)
+    }
 
     pub(super) fn all() -> impl Iterator<Item = Self> {
         Self::VACANT.into_iter().chain(Self::PRESENT)
@@ -55,6 +76,7 @@ impl Stage {
             Self::DoneOk => Some(ok(b"the result")),
             Self::DoneErr => Some(Outcome::Err(Bytes::from_static(b"the error"))),
             Self::DoneUnavailable => Some(Outcome::NotKept(NotKept::TooLarge)),
+            Self::DoneExhausted => Some(Outcome::Exhausted),
             _ => None,
         }
     }
@@ -124,9 +146,9 @@ impl Subject {
     /// Claims a key that can be claimed.
     pub(super) async fn take(&self, store: &dyn Store, key: &RecordKey, request: &ClaimRequest) -> Taken {
         match claim(store, key, request).await {
-            ClaimOutcome::Claimed { token, attempt } => {
+            ClaimOutcome::Claimed { token, attempt, past } => {
                 assert_eq!(token.nonce, request.nonce, "the token names another claim");
-                Taken { token, attempt }
+                Taken { token, attempt, past }
             }
             other => panic!("expected the claim to be granted, got {other:?}"),
         }
@@ -165,9 +187,10 @@ impl Subject {
             _ => self.take(self.a(), key, &request).await.token,
         };
         match stage {
-            Stage::Released => applied(self.a().release(key, &token).await),
+            Stage::Released => applied(self.a().release(key, &token, LONG).await),
             Stage::Forgotten => assert!(self.a().forget(key).await.expect("forget")),
-            Stage::Abandoned => applied(self.a().abandon(key, &token, LONG).await),
+            Stage::Failed => suspended(suspend(self.a(), key, &token, Why::Failed).await),
+            Stage::Abandoned => suspended(suspend(self.a(), key, &token, Why::Abandoned).await),
             _ => {}
         }
         if let Some(outcome) = stage.outcome() {
@@ -207,6 +230,8 @@ impl Subject {
             && after.expires_in <= before.expires_in
             && (&after.key, after.fingerprint, after.attempt) == (&before.key, before.fingerprint, before.attempt)
             && after.arguments == before.arguments
+            && (after.generation, after.failed) == (before.generation, before.failed)
+            && after.not_before <= before.not_before
     }
 }
 
@@ -215,6 +240,7 @@ impl Subject {
 pub(super) struct Taken {
     pub(super) token: Token,
     pub(super) attempt: u32,
+    pub(super) past: Past,
 }
 
 /// A claim as most rules make it, with a nonce of its own.
@@ -234,6 +260,20 @@ pub(super) async fn inspect(store: &dyn Store, key: &RecordKey) -> Option<Record
     let record = store.inspect(key).await.expect("inspect");
     assert!(record.as_ref().is_none_or(|record| record.key == *key), "inspect shows another key's record");
     record
+}
+
+/// Suspends for long, and without a pause.
+pub(super) async fn suspend(
+    store: &dyn Store,
+    key: &RecordKey,
+    token: &Token,
+    why: Why,
+) -> Result<Suspension, crate::StoreError> {
+    store.suspend(key, token, why, Duration::ZERO, LONG).await
+}
+
+pub(super) fn suspended(answer: Result<Suspension, crate::StoreError>) {
+    assert_eq!(answer.expect("a suspension"), Suspension::Applied);
 }
 
 pub(super) fn applied(answer: Result<Transition, crate::StoreError>) {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::subject::{LONG, OTHER_PRINT, Subject, applied, claim, inspect, ok, request};
-use crate::store::{ClaimOutcome, ClaimRequest, RecordKey, State, Token};
+use super::subject::{LONG, OTHER_PRINT, Subject, applied, claim, inspect, ok, request, suspended};
+use crate::store::{ClaimOutcome, ClaimRequest, RecordKey, State, TakeOver, Token, Why};
 
 pub(super) async fn lease_ends_when_it_says(subject: &Subject) {
     let key = subject.key("k");
@@ -81,30 +81,70 @@ pub(super) async fn done_record_is_kept_for_its_ttl(subject: &Subject) {
     }
 }
 
-pub(super) async fn abandoned_record_is_kept_for_its_ttl(subject: &Subject) {
-    let ttl = subject.short_ttl();
-    for claimed in [subject.tick(), LONG] {
-        let key = subject.key(claimed.as_nanos());
+pub(super) async fn suspended_record_is_kept_for_its_time(subject: &Subject) {
+    let keep = subject.short_ttl();
+    for (claimed, why) in [(subject.tick(), Why::Abandoned), (LONG, Why::Abandoned), (LONG, Why::Failed)] {
+        let key = subject.key(format_args!("{}-{why:?}", claimed.as_nanos()));
         let request = ClaimRequest { lease: LONG, ttl: claimed, ..request() };
         let token = subject.take(subject.a(), &key, &request).await.token;
         subject.advance(subject.tick()).await;
-        applied(subject.b().abandon(&key, &token, ttl).await);
-        vacant_after(subject, &key, &token, ttl).await;
+        suspended(subject.b().suspend(&key, &token, why, Duration::ZERO, keep).await);
+        vacant_after(subject, &key, &token, keep).await;
     }
 }
 
-/// A repeat of a completion, of an abandonment, and a claim that is answered, leave the expiry where it was.
+/// Nobody runs the key before that, and the record is kept for its time from then on.
+pub(super) async fn suspended_key_is_run_at_its_time(subject: &Subject) {
+    for why in [Why::Abandoned, Why::Failed] {
+        let key = subject.key(format_args!("{why:?}"));
+        let token = subject.run(&key).await;
+        let (pause, keep) = (subject.short_lease(), subject.short_ttl());
+        suspended(subject.a().suspend(&key, &token, why, pause, keep).await);
+        subject.advance(pause.saturating_sub(subject.tick())).await;
+        for store in subject.both() {
+            match claim(store, &key, &request()).await {
+                ClaimOutcome::Suspended { retry_after, attempt } => {
+                    assert!(!retry_after.is_zero() && retry_after <= subject.tick(), "{retry_after:?} left");
+                    assert_eq!(attempt, 1);
+                }
+                other => panic!("expected Suspended before its time, got {other:?}"),
+            }
+            let other = claim(store, &key, &ClaimRequest { fingerprint: OTHER_PRINT, ..request() }).await;
+            assert!(matches!(other, ClaimOutcome::Mismatch), "{other:?}");
+            let refused = claim(store, &key, &request().with_take_over(TakeOver::Never)).await;
+            match why {
+                Why::Abandoned => assert!(matches!(refused, ClaimOutcome::Abandoned { attempt: 1 }), "{refused:?}"),
+                _ => assert!(matches!(refused, ClaimOutcome::Suspended { .. }), "{refused:?}"),
+            }
+        }
+        let record = subject.record(&key).await.expect("a record");
+        assert!(record.not_before.is_some_and(|left| !left.is_zero() && left <= subject.tick()), "{record:?}");
+        subject.advance(subject.tick()).await;
+        let record = subject.record(&key).await.expect("a record");
+        assert_eq!(record.not_before, None);
+        assert!(record.expires_in <= keep, "{record:?}");
+        assert_eq!(subject.take(subject.b(), &key, &request()).await.attempt, 2);
+    }
+
+    let key = subject.key("unclaimed");
+    let token = subject.run(&key).await;
+    suspended(subject.a().suspend(&key, &token, Why::Failed, subject.short_lease(), subject.short_ttl()).await);
+    subject.advance(subject.short_lease()).await;
+    vacant_after(subject, &key, &token, subject.short_ttl()).await;
+}
+
+/// A repeat of a completion, of a suspension, and a claim that is answered, leave the expiry where it was.
 pub(super) async fn repeats_do_not_prolong(subject: &Subject) {
     let ttl = subject.short_ttl();
     let (done, abandoned) = (subject.key("done"), subject.key("abandoned"));
     let (first, second) = (subject.run(&done).await, subject.run(&abandoned).await);
     applied(subject.a().complete(&done, &first, &ok(b"1"), ttl).await);
-    applied(subject.a().abandon(&abandoned, &second, ttl).await);
+    suspended(subject.a().suspend(&abandoned, &second, Why::Abandoned, Duration::ZERO, ttl).await);
     subject.advance(subject.tick()).await;
     applied(subject.b().complete(&done, &first, &ok(b"1"), LONG).await);
-    applied(subject.b().abandon(&abandoned, &second, LONG).await);
+    suspended(subject.b().suspend(&abandoned, &second, Why::Abandoned, Duration::ZERO, LONG).await);
     for key in [&done, &abandoned] {
-        claim(subject.a(), key, &request().with_take_over(false)).await;
+        claim(subject.a(), key, &request().with_take_over(TakeOver::Never)).await;
         claim(subject.a(), key, &ClaimRequest { fingerprint: OTHER_PRINT, ..request() }).await;
     }
     subject.advance(ttl.saturating_sub(subject.tick())).await;
@@ -126,7 +166,7 @@ pub(super) async fn a_century_is_not_too_long(subject: &Subject) {
 
 /// In flight for a tick less than `lease`, and lapsed then.
 async fn lapses_after(subject: &Subject, key: &RecordKey, lease: Duration) {
-    let refused = request().with_take_over(false);
+    let refused = request().with_take_over(TakeOver::Never);
     subject.advance(lease.saturating_sub(subject.tick())).await;
     for store in subject.both() {
         match claim(store, key, &refused).await {

@@ -5,10 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::{task, time::timeout};
 
-use super::subject::{LONG, Subject, applied, claim, ok, request};
+use super::subject::{LONG, Subject, applied, claim, ok, request, suspend, suspended};
 use crate::{
     Store,
-    store::{ClaimOutcome, RecordKey, Subscription, Token},
+    store::{ClaimOutcome, RecordKey, Subscription, Token, Why},
 };
 
 /// A wake-up that takes longer is lost.
@@ -18,18 +18,18 @@ const LOST_AFTER: Duration = Duration::from_secs(5);
 enum Ending {
     Complete,
     Release,
-    Abandon,
+    Suspend,
     Forget,
 }
 
 impl Ending {
-    const ALL: [Self; 4] = [Self::Complete, Self::Release, Self::Abandon, Self::Forget];
+    const ALL: [Self; 4] = [Self::Complete, Self::Release, Self::Suspend, Self::Forget];
 
     async fn bring(self, store: &dyn Store, key: &RecordKey, token: &Token) {
         match self {
             Self::Complete => applied(store.complete(key, token, &ok(b"1"), LONG).await),
-            Self::Release => applied(store.release(key, token).await),
-            Self::Abandon => applied(store.abandon(key, token, LONG).await),
+            Self::Release => applied(store.release(key, token, LONG).await),
+            Self::Suspend => suspended(suspend(store, key, token, Why::Abandoned).await),
             Self::Forget => assert!(store.forget(key).await.expect("forget")),
         }
     }

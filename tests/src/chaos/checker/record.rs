@@ -79,8 +79,11 @@ impl Claim<'_> {
         let ttl = kind.ttl_ms * 1000;
         let completed = self.of(Step::Complete).map(|question| question.asked + ttl).min();
         let abandoned = self.of(Step::Abandon).map(|question| question.asked + ttl).min();
+        // A first attempt that is given back leaves nothing.
+        let kept = if self.attempt() > 1 { ttl } else { 0 };
+        let given_back = self.of(Step::GiveBack).map(|question| question.asked + kept).min();
         let lapsed = (self.granted.is_some() && !self.is_done()).then(|| self.lease_end(kind) + ttl);
-        [released.map(|question| question.asked), completed, abandoned, lapsed].into_iter().flatten().min()
+        [released.map(|question| question.asked), completed, abandoned, given_back, lapsed].into_iter().flatten().min()
     }
 }
 
@@ -134,7 +137,7 @@ impl<'a> History<'a> {
                     violations.push(format!("{at} µs: {broken}: {record} after {since} µs"));
                 }
                 let late = earlier.questions.iter().any(|question| {
-                    let changes = [Step::Complete, Step::Renew, Step::Abandon].contains(&question.step);
+                    let changes = [Step::Complete, Step::Renew, Step::Abandon, Step::GiveBack].contains(&question.step);
                     changes && question.asked > at && question.was(question.step, Told::Applied)
                 });
                 if ordered && late {
@@ -161,8 +164,9 @@ impl<'a> History<'a> {
         if earlier.is_done() {
             return Some("I5: granted after a completion");
         }
-        let abandoned = earlier.of(Step::Abandon).any(|question| question.asked <= told);
-        if !abandoned && earlier.lease_end(self.kind) > told {
+        let has = |step| earlier.of(step).any(|question| question.asked <= told);
+        let (abandoned, given_back) = (has(Step::Abandon), has(Step::GiveBack));
+        if !abandoned && !given_back && earlier.lease_end(self.kind) > told {
             return Some("I2: granted within another's lease");
         }
         let variant = |claim: &Claim<'_>| claim.call.and_then(|call| self.calls.get(&call)).map(|call| call.variant);
@@ -170,7 +174,8 @@ impl<'a> History<'a> {
             Some("I6: granted after an abandoned run")
         } else if variant(earlier) != variant(later) {
             Some("I7: granted to another request")
-        } else if later.attempt() <= earlier.attempt() {
+        // What did not start does not count.
+        } else if later.attempt() + u32::from(given_back) <= earlier.attempt() {
             Some("I6: granted with an attempt that does not rise")
         } else {
             None

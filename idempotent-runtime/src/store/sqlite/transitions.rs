@@ -1,0 +1,155 @@
+//! The transitions of a record. Each is one statement, or one transaction of the store's own.
+
+use std::time::Duration;
+
+use super::{
+    SqliteStore, changing,
+    database::Bound,
+    inputs::{append, claim, complete, millis, named, owned, release, suspend},
+    row::{self, SqliteRecord, SqliteState},
+};
+use crate::store::{
+    Appended, ClaimOutcome, ClaimRequest, Outcome, RecordKey, Step, StoreResult, Suspension, Token, Transition, Why,
+    sql::states,
+};
+
+/// The number of tries of a step whose record changes between its read and its write.
+pub(super) const TRIES: usize = 8;
+
+impl SqliteStore {
+    pub(super) async fn look(&self, key: &RecordKey) -> StoreResult<Option<SqliteRecord>> {
+        let rows = self.database.read(named(&self.database.statements.look, key)).await?;
+        rows.first().map(row::decode).transpose()
+    }
+
+    /// Has a record's lease or pause end by a clock that went back, and says whether it did.
+    async fn fall_behind(&self, key: &RecordKey) -> StoreResult<bool> {
+        Ok(!self.database.write(named(&self.database.statements.behind, key)).await?.is_empty())
+    }
+
+    pub(super) async fn try_claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
+        for _ in 0..TRIES {
+            // A hit ends here. Anything else that this read finds decides nothing: another process may change the
+            // record before the write, and the write looks again, under the lock. If it then grants nothing, the next
+            // round reads what came in between.
+            let found = self.look(key).await?;
+            // After a change this looks again; a fault is none of a record that can answer as it is.
+            if found.as_ref().is_some_and(|stored| stored.is_behind) && self.fall_behind(key).await.unwrap_or_default()
+            {
+                continue;
+            }
+            if let Some(outcome) = found.and_then(|stored| stored.answer(request)) {
+                return Ok(outcome);
+            }
+            let claim = claim(&self.database.statements, key, request, false);
+            if let Some(row) = self.database.write(claim).await?.first() {
+                return row::granted(row, request);
+            }
+        }
+        Err(changing())
+    }
+
+    pub(super) async fn try_renew(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        lease: Duration,
+        ttl: Duration,
+    ) -> StoreResult<Transition> {
+        let query = owned(&self.database.statements.renew, key, token);
+        let renewed = self.database.write(query.bind(millis(lease)).bind(millis(ttl))).await?;
+        Ok(if renewed.is_empty() { Transition::Lost } else { Transition::Applied })
+    }
+
+    /// Runs statements of which one ends a run, and says whether one did.
+    async fn end(&self, key: &RecordKey, queries: Vec<Bound<'_>>) -> StoreResult<bool> {
+        let ended = self.database.write_all(queries).await?.iter().any(|rows| !rows.is_empty());
+        if ended {
+            self.listener.ended(key);
+        }
+        Ok(ended)
+    }
+
+    pub(super) async fn try_complete(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        outcome: &Outcome,
+        ttl: Duration,
+    ) -> StoreResult<Transition> {
+        let complete = complete(&self.database.statements, key, token, outcome, ttl);
+        let is_applied = self.end(key, vec![complete]).await?
+            || self
+                .look(key)
+                .await?
+                .is_some_and(|stored| stored.nonce == token.nonce && matches!(stored.state, SqliteState::Done(_)));
+        Ok(if is_applied { Transition::Applied } else { Transition::Lost })
+    }
+
+    pub(super) async fn try_release(&self, key: &RecordKey, token: &Token, keep: Duration) -> StoreResult<Transition> {
+        let statements = &self.database.statements;
+        // A run with a journal is not released, and so there for the second statement.
+        let queries = vec![
+            release(statements, key, token, false),
+            suspend(statements, key, token, states::reason_to_suspend(Why::Failed), Duration::ZERO, keep),
+        ];
+        let is_applied = self.end(key, queries).await?
+            || self
+                .look(key)
+                .await?
+                .is_none_or(|stored| stored.nonce == token.nonce && matches!(stored.state, SqliteState::Failed));
+        Ok(if is_applied { Transition::Applied } else { Transition::Lost })
+    }
+
+    pub(super) async fn try_suspend(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        why: Why,
+        not_before: Duration,
+        keep: Duration,
+    ) -> StoreResult<Suspension> {
+        let statements = &self.database.statements;
+        for _ in 0..TRIES {
+            let suspend = suspend(statements, key, token, states::reason_to_suspend(why), not_before, keep);
+            let queries = match why {
+                Why::Unstarted => vec![release(statements, key, token, true), suspend],
+                Why::Abandoned | Why::Failed => vec![suspend],
+            };
+            if self.end(key, queries).await? {
+                return Ok(Suspension::Applied);
+            }
+            let Some(found) = self.look(key).await? else { return Ok(Suspension::Vacant) };
+            if let Some(answer) = found.suspension(token) {
+                return Ok(answer);
+            }
+        }
+        Err(changing())
+    }
+
+    pub(super) async fn try_append(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        step: &Step,
+        lease: Duration,
+        ttl: Duration,
+    ) -> StoreResult<Appended> {
+        let answers = self.database.write_all(append(&self.database.statements, key, token, step, lease, ttl)).await?;
+        let [owned, _, step] = &answers[..] else { return Err(changing()) };
+        if owned.is_empty() {
+            return Ok(Appended::Lost);
+        }
+        let Some(step) = step.first() else { return Err(changing()) };
+        let (is_ours, value) = row::recorded(step)?;
+        Ok(if is_ours { Appended::Applied } else { Appended::Recorded(value) })
+    }
+
+    pub(super) async fn try_steps(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<Vec<Step>>> {
+        let rows = self.database.read(owned(&self.database.statements.steps, key, token)).await?;
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        rows.iter().filter_map(|row| row::step(row).transpose()).collect::<StoreResult<_>>().map(Some)
+    }
+}

@@ -1,0 +1,12 @@
+//! A number in quotes.
+
+use idempotent_runtime::{Error, idempotent};
+
+#[idempotent(key = id, max_attempts = "3")]
+async fn charge(id: u64) -> Result<u64, Error> {
+    Ok(id)
+}
+
+fn main() {
+    drop(charge(1));
+}
