@@ -26,6 +26,7 @@ pub(crate) mod journal;
 mod prepare;
 mod record;
 mod reply;
+mod rest;
 mod retry;
 mod run;
 mod runs;

@@ -34,6 +34,8 @@ use crate::{
 /// # Ok(()) }
 /// ```
 ///
+/// An `Err` of the function counts as [`Unknown`](Self::Unknown) as well. The caller does not get it: log its cause where it arises.
+///
 /// It is asked for under the new claim, so that one call asks at a time, and never after a run that ended in an `Err`. Unless
 /// the answer is `NotDone`, the body does not run.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -176,3 +176,45 @@ fn decode<T: DeserializeOwned>(claim: &Claim, value: Value) -> Result<T, Error> 
     }
     value
 }
+
+#[cfg(all(test, feature = "memory"))]
+#[expect(clippy::panic, reason = "a test fails so")]
+mod tests {
+    use std::{
+        panic::{AssertUnwindSafe, catch_unwind},
+        pin::pin,
+        task::{Context, Poll, Waker},
+    };
+
+    use super::*;
+    use crate::{Idempotency, State};
+
+    fn at_once<F: Future>(future: F) -> F::Output {
+        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(output) => output,
+            Poll::Pending => panic!("it waits"),
+        }
+    }
+
+    /// As calls of the embedded store that never wait do not.
+    #[test]
+    fn a_run_with_steps_ends_without_a_runtime() {
+        let idempotency = Idempotency::memory();
+        let charge = || step("charge", async { Ok::<_, Error>(1) });
+        let fails = async {
+            charge().await?;
+            Err::<u8, _>(Error::TooManyWaiters)
+        };
+        assert!(matches!(at_once(idempotency.call("order").key("fails").run(fails)), Err(Error::TooManyWaiters)));
+        let panics = async {
+            charge().await?;
+            if true { panic!("on purpose") } else { Ok::<u8, Error>(1) }
+        };
+        let run = idempotency.call("order").key("panics").run(panics);
+        assert!(catch_unwind(AssertUnwindSafe(|| at_once(run))).is_err());
+        for (key, expected) in [("fails", State::Failed), ("panics", State::Abandoned)] {
+            let record = at_once(idempotency.inspect("order", key)).unwrap().unwrap();
+            assert_eq!(record.state, expected, "{key}");
+        }
+    }
+}

@@ -6,7 +6,7 @@ use axum::{body::Body, extract::Request, response::Response};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use idempotent_runtime::{
-    Execution, Idempotency, OnAbandoned, StoreErrorKind,
+    Error, Execution, Idempotency, OnAbandoned, StoreErrorKind, step,
     testing::{Fault, Gate, Method as Step},
     tower::{IdempotencyLayer, IdempotencyLayerBuilder},
 };
@@ -19,6 +19,7 @@ use crate::support::{Backend, Client, Pieces, Reply, Runs, Server, charge, creat
 
 idempotent_tests::on_every_store!(
     a21_panic_of_the_handler,
+    a21_a_step_beside_a_panic_is_not_run_again,
     a21_error_of_the_inner_service,
     a21_abandoned_can_be_refused,
     a22_handler_runs_on_without_its_client,
@@ -59,6 +60,40 @@ async fn a21_panic_of_the_handler(backend: Backend) {
     client.post("k", "amount=1").await.assert_charge(2, false);
     client.post("k", "amount=1").await.assert_charge(2, true);
     assert_eq!(server.runs.count(), 2);
+}
+
+/// The step is on its way to the store when the handler panics: the end of the run waits for it.
+async fn a21_a_step_beside_a_panic_is_not_run_again(backend: Backend) {
+    let (gate, charges) = (Gate::new(), Runs::default());
+    let (reached, counted) = (gate.clone(), charges.clone());
+    let handler = move |run, request| {
+        let (reached, counted) = (reached.clone(), counted.clone());
+        async move {
+            let step = step("charge", async { Ok::<_, Error>(counted.begin()) });
+            if run > 1 {
+                assert_eq!(step.await.expect("a recorded step"), 1);
+                return charge(run, request).await;
+            }
+            tokio::select! {
+                _ = step => unreachable!("the gate is closed"),
+                () = reached.reached(1) => panic!("a panic beside a step, as the test wants it"),
+            }
+        }
+    };
+    let server = Server::start(&backend, |builder| builder.lease(LONG), handler).await;
+    server.store.next(Step::Append, [Fault::HoldBefore(gate.clone())]);
+    let client = server.client();
+    let opened = async {
+        gate.reached(1).await;
+        // Long enough for an end that does not wait.
+        let ended = tokio::time::timeout(Duration::from_millis(200), server.store.called(Step::Suspend, 1)).await;
+        assert!(ended.is_err(), "the run ended before its step was recorded");
+        gate.open();
+    };
+    let (reply, ()) = tokio::join!(client.post("k", "amount=1"), opened);
+    reply.assert_problem(500, "handler-failed");
+    client.post("k", "amount=1").await.assert_charge(2, false);
+    assert_eq!(charges.count(), 1);
 }
 
 async fn a21_error_of_the_inner_service(backend: Backend) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use idempotent_runtime::{
-    Error, OnAbandoned, Operation, Outcome, Record, State,
+    Error, Idempotency, OnAbandoned, Operation, Outcome, Record, State,
     testing::{Fault, Gate, Method},
 };
 use serde::Serialize;
@@ -36,27 +36,47 @@ async fn record(backend: &Backend) -> Record {
     operator.inspect(OPERATION, ORDER).await.expect("an answer").expect("a record")
 }
 
-/// Asks on a handle of its own, on the owner's handle, and with and without a local answer.
+/// Those who ask with another request: on handles of their own, on the owner's, and with and without a local answer. They are
+/// there before a record comes near to its end.
+struct Others {
+    callers: [Caller; 3],
+    operator: Idempotency,
+}
+
+impl Others {
+    async fn of(backend: &Backend, owner: &Caller) -> Self {
+        let callers = [owner.clone(), backend.caller().await, backend.caller().await.without_peeking()];
+        Self { callers, operator: backend.caller().await.idempotency }
+    }
+
+    async fn record(&self) -> Record {
+        self.operator.inspect(OPERATION, ORDER).await.expect("an answer").expect("a record")
+    }
+
+    async fn are_refused(&self) {
+        let before = self.record().await;
+        for caller in &self.callers {
+            for _ in 0..2 {
+                let answer = another(caller).await;
+                assert!(matches!(answer, Err(Error::Mismatch { .. })), "{answer:?}");
+            }
+            assert_eq!(caller.store.calls(Method::Subscribe), 0, "it waited");
+        }
+        let after = self.record().await;
+        assert_eq!(after.fingerprint, before.fingerprint);
+        assert_eq!(after.attempt, before.attempt);
+        assert!(after.expires_in <= before.expires_in, "it is kept for longer");
+        match (before.state, after.state) {
+            (State::Running { lease_left: before, .. }, State::Running { lease_left: after, .. }) => {
+                assert!(after <= before)
+            }
+            (before, after) => assert_eq!(after, before),
+        }
+    }
+}
+
 async fn refused_to_all(backend: &Backend, owner: &Caller) {
-    let before = record(backend).await;
-    let others = [owner.clone(), backend.caller().await, backend.caller().await.without_peeking()];
-    for caller in others {
-        for _ in 0..2 {
-            let answer = another(&caller).await;
-            assert!(matches!(answer, Err(Error::Mismatch { .. })), "{answer:?}");
-        }
-        assert_eq!(caller.store.calls(Method::Subscribe), 0, "it waited");
-    }
-    let after = record(backend).await;
-    assert_eq!(after.fingerprint, before.fingerprint);
-    assert_eq!(after.attempt, before.attempt);
-    assert!(after.expires_in <= before.expires_in, "it is kept for longer");
-    match (before.state, after.state) {
-        (State::Running { lease_left: before, .. }, State::Running { lease_left: after, .. }) => {
-            assert!(after <= before)
-        }
-        (before, after) => assert_eq!(after, before),
-    }
+    Others::of(backend, owner).await.are_refused().await;
 }
 
 async fn s14_done_refuses_another_request(backend: Backend) {
@@ -104,11 +124,12 @@ async fn s14_lapsed_refuses_another_request(backend: Backend) {
     let owner = backend.caller().await;
     let gate = Gate::new();
     let run = running(&owner, Operation::new(OPERATION).lease(LEASE).ttl(TTL), ORDER, &gate).await;
+    let others = Others::of(&backend, &owner).await;
     backend.advance(LEASE).await;
-    assert_eq!(record(&backend).await.state, State::Lapsed);
-    refused_to_all(&backend, &owner).await;
+    assert_eq!(others.record().await.state, State::Lapsed);
+    others.are_refused().await;
     backend.advance(TTL - backend.tick()).await;
-    refused_to_all(&backend, &owner).await;
+    others.are_refused().await;
     gate.open();
     assert_eq!(run.await.expect("no panic").expect("a result"), 1);
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use idempotent_runtime::{
-    Disposition, Error, Execution, Operation, Reconciled, State, idempotent,
+    Disposition, Error, Execution, OnAbandoned, Operation, Reconciled, State, idempotent,
     testing::{Fault, Gate, Method},
     with_disposition,
 };
@@ -245,8 +245,15 @@ async fn s39_a_key_is_held_for_those_who_do_not_ask(backend: Backend) {
     let caller = backend.caller().await;
     for later in [Duration::ZERO, TTL * 10] {
         backend.advance(later).await;
-        let rerun = caller.idempotency.call(charge()).key("k").run(async { Ok::<u64, Failure>(1) }).await;
-        assert!(matches!(refusal(rerun), Error::Abandoned { attempt: 1, may_retry: false, .. }));
+        // The last one has the policy, and nobody to ask.
+        for policy in [OnAbandoned::Rerun, OnAbandoned::Refuse, OnAbandoned::Reconcile] {
+            let call = caller.idempotency.call(charge().abandoned(policy)).key("k");
+            let refused = refusal(call.run(async { Ok::<u64, Failure>(1) }).await);
+            assert!(
+                matches!(refused, Error::Abandoned { attempt: 1, may_retry: false, .. }),
+                "{policy:?}: {refused:?}"
+            );
+        }
     }
 }
 

@@ -199,7 +199,7 @@ impl Backend {
     pub const fn tick(&self) -> Duration {
         match self {
             Self::Memory { .. } => Duration::from_nanos(1),
-            _ => Duration::from_secs(10),
+            _ => Duration::from_secs(2),
         }
     }
 

@@ -10,12 +10,13 @@ use tokio::time::Instant;
 
 use super::{
     background::{FinishInBackground, finish_later},
-    claim::{Claim, ClaimReply, Rest, claim, suspend_until, trusted},
+    claim::{Claim, ClaimReply, claim, trusted},
     context::CallContext,
     disposition::Disposition,
     events,
     prepare::LONGEST,
     record::complete,
+    rest::{Rest, suspend_until},
     retry::Pauses,
     run::Run,
     runs::RunGuard,

@@ -14,15 +14,23 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    background::FinishInBackground, context::CallContext, disposition::Disposition, events, journal::Journal,
-    prepare::LONGEST, record::RunEnd, reply::Answer, retry::Pauses, runs::RunGuard,
+    background::FinishInBackground,
+    context::CallContext,
+    disposition::Disposition,
+    events,
+    journal::Journal,
+    record::RunEnd,
+    reply::Answer,
+    rest::{Rest, suspend_until},
+    retry::Pauses,
+    runs::RunGuard,
 };
 use crate::{
     error::Error,
     lock::lock,
     store::{
         Before, BoxFuture, ClaimOutcome, ClaimRequest, Nonce, Outcome, Past, StoreError, StoreErrorKind, Token,
-        Transition, Why,
+        Transition,
     },
 };
 
@@ -185,7 +193,7 @@ impl Claim {
         self.context.attempts.max.is_some_and(|max| self.attempt > max)
     }
 
-    /// What the record becomes, and who answers, after the body has ended like this.
+    /// Decides what the record becomes, and who answers, after the body has ended like this.
     pub(super) fn judge(&self, end: RunEnd, own: Answer) -> (RunEnd, Answer) {
         match (self.stage(), end) {
             (RunStage::Unresolved, _) => (RunEnd::GiveBack, Answer::Told(Some(Disposition::Refused))),
@@ -263,39 +271,6 @@ impl Claim {
     }
 }
 
-/// A suspension: its reason, and its times from now on.
-#[derive(Clone, Copy)]
-pub(super) struct Rest {
-    pub(super) why: Why,
-    pub(super) not_before: Duration,
-    pub(super) keep: Duration,
-}
-
-impl Rest {
-    /// Of a run that began, and ended without an outcome.
-    pub(super) fn abandoned(claim: &Claim) -> Self {
-        let context = &claim.context;
-        // Nobody may run it once more, and nobody can ask about it: it is held until an operator has looked.
-        let is_last = claim.context.attempts.max.is_some_and(|max| claim.attempt >= max);
-        let keep = if is_last { LONGEST } else { context.request.ttl };
-        Self { why: Why::Abandoned, not_before: context.pause_after(claim.attempt), keep }
-    }
-
-    /// Of a run whose body said `Err`.
-    pub(super) fn failed(claim: &Claim) -> Self {
-        let context = &claim.context;
-        Self { why: Why::Failed, not_before: context.pause_after(claim.attempt), keep: context.ttl }
-    }
-
-    /// Of a claim whose body did not start.
-    pub(super) fn unstarted(context: &CallContext, before: Before) -> Self {
-        // A failed record leaves no doubt, so that it has an end, whoever claimed it.
-        let in_doubt = matches!(before, Before::Abandoned { .. });
-        let keep = if in_doubt { context.request.ttl } else { context.ttl };
-        Self { why: Why::Unstarted, not_before: Duration::ZERO, keep }
-    }
-}
-
 /// The least number of tries before the store's failure is the caller's: one lost reply must not be.
 const LEAST_TRIES: u32 = 2;
 /// The most tries, and the time after which no further try begins: long enough for a connection to be made anew.
@@ -359,41 +334,6 @@ impl ClaimReply {
     }
 }
 
-/// The time for which the end of a held key is tried beyond its lease: nobody else takes it, and nobody else ends it.
-const HELD_FOR: Duration = Duration::from_secs(60 * 60);
-
-/// The time until which the end of a claim is tried.
-pub(super) fn last_try(context: &CallContext, lease_end: Instant) -> Instant {
-    if context.request.ttl > ClaimRequest::HELD { lease_end + HELD_FOR } else { lease_end }
-}
-
-/// Releases a claim, again while the store fails, until its lease would be over anyway.
-pub(super) async fn release_until(context: &CallContext, token: &Token, deadline: Instant) {
-    let deadline = last_try(context, deadline);
-    let mut pauses = Pauses::new(Duration::from_millis(50), Duration::from_secs(1));
-    while context.store().release(&context.key, token, context.ttl).await.is_err() {
-        if !pauses.sleep_before(deadline).await {
-            return;
-        }
-    }
-}
-
-/// Suspends a claim, as persistently. `keep` is the time for which the record is kept.
-pub(super) async fn suspend_until(
-    context: &CallContext,
-    token: &Token,
-    Rest { why, not_before, keep }: Rest,
-    deadline: Instant,
-) {
-    let deadline = last_try(context, deadline);
-    let mut pauses = Pauses::new(Duration::from_millis(50), Duration::from_secs(1));
-    while context.store().suspend(&context.key, token, why, not_before, keep).await.is_err() {
-        if !pauses.sleep_before(deadline).await {
-            return;
-        }
-    }
-}
-
 #[cfg(all(test, feature = "memory"))]
 mod tests {
     use std::{
@@ -435,6 +375,24 @@ mod tests {
         gate.open();
 
         assert_eq!(attempt().await.unwrap(), 2, "1 vanished; what did not start does not count");
+    }
+
+    /// Its task is spawned on a runtime that stops before it comes to run.
+    #[test]
+    fn a_body_that_was_never_polled_leaves_the_key_as_it_was() {
+        let idempotency = Idempotency::memory();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let entered = runtime.enter();
+        let operation = Operation::new("charge").abandoned(crate::OnAbandoned::Refuse);
+        let mut call = Box::pin(idempotency.call(operation).key("key").detached().run(ready(Ok::<_, Error>(1))));
+        assert!(call.as_mut().poll(&mut task::Context::from_waker(Waker::noop())).is_pending());
+        drop(entered);
+        drop(runtime);
+        let mut record = Box::pin(idempotency.inspect("charge", "key"));
+        let task::Poll::Ready(record) = record.as_mut().poll(&mut task::Context::from_waker(Waker::noop())) else {
+            panic!("the embedded store waits");
+        };
+        assert_eq!(record.unwrap(), None);
     }
 
     /// The store hears each try, and the caller no answer. Found by chaos for takeovers: they were released.

@@ -15,7 +15,7 @@ pub(super) struct Attempts {
     pub(super) max: Option<u32>,
     /// The pauses between two.
     pub(super) pauses: Option<Backoff>,
-    /// How long a run must have been abandoned before "it was not done" is believed; `None` where nobody asks.
+    /// The time for which a run must have been abandoned before "it was not done" is believed; `None` where nobody asks.
     pub(super) settle_after: Option<Duration>,
 }
 
@@ -59,7 +59,7 @@ impl CallContext {
         self.attempts.settle_after
     }
 
-    /// What may have been before a claim whose answer was lost, at the worst.
+    /// The worst that may have been before a claim whose answer was lost.
     pub(super) const fn worst_before(&self) -> Before {
         match self.request.take_over {
             TakeOver::Never => Before::Fresh,

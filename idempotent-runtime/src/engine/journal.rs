@@ -48,7 +48,7 @@ struct Steps {
     earlier: HashMap<String, Value>,
     /// The names that this attempt has used: their steps are under way or have ended.
     used: HashSet<String>,
-    /// How often each step that is in doubt was begun.
+    /// The number of times that each step which is in doubt was begun.
     doubts: HashMap<String, u32>,
     /// True if a step was asked for whose value was not kept, or cannot be read.
     is_lost: bool,
@@ -262,9 +262,8 @@ fn within_limits(claim: &Claim, step: Step) -> Step {
 async fn send(claim: &Claim, token: &Token, step: &Step) -> Result<Option<Value>, Error> {
     let context = &claim.context;
     let (lease, ttl) = (context.request.lease, context.request.ttl);
-    let sent = || Instant::now();
     let answer = again_until(claim, || async move {
-        let sent = sent();
+        let sent = Instant::now();
         Ok((context.store().append(&context.key, token, step, lease, ttl).await?, sent))
     });
     match answer.await? {

@@ -6,12 +6,13 @@ use tokio::time::Instant;
 
 use super::{
     background::finish_later,
-    claim::{Claim, Rest, last_try, release_until, suspend_until},
+    claim::Claim,
     context::CallContext,
     disposition::Disposition,
     events,
     journal::Journal,
     reply::Answer,
+    rest::{Rest, last_try, release_until, suspend_until},
     retry::Pauses,
     runs::RunGuard,
     single_flight::{FlightEnd, Leadership},

@@ -183,7 +183,7 @@ struct PostgresShared {
     listener: Listener,
     sweep: Sweep,
     allow_data_loss: bool,
-    /// Whether a pooler shares the sessions, once that is known.
+    /// True if a pooler shares the sessions, once that is known.
     sessions: OnceCell<bool>,
     /// For sweeps, which end with the store.
     this: Weak<PostgresShared>,

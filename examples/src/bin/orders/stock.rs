@@ -12,7 +12,7 @@ use crate::{
     order::{Order, OrderError},
 };
 
-/// How much there is of each article at the start.
+/// The number of each article that is there at the start.
 const OPENING: i64 = 1_000_000;
 const AUDIT: &str = include_str!("stock/audit.sql");
 
@@ -21,7 +21,7 @@ pub(crate) enum Stock {
     Postgres(postgres::Stock),
 }
 
-/// What `audit.sql` finds.
+/// The findings of `audit.sql`.
 #[derive(Default, Serialize, FromRow)]
 pub(crate) struct Books {
     /// Articles of which more or less is missing than was reserved.

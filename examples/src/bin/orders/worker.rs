@@ -17,7 +17,7 @@ use crate::{
     shop::Shop,
 };
 
-/// What a worker says, each a line of JSON.
+/// A message of a worker: a line of JSON.
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Said {
     /// It can be given orders.

@@ -25,7 +25,7 @@ const FALLEN: &str = "coalesce(lease_until, not_before) IS NOT NULL AND iif(comp
   behind_until IS NULL OR behind_until - {now} > coalesce(lease_until, not_before) - completed_at,
   behind_until IS NOT NULL)";
 
-/// How much later a renewal with a lease of ?4 ends than the last one did, by a clock that is behind.
+/// The time by which a renewal with a lease of ?4 ends later than the last one did, by a clock that is behind.
 const MOVED: &str = "iif(behind_until BETWEEN {now} AND {now} + ?4, {now} + ?4 - behind_until, 0)";
 
 /// The scripts that lead from each version of the schema to the next; an empty file is at version 0. Never changed, only

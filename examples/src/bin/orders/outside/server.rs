@@ -45,7 +45,7 @@ pub(crate) struct Server {
     state: Mutex<(Counts, StdRng)>,
 }
 
-/// What becomes of a request.
+/// The fate of a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Answered,
