@@ -43,6 +43,7 @@ caught! {
     mismatch_by_the_first_bytes: MismatchByTheFirstBytes by every_bit_of_the_fingerprint_counts
     repeated_claim_is_a_stranger: RepeatedClaimIsAStranger by same_nonce_is_the_same_claim
     repeated_claim_is_a_new_attempt: RepeatedClaimIsANewAttempt by same_nonce_is_the_same_claim
+    suspended_claim_is_granted_again: SuspendedClaimIsGrantedAgain by a_suspended_claim_is_not_granted_again
     takes_over_anyway: TakesOverAnyway by takeover_is_refused_where_not_allowed
     never_takes_over: NeverTakesOver by abandoned_and_lapsed_are_taken_over
     takes_over_held_keys: TakesOverHeldKeys by held_keys_are_not_taken_over

@@ -23,9 +23,11 @@
 //!    forgotten or expired. After that each answers that the claim is lost, except a release of a vacant key, which is
 //!    [`Applied`](Transition::Applied).
 //! 4. Every method is idempotent by nonce. A repeated claim gets the same [`Claimed`](ClaimOutcome::Claimed) until its run has
-//!    ended. A repeated complete or suspend gets `Applied` while the record shows it, a repeated release while the key is
-//!    vacant or failed, a repeated append while the run goes on. A repeat changes nothing; a repeated renewal or append moves
-//!    the end of the lease again.
+//!    ended. Once its run is suspended, and until another claim is granted, the store never grants it again: such a try was
+//!    delayed on its way, and nobody would have the run that it begins. It gets [`Suspended`](ClaimOutcome::Suspended), unless
+//!    rule 8 has another answer. A repeated complete or suspend gets `Applied` while the record shows it, a repeated release
+//!    while the key is vacant or failed, a repeated append while the run goes on. A repeat changes nothing; a repeated renewal
+//!    or append moves the end of the lease again.
 //! 5. Fences rise strictly per key, across takeover, expiry, forget and restart.
 //! 6. A store keeps a running or lapsed record for its lease plus its `ttl`, a suspended one for its `keep` from its
 //!    `not_before` on, a finished one for its `ttl`. Then the key is vacant, even if the record has not been removed yet.
@@ -203,7 +205,7 @@ pub enum ClaimOutcome {
     /// The last run has ended, and it is too early for the next.
     #[non_exhaustive]
     Suspended {
-        /// The time until the next may begin. Never zero.
+        /// The time until the next may begin, or next to none where this is the claim of the run that has ended. Never zero.
         retry_after: Duration,
         /// The attempt that has ended.
         attempt: u32,
@@ -235,6 +237,12 @@ impl ClaimOutcome {
     #[must_use]
     pub const fn suspended(retry_after: Duration, attempt: u32) -> Self {
         Self::Suspended { retry_after, attempt }
+    }
+
+    /// [`Suspended`](Self::Suspended) for next to no time: the claim's own run was this attempt, and has ended.
+    #[must_use]
+    pub const fn ended(attempt: u32) -> Self {
+        Self::suspended(Duration::from_millis(1), attempt)
     }
 }
 

@@ -75,8 +75,8 @@ async fn a_full_server_refuses_claims_and_accepts_endings() {
     claim(&ours, &lapsed).await;
     lapse(&server, &lapsed).await;
     let [failed, paused, barred, taken] = ["failed", "paused", "barred", "taken"].map(key);
-    let token = claim(&ours, &failed).await;
-    let _ = suspend(&ours, &failed, &token, Why::Failed).await.unwrap();
+    let failed_run = claim(&ours, &failed).await;
+    let _ = suspend(&ours, &failed, &failed_run, Why::Failed).await.unwrap();
     for key in [&paused, &barred] {
         let token = claim(&ours, key).await;
         let _ = ours.suspend(key, &token, Why::Abandoned, PAUSE, TTL).await.unwrap();
@@ -96,6 +96,7 @@ async fn a_full_server_refuses_claims_and_accepts_endings() {
     let refusing = request().with_take_over(TakeOver::Never);
     assert_eq!(claim_name(&theirs.claim(&lapsed, &refusing).await), "abandoned 1");
     assert_eq!(claim_name(&theirs.claim(&failed, &refusing).await), "Full");
+    assert_eq!(claim_name(&theirs.claim(&failed, &request_of(&failed_run)).await), "suspended 1", "it has ended");
     assert_eq!(claim_name(&theirs.claim(&barred, &refusing).await), "abandoned 1");
     assert_eq!(claim_name(&theirs.claim(&paused, &request()).await), "suspended 1");
     assert_eq!(claim_name(&theirs.claim(&taken, &successor).await), "claimed 2");

@@ -58,8 +58,8 @@ async fn every_claim_in_every_state() {
         (Vacant, "claimed 1", "claimed 1", "claimed 1", "claimed 1"),
         (Running, "in flight", "in flight", "mismatch", "claimed 1"),
         (Lapsed, "claimed 2", "abandoned 1", "mismatch", "claimed 1"),
-        (Failed, "claimed 2", "claimed 2", "mismatch", "claimed 2"),
-        (Abandoned, "claimed 2", "abandoned 1", "mismatch", "claimed 2"),
+        (Failed, "claimed 2", "claimed 2", "mismatch", "suspended 1"),
+        (Abandoned, "claimed 2", "abandoned 1", "mismatch", "suspended 1"),
         (Paused, "suspended 1", "abandoned 1", "mismatch", "suspended 1"),
         (Done, "done 1", "done 1", "mismatch", "done 1"),
     ];

@@ -105,6 +105,11 @@ impl Mutant {
         Ok(self.record(key).await?.is_some_and(|record| record.state == State::Lapsed))
     }
 
+    async fn is_suspended(&self, key: &RecordKey) -> StoreResult<bool> {
+        let record = self.record(key).await?;
+        Ok(record.is_some_and(|record| matches!(record.state, State::Failed | State::Abandoned)))
+    }
+
     /// A fingerprint that a forgetful store takes for the record's.
     async fn forgiven(&self, key: &RecordKey, fingerprint: Fingerprint) -> StoreResult<Fingerprint> {
         let Some(record) = self.record(key).await? else { return Ok(fingerprint) };
@@ -127,6 +132,7 @@ impl Mutant {
         let repeated = !self.seen().claims.insert((key.clone(), request.nonce));
         match self.bug {
             Some(Bug::RepeatedClaimIsAStranger) if repeated => request.nonce = Nonce::random(),
+            Some(Bug::SuspendedClaimIsGrantedAgain) if self.is_suspended(key).await? => request.nonce = Nonce::random(),
             Some(Bug::TakesOverAnyway) => request.take_over = TakeOver::Always,
             Some(Bug::NeverTakesOver) => request.take_over = TakeOver::Never,
             Some(Bug::TakesOverHeldKeys) if request.take_over == TakeOver::UnlessHeld => {
@@ -282,6 +288,7 @@ impl Mutant {
             Some(Bug::CompleteRevivesAbandoned)
                 if record.state == State::Abandoned && owner.nonce == token.nonce && answer == Transition::Lost =>
             {
+                self.store.forget(key).await?;
                 return self.overwrite(key, token, record, outcome, ttl).await;
             }
             Some(Bug::CompleteRepeatOverwrites) if repeated && answer == Transition::Applied => {

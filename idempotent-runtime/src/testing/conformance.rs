@@ -87,6 +87,7 @@ macro_rules! __conformance_rules {
             claims::another_fingerprint_is_a_mismatch_in_every_state
             claims::every_bit_of_the_fingerprint_counts
             claims::same_nonce_is_the_same_claim
+            claims::a_suspended_claim_is_not_granted_again
             claims::abandoned_and_lapsed_are_taken_over
             claims::takeover_is_refused_where_not_allowed
             claims::held_keys_are_not_taken_over

@@ -9,6 +9,7 @@ pub enum Bug {
     MismatchByTheFirstBytes,
     RepeatedClaimIsAStranger,
     RepeatedClaimIsANewAttempt,
+    SuspendedClaimIsGrantedAgain,
     TakesOverAnyway,
     NeverTakesOver,
     TakesOverHeldKeys,

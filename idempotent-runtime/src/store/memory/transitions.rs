@@ -160,6 +160,10 @@ impl MemoryShared {
         if let Some(retry_after) = entry.suspended_for(live.now) {
             return Some(ClaimOutcome::Suspended { retry_after, attempt });
         }
+        // This claim was granted before, and its run has ended: a try that was delayed. Nobody would have the new run.
+        if entry.token().nonce == request.nonce && matches!(entry.phase(), EntryState::Suspended(_)) {
+            return Some(ClaimOutcome::ended(attempt));
+        }
         let (fence, bytes) = (self.next_fence(), entry.bytes());
         live.change(|entry, now| entry.take_over(request, now, fence));
         let entry = live.entry()?;

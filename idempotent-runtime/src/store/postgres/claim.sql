@@ -39,10 +39,14 @@ WITH patience AS MATERIALIZED (
         (extract(epoch FROM clock.now - record.since) * 1000000)::bigint AS since_us,
         record.failed,
         record.has_steps,
-        -- NULL where this claim may not take over, however long it waits.
+        -- NULL where this claim may not take over, however long it waits. The claim of the run that was suspended last is
+        -- never granted again: this is then more than zero, also without a pause.
         CASE
             WHEN record.state = 'failed' OR record.expires_at <= clock.now + $7 * interval '1 microsecond'
-            THEN (extract(epoch FROM record.not_before - clock.now) * 1000000)::bigint
+            THEN greatest(
+                (extract(epoch FROM record.not_before - clock.now) * 1000000)::bigint,
+                CASE WHEN record.nonce = $4 THEN 1000 END
+            )
         END AS pause_us
     FROM "{table}" AS record CROSS JOIN (SELECT clock_timestamp() AS now) AS clock
     WHERE record.operation = $1
@@ -50,15 +54,13 @@ WITH patience AS MATERIALIZED (
         AND record.expires_at > clock.now
         AND NOT (
             record.fingerprint = $3
+            AND record.nonce <> $4
             AND coalesce(record.not_before <= clock.now, true)
             AND (
                 record.state = 'failed'
                 OR (
                     record.expires_at <= clock.now + $7 * interval '1 microsecond'
-                    AND (
-                        record.state = 'abandoned'
-                        OR (record.state = 'running' AND record.lease_until <= clock.now AND record.nonce <> $4)
-                    )
+                    AND (record.state = 'abandoned' OR (record.state = 'running' AND record.lease_until <= clock.now))
                 )
             )
         )
@@ -105,6 +107,7 @@ WITH patience AS MATERIALIZED (
     WHERE record.expires_at <= clock_timestamp()
         OR (
             record.fingerprint = $3
+            AND record.nonce <> $4
             AND coalesce(record.not_before <= clock_timestamp(), true)
             AND (
                 record.state = 'failed'
@@ -112,7 +115,7 @@ WITH patience AS MATERIALIZED (
                     record.expires_at <= clock_timestamp() + $7 * interval '1 microsecond'
                     AND (
                         record.state = 'abandoned'
-                        OR (record.state = 'running' AND record.lease_until <= clock_timestamp() AND record.nonce <> $4)
+                        OR (record.state = 'running' AND record.lease_until <= clock_timestamp())
                     )
                 )
             )

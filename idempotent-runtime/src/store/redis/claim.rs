@@ -93,6 +93,9 @@ impl RedisShared {
         }
         match stored.pause_left(left_ms) {
             Some(retry_after) => Ok(ClaimOutcome::suspended(retry_after, stored.attempt)),
+            None if stored.state != RedisState::Running && stored.nonce == request.nonce => {
+                Ok(ClaimOutcome::ended(stored.attempt))
+            }
             None => Err(full),
         }
     }

@@ -6,7 +6,7 @@
 -- Returns  {the record as it is now (ours, done, or of another request), the server's time in ms since 1970},
 --          or what is left of the holder's lease in ms (> 0),
 --          or the attempt that was abandoned, negated (< 0),
---          or {the time in ms until somebody may take over (> 0), the attempt that has ended}
+--          or {the time in ms until somebody may take over (> 0), the attempt that has ended}; 1 where that is this claim's
 local fresh, record, time = ARGV[1], redis.call('GET', KEYS[1]), redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- Held when `SET NX GET` looked, vacant now: released, forgotten or expired in between. `SET` without NX is safe here,
@@ -47,6 +47,10 @@ if state ~= 'F' and ttl > tonumber(ARGV[3]) then
 end
 if left > 0 then
   return {left, attempt}
+end
+-- Ours, and its run was suspended: a try that was delayed. Nobody would have the run that it begins.
+if state ~= 'R' and string.sub(record, 7, 22) == string.sub(fresh, 7, 22) then
+  return {1, attempt}
 end
 -- The life so far: generation, failed, before, since. Then the arguments, which become the new claim's, and the journal.
 local life, journal_at = string.sub(record, 75, 103), 104

@@ -39,9 +39,8 @@ ON CONFLICT (operation, key) DO UPDATE SET
   behind_until  = NULL,
   has_steps     = old.has_steps AND old.expires_at > {now}
 WHERE old.expires_at <= {now}
-   OR (old.fingerprint = excluded.fingerprint AND coalesce({held_until} <= {now}, lease_until IS NULL AND not_before IS NULL)
+   OR (old.fingerprint = excluded.fingerprint AND old.nonce <> excluded.nonce
+       AND coalesce({held_until} <= {now}, lease_until IS NULL AND not_before IS NULL)
        AND (old.state = 'failed'
-            OR (old.expires_at <= {clock} + ?7
-                AND (old.state = 'abandoned'
-                     OR (old.state = 'running' AND old.nonce <> excluded.nonce)))))
+            OR (old.expires_at <= {clock} + ?7 AND old.state IN ('abandoned', 'running'))))
 RETURNING fence, attempt, coalesce(generation, nonce) AS generation, before, {now} - since AS since_ms, failed, has_steps

@@ -166,7 +166,12 @@ impl SqliteRecord {
             }
             SqliteState::Running(_) | SqliteState::Abandoned | SqliteState::Failed => {}
         }
-        (!pause.is_zero()).then(|| ClaimOutcome::suspended(pause, attempt))
+        if !pause.is_zero() {
+            return Some(ClaimOutcome::suspended(pause, attempt));
+        }
+        // This claim was granted before, and its run has ended: a try that was delayed. Nobody would have the new run.
+        let is_over = matches!(self.state, SqliteState::Failed | SqliteState::Abandoned);
+        (is_over && self.nonce == request.nonce).then(|| ClaimOutcome::ended(attempt))
     }
 
     /// The answer of this record to a suspension that did not change it; `None` where it is to be asked again.

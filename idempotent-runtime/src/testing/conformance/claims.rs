@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::subject::{
     HOLD, LONG, OTHER_PRINT, PRINT, Stage, Subject, TAKE_OVER, applied, claim, ok, request, suspend, suspended,
 };
 use crate::{
-    Fingerprint,
-    store::{Before, ClaimOutcome, ClaimRequest, Finished, RecordKey, State, TakeOver, Token, Why},
+    Fingerprint, Store,
+    store::{Appended, Before, ClaimOutcome, ClaimRequest, Finished, RecordKey, State, Step, TakeOver, Token, Why},
 };
 
 pub(super) async fn vacant_key_is_claimed(subject: &Subject) {
@@ -102,6 +104,69 @@ pub(super) async fn same_nonce_is_the_same_claim(subject: &Subject) {
         }
         applied(subject.b().complete(&key, &token, &ok(b"1"), LONG).await);
     }
+}
+
+/// A delayed try of a claim arrives after its run was suspended. Granted, it would begin a run that nobody has: its caller
+/// was answered long ago.
+pub(super) async fn a_suspended_claim_is_not_granted_again(subject: &Subject) {
+    for why in [Why::Failed, Why::Abandoned] {
+        let key = subject.key(format_args!("{why:?}"));
+        let first = subject.run(&key).await;
+        suspended(suspend(subject.b(), &key, &first, why).await);
+        is_not_granted_again(subject, &key, &first, 1).await;
+        // A claim that took the key over is the last one from then on.
+        let second = subject.take(subject.a(), &key, &request()).await;
+        assert_eq!(second.attempt, 2);
+        suspended(suspend(subject.b(), &key, &second.token, why).await);
+        is_not_granted_again(subject, &key, &second.token, 2).await;
+        let third = subject.take(subject.a(), &key, &request()).await.token;
+        suspended(suspend(subject.b(), &key, &third, Why::Unstarted).await);
+        is_not_granted_again(subject, &key, &third, 2).await;
+        assert_eq!(subject.take(subject.b(), &key, &request()).await.attempt, 3, "another claim takes the key over");
+    }
+
+    let key = subject.key("released");
+    let first = subject.run(&key).await;
+    appended(subject.a(), &key, &first).await;
+    applied(subject.b().release(&key, &first, LONG).await);
+    is_not_granted_again(subject, &key, &first, 1).await;
+
+    // A claim may still not be told that it is too early where it is, or may never be granted.
+    let key = subject.key("paused");
+    let first = subject.run(&key).await;
+    suspended(subject.a().suspend(&key, &first, Why::Abandoned, LONG, LONG).await);
+    let again = ClaimRequest { nonce: first.nonce, ..request() };
+    let answer = claim(subject.b(), &key, &again).await;
+    assert!(
+        matches!(answer, ClaimOutcome::Suspended { retry_after, attempt: 1 } if retry_after > LONG / 2),
+        "{answer:?}"
+    );
+    let never = claim(subject.b(), &key, &again.with_take_over(TakeOver::Never)).await;
+    assert!(matches!(never, ClaimOutcome::Abandoned { attempt: 1 }), "{never:?}");
+}
+
+/// The claim is answered as if it were too early, and changes nothing.
+async fn is_not_granted_again(subject: &Subject, key: &RecordKey, token: &Token, ended: u32) {
+    let before = subject.record(key).await;
+    for store in subject.both() {
+        for arguments in [None, Some(Bytes::from_static(b"late"))] {
+            let again = ClaimRequest { nonce: token.nonce, ..request().with_arguments(arguments) };
+            let late = claim(store, key, &again.with_take_over(TakeOver::Always)).await;
+            match late {
+                ClaimOutcome::Suspended { retry_after, attempt } => {
+                    assert!(!retry_after.is_zero() && retry_after < LONG / 2, "{retry_after:?}");
+                    assert_eq!(attempt, ended);
+                }
+                other => panic!("expected Suspended, got {other:?}"),
+            }
+        }
+    }
+    subject.unchanged(key, before.as_ref(), "a claim that has ended").await;
+}
+
+async fn appended(store: &dyn Store, key: &RecordKey, token: &Token) {
+    let step = Step::new("step".to_owned(), Ok(Bytes::from_static(b"1")));
+    assert_eq!(store.append(key, token, &step, LONG, LONG).await.expect("append"), Appended::Applied);
 }
 
 pub(super) async fn abandoned_and_lapsed_are_taken_over(subject: &Subject) {

@@ -257,6 +257,12 @@ impl<'a> Run<'a> {
                 }
                 other => panic!("{entry:?}: {other:?}"),
             },
+            // The claim's own run has ended.
+            ModelState::Suspended(_) if entry.nonce == nonce => {
+                let is_shown = matches!(answer, ClaimOutcome::Suspended { retry_after, attempt: shown }
+                    if shown == attempt && !retry_after.is_zero());
+                assert!(is_shown, "{entry:?}: {answer:?}");
+            }
             ModelState::Running { .. } | ModelState::Suspended(_) => {
                 let before = match entry.phase {
                     ModelState::Suspended(before) => before,
