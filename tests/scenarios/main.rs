@@ -9,6 +9,7 @@ mod basics;
 mod endings;
 mod held_keys;
 mod identity;
+mod killed;
 mod mismatch;
 mod nesting;
 mod operators;

@@ -150,6 +150,17 @@ impl Backend {
         }
     }
 
+    /// The URL with which another process connects.
+    #[must_use]
+    pub fn url(&self) -> String {
+        match self {
+            Self::Memory { .. } => panic!("the memory store is of one process"),
+            Self::Postgres { database } => database.url(),
+            Self::Redis { server } => server.url(),
+            Self::Sqlite { file } => file.url(),
+        }
+    }
+
     /// A caller that is a process of its own, as far as the engine can tell.
     pub async fn caller(&self) -> Caller {
         self.caller_with(Idempotency::builder()).await

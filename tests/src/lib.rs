@@ -6,6 +6,7 @@ pub mod captured_events;
 pub mod certificates;
 pub mod chaos;
 pub mod database;
+pub mod doomed;
 #[cfg(test)]
 mod lists;
 pub mod mutants;
