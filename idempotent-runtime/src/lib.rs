@@ -73,6 +73,7 @@
 //! | a result is not kept | warn | |
 //! | the value of a step is not kept | error | `idempotent_steps_not_kept_total{operation}` |
 //! | a run did not ask for steps that an earlier attempt had recorded | error | `idempotent_steps_not_asked_for_total{operation}` |
+//! | a record of an embedded store is held: it has no end | no event | the gauge `idempotent_memory_held_records` |
 //! | a body runs without protection | warn | |
 //! | expired records could not be removed | warn | |
 //! | a server that was connected to may forget records: Redis without an append-only file, PostgreSQL with `fsync=off` | warn | |

@@ -135,6 +135,15 @@ pub(crate) fn forgetful(what: &'static str) {
     warn!("{what}");
 }
 
+/// So many records more are held by the embedded stores of this process.
+#[cfg(feature = "memory")]
+pub(crate) fn held(more: i32) {
+    #[cfg(feature = "metrics")]
+    metrics::gauge!("idempotent_memory_held_records").increment(f64::from(more));
+    #[cfg(not(feature = "metrics"))]
+    let _ = more;
+}
+
 /// A sweeper's round failed.
 pub(crate) fn not_swept(reason: &StoreError) {
     warn!(kind = ?reason.kind(), error = %Chain(reason), "expired records could not be removed");
@@ -157,7 +166,7 @@ mod tests {
     use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 
     use crate::{
-        Error, Idempotency, StoreErrorKind,
+        Error, Idempotency, OnAbandoned, Operation, StoreErrorKind,
         store::memory::MemoryStore,
         testing::{Fault, FaultyStore, Method},
     };
@@ -194,6 +203,45 @@ mod tests {
             Ok(1)
         };
         assert!(matches!(handle.call("charge").key("lost").arguments(&1_u32).run(loses).await, Err(Error::ClaimLost)));
+    }
+
+    /// The gauge follows each record that is held, and the end of its store.
+    #[test]
+    fn held_records_are_a_gauge() {
+        let recorder = DebuggingRecorder::new();
+        let snapshotter = recorder.snapshotter();
+        // A snapshot has what was added since the last one.
+        let mut held = 0.0;
+        let mut is_held = |expected: f64| {
+            for (key, _, _, value) in snapshotter.snapshot().into_vec() {
+                if let DebugValue::Gauge(more) = value {
+                    assert_eq!(key.key().name(), "idempotent_memory_held_records");
+                    held += more.0;
+                }
+            }
+            held.total_cmp(&expected).is_eq()
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let calls = async {
+            let handle = Idempotency::memory();
+            let charge = || Operation::new("charge").abandoned(OnAbandoned::Refuse);
+            for key in ["a", "b"] {
+                tokio::select! {
+                    biased;
+                    _ = handle.call(charge()).key(key).run(pending::<Result<u32, Error>>()) => unreachable!(),
+                    () = tokio::task::yield_now() => {}
+                }
+            }
+            tokio::task::yield_now().await;
+            assert!(is_held(2.0), "nobody knows what became of them");
+            handle.call(charge()).key("c").run(async { Ok::<_, Error>(1) }).await.unwrap();
+            assert!(is_held(2.0), "a result has an end");
+            assert!(handle.forget("charge", "a").await.unwrap());
+            assert!(is_held(1.0));
+            drop(handle);
+            assert!(is_held(0.0));
+        };
+        metrics::with_local_recorder(&recorder, || runtime.block_on(calls));
     }
 
     #[test]

@@ -19,6 +19,12 @@
 //! Nothing is ever evicted: that would license a second run. A claimed run can always complete, since its effect has
 //! happened. So the bytes can exceed their limit: by the results and steps of the runs that were under way, and by arguments
 //! that only a takeover recorded.
+//!
+//! *Held* records have no end: those of runs under `abandoned = refuse` or `reconcile` that are under way, or that nobody has
+//! ended. Such runs are refused beyond a [limit of their own](MemoryStoreBuilder::max_held_records), so that what nobody ends
+//! does not take the room of all other calls. The error says so. A key that has a record already is claimed beyond that limit.
+//! [`held_records`](MemoryStore::held_records) counts them; with the feature `metrics` so does the gauge
+//! `idempotent_memory_held_records`, for all embedded stores of the process.
 
 pub(crate) mod clock;
 mod deadlines;
@@ -61,6 +67,7 @@ pub struct MemoryStore {
 #[must_use]
 pub struct MemoryStoreBuilder {
     max_records: usize,
+    max_held_records: Option<usize>,
     max_bytes: usize,
     clock: Option<Clock>,
 }
@@ -69,6 +76,12 @@ impl MemoryStoreBuilder {
     /// Sets the limit of records: 10 million by default.
     pub const fn max_records(mut self, records: usize) -> Self {
         self.max_records = records;
+        self
+    }
+
+    /// Sets the limit of records that are held, and so have no end: half of all records by default. See the [module](self).
+    pub const fn max_held_records(mut self, records: usize) -> Self {
+        self.max_held_records = Some(records);
         self
     }
 
@@ -88,7 +101,8 @@ impl MemoryStoreBuilder {
     /// An empty store with these settings.
     #[must_use]
     pub fn build(self) -> MemoryStore {
-        let usage = Usage::new(self.max_records, self.max_bytes);
+        let max_held = self.max_held_records.unwrap_or(self.max_records.div_ceil(2));
+        let usage = Usage::new(self.max_records, max_held, self.max_bytes);
         let shared = MemoryShared::new(usage, self.clock.unwrap_or_else(Clock::system));
         MemoryStore { shared: Arc::new(shared) }
     }
@@ -103,13 +117,19 @@ impl MemoryStore {
 
     /// Starts with the default limits.
     pub const fn builder() -> MemoryStoreBuilder {
-        MemoryStoreBuilder { max_records: 10_000_000, max_bytes: 1 << 30, clock: None }
+        MemoryStoreBuilder { max_records: 10_000_000, max_held_records: None, max_bytes: 1 << 30, clock: None }
     }
 
     /// The number of records. It includes those that have expired and are not removed yet.
     #[must_use]
     pub fn records(&self) -> usize {
         self.shared.usage.records()
+    }
+
+    /// The number of those that are held. See the [module](self).
+    #[must_use]
+    pub fn held_records(&self) -> usize {
+        self.shared.usage.held()
     }
 
     /// The number of bytes of their keys, results and arguments.
@@ -127,7 +147,11 @@ impl Default for MemoryStore {
 
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryStore").field("records", &self.records()).field("bytes", &self.bytes()).finish()
+        f.debug_struct("MemoryStore")
+            .field("records", &self.records())
+            .field("held", &self.held_records())
+            .field("bytes", &self.bytes())
+            .finish()
     }
 }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::{
     inline_bytes::Packed,
     life::{Life, Rest, RestKind},
+    usage::Size,
 };
 use crate::{
     request::fingerprint::Fingerprint,
@@ -212,10 +213,18 @@ impl MemoryEntry {
         Token::new(self.nonce).with_fence(self.fence)
     }
 
-    /// The bytes of its key, result, arguments and steps, as counted against the limit.
-    pub(super) fn bytes(&self) -> usize {
+    /// The bytes of its key, result, arguments and steps, and whether it is held, as counted against the limits.
+    pub(super) fn size(&self) -> Size {
         let arguments = self.packed.arguments().map_or(0, Bytes::len);
-        self.packed.bytes().len() + arguments + self.life.as_ref().map_or(0, |life| life.bytes())
+        let bytes = self.packed.bytes().len() + arguments + self.life.as_ref().map_or(0, |life| life.bytes());
+        let is_done = matches!(self.phase, EntryState::Done(_));
+        Size { bytes, is_held: !is_done && Self::is_endless(self.expires) }
+    }
+
+    /// True if nobody lives to see this moment. It is counted from when the store began, and not from now on, so that a
+    /// record is always counted out as it was counted in.
+    pub(super) fn is_endless(expires: Moment) -> bool {
+        expires > Moment::since_start(ClaimRequest::HELD)
     }
 
     fn key(&self) -> Option<&str> {

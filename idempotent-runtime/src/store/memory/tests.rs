@@ -11,7 +11,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use super::*;
 use crate::{
     Fingerprint,
-    store::{BoxFuture, Nonce, State, StoreError, StoreErrorKind},
+    store::{BoxFuture, Nonce, State, StoreError, StoreErrorKind, TakeOver},
     testing::ManualClock,
 };
 
@@ -68,6 +68,76 @@ fn full_of_live_records_refuses_new_keys_and_nothing_else() {
     take(&store, &key(3));
     assert_eq!(claim(&store, &key(2)).unwrap_err(), StoreErrorKind::Full);
     assert_eq!(store.records(), 3);
+}
+
+/// The claim of a key that it holds: nobody else takes over what becomes of it.
+fn hold(store: &MemoryStore, key: &RecordKey) -> Result<Token, StoreError> {
+    let held = ClaimRequest { ttl: HELD, ..request() }.with_take_over(TakeOver::Always);
+    match ready(store.claim(key, &held))? {
+        ClaimOutcome::Claimed { token, .. } => Ok(token),
+        other => panic!("expected Claimed, got {other:?}"),
+    }
+}
+
+const HELD: Duration = ClaimRequest::HELD.saturating_mul(2);
+
+#[test]
+fn held_records_leave_room_for_others() {
+    let clock = ManualClock::new();
+    let store = MemoryStore::builder().max_records(10).max_held_records(3).clock(&clock).build();
+    let tokens: Vec<_> = (0..3).map(|number| hold(&store, &key(number)).unwrap()).collect();
+    assert_eq!(store.held_records(), 3);
+    let full = hold(&store, &key(3)).unwrap_err();
+    assert_eq!(full.kind(), StoreErrorKind::Full);
+    for word in ["held", "forget", "max_held_records"] {
+        assert!(full.to_string().contains(word), "{full}");
+    }
+    assert_eq!((store.records(), store.held_records()), (3, 3), "a refused record is not counted");
+
+    // Others have room, and so has a key that has a record already.
+    let failed = take(&store, &key(4));
+    let answer = ready(store.suspend(&key(4), &failed, Why::Failed, Duration::ZERO, TTL)).unwrap();
+    assert_eq!(answer, Suspension::Applied);
+    let fourth = hold(&store, &key(4)).unwrap();
+    assert_eq!((store.records(), store.held_records()), (4, 4));
+    // A run that failed leaves no doubt, and its record an end.
+    let answer = ready(store.suspend(&key(4), &fourth, Why::Failed, Duration::ZERO, TTL)).unwrap();
+    assert_eq!((answer, store.held_records()), (Suspension::Applied, 3));
+
+    // What is in doubt stays held, whatever time passes, until somebody ends it.
+    let answer = ready(store.suspend(&key(0), &tokens[0], Why::Abandoned, Duration::ZERO, HELD)).unwrap();
+    assert_eq!((answer, store.held_records()), (Suspension::Applied, 3));
+    clock.advance(TTL * 1000);
+    assert_eq!(hold(&store, &key(3)).unwrap_err().kind(), StoreErrorKind::Full);
+    assert_eq!(ready(store.complete(&key(1), &tokens[1], &result(5), TTL)).unwrap(), Transition::Applied);
+    assert_eq!(ready(store.release(&key(2), &tokens[2], TTL)).unwrap(), Transition::Applied);
+    assert!(ready(store.forget(&key(0))).unwrap());
+    assert_eq!(store.held_records(), 0);
+    hold(&store, &key(3)).unwrap();
+}
+
+#[test]
+fn by_default_held_records_may_be_half_of_all() {
+    for (records, held) in [(1, 1), (4, 2), (5, 3)] {
+        let store = MemoryStore::builder().max_records(records).build();
+        for number in 0..held {
+            hold(&store, &key(number)).unwrap();
+        }
+        assert_eq!(hold(&store, &key(held)).unwrap_err().kind(), StoreErrorKind::Full, "{records}");
+        assert_eq!(claim(&store, &key(held)).is_ok(), held < records, "{records}");
+    }
+}
+
+/// Where they may fill the store, it says what has filled it.
+#[test]
+fn a_store_that_is_full_of_held_records_says_so() {
+    let store = MemoryStore::builder().max_records(2).max_held_records(2).build();
+    hold(&store, &key(0)).unwrap();
+    hold(&store, &key(1)).unwrap();
+    for full in [hold(&store, &key(2)).unwrap_err(), ready(store.claim(&key(2), &request())).unwrap_err()] {
+        assert_eq!(full.kind(), StoreErrorKind::Full);
+        assert!(full.to_string().contains("held") && full.to_string().contains("forget"), "{full}");
+    }
 }
 
 #[test]
@@ -167,7 +237,9 @@ fn the_accounts_balance() {
         let (key, token) = (key(number), tokens[number]);
         let transition = match random.random_range(0..7) {
             0 | 1 => {
-                if let Ok(ClaimOutcome::Claimed { token, .. }) = claim(&store, &key) {
+                let ttl = if random.random() { HELD } else { TTL };
+                let claim = ClaimRequest { ttl, ..request() }.with_take_over(TakeOver::Always);
+                if let Ok(ClaimOutcome::Claimed { token, .. }) = ready(store.claim(&key, &claim)) {
                     tokens[number] = token;
                 }
                 continue;
@@ -176,12 +248,14 @@ fn the_accounts_balance() {
             3 => ready(store.release(&key, &token, TTL)),
             4 => {
                 let why = [Why::Abandoned, Why::Failed, Why::Unstarted][random.random_range(0..3)];
-                assert!(ready(store.suspend(&key, &token, why, Duration::ZERO, TTL)).is_ok());
+                let keep = if random.random() { HELD } else { TTL };
+                assert!(ready(store.suspend(&key, &token, why, Duration::ZERO, keep)).is_ok());
                 continue;
             }
             5 => {
                 let step = Step::new(format!("s,~{}", random.random_range(0..9)), Ok(vec![7; 30].into()));
-                if ready(store.append(&key, &token, &step, TTL, TTL)).unwrap() == Appended::Applied {
+                let ttl = if random.random() { HELD } else { TTL };
+                if ready(store.append(&key, &token, &step, TTL, ttl)).unwrap() == Appended::Applied {
                     let recorded = ready(store.steps(&key, &token)).unwrap().unwrap();
                     let life = ready(store.inspect(&key)).unwrap().unwrap().generation;
                     steps.insert((life, key.as_str().to_owned()), recorded.iter().map(Step::len).sum::<usize>());
@@ -205,10 +279,13 @@ fn the_accounts_balance() {
         record.key.as_str().len() + rest
     });
     assert_eq!((store.records(), store.bytes()), (records.len(), bytes.sum()));
+    let is_held = |record: &&Record| !matches!(record.state, State::Done(_)) && record.expires_in > ClaimRequest::HELD;
+    assert_eq!(store.held_records(), records.iter().filter(is_held).count());
+    assert!(store.held_records() > 0, "they were random");
     for record in records {
         assert!(ready(store.forget(&record.key)).unwrap());
     }
-    assert_eq!((store.records(), store.bytes()), (0, 0));
+    assert_eq!((store.records(), store.bytes(), store.held_records()), (0, 0, 0));
 }
 
 #[test]
@@ -288,5 +365,5 @@ fn debug_shows_neither_keys_nor_results() {
     let token = take(&store, &key);
     let outcome = Outcome::Ok("canary".into());
     assert_eq!(ready(store.complete(&key, &token, &outcome, TTL)).unwrap(), Transition::Applied);
-    assert_eq!(format!("{store:?}"), format!("MemoryStore {{ records: 1, bytes: {} }}", 11 + 6));
+    assert_eq!(format!("{store:?}"), format!("MemoryStore {{ records: 1, held: 0, bytes: {} }}", 11 + 6));
 }

@@ -17,7 +17,7 @@ use super::{
     entry::{EntryState, Kept, MemoryEntry},
     life::RestKind,
     shard::Shard,
-    usage::Usage,
+    usage::{NoRoom, Size, Usage},
 };
 use crate::{
     lock::lock,
@@ -40,6 +40,13 @@ const EXPIRED_PER_CLAIM: usize = 2;
 
 /// A page of a listing ends after it has looked at this many records, whether or not they belong to it.
 const LISTED_PER_PAGE: usize = 10_000;
+
+const FULL: &str = "the memory store is full of live records";
+const FULL_OF_HELD: &str = "the memory store is full, and most of its records are held: nobody has ended their runs; look at them \
+     with `list`, and have them reconciled, or forget those whose outcome is known";
+const TOO_MANY_HELD: &str = "the memory store has as many held records as it may: runs of `abandoned = refuse` or `reconcile` that \
+     nobody has ended; look at them with `list`, have them reconciled, or forget those whose outcome is known, or raise \
+     `max_held_records`";
 
 /// The records and counts that the handles of a store share.
 pub(super) struct MemoryShared {
@@ -93,41 +100,45 @@ impl MemoryShared {
 
     pub(super) fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
         loop {
-            if let Some(outcome) = self.try_claim(key, request) {
-                return Ok(outcome);
-            }
-            // Expired records of other shards count against the limit until they are removed. Another claim may take the
-            // room that this purge makes before this one tries again: then it purges again, until nothing is expired.
-            if self.purge(1) == 0 {
-                return Err(StoreError::new(StoreErrorKind::Full, "the memory store is full of live records"));
-            }
+            let full = match self.try_claim(key, request) {
+                Ok(outcome) => return Ok(outcome),
+                // Time makes no room here.
+                Err(NoRoom::Held) => TOO_MANY_HELD,
+                // Expired records of other shards count against the limit until they are removed. Another claim may take
+                // the room that this purge makes before this one tries again: then it purges again, until nothing is expired.
+                Err(NoRoom::Full) if self.purge(1) > 0 => continue,
+                Err(NoRoom::Full) if self.usage.held() > self.usage.records() / 2 => FULL_OF_HELD,
+                Err(NoRoom::Full) => FULL,
+            };
+            return Err(StoreError::new(StoreErrorKind::Full, full));
         }
     }
 
-    /// Tries to claim; `None` if there is no room.
-    fn try_claim(&self, key: &RecordKey, request: &ClaimRequest) -> Option<ClaimOutcome> {
+    /// Tries to claim.
+    fn try_claim(&self, key: &RecordKey, request: &ClaimRequest) -> Result<ClaimOutcome, NoRoom> {
         let (number, hash) = self.hash(key);
         let mut shard = self.lock(number);
         let now = self.clock.now();
         if let Some(slot) = shard.find(hash, key.as_str()) {
             if shard.get(slot).is_some_and(|entry| entry.expires() > now) {
-                return self.claim_live(Live { shard, slot, now }, request);
+                return self.claim_live(Live { shard, slot, now }, request).ok_or(NoRoom::Full);
             }
             self.remove(&mut shard, slot);
         }
         self.remove_due(&mut shard, now, EXPIRED_PER_CLAIM);
 
-        let bytes = key.as_str().len() + request.arguments.as_ref().map_or(0, Bytes::len);
-        if !self.usage.admit(bytes) {
-            return None;
-        }
+        let size = Size {
+            bytes: key.as_str().len() + request.arguments.as_ref().map_or(0, Bytes::len),
+            is_held: MemoryEntry::is_endless(now.plus(request.lease).plus(request.ttl)),
+        };
+        self.usage.admit(size)?;
         let entry = MemoryEntry::new(key, request, now, self.next_fence());
         let token = entry.as_ref().map(MemoryEntry::token);
         if !entry.is_some_and(|entry| shard.insert(hash, entry)) {
-            self.usage.dismiss(bytes);
-            return None;
+            self.usage.dismiss(size);
+            return Err(NoRoom::Full);
         }
-        token.map(|token| ClaimOutcome::claimed(token, 1, Past::none(token.nonce)))
+        token.map(|token| ClaimOutcome::claimed(token, 1, Past::none(token.nonce))).ok_or(NoRoom::Full)
     }
 
     /// The answer to a claim of a record that has not expired.
@@ -164,16 +175,15 @@ impl MemoryShared {
         if entry.token().nonce == request.nonce && matches!(entry.phase(), EntryState::Suspended(_)) {
             return Some(ClaimOutcome::ended(attempt));
         }
-        let (fence, bytes) = (self.next_fence(), entry.bytes());
-        live.change(|entry, now| entry.take_over(request, now, fence));
+        let fence = self.next_fence();
+        self.change(&mut live, |entry, now| entry.take_over(request, now, fence));
         let entry = live.entry()?;
-        self.usage.change(bytes, entry.bytes());
         Some(ClaimOutcome::claimed(entry.token(), entry.attempt(), entry.past(live.now)))
     }
 
     pub(super) fn renew(&self, key: &RecordKey, token: &Token, lease: Duration, ttl: Duration) -> Transition {
         let Some((mut live, EntryState::Running { .. })) = self.owned(key, token) else { return Transition::Lost };
-        live.change(|entry, now| entry.run_for(lease, ttl, now));
+        self.change(&mut live, |entry, now| entry.run_for(lease, ttl, now));
         Transition::Applied
     }
 
@@ -182,9 +192,7 @@ impl MemoryShared {
         let kept = Kept::new(key, outcome);
         match self.owned(key, token) {
             Some((mut live, EntryState::Running { .. })) => {
-                let before = live.entry().map_or(0, MemoryEntry::bytes);
-                live.change(|entry, now| entry.finish(kept, now.plus(ttl)));
-                self.usage.change(before, live.entry().map_or(0, MemoryEntry::bytes));
+                self.change(&mut live, |entry, now| entry.finish(kept, now.plus(ttl)));
                 self.ended(live, key);
                 Transition::Applied
             }
@@ -213,7 +221,7 @@ impl MemoryShared {
             EntryState::Suspended(_) => Suspension::Applied,
             EntryState::Running { .. } => {
                 let mut is_left = true;
-                live.change(|entry, now| is_left = entry.suspend(why, now, now.plus(not_before), keep));
+                self.change(&mut live, |entry, now| is_left = entry.suspend(why, now, now.plus(not_before), keep));
                 if !is_left {
                     self.remove(&mut live.shard, live.slot);
                 }
@@ -232,13 +240,11 @@ impl MemoryShared {
         ttl: Duration,
     ) -> Appended {
         let Some((mut live, EntryState::Running { .. })) = self.owned(key, token) else { return Appended::Lost };
-        let before = live.entry().map_or(0, MemoryEntry::bytes);
         let mut recorded = None;
-        live.change(|entry, now| {
+        self.change(&mut live, |entry, now| {
             recorded = entry.append(step);
             entry.run_for(lease, ttl, now);
         });
-        self.usage.change(before, live.entry().map_or(0, MemoryEntry::bytes));
         recorded.map_or(Appended::Applied, Appended::Recorded)
     }
 
@@ -252,7 +258,7 @@ impl MemoryShared {
         let Some(entry) = live.entry().filter(|entry| entry.is_owned_by(token)) else { return Transition::Lost };
         match entry.phase() {
             EntryState::Running { .. } if entry.has_steps() => {
-                live.change(|entry, now| _ = entry.suspend(Why::Failed, now, now, keep));
+                self.change(&mut live, |entry, now| _ = entry.suspend(Why::Failed, now, now, keep));
             }
             EntryState::Running { .. } => self.remove(&mut live.shard, live.slot),
             EntryState::Suspended(RestKind::Failed) => return Transition::Applied,
@@ -358,6 +364,15 @@ impl MemoryShared {
         Some((live, phase))
     }
 
+    /// Changes a record, and counts what that changes.
+    fn change(&self, live: &mut Live<'_>, change: impl FnOnce(&mut MemoryEntry, Moment)) {
+        let before = live.entry().map(MemoryEntry::size);
+        live.change(change);
+        if let Some((before, after)) = before.zip(live.entry().map(MemoryEntry::size)) {
+            self.usage.change(before, after);
+        }
+    }
+
     /// Unlocks, and then wakes the key's waiters. Woken under the lock, they would at once wait for it.
     fn ended(&self, live: Live<'_>, key: &RecordKey) {
         drop(live);
@@ -370,13 +385,13 @@ impl MemoryShared {
 
     fn remove(&self, shard: &mut Shard, slot: u32) {
         if let Some(entry) = shard.remove(slot) {
-            self.usage.dismiss(entry.bytes());
+            self.usage.dismiss(entry.size());
         }
     }
 
     fn remove_due(&self, shard: &mut Shard, now: Moment, limit: usize) -> usize {
         let due = (0..limit).map_while(|_| shard.remove_due(now));
-        due.map(|entry| self.usage.dismiss(entry.bytes())).count()
+        due.map(|entry| self.usage.dismiss(entry.size())).count()
     }
 }
 
