@@ -1,7 +1,7 @@
 //! Finding out what became of a run that vanished.
 
 use crate::{
-    engine::{claim::RunStage, events, scope::Scope},
+    engine::{claim::RunStage, scope::Scope},
     error::Error,
     execution::Execution,
 };
@@ -80,11 +80,9 @@ pub(crate) fn end<T, E: From<Error>>(run: &Execution, found: Result<Reconciled<T
             (RunStage::Exhausted, Error::Exhausted)
         }
         // Whatever the error is, the call's answer is that nobody knows.
-        Ok(Reconciled::NotDone | Reconciled::Unknown) | Err(_) => {
-            (RunStage::Unresolved, Error::unresolved(claim.attempt().saturating_sub(1)))
-        }
+        Ok(Reconciled::NotDone | Reconciled::Unknown) | Err(_) => (RunStage::Unresolved, claim.unresolved()),
     };
+    // It is told with the answer of the call: the claim may be lost, and the answer be another.
     claim.set_stage(stage);
-    events::refused(claim.context().key().operation(), &error);
     Some(Err(error.into()))
 }

@@ -188,6 +188,11 @@ impl Claim {
         }
     }
 
+    /// The refusal of a call that could not find out what became of the run before.
+    pub(crate) fn unresolved(&self) -> Error {
+        Error::unresolved(self.attempt.saturating_sub(1))
+    }
+
     /// True if the operation allows no run of this number.
     pub(crate) fn is_exhausted(&self) -> bool {
         self.context.attempts.max.is_some_and(|max| self.attempt > max)
@@ -196,10 +201,10 @@ impl Claim {
     /// Decides what the record becomes, and who answers, after the body has ended like this.
     pub(super) fn judge(&self, end: RunEnd, own: Answer) -> (RunEnd, Answer) {
         match (self.stage(), end) {
-            (RunStage::Unresolved, _) => (RunEnd::GiveBack, Answer::Told(Some(Disposition::Refused))),
-            (RunStage::Exhausted, _) => (RunEnd::Keep(Outcome::Exhausted), Answer::Told(Some(Disposition::Refused))),
+            (RunStage::Unresolved, _) => (RunEnd::GiveBack, Answer::Refused(self.unresolved())),
+            (RunStage::Exhausted, _) => (RunEnd::Keep(Outcome::Exhausted), Answer::Refused(Error::Exhausted)),
             (RunStage::Reconciled, end) => (end, Answer::Own(Disposition::Reconciled)),
-            (_, RunEnd::Abandon) => (RunEnd::Abandon, Answer::Told(None)),
+            (_, RunEnd::Abandon) => (RunEnd::Abandon, Answer::Told),
             (_, RunEnd::Keep(Outcome::Ok(result))) if self.past.has_steps => {
                 let not_asked_for = self.journal_if_any().and_then(Journal::not_asked_for);
                 if not_asked_for != Some(0) {

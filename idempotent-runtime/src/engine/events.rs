@@ -161,12 +161,12 @@ pub(crate) fn embedded() {
 #[cfg(all(test, feature = "metrics", feature = "memory"))]
 #[expect(clippy::unwrap_used, reason = "a test fails so")]
 mod tests {
-    use std::{collections::BTreeMap, future::pending};
+    use std::{collections::BTreeMap, future::pending, time::Duration};
 
-    use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+    use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 
     use crate::{
-        Error, Idempotency, OnAbandoned, Operation, StoreErrorKind,
+        Error, Idempotency, OnAbandoned, Operation, Reconciled, StoreErrorKind,
         store::memory::MemoryStore,
         testing::{Fault, FaultyStore, Method},
     };
@@ -203,6 +203,67 @@ mod tests {
             Ok(1)
         };
         assert!(matches!(handle.call("charge").key("lost").arguments(&1_u32).run(loses).await, Err(Error::ClaimLost)));
+    }
+
+    /// The counters and gauges by name and labels, as they were told since the last time.
+    fn told(snapshotter: &Snapshotter) -> BTreeMap<String, u64> {
+        let counters = snapshotter.snapshot().into_vec().into_iter().filter_map(|(key, _, _, value)| {
+            let key = key.key();
+            let mut labels: Vec<_> = key.labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
+            labels.sort();
+            match value {
+                DebugValue::Counter(count) => Some((format!("{} {}", key.name(), labels.join(" ")), count)),
+                _ => None,
+            }
+        });
+        counters.collect()
+    }
+
+    /// The last run vanished, and did not happen. While that is being found out, the key becomes another's.
+    #[test]
+    fn an_end_of_the_attempts_that_is_lost_is_told_once() {
+        let recorder = DebuggingRecorder::new();
+        let snapshotter = recorder.snapshotter();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let calls = async {
+            let handle = &Idempotency::memory();
+            let charge = || Operation::new("charge").max_attempts(1).settle_after(Duration::ZERO);
+            let call = || handle.call(charge()).key("key");
+            for (is_lost, expected) in [(false, "exhausted"), (true, "claim-lost")] {
+                handle.forget("charge", "key").await.unwrap();
+                let nobody_asks = |_| pending::<Result<Reconciled<u32>, Error>>();
+                tokio::select! {
+                    biased;
+                    _ = call().reconcile(nobody_asks).run(pending()) => unreachable!(),
+                    () = std::future::ready(()) => {}
+                }
+                tokio::task::yield_now().await;
+                told(&snapshotter);
+                let ask = async |_| {
+                    if is_lost {
+                        handle.forget("charge", "key").await?;
+                        let other = handle.clone();
+                        tokio::spawn(async move {
+                            other.call("charge").key("key").run(pending::<Result<u32, Error>>()).await
+                        });
+                        tokio::task::yield_now().await;
+                    }
+                    Ok::<_, Error>(Reconciled::NotDone)
+                };
+                let refused = call().reconcile(ask).run(async { Ok::<u32, Error>(1) }).await.unwrap_err();
+                assert_eq!(refused.code(), expected);
+                let mut expected = BTreeMap::from([(
+                    format!("idempotent_calls_total disposition=refused operation=charge reason={expected}"),
+                    1,
+                )]);
+                if is_lost {
+                    expected.insert("idempotent_claims_lost_total operation=charge".to_owned(), 1);
+                }
+                let told: BTreeMap<_, _> = told(&snapshotter).into_iter().filter(|(_, count)| *count > 0).collect();
+                assert_eq!(told, expected);
+            }
+        };
+        metrics::with_local_recorder(&recorder, || runtime.block_on(calls));
     }
 
     /// The gauge follows each record that is held, and the end of its store.
@@ -251,19 +312,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         metrics::with_local_recorder(&recorder, || runtime.block_on(calls()));
 
-        let counted: BTreeMap<String, u64> = snapshotter
-            .snapshot()
-            .into_vec()
-            .into_iter()
-            .map(|(key, _, _, value)| {
-                let key = key.key();
-                let mut labels: Vec<_> =
-                    key.labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
-                labels.sort();
-                let DebugValue::Counter(count) = value else { panic!("not a counter") };
-                (format!("{} {}", key.name(), labels.join(" ")), count)
-            })
-            .collect();
+        let counted = told(&snapshotter);
         let expected = [
             ("idempotent_calls_total disposition=executed operation=charge", 2),
             ("idempotent_calls_total disposition=refused operation=charge reason=claim-lost", 1),

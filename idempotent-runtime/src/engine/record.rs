@@ -124,7 +124,7 @@ pub(super) async fn record(
             let rest = Rest::unstarted(&claim.context, claim.past.before);
             let answer = Box::pin(suspend(claim, token, rest, Leadership::of_nobody(), own)).await;
             // One question answers all who wait for it here.
-            leadership.end(FlightEnd::Failed(Error::unresolved(claim.attempt.saturating_sub(1))));
+            leadership.end(FlightEnd::Failed(claim.unresolved()));
             Ok(answer)
         }
     }

@@ -14,7 +14,9 @@ pub(super) enum Answer {
     /// By the output of its own body.
     Own(Disposition),
     /// By the output of its own body, whose event was told already.
-    Told(Option<Disposition>),
+    Told,
+    /// By the output of its own body, which did not run: it was refused for this reason.
+    Refused(Error),
     /// By the outcome of another run.
     Other(Outcome, Disposition),
 }
@@ -36,8 +38,10 @@ impl<R> Reply<R> {
         let (result, disposition) = match answer {
             // A call is answered by its own body only after that body has ended, so that there is an output.
             Ok(Answer::Own(disposition)) => (own.ok_or(Error::ClaimLost), Some(disposition)),
-            Ok(Answer::Told(disposition)) => {
-                return Self { result: own.ok_or(Error::ClaimLost), disposition };
+            Ok(Answer::Told) => return Self { result: own.ok_or(Error::ClaimLost), disposition: None },
+            Ok(Answer::Refused(reason)) => {
+                events::refused(operation, &reason);
+                return Self { result: own.ok_or(Error::ClaimLost), disposition: Some(Disposition::Refused) };
             }
             Ok(Answer::Other(outcome, disposition)) => (decode(outcome), Some(disposition)),
             Err(error) => (Err(error), None),
