@@ -21,7 +21,7 @@ use super::{
     journal::Journal,
     record::RunEnd,
     reply::Answer,
-    rest::{Rest, suspend_until},
+    rest::{Rest, last_try, suspend_until},
     retry::Pauses,
     runs::RunGuard,
 };
@@ -29,8 +29,8 @@ use crate::{
     error::Error,
     lock::lock,
     store::{
-        Before, BoxFuture, ClaimOutcome, ClaimRequest, Nonce, Outcome, Past, StoreError, StoreErrorKind, Token,
-        Transition,
+        Before, BoxFuture, ClaimOutcome, ClaimRequest, Nonce, Outcome, Past, Record, State, StoreError, StoreErrorKind,
+        Token, Transition,
     },
 };
 
@@ -327,15 +327,50 @@ impl ClaimReply {
         let Self { context, nonce, sent, outcome, run } = self;
         let deadline = sent + context.request.lease;
         let (token, before) = match outcome {
-            Ok(ClaimOutcome::Claimed { token, past, .. }) => (token, past.before),
+            Ok(ClaimOutcome::Claimed { token, past, .. }) => (token, Some(past.before)),
             // No answer is not a no: the claim may have been granted.
-            Err(error) if error.kind() == StoreErrorKind::Unavailable => (Token::new(nonce), context.worst_before()),
+            Err(error) if error.kind() == StoreErrorKind::Unavailable => {
+                (Token::new(nonce), context.before_unanswered())
+            }
             _ => return Box::pin(std::future::ready(())),
         };
         Box::pin(async move {
-            suspend_until(&context, &token, Rest::unstarted(&context, before), deadline).await;
+            let before = match before {
+                Some(before) => Some(before),
+                None => find_before(&context, nonce, deadline).await,
+            };
+            if let Some(before) = before {
+                suspend_until(&context, &token, Rest::unstarted(&context, before), deadline).await;
+            }
             drop(run);
         })
+    }
+}
+
+/// Finds out what was before a claim that got no answer; `None` if the claim was not granted.
+///
+/// The same claim, asked for once more, is told. But only while a run is alive: of any other record it would be granted only
+/// now, and could take over from an owner that is late.
+async fn find_before(context: &CallContext, nonce: Nonce, lease_end: Instant) -> Option<Before> {
+    let deadline = last_try(context, lease_end);
+    let request = ClaimRequest { nonce, ..context.request.clone() };
+    let mut pauses = Pauses::new(Duration::from_millis(50), Duration::from_secs(1));
+    loop {
+        let answer = match context.store().inspect(&context.key).await {
+            Ok(Some(Record { state: State::Running { .. }, .. })) => {
+                context.store().claim(&context.key, &request).await
+            }
+            // If it is ours, nobody says any more what was before it: the worst is assumed.
+            Ok(Some(Record { state: State::Lapsed, .. })) => return Some(Before::abandoned(Duration::ZERO)),
+            Ok(_) => return None,
+            Err(error) => Err(error),
+        };
+        match answer {
+            Ok(ClaimOutcome::Claimed { past, .. }) => return Some(past.before),
+            Ok(_) => return None,
+            Err(_) if pauses.sleep_before(deadline).await => {}
+            Err(_) => return Some(Before::abandoned(Duration::ZERO)),
+        }
     }
 }
 
@@ -348,7 +383,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Error, Execution, Idempotency, Operation,
+        Error, Execution, Idempotency, Operation, Reconciled,
         store::memory::MemoryStore,
         testing::{Fault, FaultyStore, Gate, Method},
     };
@@ -421,6 +456,69 @@ mod tests {
             assert!(matches!(attempt().await, Err(Error::Store(_))));
             assert_eq!(attempt().await.unwrap(), expected);
         }
+    }
+
+    /// Only a run that vanished has no end. Without an answer, the claim does not know which run was before it.
+    #[tokio::test(start_paused = true)]
+    async fn a_question_without_an_answer_leaves_each_record_its_end() {
+        let ttl = Duration::from_secs(3600);
+        for before in ["vacant", "failed", "vanished"] {
+            let memory = MemoryStore::new();
+            let (store, observer) = (FaultyStore::new(memory.clone()), Idempotency::new(memory));
+            let idempotency = Idempotency::new(store.clone());
+            let operation = || Operation::new("charge").ttl(ttl).max_attempts(9);
+            let ask = |_| ready(Ok::<_, Error>(Reconciled::<u32>::Unknown));
+            let call = || idempotency.call(operation()).key("key").reconcile(ask);
+            match before {
+                "failed" => {
+                    call().run(ready(Err::<u32, _>(Error::TooManyWaiters))).await.unwrap_err();
+                }
+                "vanished" => tokio::select! {
+                    biased;
+                    _ = call().run(pending::<Result<u32, Error>>()) => unreachable!(),
+                    () = ready(()) => {}
+                },
+                _ => {}
+            }
+            store.next(Method::Claim, std::iter::repeat_n(Fault::LOST_REPLY, 5));
+            assert!(matches!(call().run(ready(Ok::<_, Error>(1))).await, Err(Error::Store(_))));
+            // The store fails once more while the claim is given back.
+            store.next(Method::Claim, [Fault::LOST_REQUEST]);
+            store.next(Method::Inspect, [Fault::LOST_REQUEST]);
+            store.next(Method::Suspend, [Fault::LOST_REQUEST]);
+            tokio::time::sleep(Duration::from_secs(10)).await;
+
+            let left = observer.inspect("charge", "key").await.unwrap();
+            let left = left.map(|record| (record.state, record.attempt, record.expires_in > ClaimRequest::HELD));
+            let expected = match before {
+                "failed" => Some((State::Failed, 1, false)),
+                "vanished" => Some((State::Abandoned, 1, true)),
+                _ => None,
+            };
+            assert_eq!(left, expected, "{before}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_claim_without_an_answer_that_was_not_heard_leaves_the_other_s_run() {
+        let store = FaultyStore::new(MemoryStore::new());
+        let idempotency = Idempotency::new(store.clone());
+        let ask = |_| ready(Ok::<_, Error>(Reconciled::<u32>::Unknown));
+        let call = || idempotency.call("charge").key("key").reconcile(ask);
+        store.next(Method::Claim, std::iter::repeat_n(Fault::LOST_REQUEST, 5));
+        assert!(matches!(call().run(ready(Ok::<_, Error>(1))).await, Err(Error::Store(_))));
+        let gate = Gate::new();
+        let other = async {
+            gate.pass().await;
+            Ok::<_, Error>(Execution::current().unwrap().attempt())
+        };
+        let opened = async {
+            gate.reached(1).await;
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            gate.open();
+        };
+        let (answer, ()) = tokio::join!(call().run(other), opened);
+        assert_eq!(answer.unwrap(), 1);
     }
 
     /// Long enough for a connection to be made anew, and no longer; once more where the first answer took that long.

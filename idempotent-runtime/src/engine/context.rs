@@ -59,11 +59,13 @@ impl CallContext {
         self.attempts.settle_after
     }
 
-    /// The worst that may have been before a claim whose answer was lost.
-    pub(super) const fn worst_before(&self) -> Before {
+    /// The worst that may have been before a claim whose answer was lost. `None` where that would leave a record without an
+    /// end, although a run that failed may have been before it.
+    pub(super) const fn before_unanswered(&self) -> Option<Before> {
         match self.request.take_over {
-            TakeOver::Never => Before::Fresh,
-            TakeOver::UnlessHeld | TakeOver::Always => Before::abandoned(Duration::ZERO),
+            TakeOver::Never => Some(Before::Fresh),
+            TakeOver::UnlessHeld => Some(Before::abandoned(Duration::ZERO)),
+            TakeOver::Always => None,
         }
     }
 
