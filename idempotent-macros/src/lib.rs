@@ -236,6 +236,10 @@ use proc_macro::{Span, TokenStream};
 /// The function is asked in one call at a time, never after a run that returned an `Err`, and never in a first run. Arguments by value have to
 /// be `Clone`. A key whose run vanished is held for it, however long: calls with another policy are refused meanwhile.
 ///
+/// Whether a key is held is decided by the policy under which its run was begun. A run that was begun under `rerun` and vanished, as before a
+/// deployment that brings `refuse`, does not hold its key: calls under `refuse` get `Error::Abandoned` for the `ttl` of that run, and after that
+/// the body runs again.
+///
 /// `max_attempts` and `retry_after` count and pause runs in the record, so that they hold for all processes. A run counts from its claim on. With
 /// one of them, an `Err` that is not kept leaves the record, so that other arguments are a mismatch. If the last run that is allowed vanished,
 /// the key is held: it may have happened.

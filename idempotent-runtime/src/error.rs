@@ -374,7 +374,7 @@ pub enum StepError {
     InTransaction,
     /// It is in the function that `abandoned = reconcile(…)` asks.
     InReconcile,
-    /// A step of this name is under way, has ended in this run, or could not be recorded.
+    /// A step of this name is under way, has ended in this run, could not be recorded, or has a value that cannot be read.
     NameInUse,
     /// The run has as many steps, or as many bytes of steps, as the limits allow.
     TooMany,
@@ -396,8 +396,9 @@ impl fmt::Display for StepError {
             }
             Self::InReconcile => "it is in a function that only finds out what happened: leave `step` out",
             Self::NameInUse => {
-                "a step of its name is under way, has ended in this run, or could not be recorded: give each its own name, \
-                 in a loop with the item in it, such as `(\"item\", id)`"
+                "a step of its name is under way or has ended in this run: give each step its own name, in a loop with the item \
+                 in it, such as `(\"item\", id)`; but where that step failed with an error of this library, return that error, \
+                 since under another name it may happen twice"
             }
             Self::TooMany => "the run has as many steps as `max_steps` and `max_steps_len` allow",
             Self::Name(error) => return write!(f, "its name cannot be used: {error}"),

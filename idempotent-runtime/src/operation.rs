@@ -124,7 +124,8 @@ impl<P> Operation<P> {
     /// [`Error::Exhausted`](crate::Error::Exhausted) instead, and so do its repeats, for the operation's `ttl`. If the last run
     /// vanished, it may have happened: it is reconciled first ([`Call::reconcile`](crate::Call::reconcile)), or the key is held and
     /// its calls get [`Error::Abandoned`](crate::Error::Abandoned) until an operator resolves it. A last run whose process was killed holds
-    /// the key from the next call on, which has to come within the `ttl`.
+    /// the key from the next call on, which has to come within the `ttl`. A process that is killed in the moment in which it ends an exhausted
+    /// key looks like such a run: the key is held, although its body did not run.
     ///
     /// A run counts also if it only learned that a nested function cannot say yet what became of its own run: so many attempts, with the pauses
     /// of [`retry_after`](Self::retry_after), have to outlast an outage of other systems, and the `lease` and
@@ -227,6 +228,9 @@ pub enum OnAbandoned {
     #[default]
     Rerun,
     /// No call runs the body again: each gets [`Error::Abandoned`](crate::Error::Abandoned) until an operator resolves it.
+    ///
+    /// A run that was begun under [`Rerun`](Self::Rerun) does not hold its key. Calls under this policy refuse it while its record
+    /// is there, and run the body once its `ttl` is over.
     Refuse,
     /// Set by [`Call::reconcile`](crate::Call::reconcile) and by the attribute, which know whom to ask.
     #[doc(hidden)]

@@ -18,6 +18,7 @@ on_every_store! {
     a_key_is_run_as_often_as_its_operation_allows,
     runs_that_vanish_count,
     a_last_run_that_vanished_is_in_doubt_for_good,
+    an_end_of_the_attempts_that_is_killed_is_in_doubt,
     claims_that_start_no_body_do_not_count,
     the_limit_is_that_of_the_call,
     an_error_that_is_kept_ends_the_count,
@@ -129,6 +130,26 @@ async fn a_last_run_that_vanished_is_in_doubt_for_good(backend: Backend) {
     assert_eq!(effects.count(), 0);
     assert!(caller.idempotency.forget("attempts.charge", "k").await.expect("forget"));
     fails(&caller, charge().max_attempts(1), "k", &effects).await.expect_err("it fails");
+}
+
+/// Killed between the claim of one run too many and its end: it looks like a run, and so errs on the side of doubt.
+async fn an_end_of_the_attempts_that_is_killed_is_in_doubt(backend: Backend) {
+    let (caller, effects) = (backend.caller().await, Effects::new());
+    fails(&caller, charge().max_attempts(1), "k", &effects).await.expect_err("it fails");
+    let killed = backend.caller().await;
+    let gate = Gate::new();
+    killed.store.always(Method::Complete, Fault::HoldBefore(gate.clone()));
+    tokio::select! {
+        answer = fails(&killed, charge().max_attempts(1), "k", &effects) => panic!("{answer:?}"),
+        () = gate.reached(1) => {}
+    }
+    backend.advance(LEASE).await;
+    for later in [Duration::ZERO, TTL * 1000] {
+        backend.advance(later).await;
+        let refused = refusal(fails(&caller, charge().max_attempts(1), "k", &effects).await);
+        assert!(matches!(refused, Error::Abandoned { attempt: 2, .. }) && !refused.is_retryable(), "{refused:?}");
+    }
+    assert_eq!(effects.count(), 1, "no body ran");
 }
 
 /// Callers that go away between their claim and their body.

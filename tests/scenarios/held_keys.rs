@@ -8,13 +8,17 @@ use idempotent_runtime::{
 };
 use tokio::sync::Notify;
 
-use crate::support::{Backend, Caller, record_key};
+use crate::{
+    support::{Backend, Caller, record_key},
+    test_bodies::vanish,
+};
 use idempotent_tests::on_every_store;
 
 on_every_store! {
     refuse_has_no_end,
     every_handle_is_bound,
     a_result_still_ends,
+    a_run_begun_under_rerun_holds_nothing,
 }
 
 const TTL: Duration = Duration::from_secs(3600);
@@ -150,4 +154,22 @@ async fn a_result_still_ends(backend: Backend) {
     assert_eq!(run(2).await.expect("a result"), 1);
     backend.advance(TTL).await;
     assert_eq!(run(3).await.expect("a result"), 3, "the ttl is counted from the completion");
+}
+
+/// As before a deployment that brings `refuse`.
+async fn a_run_begun_under_rerun_holds_nothing(backend: Backend) {
+    vanish(&backend, async |caller, started| {
+        let body = async {
+            started.pass().await;
+            Ok::<u8, Error>(0)
+        };
+        caller.idempotency.call(charge(OnAbandoned::Rerun)).key("k").run(body).await
+    })
+    .await;
+    let caller = backend.caller().await;
+    let refuses = || caller.idempotency.call(charge(OnAbandoned::Refuse)).key("k");
+    let refused = refuses().run(async { Ok::<u8, Error>(1) }).await;
+    assert!(matches!(refused, Err(Error::Abandoned { attempt: 1, .. })), "{refused:?}");
+    backend.advance(TTL).await;
+    assert_eq!(refuses().run(async { Ok::<u8, Error>(1) }).await.expect("a result"), 1, "its record has had its end");
 }
