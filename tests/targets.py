@@ -17,7 +17,7 @@ CARGO = ["cargo", "test"]
 WORKSPACE = ["--workspace", "--all-features"]
 ALONE = ["conformance", "transfers", "chaos", "payments", "orders", "redis_store", "sqlite_store"]
 # Of the others, those that take longest begin first, so that none of them is left over at the end.
-LONGEST = ["scenarios", "compile_errors", "charges", "webhooks", "postgres_store", "transactions_postgres"]
+LONGEST = ["scenarios", "compile_errors", "inbox", "charges", "webhooks", "postgres_store", "transactions_postgres"]
 THREADS = os.environ.setdefault("RUST_TEST_THREADS", "4")
 # Of the first two, processes share a file or a server, and their clients give up after a while. The last one mostly waits.
 OWN_THREADS = {"payments": "1", "transfers": "2", "conformance": "8"}

@@ -1,4 +1,7 @@
-//! Shared by the programs: printing to the user.
+//! Shared by the programs: printing to the user, and brokers that deliver messages.
+
+pub mod rabbitmq;
+pub mod redis_streams;
 
 use std::{
     env,

@@ -151,6 +151,65 @@ impl<'i, P> Call<'i, P> {
         self.prepare().run(pin!(Some(body))).await
     }
 
+    /// Runs the body in a transaction of its own, if it is this call's to run: what the body writes there and its record are
+    /// committed together, or not at all. The pool has to be of the store's database.
+    ///
+    /// Unlike [`in_transaction`](Self::in_transaction), the key is claimed before the transaction begins, where all see it.
+    /// So a run is counted although it is rolled back or its process is killed, its lease is renewed, and duplicates wait
+    /// for it without a connection. An `Err` rolls back; one that is kept is recorded after that.
+    ///
+    /// The body has no [steps](crate::step). A transaction begins READ COMMITTED, and the body leaves it so. On SQLite it begins with
+    /// `BEGIN IMMEDIATE` and keeps the file's write lock to its end: the runs of a process take turns, a run has to end within its
+    /// lease and ttl, since it is not renewed, and whatever it calls must not wait for a record of the same file outside the
+    /// transaction. Where the commit itself fails, the record is *failed*: other arguments are a mismatch until it expires.
+    ///
+    /// ```no_run
+    /// # use idempotent_runtime::{Error, Idempotency};
+    /// # #[derive(Debug)] enum Failed { Sql, Idempotency }
+    /// # impl From<sqlx::Error> for Failed { fn from(_: sqlx::Error) -> Self { Self::Sql } }
+    /// # impl From<Error> for Failed { fn from(_: Error) -> Self { Self::Idempotency } }
+    /// # #[cfg(feature = "sqlite")]
+    /// async fn deposit(idempotency: &Idempotency, pool: &sqlx::SqlitePool, id: &str, cents: i64) -> Result<i64, Failed> {
+    ///     let deposit = idempotency.call("accounts.deposit").key(id).arguments(&cents);
+    ///     deposit
+    ///         .commit(pool, |tx| {
+    ///             Box::pin(async move {
+    ///                 let add = sqlx::query_scalar("UPDATE account SET cents = cents + ?1 RETURNING cents");
+    ///                 Ok(add.bind(cents).fetch_one(&mut **tx.0).await?)
+    ///             })
+    ///         })
+    ///         .await
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run). [`Error::Store`] where nothing was committed, also if that is found out only afterwards;
+    /// [`Error::CommitUnknown`] where the database did not say.
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped while the body runs, its transaction is rolled back and the run is abandoned. Dropped after the body returned, the
+    /// commit goes on.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    pub async fn commit<'a, DB, T, E>(
+        self,
+        pool: &sqlx::Pool<DB>,
+        body: impl for<'t> FnOnce(crate::InTransaction<'t, 'a, DB>) -> BoxFuture<'t, Result<T, E>>,
+    ) -> Result<T, E>
+    where
+        DB: crate::TransactionDatabase,
+        T: Serialize + DeserializeOwned,
+        E: From<Error>,
+        P: ErrorPolicy<E>,
+    {
+        self.prepare().commit(pool, body).await
+    }
+
     fn request_of<A: Serialize + ?Sized>(&self, arguments: &A) -> Result<Request, ArgumentsError> {
         Request::of(arguments, self.idempotency.shared.limits.recorded_len())
     }

@@ -15,8 +15,12 @@
 
 mod admit;
 mod background;
+#[cfg(feature = "consumer")]
+mod bury;
 mod call;
 pub(crate) mod claim;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod commit;
 mod context;
 mod detached;
 pub(crate) mod disposition;
@@ -35,6 +39,8 @@ pub(crate) mod shared;
 mod single_flight;
 mod transaction;
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+use std::ops::ControlFlow;
 use std::{
     future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -44,18 +50,27 @@ use std::{
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(crate) use self::commit::{RunTransaction, begin, begin_run};
+#[cfg(feature = "tower")]
+pub(crate) use self::detached::Unanswered;
 pub(crate) use self::prepare::Prepared;
 #[cfg(feature = "tower")]
 pub(crate) use self::prepare::check_durations;
-#[cfg(not(feature = "tower"))]
+#[cfg(not(any(feature = "consumer", feature = "tower")))]
 use self::record::RunEnd;
+#[cfg(any(feature = "consumer", feature = "tower"))]
+pub(crate) use self::record::RunEnd;
+#[cfg(feature = "consumer")]
+use std::sync::Arc;
+
+#[cfg(feature = "consumer")]
+use self::reply::Answer;
 use self::{
     call::{CallMachine, CallWithBody},
     prepare::Preparation,
     reply::{Reply, decode},
 };
-#[cfg(feature = "tower")]
-pub(crate) use self::{detached::Unanswered, record::RunEnd};
 pub use self::{prepare::Call, transaction::Begun};
 use crate::{
     codec::{self, NotFaithful},
@@ -63,6 +78,8 @@ use crate::{
     operation::ErrorPolicy,
     store::{NotKept, Outcome},
 };
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+use crate::{store::BoxFuture, transaction::InTransaction};
 
 impl<P> Call<P> {
     /// Answers the call. The body is polled only if it is this call's to run.
@@ -98,6 +115,119 @@ where
     let (mut call, mut output) = (CallWithBody { call, body }, None);
     let answer = poll_fn(|cx| call.poll(cx, |ended| encode_output(&errors, output.insert(ended)))).await;
     Reply::new(call.operation(), answer, output, |outcome| decode_result(&errors, outcome))
+}
+
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+impl<P> Call<P> {
+    /// Answers the call. The body runs in a transaction that is begun for it, if it is this call's to run, and is committed with
+    /// its record.
+    pub(crate) async fn commit<'a, DB, T, E>(
+        self,
+        pool: &sqlx::Pool<DB>,
+        body: impl for<'t> FnOnce(InTransaction<'t, 'a, DB>) -> BoxFuture<'t, Result<T, E>>,
+    ) -> Result<T, E>
+    where
+        DB: crate::transaction::TransactionDatabase,
+        T: Serialize + DeserializeOwned,
+        E: From<Error>,
+        P: ErrorPolicy<E>,
+    {
+        let Self { preparation, errors } = self;
+        let reply = match preparation {
+            Preparation::AtHand(answer, operation) => {
+                Reply::new(&operation, answer, None, |outcome| decode_result(&errors, outcome))
+            }
+            Preparation::Ask(context) => {
+                let encode = |output: &Result<T, E>, transaction: Option<Box<dyn RunTransaction>>| {
+                    RunEnd::in_transaction(encode_output(&errors, output), output.is_ok(), transaction)
+                };
+                let begin = async { Ok(ControlFlow::Continue(begin_run(pool).await?)) };
+                let operation = context.key.operation().to_owned();
+                // Boxed: it is large, and would be part of the caller's future beside the body.
+                let ended = Box::pin(commit::in_own_transaction(context, begin, body, encode));
+                let commit::Ended { answer, output } = ended.await;
+                Reply::new(&operation, answer, output, |outcome| decode_result(&errors, outcome))
+            }
+        };
+        reply.give().unwrap_or_else(|error| Err(error.into()))
+    }
+}
+
+/// The answer to a message.
+#[cfg(feature = "consumer")]
+pub(crate) enum Worked<R> {
+    /// This run has ended with this output.
+    Ran(R),
+    /// Another run has ended like this.
+    Before(Outcome),
+}
+
+#[cfg(feature = "consumer")]
+impl<P> Call<P> {
+    /// Works a message off. Tells nobody: the inbox does.
+    pub(crate) async fn work<R, F>(
+        self,
+        body: Pin<&mut Option<F>>,
+        mut encode: impl FnMut(&R) -> RunEnd,
+    ) -> Result<Worked<R>, Error>
+    where
+        F: Future<Output = Result<R, Error>>,
+    {
+        let context = match self.preparation {
+            Preparation::AtHand(answer, _) => return worked(answer, None),
+            Preparation::Ask(context) => of_message(context),
+        };
+        let mut call = CallWithBody { call: CallMachine::new(context), body };
+        let (mut output, mut unstarted) = (None, None);
+        let answer = poll_fn(|cx| {
+            call.poll(cx, |ended| match ended {
+                Ok(ended) => encode(output.insert(ended)),
+                Err(error) => {
+                    unstarted = Some(error);
+                    RunEnd::Unstarted
+                }
+            })
+        })
+        .await;
+        worked(unstarted.map_or(answer, Err), output)
+    }
+
+    /// Works a message off in a transaction of its run. `before` may end the run without one.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    pub(crate) async fn work_in<'a, DB, R>(
+        self,
+        begin: impl Future<Output = Result<ControlFlow<R, sqlx::Transaction<'static, DB>>, Error>>,
+        body: impl for<'t> FnOnce(InTransaction<'t, 'a, DB>) -> BoxFuture<'t, R>,
+        encode: impl FnMut(&R, Option<Box<dyn RunTransaction>>) -> RunEnd,
+    ) -> Result<Worked<R>, Error>
+    where
+        DB: crate::transaction::TransactionDatabase,
+    {
+        let context = match self.preparation {
+            Preparation::AtHand(answer, _) => return worked(answer, None),
+            Preparation::Ask(context) => of_message(context),
+        };
+        let ended = Box::pin(commit::in_own_transaction(context, begin, body, encode)).await;
+        worked(ended.answer, ended.output)
+    }
+}
+
+/// The context of a message: what is not on record must not be acknowledged, and its turn is waited for.
+#[cfg(feature = "consumer")]
+fn of_message(mut context: Arc<context::CallContext>) -> Arc<context::CallContext> {
+    // Nobody else has it yet.
+    if let Some(context) = Arc::get_mut(&mut context) {
+        context.is_of_message = true;
+    }
+    context
+}
+
+#[cfg(feature = "consumer")]
+fn worked<R>(answer: Result<Answer, Error>, output: Option<R>) -> Result<Worked<R>, Error> {
+    match answer? {
+        Answer::Other(outcome, _) => Ok(Worked::Before(outcome)),
+        Answer::Own(_) | Answer::Told | Answer::Refused(_) => output.map(Worked::Ran).ok_or(Error::ClaimLost),
+    }
 }
 
 /// Decodes the outcome of another run to what the function returns.

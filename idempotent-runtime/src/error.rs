@@ -69,6 +69,9 @@ pub enum Error {
     /// The store failed before the body could run. The body did not run; in a transaction of the caller's it may have,
     /// and what it wrote there was taken back.
     Store(StoreError),
+    /// The body ran, and the database did not say whether it has committed what the body did and its record. Neither is there
+    /// without the other: the same call, made again, finds out. See [`Call::commit`](crate::Call::commit).
+    CommitUnknown(StoreError),
     /// The key cannot be used. Nothing was claimed.
     Key(KeyError),
     /// An argument cannot be hashed, or not be recorded. Nothing was claimed.
@@ -117,7 +120,11 @@ impl Error {
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
         match self {
-            Self::InFlight { .. } | Self::Suspended { .. } | Self::ClaimLost | Self::TooManyWaiters => true,
+            Self::InFlight { .. }
+            | Self::Suspended { .. }
+            | Self::ClaimLost
+            | Self::CommitUnknown(_)
+            | Self::TooManyWaiters => true,
             Self::Abandoned { may_retry, .. } => *may_retry,
             Self::Store(error) => error.is_retryable(),
             _ => false,
@@ -132,7 +139,7 @@ impl Error {
             Self::Mismatch { .. } => 422,
             Self::Key(_) | Self::Arguments(_) => 400,
             Self::Store(error) if error.is_retryable() => 503,
-            Self::TooManyWaiters => 503,
+            Self::TooManyWaiters | Self::CommitUnknown(_) => 503,
             Self::Store(_)
             | Self::Exhausted
             | Self::ResultNotKept(_)
@@ -178,6 +185,7 @@ codes! {
     Self::ResultNotKept(_) => "result-not-kept",
     Self::Undecodable(_) => "undecodable",
     Self::Store(_) => "store",
+    Self::CommitUnknown(_) => "commit-unknown",
     Self::Key(_) => "key",
     Self::Arguments(_) => "arguments",
     Self::TooManyWaiters => "too-many-waiters",
@@ -228,6 +236,9 @@ impl fmt::Display for Error {
             }
             Self::Undecodable(_) => f.write_str("the record of this idempotency key cannot be decoded"),
             Self::Store(_) => f.write_str("the idempotency store failed"),
+            Self::CommitUnknown(_) => f.write_str(
+                "the database did not say whether it has committed the run of this idempotency key; retry to find out",
+            ),
             Self::Key(error) => write!(f, "the idempotency key cannot be used: {error}"),
             Self::Arguments(error) => write!(f, "the arguments cannot be used: {error}"),
             Self::TooManyWaiters => f.write_str("too many calls are waiting for running duplicates; retry later"),
@@ -245,7 +256,7 @@ impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
             Self::Undecodable(error) => Some(error),
-            Self::Store(error) => Some(error),
+            Self::Store(error) | Self::CommitUnknown(error) => Some(error),
             // The text of the error itself repeats that of a key's, the arguments' or the operation's error.
             _ => None,
         }

@@ -54,6 +54,8 @@
 //! | `local-cache` | | a cache of finished results in this process: `IdempotencyBuilder::local_cache` |
 //! | `tower` | | [`tower`]: a layer for HTTP services (axum, hyper) that takes an `Idempotency-Key` |
 //! | `axum` | | `tower`, with the key as an extractor and [`Error`] as a response |
+//! | `consumer` | | [`consumer`]: works each message of a broker off once |
+//! | `outbox` | | [`outbox`]: messages that are committed with an effect, and a relay to a broker; with `postgres` or `sqlite` |
 //! | `webhooks` | | [`webhooks`]: signatures of Standard Webhooks, Stripe, GitHub and Shopify |
 //! | `metrics` | | counters through the `metrics` facade |
 //! | `testing` | | the conformance suite, a store that fails on demand, a clock set by hand |
@@ -75,7 +77,15 @@
 //! | a run did not ask for steps that an earlier attempt had recorded | error | `idempotent_steps_not_asked_for_total{operation}` |
 //! | a record of an embedded store is held: it has no end | no event | the gauge `idempotent_memory_held_records` |
 //! | a body runs without protection | warn | |
+//! | a delivery was settled, with what became of it | debug; warn where its message is given up, with the reason | `idempotent_deliveries_total{operation,settled,reason}` |
+//! | a broker did not take what it was told | debug | `idempotent_deliveries_not_settled_total{operation,settled}` |
+//! | a handler begins | debug | `idempotent_handlers_total{operation}`, and the gauge `idempotent_handlers_running{operation}` |
+//! | the store failed while messages were worked off | error, once a second | `idempotent_deliveries_store_failed_total{operation}` |
 //! | expired records could not be removed | warn | |
+//! | a broker did not confirm messages, or confirmed some | debug, trace | `idempotent_outbox_messages_total{table,result}` |
+//! | a broker will never take messages, which are parked | error | the same, with `parked` |
+//! | the age of the oldest message in an outbox | trace | the gauge `idempotent_outbox_oldest_seconds{table}` |
+//! | a relay has lost its lease; the database failed it | warn; error, once a second | |
 //! | a server that was connected to may forget records: Redis without an append-only file, PostgreSQL with `fsync=off` | warn | |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -86,6 +96,8 @@ pub mod __private;
 pub mod bounds;
 mod call;
 mod codec;
+#[cfg(feature = "consumer")]
+pub mod consumer;
 mod disposition;
 mod engine;
 mod error;
@@ -96,6 +108,8 @@ mod idempotency;
 mod install;
 mod lock;
 mod operation;
+#[cfg(all(feature = "outbox", any(feature = "postgres", feature = "sqlite")))]
+pub mod outbox;
 mod reconcile;
 mod request;
 mod step;

@@ -49,6 +49,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use self::{
+    dead_letters::{DeadLetter, DeadLetters, Replay},
     error::{StoreError, StoreErrorKind},
     record::{Finished, NotKept, Outcome, Record, RecordKey, RecordKeyError, State, Step},
     subscriptions::{Subscribers, Subscription},
@@ -56,6 +57,7 @@ pub use self::{
 };
 use crate::{request::fingerprint::Fingerprint, store::record::Hidden};
 
+mod dead_letters;
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 mod duration;
 mod error;
@@ -496,6 +498,11 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// The store's steps in a transaction that its caller has open; `None` from stores that are no SQL database.
     fn transactional(&self) -> Option<&dyn Transactional> {
+        None
+    }
+
+    /// The dead letters of a store that keeps them; `None` from stores that leave them to the broker.
+    fn dead_letters(&self) -> Option<&dyn DeadLetters> {
         None
     }
 

@@ -6,9 +6,12 @@ use sqlx::{Database, Pool, Transaction};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
-    engine::scope::{Scope, TransactionEnd, TransactionEndCell},
+    engine::{
+        begin,
+        scope::{Scope, TransactionEnd, TransactionEndCell},
+    },
     error::Error,
-    store::{BoxFuture, StoreError},
+    store::{BoxFuture, StoreError, transactional::Connection},
 };
 
 /// The time after which a transaction is not tried again.
@@ -91,7 +94,8 @@ where
     }
 }
 
-/// The transaction that [`in_transaction`] has begun: its field is the function's argument.
+/// The transaction that [`in_transaction`], [`Call::commit`](crate::Call::commit) or an inbox has begun: its field is the
+/// function's argument.
 #[derive(Debug)]
 pub struct InTransaction<'t, 'a, DB: Database>(
     /// The transaction. To commit it, or to roll it back, is not the function's.
@@ -99,6 +103,12 @@ pub struct InTransaction<'t, 'a, DB: Database>(
     // `'t` ends before `'a`: so the function may borrow what lives for `'a`.
     PhantomData<&'t &'a ()>,
 );
+
+impl<'t, DB: Database> InTransaction<'t, '_, DB> {
+    pub(crate) const fn of(transaction: &'t mut Transaction<'static, DB>) -> Self {
+        Self(transaction, PhantomData)
+    }
+}
 
 /// The reason why a transaction may be tried again.
 enum Fault<R> {
@@ -115,13 +125,15 @@ async fn attempt<'a, DB, T, E>(
 where
     DB: TransactionDatabase,
 {
-    let mut transaction = pool.begin_with(DB::BEGIN).await.map_err(of_transaction::<DB, _>)?;
+    let mut transaction = begin(pool, DB::BEGIN).await.map_err(of_transaction::<DB, _>)?;
     let end = TransactionEndCell::default();
-    let answer = Scope::in_transaction(end.clone()).around(call(InTransaction(&mut transaction, PhantomData))).await;
+    let answer = Scope::in_transaction(end.clone()).around(call(InTransaction::of(&mut transaction))).await;
     match (&answer, end.get()) {
         (Ok(_), _) | (Err(_), TransactionEnd::Recorded) => {
             in_time(DB::check(&mut transaction)).await.map_err(of_transaction::<DB, _>)?;
             in_time(transaction.commit()).await.map_err(of_transaction::<DB, _>)?;
+            #[cfg(feature = "outbox")]
+            crate::outbox::committed();
             Ok(answer)
         }
         (Err(_), end) => {
@@ -133,7 +145,7 @@ where
 }
 
 /// Waits for an answer of the database, but not for one that a broken network swallows.
-async fn in_time<T>(answer: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+pub(crate) async fn in_time<T>(answer: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
     timeout(ANSWER_WITHIN, answer).await.unwrap_or_else(|_| Err(std::io::Error::from(ErrorKind::TimedOut).into()))
 }
 
@@ -152,9 +164,20 @@ fn of_transaction<DB: TransactionDatabase, R>(error: sqlx::Error) -> Fault<R> {
 pub trait TransactionDatabase: Database + sealed::Sealed {
     #[doc(hidden)]
     const BEGIN: &'static str;
+    /// Begins the transaction of a run that is claimed already.
+    #[doc(hidden)]
+    const BEGIN_RUN: &'static str;
+    #[doc(hidden)]
+    fn connection<'t>(transaction: &'t mut Transaction<'static, Self>) -> Connection<'t>;
     /// Fails where a commit would be a rollback without a word.
     #[doc(hidden)]
     fn check<'t>(transaction: &'t mut Transaction<'static, Self>) -> BoxFuture<'t, sqlx::Result<()>>;
+    /// Makes sure that a rollback is answered as one, whatever the function has done to its transaction.
+    #[doc(hidden)]
+    fn before_rollback<'t>(transaction: &'t mut Transaction<'static, Self>) -> BoxFuture<'t, ()> {
+        let _ = transaction;
+        Box::pin(std::future::ready(()))
+    }
     /// True for codes of errors that another try may not meet.
     #[doc(hidden)]
     fn passes(code: &str) -> bool;
@@ -172,6 +195,13 @@ impl sealed::Sealed for sqlx::Postgres {}
 #[cfg(feature = "postgres")]
 impl TransactionDatabase for sqlx::Postgres {
     const BEGIN: &'static str = "BEGIN";
+    /// Above READ COMMITTED, the end of the run would not see what a renewal has written meanwhile. The setting is gone when
+    /// the transaction is.
+    const BEGIN_RUN: &'static str =
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL idempotent.run = 'begun'";
+    fn connection<'t>(transaction: &'t mut Transaction<'static, Self>) -> Connection<'t> {
+        &mut **transaction
+    }
     /// `COMMIT` of a transaction that has failed rolls back, and is answered as a success.
     fn check<'t>(transaction: &'t mut Transaction<'static, Self>) -> BoxFuture<'t, sqlx::Result<()>> {
         Box::pin(async { sqlx::Executor::execute(&mut **transaction, "SELECT 1").await.map(drop) })
@@ -193,8 +223,20 @@ impl sealed::Sealed for sqlx::Sqlite {}
 impl TransactionDatabase for sqlx::Sqlite {
     /// Takes the file's write lock at once: a transaction that reads first may be unable to write later.
     const BEGIN: &'static str = "BEGIN IMMEDIATE";
+    const BEGIN_RUN: &'static str = crate::store::sqlite::transaction::BEGIN_RUN;
+    fn connection<'t>(transaction: &'t mut Transaction<'static, Self>) -> Connection<'t> {
+        &mut **transaction
+    }
     fn check<'t>(_: &'t mut Transaction<'static, Self>) -> BoxFuture<'t, sqlx::Result<()>> {
         Box::pin(std::future::ready(Ok(())))
+    }
+    /// After a `ROLLBACK` of the function's own, sqlx's fails, and the connection goes back to the pool as one that is in a
+    /// transaction: it can begin no other.
+    fn before_rollback<'t>(transaction: &'t mut Transaction<'static, Self>) -> BoxFuture<'t, ()> {
+        Box::pin(async {
+            // Within a transaction it fails, and changes nothing.
+            let _ = sqlx::Executor::execute(&mut **transaction, "BEGIN").await;
+        })
     }
     /// `SQLITE_BUSY` and `SQLITE_LOCKED`, with their extended codes: <https://www.sqlite.org/rescode.html>
     fn passes(code: &str) -> bool {

@@ -9,7 +9,7 @@ use crate::{PostgresDatabase, PostgresServer, support::*};
 /// A statement's file with the types and the values of its parameters.
 type Case = (&'static str, &'static str, &'static str, &'static str);
 
-const CASES: [Case; 13] = [
+const CASES: [Case; 15] = [
     (
         "claim, hit",
         include_str!("../../idempotent-runtime/src/store/postgres/claim.sql"),
@@ -45,6 +45,18 @@ const CASES: [Case; 13] = [
         include_str!("../../idempotent-runtime/src/store/postgres/append.sql"),
         "text, text, bytea, bigint, bigint, text, bytea, text",
         "'op', '77', '', 1, 1, 'step', '', NULL",
+    ),
+    (
+        "end",
+        include_str!("../../idempotent-runtime/src/store/postgres/end.sql"),
+        "text, text, bytea, text, bytea, text, bigint, text, text",
+        "'op', '77', '', 'ok', '', NULL, 1, '', '1000'",
+    ),
+    (
+        "bury",
+        include_str!("../../idempotent-runtime/src/store/postgres/bury.sql"),
+        "text, text, bytea, text, bigint, text, bytea, text, integer, text, text, text, text, text, bytea",
+        "'op', '77', '', 'dead', 1, '', '', 'permanent', 1, NULL, NULL, NULL, NULL, NULL, NULL",
     ),
     (
         "steps",

@@ -319,6 +319,7 @@ async fn every_outcome_is_replayed_as_it_was_stored() {
         Outcome::NotKept(NotKept::TooLarge),
         Outcome::NotKept(NotKept::NotSerializable),
         Outcome::Exhausted,
+        Outcome::Dead,
     ];
     for (index, outcome) in outcomes.into_iter().enumerate() {
         let key = key(format!("outcome-{index}"));

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use idempotent_runtime::{
     Error, Execution, Idempotency, Operation, Store, StoreErrorKind, idempotent,
     store::{
-        Appended, ClaimOutcome, ClaimRequest, Cursor, Finished, Nonce, Outcome, Page, Record, RecordKey, Step,
-        StoreResult, Subscription, Suspension, Token, Transition, Why, immediate::Immediate,
+        Appended, ClaimOutcome, ClaimRequest, Cursor, DeadLetters, Finished, Nonce, Outcome, Page, Record, RecordKey,
+        Step, StoreResult, Subscription, Suspension, Token, Transition, Why, immediate::Immediate,
         transactional::Transactional,
     },
     testing::{Fault, Method},
@@ -301,6 +301,10 @@ impl Store for Spy {
 
     async fn subscribe(&self, key: &RecordKey) -> StoreResult<Subscription> {
         self.inner.subscribe(key).await
+    }
+
+    fn dead_letters(&self) -> Option<&dyn DeadLetters> {
+        None
     }
 
     fn transactional(&self) -> Option<&dyn Transactional> {

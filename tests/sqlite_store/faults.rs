@@ -80,7 +80,7 @@ async fn a_lock_that_is_held_for_too_long_is_an_error() {
 #[tokio::test]
 async fn a_full_disk_refuses_claims_and_still_replays() {
     let file = SqliteFile::new();
-    let store = SqliteStore::new(file.pool(|options| options.pragma("max_page_count", "40")));
+    let store = SqliteStore::new(file.pool(|options| options.pragma("max_page_count", "60")));
     store.migrate().await.expect("a migration");
     finish(&store, &key("done")).await;
     let held = claim(&store, &key("held")).await;

@@ -20,8 +20,8 @@ use std::{
 
 use async_trait::async_trait;
 use idempotent_runtime::store::{
-    Appended, ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Record, RecordKey, Step, Store, StoreResult,
-    Subscription, Suspension, Token, Transition, Why, immediate::Immediate, transactional::Transactional,
+    Appended, ClaimOutcome, ClaimRequest, Cursor, DeadLetters, Finished, Outcome, Page, Record, RecordKey, Step, Store,
+    StoreResult, Subscription, Suspension, Token, Transition, Why, immediate::Immediate, transactional::Transactional,
 };
 use serde::{Deserialize, Serialize};
 
@@ -299,6 +299,10 @@ impl Store for DoomedStore {
 
     async fn subscribe(&self, key: &RecordKey) -> StoreResult<Subscription> {
         self.store.subscribe(key).await
+    }
+
+    fn dead_letters(&self) -> Option<&dyn DeadLetters> {
+        None
     }
 
     fn transactional(&self) -> Option<&dyn Transactional> {

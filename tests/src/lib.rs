@@ -16,6 +16,7 @@ pub mod postgres_server;
 pub mod process;
 pub mod proxy;
 pub mod python;
+pub mod rabbitmq_server;
 pub mod redis_server;
 pub mod sqlite_file;
 pub mod store_fixture;

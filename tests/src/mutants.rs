@@ -16,9 +16,9 @@ use bytes::Bytes;
 use idempotent_runtime::{
     Fingerprint,
     store::{
-        Appended, Before, ClaimOutcome, ClaimRequest, Cursor, Finished, Nonce, NotKept, Outcome, Page, Past, Record,
-        RecordKey, State, Step, Store, StoreResult, Subscribers, Subscription, Suspension, TakeOver, Token, Transition,
-        Why, immediate::Immediate, memory::MemoryStore, transactional::Transactional,
+        Appended, Before, ClaimOutcome, ClaimRequest, Cursor, DeadLetters, Finished, Nonce, NotKept, Outcome, Page,
+        Past, Record, RecordKey, State, Step, Store, StoreResult, Subscribers, Subscription, Suspension, TakeOver,
+        Token, Transition, Why, immediate::Immediate, memory::MemoryStore, transactional::Transactional,
     },
 };
 
@@ -610,6 +610,10 @@ impl Store for Mutant {
 
     async fn subscribe(&self, key: &RecordKey) -> StoreResult<Subscription> {
         Ok(self.subscribers.subscribe(key).0)
+    }
+
+    fn dead_letters(&self) -> Option<&dyn DeadLetters> {
+        None
     }
 
     fn transactional(&self) -> Option<&dyn Transactional> {

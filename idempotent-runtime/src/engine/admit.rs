@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{
     background::{FinishInBackground, finish_later},
     claim::{Claim, ClaimReply, claim, trusted},
-    context::CallContext,
+    context::{CallContext, OwnTransaction},
     disposition::Disposition,
     events,
     prepare::LONGEST,
@@ -202,7 +202,7 @@ async fn ask_store(
                 now = Instant::now();
             }
             Ok(ClaimOutcome::Claimed { token, attempt, past }) => {
-                let claim = Claim::new(reply.context, token, attempt, past, sent);
+                let claim = Claim::new(reply.context, token, attempt, past, sent).with_turn(reply.turn);
                 if claim.is_exhausted() {
                     return Box::pin(FinishInBackground::new(exhausted(claim, reply.run), |_| Box::pin(ready(()))))
                         .await;
@@ -215,6 +215,8 @@ async fn ask_store(
                     return Err(Error::InFlight { retry_after });
                 }
                 patience.begin()?;
+                // The next run of this process may have its turn while this call waits for one elsewhere.
+                drop(reply.turn);
                 let until = Instant::now() + retry_after;
                 leadership.running(until);
                 Box::pin(patience.wait(until)).await;
@@ -289,7 +291,9 @@ pub(super) async fn mismatch(
 fn unavailable(context: &Arc<CallContext>, reply: ClaimReply, error: StoreError) -> Result<Claim, Error> {
     let sent = reply.sent;
     finish_later(reply.give_back(), None);
+    // What a transaction of the run's own wrote could not be committed with a record.
     let may_run = error.kind() == StoreErrorKind::Unavailable
+        && context.own_transaction == OwnTransaction::No
         && context.shared.limits.on_store_failure == OnStoreFailure::RunUnprotected;
     if !may_run {
         return Err(error.into());

@@ -15,10 +15,11 @@ use tokio::time::Instant;
 
 use super::{
     background::FinishInBackground,
-    context::CallContext,
+    context::{CallContext, OwnTransaction},
     disposition::Disposition,
     events,
     journal::Journal,
+    prepare::LONGEST,
     record::RunEnd,
     reply::Answer,
     rest::{Rest, last_try, suspend_until},
@@ -30,7 +31,7 @@ use crate::{
     lock::lock,
     store::{
         Before, BoxFuture, ClaimOutcome, ClaimRequest, Nonce, Outcome, Past, Record, State, StoreError, StoreErrorKind,
-        Token, Transition,
+        Token, Transition, transactional::Turn,
     },
 };
 
@@ -54,8 +55,13 @@ pub(crate) struct Claim {
     /// When its past was told.
     granted: Instant,
     stage: AtomicU8,
+    /// The turn of the run, where runs take turns.
+    turn: Mutex<Turn>,
     /// Made by the first step.
     journal: OnceLock<Box<Journal>>,
+    /// Made by the first message that the run publishes.
+    #[cfg(all(feature = "outbox", any(feature = "postgres", feature = "sqlite")))]
+    publications: OnceLock<Box<crate::outbox::Publications>>,
 }
 
 /// The part of a run that is under way.
@@ -93,7 +99,21 @@ impl Claim {
         let until = sent + trusted(context.request.lease);
         let held = Mutex::new(Held { until, lost: false });
         let (granted, stage, journal) = (Instant::now(), AtomicU8::new(RunStage::Claimed as u8), OnceLock::new());
-        Self { context, token: Some(token), attempt, past, in_transaction: false, held, granted, stage, journal }
+        let (token, turn) = (Some(token), Mutex::new(Turn::none()));
+        Self {
+            context,
+            token,
+            attempt,
+            past,
+            in_transaction: false,
+            held,
+            granted,
+            stage,
+            turn,
+            journal,
+            #[cfg(all(feature = "outbox", any(feature = "postgres", feature = "sqlite")))]
+            publications: OnceLock::new(),
+        }
     }
 
     /// A run that the store does not know of.
@@ -104,6 +124,16 @@ impl Claim {
 
     pub(super) fn in_transaction(context: Arc<CallContext>, token: Token, attempt: u32, past: Past) -> Self {
         Self { in_transaction: true, ..Self::new(context, token, attempt, past, Instant::now()) }
+    }
+
+    /// The same claim, with the turn that it was granted in.
+    pub(super) fn with_turn(self, turn: Turn) -> Self {
+        Self { turn: Mutex::new(turn), ..self }
+    }
+
+    /// Lets the next run have its turn: this one has ended, although its [`Execution`](crate::Execution) may live on.
+    pub(super) fn end_turn(&self) {
+        drop(std::mem::replace(&mut *lock(&self.turn), Turn::none()));
     }
 
     /// The fence, where it is known and cannot have been overtaken.
@@ -127,6 +157,11 @@ impl Claim {
         if !was_lost {
             events::claim_lost(self.context.key.operation(), self.attempt);
         }
+    }
+
+    /// Tells that the body has ended, and that its outcome is not on record.
+    pub(super) fn tell_unrecorded(&self, error: &StoreError) {
+        events::not_recorded(self.context.key.operation(), self.attempt, error);
     }
 
     /// True while the claim is surely ours.
@@ -176,8 +211,9 @@ impl Claim {
         self.stage.store(stage as u8, Ordering::Release);
     }
 
-    pub(crate) const fn is_in_transaction(&self) -> bool {
-        self.in_transaction
+    pub(crate) fn is_in_transaction(&self) -> bool {
+        // A step would be recorded although the transaction is rolled back, with what the step did in it.
+        self.in_transaction || self.context.own_transaction != OwnTransaction::No
     }
 
     /// The time for which the run before was abandoned, or a little less; `None` if it was not.
@@ -201,18 +237,25 @@ impl Claim {
     /// Decides what the record becomes, and who answers, after the body has ended like this.
     pub(super) fn judge(&self, end: RunEnd, own: Answer) -> (RunEnd, Answer) {
         match (self.stage(), end) {
+            #[cfg(any(feature = "consumer", feature = "postgres", feature = "sqlite"))]
+            (_, RunEnd::Unstarted) => (RunEnd::Unstarted, Answer::Told),
             (RunStage::Unresolved, _) => (RunEnd::GiveBack, Answer::Refused(self.unresolved())),
             (RunStage::Exhausted, _) => (RunEnd::Keep(Outcome::Exhausted), Answer::Refused(Error::Exhausted)),
             (RunStage::Reconciled, end) => (end, Answer::Own(Disposition::Reconciled)),
             (_, RunEnd::Abandon) => (RunEnd::Abandon, Answer::Told),
-            (_, RunEnd::Keep(Outcome::Ok(result))) if self.past.has_steps => {
-                let not_asked_for = self.journal_if_any().and_then(Journal::not_asked_for);
-                if not_asked_for != Some(0) {
-                    events::steps_not_asked_for(self.context.key.operation(), self.attempt);
+            (_, end) => {
+                if self.past.has_steps && end.is_ok() {
+                    self.tell_steps_not_asked_for();
                 }
-                (RunEnd::Keep(Outcome::Ok(result)), own)
+                (end, own)
             }
-            (_, end) => (end, own),
+        }
+    }
+
+    fn tell_steps_not_asked_for(&self) {
+        let not_asked_for = self.journal_if_any().and_then(Journal::not_asked_for);
+        if not_asked_for != Some(0) {
+            events::steps_not_asked_for(self.context.key.operation(), self.attempt);
         }
     }
 
@@ -233,6 +276,7 @@ impl Claim {
         if let Some(token) = &self.token {
             suspend_until(&self.context, token, rest, self.until()).await;
         }
+        self.end_turn();
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -263,6 +307,36 @@ impl Claim {
         self.token.as_ref()
     }
 
+    /// The number of runs before this one that vanished.
+    #[cfg(feature = "consumer")]
+    pub(crate) const fn vanished(&self) -> u32 {
+        self.attempt.saturating_sub(1).saturating_sub(self.past.failed)
+    }
+
+    /// True if steps of this run are recorded or in doubt.
+    #[cfg(feature = "consumer")]
+    pub(crate) fn has_steps(&self) -> bool {
+        self.past.has_steps || self.journal.get().is_some()
+    }
+
+    /// The life of the key that the run belongs to.
+    #[cfg(all(feature = "outbox", any(feature = "postgres", feature = "sqlite")))]
+    pub(crate) const fn generation(&self) -> &crate::store::Generation {
+        &self.past.generation
+    }
+
+    /// The messages that this run publishes.
+    #[cfg(all(feature = "outbox", any(feature = "postgres", feature = "sqlite")))]
+    pub(crate) fn publications(&self) -> &crate::outbox::Publications {
+        self.publications.get_or_init(Box::default)
+    }
+
+    /// True if this run has published.
+    #[cfg(all(feature = "outbox", any(feature = "postgres", feature = "sqlite")))]
+    pub(super) fn has_published(&self) -> bool {
+        self.publications.get().is_some()
+    }
+
     pub(crate) const fn attempt(&self) -> u32 {
         self.attempt
     }
@@ -273,6 +347,7 @@ impl Claim {
             suspend_until(&self.context, token, Rest::unstarted(&self.context, self.past.before), self.lease_end())
                 .await;
         }
+        self.end_turn();
     }
 }
 
@@ -282,6 +357,9 @@ const LEAST_TRIES: u32 = 2;
 const MOST_TRIES: u32 = 5;
 const TRY_FOR: Duration = Duration::from_secs(1);
 
+/// The time after which to ask again for a turn that did not come in time. It is a guess: the run that has it may end at any time.
+const TURN_AGAIN: Duration = Duration::from_secs(1);
+
 /// The store's reply to a claim.
 pub(super) struct ClaimReply {
     pub(super) context: Arc<CallContext>,
@@ -290,6 +368,7 @@ pub(super) struct ClaimReply {
     pub(super) sent: Instant,
     pub(super) outcome: Result<ClaimOutcome, StoreError>,
     pub(super) run: RunGuard,
+    pub(super) turn: Turn,
 }
 
 /// Claims with this nonce, again while the store is unavailable. `sent` is not later than the present.
@@ -300,8 +379,19 @@ pub(super) fn claim(context: &Arc<CallContext>, nonce: Nonce, sent: Instant) -> 
     FinishInBackground::new(ask(context, nonce, sent), ClaimReply::give_back)
 }
 
-async fn ask(context: Arc<CallContext>, nonce: Nonce, sent: Instant) -> ClaimReply {
+async fn ask(context: Arc<CallContext>, nonce: Nonce, mut sent: Instant) -> ClaimReply {
     let run = RunGuard::new(&context.shared);
+    let mut turn = Turn::none();
+    if context.is_exclusive() {
+        // A message that went back to the broker would come again at once.
+        let patience = if context.is_of_message { LONGEST } else { context.wait.min(LONGEST) };
+        let Ok(ours) = tokio::time::timeout(patience, Box::pin(context.turn())).await else {
+            let outcome = Ok(ClaimOutcome::in_flight(context.request.lease.min(TURN_AGAIN)));
+            return ClaimReply { context, nonce, sent, outcome, run, turn };
+        };
+        // The lease counts from here.
+        (turn, sent) = (ours, Instant::now());
+    }
     let request = ClaimRequest { nonce, ..context.request.clone() };
     let mut backoff = Pauses::new(Duration::from_millis(20), Duration::from_millis(200));
     let mut tries = 1;
@@ -316,7 +406,7 @@ async fn ask(context: Arc<CallContext>, nonce: Nonce, sent: Instant) -> ClaimRep
                 // Boxed: it is rare, and would make every claim's future large.
                 Box::pin(tokio::time::sleep(backoff.pause())).await;
             }
-            outcome => return ClaimReply { context, nonce, sent, outcome, run },
+            outcome => return ClaimReply { context, nonce, sent, outcome, run, turn },
         }
     }
 }
@@ -324,7 +414,7 @@ async fn ask(context: Arc<CallContext>, nonce: Nonce, sent: Instant) -> ClaimRep
 impl ClaimReply {
     /// Gives back the claim that was granted, or may have been: its body never started.
     pub(super) fn give_back(self) -> BoxFuture<'static, ()> {
-        let Self { context, nonce, sent, outcome, run } = self;
+        let Self { context, nonce, sent, outcome, run, turn } = self;
         let deadline = sent + context.request.lease;
         let (token, before) = match outcome {
             Ok(ClaimOutcome::Claimed { token, past, .. }) => (token, Some(past.before)),
@@ -342,6 +432,7 @@ impl ClaimReply {
             if let Some(before) = before {
                 suspend_until(&context, &token, Rest::unstarted(&context, before), deadline).await;
             }
+            drop(turn);
             drop(run);
         })
     }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{shared::Shared, single_flight::Flight};
 use crate::{
     operation::Backoff,
-    store::{Before, ClaimRequest, RecordKey, Store, TakeOver},
+    store::{Before, ClaimRequest, RecordKey, Store, TakeOver, transactional::Turn},
 };
 
 /// The policies for the runs of a key.
@@ -26,6 +26,21 @@ impl Attempts {
     }
 }
 
+/// The transaction that a run begins for itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    not(any(feature = "postgres", feature = "sqlite")),
+    expect(dead_code, reason = "no other store has transactions")
+)]
+pub(super) enum OwnTransaction {
+    /// None.
+    No,
+    /// One beside which the store works on.
+    Shared,
+    /// One that keeps the store from changing any record: the run is not renewed, and takes its turn.
+    Exclusive,
+}
+
 /// The question that a call asks the store, and where its duplicates meet.
 pub(crate) struct CallContext {
     pub(super) shared: Arc<Shared>,
@@ -36,6 +51,9 @@ pub(crate) struct CallContext {
     pub(super) request: ClaimRequest,
     pub(super) wait: Duration,
     pub(super) attempts: Attempts,
+    pub(super) own_transaction: OwnTransaction,
+    /// True for a message of a broker.
+    pub(super) is_of_message: bool,
     /// The duplicates in this process meet here, if this call leads them.
     pub(super) flight: Flight,
 }
@@ -43,6 +61,19 @@ pub(crate) struct CallContext {
 impl CallContext {
     pub(crate) fn store(&self) -> &dyn Store {
         &*self.shared.store
+    }
+
+    /// True if the run keeps the store from changing any record.
+    pub(super) fn is_exclusive(&self) -> bool {
+        self.own_transaction == OwnTransaction::Exclusive
+    }
+
+    /// Waits for the turn of a run, where runs take turns.
+    pub(super) async fn turn(&self) -> Turn {
+        match self.store().transactional().filter(|_| self.is_exclusive()) {
+            Some(store) => store.turn().await,
+            None => Turn::none(),
+        }
     }
 
     pub(crate) fn key(&self) -> &RecordKey {

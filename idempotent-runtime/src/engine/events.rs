@@ -60,7 +60,7 @@ pub(crate) fn refused(operation: &str, reason: &Error) {
         Error::InFlight { .. } | Error::Suspended { .. } | Error::ClaimLost => {
             debug!(operation, code, "idempotent call refused");
         }
-        Error::Store(fault) => {
+        Error::Store(fault) | Error::CommitUnknown(fault) => {
             error!(operation, code, kind = ?fault.kind(), error = %Chain(fault), "idempotent call refused");
         }
         Error::Undecodable(_) | Error::ResultNotKept(_) => error!(operation, code, "idempotent call refused"),
@@ -127,6 +127,120 @@ pub(crate) fn not_committed(operation: &str, attempt: u32) {
 /// A body runs without a claim.
 pub(crate) fn unprotected(operation: &str, reason: &StoreError) {
     warn!(operation, kind = ?reason.kind(), error = %Chain(reason), "the store is out of reach: the body runs without protection");
+}
+
+/// Counts a handler among those that run, until it is dropped.
+#[cfg(feature = "consumer")]
+pub(crate) struct HandlerRuns {
+    #[cfg(feature = "metrics")]
+    gauge: metrics::Gauge,
+}
+
+#[cfg(feature = "consumer")]
+impl HandlerRuns {
+    pub(crate) fn begin(operation: &str, attempt: u32) -> Self {
+        debug!(operation, attempt, "a handler begins");
+        #[cfg(feature = "metrics")]
+        {
+            let gauge = metrics::gauge!("idempotent_handlers_running", "operation" => operation.to_owned());
+            gauge.increment(1);
+            metrics::counter!("idempotent_handlers_total", "operation" => operation.to_owned()).increment(1);
+            Self { gauge }
+        }
+        #[cfg(not(feature = "metrics"))]
+        Self {}
+    }
+}
+
+#[cfg(all(feature = "consumer", feature = "metrics"))]
+impl Drop for HandlerRuns {
+    fn drop(&mut self) {
+        self.gauge.decrement(1);
+    }
+}
+
+/// A delivery was settled.
+#[cfg(feature = "consumer")]
+pub(crate) fn delivery_settled(operation: &str, settled: &'static str, dead: Option<&'static str>) {
+    count!("idempotent_deliveries_total", operation, "settled" => settled, "reason" => dead.unwrap_or_default());
+    if let Some(reason) = dead {
+        warn!(operation, reason, "a message is given up");
+    } else {
+        debug!(operation, settled, "a delivery was settled");
+    }
+}
+
+/// The broker did not take what it was told: it will deliver the message again.
+#[cfg(feature = "consumer")]
+pub(crate) fn delivery_not_settled(operation: &str, settled: &'static str) {
+    count!("idempotent_deliveries_not_settled_total", operation, "settled" => settled);
+    debug!(operation, settled, "a delivery could not be settled: the broker will deliver it again");
+}
+
+/// The store failed while a message was worked off. Told at most once a second: there may be thousands.
+#[cfg(feature = "consumer")]
+pub(crate) fn store_failed(operation: &str, fault: &StoreError) {
+    use std::sync::Mutex;
+
+    use tokio::time::{Duration, Instant};
+
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    count!("idempotent_deliveries_store_failed_total", operation);
+    let now = Instant::now();
+    let mut last = crate::lock::lock(&LAST);
+    if last.is_none_or(|last| now.saturating_duration_since(last) >= Duration::from_secs(1)) {
+        *last = Some(now);
+        error!(operation, kind = ?fault.kind(), error = %Chain(fault), "the store failed: messages go back to the broker");
+    }
+}
+
+/// A relay has heard what became of a batch.
+#[cfg(all(feature = "outbox", any(feature = "postgres", feature = "sqlite")))]
+pub(crate) fn outbox_published(table: &str, confirmed: u64, again: u64, parked: u64) {
+    #[cfg(feature = "metrics")]
+    for (result, count) in [("confirmed", confirmed), ("retried", again), ("parked", parked)] {
+        if count > 0 {
+            metrics::counter!("idempotent_outbox_messages_total", "table" => table.to_owned(), "result" => result)
+                .increment(count);
+        }
+    }
+    if parked > 0 {
+        error!(table, parked, "the broker will never take these messages: they are parked");
+    }
+    if again > 0 {
+        debug!(table, again, "the broker did not confirm these messages: they are tried again");
+    }
+    tracing::trace!(table, confirmed, "the broker has confirmed messages");
+}
+
+/// The oldest message that waits in an outbox has this age.
+#[cfg(all(feature = "outbox", any(feature = "postgres", feature = "sqlite")))]
+pub(crate) fn outbox_age(table: &str, age: std::time::Duration) {
+    #[cfg(feature = "metrics")]
+    metrics::gauge!("idempotent_outbox_oldest_seconds", "table" => table.to_owned()).set(age.as_secs_f64());
+    tracing::trace!(table, ?age, "the age of the oldest message in the outbox");
+}
+
+/// The database failed a relay. Told at most once a second.
+#[cfg(all(feature = "outbox", any(feature = "postgres", feature = "sqlite")))]
+pub(crate) fn relay_failed(table: &str, fault: &StoreError) {
+    use std::sync::Mutex;
+
+    use tokio::time::{Duration, Instant};
+
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    let now = Instant::now();
+    let mut last = crate::lock::lock(&LAST);
+    if last.is_none_or(|last| now.saturating_duration_since(last) >= Duration::from_secs(1)) {
+        *last = Some(now);
+        error!(table, kind = ?fault.kind(), error = %Chain(fault), "the database failed a relay: it goes on later");
+    }
+}
+
+/// A relay has lost its lease.
+#[cfg(all(feature = "outbox", any(feature = "postgres", feature = "sqlite")))]
+pub(crate) fn relay_lost(table: &str) {
+    warn!(table, "a relay has lost its lease: it has stopped, and waits for its next turn");
 }
 
 /// A store may forget records that it has acknowledged.

@@ -28,7 +28,7 @@ impl Heartbeat {
     ///
     /// Outside a Tokio runtime, and on one without timers: the body would run on without its claim.
     pub(super) fn start(claim: &Arc<Claim>) -> Option<Self> {
-        let token = claim.token?;
+        let token = claim.token.filter(|_| !claim.context.is_exclusive())?;
         #[expect(clippy::expect_used, reason = "documented")]
         let runtime = Handle::try_current().expect("a body that waits needs a Tokio runtime, which renews its claim");
         // Made here: without timers it panics, and the caller has to see that.

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use super::{
-    context::{Attempts, CallContext},
+    context::{Attempts, CallContext, OwnTransaction},
     disposition::Disposition,
     reply::Answer,
     shared::Shared,
@@ -71,7 +71,19 @@ impl<P> Call<P> {
                         .with_arguments(arguments);
                     let shared = Arc::clone(shared);
                     let flight = Flight::new();
-                    Ok(Preparation::Ask(Arc::new(CallContext { shared, key, ttl, request, wait, attempts, flight })))
+                    let (own_transaction, is_of_message) = (OwnTransaction::No, false);
+                    let context = CallContext {
+                        shared,
+                        key,
+                        ttl,
+                        request,
+                        wait,
+                        attempts,
+                        own_transaction,
+                        is_of_message,
+                        flight,
+                    };
+                    Ok(Preparation::Ask(Arc::new(context)))
                 }
             }
         });

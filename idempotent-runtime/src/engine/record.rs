@@ -4,6 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
+#[cfg(feature = "consumer")]
+use super::bury::bury;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+use super::commit::{RunTransaction, commit};
 use super::{
     background::finish_later,
     claim::Claim,
@@ -17,6 +21,8 @@ use super::{
     runs::RunGuard,
     single_flight::{FlightEnd, Leadership},
 };
+#[cfg(feature = "consumer")]
+use crate::store::DeadLetter;
 use crate::{
     error::Error,
     store::{NotKept, Outcome, Record, State, StoreError, StoreErrorKind, Suspension, Token, Transition, Why},
@@ -34,24 +40,65 @@ pub(crate) enum RunEnd {
         expect(dead_code, reason = "other bodies say so by a panic or by being dropped")
     )]
     Abandon,
-    /// The body did not start.
+    /// What became of the run before could not be found out: the body did not start.
     GiveBack,
+    /// The body could not start.
+    #[cfg(any(feature = "consumer", feature = "postgres", feature = "sqlite"))]
+    Unstarted,
+    /// Done, with this outcome, as soon as the run's own transaction is committed.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    Commit(Outcome, Box<dyn RunTransaction>),
+    /// Its message is a dead letter. It is refused for this time, where its store keeps no letter.
+    #[cfg(feature = "consumer")]
+    Dead(Box<DeadLetter>, Duration),
+    /// The run's own transaction is rolled back, and then this is its end.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    RollBack(Box<dyn RunTransaction>, Box<RunEnd>),
 }
 
 impl RunEnd {
     /// Keeps only the fact of an outcome that is too large, and tells the operator of each that is not kept.
     pub(super) fn within_limits(self, claim: &Claim) -> Self {
-        let Self::Keep(outcome) = self else { return self };
-        let outcome = if outcome.len() <= claim.context.shared.limits.max_result_len {
-            outcome
-        } else {
-            Outcome::NotKept(NotKept::TooLarge)
-        };
-        if let Outcome::NotKept(why) = &outcome {
-            events::not_kept(claim.context.key.operation(), claim.attempt, *why);
+        match self {
+            Self::Keep(outcome) => Self::Keep(kept(outcome, claim)),
+            #[cfg(any(feature = "postgres", feature = "sqlite"))]
+            Self::Commit(outcome, transaction) => Self::Commit(kept(outcome, claim), transaction),
+            end => end,
         }
-        Self::Keep(outcome)
     }
+
+    /// The same end, of a run in a transaction of its own: committed with it, or after that was rolled back.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    pub(crate) fn in_transaction(self, is_ok: bool, transaction: Option<Box<dyn RunTransaction>>) -> Self {
+        match (self, transaction) {
+            (end, None) => end,
+            (Self::Keep(outcome), Some(transaction)) if is_ok => Self::Commit(outcome, transaction),
+            (end, Some(transaction)) => Self::RollBack(transaction, Box::new(end)),
+        }
+    }
+
+    /// True if the body has ended with a result.
+    pub(super) const fn is_ok(&self) -> bool {
+        match self {
+            Self::Keep(outcome) => matches!(outcome, Outcome::Ok(_)),
+            #[cfg(any(feature = "postgres", feature = "sqlite"))]
+            Self::Commit(outcome, _) => matches!(outcome, Outcome::Ok(_)),
+            _ => false,
+        }
+    }
+}
+
+/// Keeps only the fact of an outcome that is too large, and tells the operator of each that is not kept.
+fn kept(outcome: Outcome, claim: &Claim) -> Outcome {
+    let outcome = if outcome.len() <= claim.context.shared.limits.max_result_len {
+        outcome
+    } else {
+        Outcome::NotKept(NotKept::TooLarge)
+    };
+    if let Outcome::NotKept(why) = &outcome {
+        events::not_kept(claim.context.key.operation(), claim.attempt, *why);
+    }
+    outcome
 }
 
 /// Records an outcome that is kept, if the store does so at once. Otherwise gives back what is left to be recorded.
@@ -72,13 +119,20 @@ pub(super) fn record_at_once(claim: &Claim, leadership: Leadership, end: RunEnd)
     None
 }
 
-/// Records how the run ended. The answer is `own`, unless the record is another run's.
+/// Records how the run ended, and lets the next one have its turn.
 pub(super) async fn record(
     claim: &Arc<Claim>,
     leadership: Leadership,
     end: RunEnd,
     own: Answer,
 ) -> Result<Answer, Error> {
+    let answer = end_run(claim, leadership, end, own).await;
+    claim.end_turn();
+    answer
+}
+
+/// Records how the run ended. The answer is `own`, unless the record is another run's.
+async fn end_run(claim: &Arc<Claim>, leadership: Leadership, end: RunEnd, own: Answer) -> Result<Answer, Error> {
     let Some(token) = claim.token else {
         if let RunEnd::Keep(outcome) = end {
             share(leadership, outcome);
@@ -99,7 +153,10 @@ pub(super) async fn record(
                 // Boxed here and elsewhere: rare paths would make the future of every run large.
                 Ok(Transition::Lost) => return Box::pin(superseded(claim, leadership, own)).await,
                 Err(error) => {
-                    events::not_recorded(claim.context.key.operation(), claim.attempt, &error);
+                    claim.tell_unrecorded(&error);
+                    if claim.context.is_of_message {
+                        return Err(error.into());
+                    }
                     complete_held_later(claim, token, &outcome);
                     // The lease may have lapsed, and another run may be on record: the followers ask the store.
                     if Instant::now() >= claim.until() {
@@ -127,11 +184,27 @@ pub(super) async fn record(
             leadership.end(FlightEnd::Failed(claim.unresolved()));
             Ok(answer)
         }
+        #[cfg(any(feature = "consumer", feature = "postgres", feature = "sqlite"))]
+        RunEnd::Unstarted => {
+            let rest = Rest::unstarted(&claim.context, claim.past.before);
+            Ok(Box::pin(suspend(claim, token, rest, leadership, own)).await)
+        }
+        #[cfg(any(feature = "postgres", feature = "sqlite"))]
+        RunEnd::Commit(outcome, transaction) => {
+            Box::pin(commit(claim, token, outcome, transaction, leadership, own)).await
+        }
+        #[cfg(feature = "consumer")]
+        RunEnd::Dead(letter, keep) => Box::pin(bury(claim, token, *letter, keep, leadership, own)).await,
+        #[cfg(any(feature = "postgres", feature = "sqlite"))]
+        RunEnd::RollBack(transaction, end) => {
+            Box::pin(transaction.roll_back()).await;
+            Box::pin(end_run(claim, leadership, *end, own)).await
+        }
     }
 }
 
 /// Ends a run whose body said `Err`, and had no steps.
-async fn fail(claim: &Arc<Claim>, token: Token, leadership: Leadership, own: Answer) -> Answer {
+pub(super) async fn fail(claim: &Arc<Claim>, token: Token, leadership: Leadership, own: Answer) -> Answer {
     // Runs that others have counted stay counted.
     if claim.context.attempts.are_kept() || claim.past.failed > 0 {
         return Box::pin(suspend(claim, token, Rest::failed(claim), leadership, own)).await;
@@ -155,7 +228,7 @@ async fn fail_with_steps(
 }
 
 /// Gives the followers the run's outcome.
-fn share(leadership: Leadership, outcome: Outcome) {
+pub(super) fn share(leadership: Leadership, outcome: Outcome) {
     leadership.end(FlightEnd::Done { outcome, has_waited: true });
 }
 
@@ -224,7 +297,13 @@ async fn failed_late(claim: &Claim, leadership: Leadership, own: Answer) -> Answ
 }
 
 /// Suspends at once, otherwise like `release`.
-async fn suspend(claim: &Arc<Claim>, token: Token, rest: Rest, leadership: Leadership, own: Answer) -> Answer {
+pub(super) async fn suspend(
+    claim: &Arc<Claim>,
+    token: Token,
+    rest: Rest,
+    leadership: Leadership,
+    own: Answer,
+) -> Answer {
     let context = &claim.context;
     let Rest { why, not_before, keep } = rest;
     match context.store().suspend(&context.key, &token, why, not_before, keep).await {
@@ -259,7 +338,7 @@ fn end_later(claim: &Claim, leadership: Leadership, end: impl Future<Output = ()
 }
 
 /// Reads the outcome of the run that has the key now, if it has ended.
-async fn done_elsewhere(context: &CallContext) -> Option<Outcome> {
+pub(super) async fn done_elsewhere(context: &CallContext) -> Option<Outcome> {
     match context.store().inspect(&context.key).await {
         Ok(Some(Record { state: State::Done(outcome), fingerprint, .. })) => {
             (fingerprint == context.request.fingerprint).then_some(outcome)
@@ -271,15 +350,14 @@ async fn done_elsewhere(context: &CallContext) -> Option<Outcome> {
 /// Answers a call whose claim was lost with what the key's record says now.
 async fn superseded(claim: &Claim, leadership: Leadership, own: Answer) -> Result<Answer, Error> {
     let context = &claim.context;
-    let operation = context.key.operation();
     claim.tell_lost();
     let record = match context.store().inspect(&context.key).await {
         Ok(Some(record)) => record,
         Ok(None) => {
             // No other run answers for the key, so the body's own value is the truth; but it is not on record.
             let vanished = StoreError::new(StoreErrorKind::Corrupt, "the record vanished while the body ran");
-            events::not_recorded(operation, claim.attempt, &vanished);
-            return Ok(own);
+            claim.tell_unrecorded(&vanished);
+            return if context.is_of_message { Err(vanished.into()) } else { Ok(own) };
         }
         Err(_) => return Err(Error::ClaimLost),
     };

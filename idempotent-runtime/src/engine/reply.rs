@@ -81,6 +81,7 @@ pub(super) fn decode<R>(
         Outcome::Ok(bytes) => ok(&bytes),
         Outcome::Err(bytes) => err(&bytes),
         Outcome::NotKept(why) => Err(Error::ResultNotKept(why)),
-        Outcome::Exhausted => Err(Error::Exhausted),
+        // A message is worked off by its inbox, which reads its own outcomes.
+        Outcome::Exhausted | Outcome::Dead => Err(Error::Exhausted),
     }
 }

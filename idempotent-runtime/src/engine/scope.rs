@@ -91,7 +91,7 @@ impl Scope {
     }
 
     /// The number of bodies that the caller is in.
-    pub(super) fn depth() -> u32 {
+    pub(crate) fn depth() -> u32 {
         SCOPE.try_with(|scope| scope.depth).unwrap_or_default()
     }
 

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use super::{
-    Appended, ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Record, RecordKey, Step, Store, StoreResult,
-    Subscription, Suspension, Token, Transition, Why, immediate::Immediate, transactional::Transactional,
+    Appended, ClaimOutcome, ClaimRequest, Cursor, DeadLetters, Finished, Outcome, Page, Record, RecordKey, Step, Store,
+    StoreResult, Subscription, Suspension, Token, Transition, Why, immediate::Immediate, transactional::Transactional,
 };
 
 macro_rules! forward_store {
@@ -109,6 +109,9 @@ macro_rules! forward_store {
 }
             fn transactional(&self) -> Option<&dyn Transactional> {
                 (**self).transactional()
+            }
+            fn dead_letters(&self) -> Option<&dyn DeadLetters> {
+                (**self).dead_letters()
             }
             fn immediate(&self) -> Option<&dyn Immediate> {
                 (**self).immediate()

@@ -27,8 +27,9 @@ use quick_cache::{
 use tokio::time::Instant;
 
 use super::{
-    Appended, ClaimOutcome, ClaimRequest, Cursor, Finished, Nonce, Outcome, Page, Record, RecordKey, State, Step,
-    Store, StoreResult, Subscription, Suspension, Token, Transactional, Transition, Why, immediate::Immediate,
+    Appended, ClaimOutcome, ClaimRequest, Cursor, DeadLetters, Finished, Nonce, Outcome, Page, Record, RecordKey,
+    State, Step, Store, StoreResult, Subscription, Suspension, Token, Transactional, Transition, Why,
+    immediate::Immediate,
 };
 use crate::request::fingerprint::Fingerprint;
 
@@ -96,6 +97,11 @@ impl LocalCache {
 
     /// Keeps a finished record that the store keeps for at least `left` from when it was asked.
     fn keep(&self, key: &RecordKey, finished: Finished, left: Duration, asked: AskedAt) {
+        // An operator may have a message worked off again that was given up.
+        if matches!(finished.outcome, Outcome::Exhausted | Outcome::Dead) {
+            drop(self.entries.remove(key));
+            return;
+        }
         // Shows it for a tenth less, since the two clocks may run at different rates.
         let until = asked.at + MAX_AGE.min(left.saturating_sub(left / 10));
         self.entries.insert(key.clone(), CachedRun::Done { finished, until });
@@ -124,7 +130,7 @@ fn compact(outcome: &Outcome) -> Outcome {
     match outcome {
         Outcome::Ok(bytes) => Outcome::Ok(Bytes::copy_from_slice(bytes)),
         Outcome::Err(bytes) => Outcome::Err(Bytes::copy_from_slice(bytes)),
-        Outcome::NotKept(_) | Outcome::Exhausted => outcome.clone(),
+        Outcome::NotKept(_) | Outcome::Exhausted | Outcome::Dead => outcome.clone(),
     }
 }
 
@@ -247,6 +253,10 @@ impl Store for LocalCache {
 
     async fn subscribe(&self, key: &RecordKey) -> StoreResult<Subscription> {
         self.store.subscribe(key).await
+    }
+
+    fn dead_letters(&self) -> Option<&dyn DeadLetters> {
+        self.store.dead_letters()
     }
 
     fn transactional(&self) -> Option<&dyn Transactional> {

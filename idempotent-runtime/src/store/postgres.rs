@@ -59,6 +59,7 @@
 //! ```sql
 //! GRANT SELECT, INSERT, UPDATE, DELETE ON idempotent_records TO app;
 //! GRANT SELECT, INSERT, DELETE ON idempotent_records_steps TO app;
+//! GRANT SELECT, INSERT, UPDATE, DELETE ON idempotent_records_dead TO app; -- for consumers
 //! GRANT USAGE ON SEQUENCE idempotent_records_fence TO app;
 //! GRANT SELECT ON idempotent_records_schema TO app; -- for `connect` and `migrate`
 //! ```
@@ -74,7 +75,8 @@
 //! A migration does not block hits for long: it waits at most 100 ms at a time for the lock on the table. After a migration
 //! to version 4, the next call of a process of an older release gets [`Error::Store`](crate::Error::Store) (`Refused`),
 //! before its body runs. Such a process can end the runs that it has begun. Deploy the new release everywhere, or expect
-//! such refusals until you have. Version 4 brings the table of steps: grant it to the roles that use the store.
+//! such refusals until you have. Version 4 brings the table of steps, version 5 that of dead letters: grant them to the roles
+//! that use the store. Version 5 changes nothing for older processes.
 //!
 //! # Transactions of the caller's
 //!
@@ -138,12 +140,14 @@ use sqlx::PgPool;
 use tokio::sync::OnceCell;
 
 use super::{
-    Appended, ClaimOutcome, ClaimRequest, Cursor, Outcome, Page, Record, RecordKey, Step, Store, StoreError,
-    StoreErrorKind, StoreResult, Subscription, Suspension, Token, Transactional, Transition, Why, sql::sweep::Sweep,
+    Appended, ClaimOutcome, ClaimRequest, Cursor, DeadLetters, Outcome, Page, Record, RecordKey, Step, Store,
+    StoreError, StoreErrorKind, StoreResult, Subscription, Suspension, Token, Transactional, Transition, Why,
+    sql::sweep::Sweep,
 };
 use crate::error::SetupError;
 
 mod builder;
+mod dead_letters;
 mod executor;
 pub(crate) mod fault;
 mod listener;
@@ -152,7 +156,7 @@ mod operators;
 mod parameters;
 mod row;
 mod sessions;
-mod statements;
+pub(crate) mod statements;
 mod transaction;
 mod transitions;
 
@@ -345,6 +349,10 @@ impl Store for PostgresStore {
     }
 
     fn transactional(&self) -> Option<&dyn Transactional> {
+        Some(&*self.shared)
+    }
+
+    fn dead_letters(&self) -> Option<&dyn DeadLetters> {
         Some(&*self.shared)
     }
 }

@@ -103,10 +103,13 @@ pub enum Outcome {
     NotKept(NotKept),
     /// The key was run as often as its operation allows, and each run failed: it is not run again.
     Exhausted,
+    /// The run of a message ended in an error that no other run would end without: the message is a dead letter.
+    Dead,
 }
 
 impl Outcome {
-    /// The word for this end that the SQL stores' columns and views have too: `ok`, `error`, `not-kept` or `exhausted`.
+    /// The word for this end that the SQL stores' columns and views have too: `ok`, `error`, `not-kept`, `exhausted`
+    /// or `dead`.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -114,6 +117,7 @@ impl Outcome {
             Self::Err(_) => "error",
             Self::NotKept(_) => "not-kept",
             Self::Exhausted => "exhausted",
+            Self::Dead => "dead",
         }
     }
 
@@ -122,7 +126,7 @@ impl Outcome {
     pub fn len(&self) -> usize {
         match self {
             Self::Ok(bytes) | Self::Err(bytes) => bytes.len(),
-            Self::NotKept(_) | Self::Exhausted => 0,
+            Self::NotKept(_) | Self::Exhausted | Self::Dead => 0,
         }
     }
 
@@ -141,6 +145,7 @@ impl fmt::Debug for Outcome {
             Self::Err(bytes) => write!(f, "Err({} bytes)", bytes.len()),
             Self::NotKept(why) => write!(f, "NotKept({why:?})"),
             Self::Exhausted => f.write_str("Exhausted"),
+            Self::Dead => f.write_str("Dead"),
         }
     }
 }

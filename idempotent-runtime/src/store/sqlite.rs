@@ -58,7 +58,7 @@
 //!
 //! # Migration
 //!
-//! A migration to version 3 copies the table, once; one to version 4 does not. Meanwhile hits are answered, and writers wait.
+//! A migration to version 3 copies the table, once; later ones do not. Meanwhile hits are answered, and writers wait.
 //! Afterwards the next claim of a process of an older release is refused, before its body runs. Such a process can end the runs that it has begun.
 //! Deploy the new release everywhere, or expect such refusals until you have.
 //!
@@ -81,26 +81,26 @@ use async_trait::async_trait;
 use sqlx::sqlite::SqlitePool;
 
 use super::{
-    Appended, ClaimOutcome, ClaimRequest, Cursor, Outcome, Page, Record, RecordKey, Step, Store, StoreError,
-    StoreErrorKind, StoreResult, Subscription, Suspension, Token, Transactional, Transition, Why,
+    Appended, ClaimOutcome, ClaimRequest, Cursor, DeadLetters, Outcome, Page, Record, RecordKey, Step, Store,
+    StoreError, StoreErrorKind, StoreResult, Subscription, Suspension, Token, Transactional, Transition, Why,
 };
 use crate::error::SetupError;
 
 mod builder;
 mod database;
+mod dead_letters;
 pub(crate) mod fault;
 mod file;
 mod inputs;
 mod listener;
 mod row;
-mod statements;
-mod transaction;
+pub(crate) mod statements;
+pub(crate) mod transaction;
 mod transitions;
 
 pub use builder::SqliteStoreBuilder;
 use database::Database;
 use inputs::{named, signed};
-use listener::Listener;
 use row::{SqliteRecord, SqliteState};
 
 /// The most records of a page.
@@ -118,7 +118,6 @@ const MAX_PAGE_LEN: usize = 1000;
 /// ```
 pub struct SqliteStore {
     database: Arc<Database>,
-    listener: Arc<Listener>,
 }
 
 impl SqliteStore {
@@ -278,7 +277,7 @@ impl Store for SqliteStore {
 
     async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {
         let rows = self.database.write(named(&self.database.statements.forget, key)).await?;
-        self.listener.ended(key);
+        self.database.listener.ended(key);
         rows.first().map_or(Ok(false), row::was_alive)
     }
 
@@ -295,10 +294,14 @@ impl Store for SqliteStore {
     }
 
     async fn subscribe(&self, key: &RecordKey) -> StoreResult<Subscription> {
-        Ok(self.listener.subscribe(key, &self.database))
+        Ok(self.database.listener.subscribe(key, &self.database))
     }
 
     fn transactional(&self) -> Option<&dyn Transactional> {
         Some(&*self.database)
+    }
+
+    fn dead_letters(&self) -> Option<&dyn DeadLetters> {
+        Some(self)
     }
 }

@@ -9,8 +9,18 @@
 //!
 //! Nobody else sees the claim before the transaction ends, so it needs no lease: the database's own lock makes duplicates
 //! wait. If a claim is neither completed nor undone, because its caller was dropped or panicked, the commit must fail.
+//!
+//! A run may also be claimed outside, where all see it, and end in a transaction of its own ([`Call::commit`]):
+//!
+//! ```text
+//!  Store::claim ─▶ BEGIN ─▶ the body ─▶ end ─▶ COMMIT
+//!                              │ Err
+//!                              └─▶ ROLLBACK ─▶ Store::suspend or Store::release
+//! ```
+//!
+//! [`Call::commit`]: crate::Call::commit
 
-use std::{any::Any, time::Duration};
+use std::{any::Any, fmt, time::Duration};
 
 use async_trait::async_trait;
 
@@ -68,10 +78,71 @@ pub trait Transactional: Send + Sync {
         ttl: Duration,
     ) -> StoreResult<()>;
 
+    /// Ends a run that was claimed outside of the transaction, with an outcome that is kept for `ttl` from now: the last step
+    /// before the commit. `false` if nothing can be committed: the claim is gone, or the body has ended the transaction that
+    /// was begun for it.
+    ///
+    /// From here on the session may be idle for `idle` before the database ends it: a process that is stopped now would keep
+    /// the record's lock.
+    async fn end(
+        &self,
+        connection: Connection<'_>,
+        key: &RecordKey,
+        token: &Token,
+        outcome: &Outcome,
+        ttl: Duration,
+        idle: Duration,
+    ) -> StoreResult<bool>;
+
+    /// True if the transaction sees the run of this claim under way.
+    async fn owns(&self, connection: Connection<'_>, key: &RecordKey, token: &Token) -> StoreResult<bool>;
+
+    /// Wakes those in this process who wait for the end of the key's run: it is committed.
+    fn committed(&self, key: &RecordKey) {
+        let _ = key;
+    }
+
+    /// True if a transaction keeps the store from changing any record until it ends, as on SQLite.
+    ///
+    /// Such a run takes its [`turn`](Self::turn) before it is claimed. Nobody can take it over while its transaction is open,
+    /// and it cannot be renewed.
+    fn is_exclusive(&self) -> bool {
+        false
+    }
+
+    /// Waits until no other run of this process has its turn, where transactions are [exclusive](Self::is_exclusive).
+    async fn turn(&self) -> Turn {
+        Turn::none()
+    }
+
     /// Goes back to the last savepoint of this name, and forgets it and all savepoints that were set after it.
     async fn undo(&self, connection: Connection<'_>, name: &str) -> StoreResult<()>;
 
     /// Forgets the last savepoint of this name and all savepoints after it. What was done since then stays in the
     /// transaction.
     async fn keep(&self, connection: Connection<'_>, name: &str) -> StoreResult<()>;
+}
+
+/// The turn of a run among those of its process. Dropped, it is the next one's.
+pub struct Turn {
+    _guard: Option<Box<dyn Any + Send + Sync>>,
+}
+
+impl Turn {
+    /// For stores whose runs need not take turns.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self { _guard: None }
+    }
+
+    /// A turn that lasts as long as this guard.
+    pub fn new(guard: impl Any + Send + Sync) -> Self {
+        Self { _guard: Some(Box::new(guard)) }
+    }
+}
+
+impl fmt::Debug for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Turn").finish_non_exhaustive()
+    }
 }

@@ -13,9 +13,9 @@ use tokio::sync::watch;
 use crate::{
     lock::lock,
     store::{
-        Appended, BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Record, RecordKey, Step,
-        Store, StoreError, StoreErrorKind, StoreResult, Subscription, Suspension, Token, Transition, Why,
-        immediate::Immediate, transactional::Transactional,
+        Appended, BoxFuture, ClaimOutcome, ClaimRequest, Cursor, DeadLetters, Finished, Outcome, Page, Record,
+        RecordKey, Step, Store, StoreError, StoreErrorKind, StoreResult, Subscription, Suspension, Token, Transition,
+        Why, immediate::Immediate, transactional::Transactional,
     },
 };
 
@@ -385,6 +385,10 @@ impl<S: Store> Store for FaultyStore<S> {
 
     async fn subscribe(&self, key: &RecordKey) -> StoreResult<Subscription> {
         self.call(Method::Subscribe, move |inner| inner.subscribe(key)).await
+    }
+
+    fn dead_letters(&self) -> Option<&dyn DeadLetters> {
+        self.shared.inner.dead_letters()
     }
 
     fn transactional(&self) -> Option<&dyn Transactional> {

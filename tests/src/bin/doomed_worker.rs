@@ -1,4 +1,4 @@
-//! A process that makes idempotent calls until it dies. See [`doomed`](idempotent_tests::doomed).
+//! A process that makes idempotent calls until it dies. See [`idempotent_tests::doomed`].
 
 use std::{io::Write as _, sync::Arc, time::Duration};
 

@@ -11,9 +11,9 @@ use std::{
 use async_trait::async_trait;
 use idempotent_runtime::{
     store::{
-        Appended, BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Record, RecordKey, Step,
-        Store, StoreError, StoreErrorKind, StoreResult, Subscription, Suspension, Token, Transition, Why,
-        immediate::Immediate, transactional::Transactional,
+        Appended, BoxFuture, ClaimOutcome, ClaimRequest, Cursor, DeadLetters, Finished, Outcome, Page, Record,
+        RecordKey, Step, Store, StoreError, StoreErrorKind, StoreResult, Subscription, Suspension, Token, Transition,
+        Why, immediate::Immediate, transactional::Transactional,
     },
     testing::ManualClock,
 };
@@ -195,6 +195,10 @@ impl Store for Network {
     async fn subscribe(&self, key: &RecordKey) -> StoreResult<Subscription> {
         let key = key.clone();
         self.pass(move |store| Box::pin(async move { store.subscribe(&key).await })).await
+    }
+
+    fn dead_letters(&self) -> Option<&dyn DeadLetters> {
+        None
     }
 
     fn transactional(&self) -> Option<&dyn Transactional> {

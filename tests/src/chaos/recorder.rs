@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use idempotent_runtime::store::{
-    self, Appended, BoxFuture, ClaimOutcome, ClaimRequest, Cursor, Finished, Nonce, Outcome, Page, Record, RecordKey,
-    Store, StoreResult, Subscription, Suspension, Token, Transition, Why, immediate::Immediate,
+    self, Appended, BoxFuture, ClaimOutcome, ClaimRequest, Cursor, DeadLetters, Finished, Nonce, Outcome, Page, Record,
+    RecordKey, Store, StoreResult, Subscription, Suspension, Token, Transition, Why, immediate::Immediate,
     transactional::Transactional,
 };
 
@@ -149,6 +149,10 @@ impl<S: Store> Store for Recorder<S> {
 
     async fn subscribe(&self, key: &RecordKey) -> StoreResult<Subscription> {
         self.store.subscribe(key).await
+    }
+
+    fn dead_letters(&self) -> Option<&dyn DeadLetters> {
+        None
     }
 
     fn transactional(&self) -> Option<&dyn Transactional> {

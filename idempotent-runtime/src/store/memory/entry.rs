@@ -47,6 +47,7 @@ pub(super) enum OutcomeKind {
     Err,
     NotKept(NotKept),
     Exhausted,
+    Dead,
 }
 
 /// An outcome that is ready to be kept.
@@ -64,6 +65,7 @@ impl<'a> Kept<'a> {
             Outcome::Err(bytes) => (OutcomeKind::Err, bytes),
             Outcome::NotKept(why) => (OutcomeKind::NotKept(*why), &[]),
             Outcome::Exhausted => (OutcomeKind::Exhausted, &[]),
+            Outcome::Dead => (OutcomeKind::Dead, &[]),
         };
         Self { kind, result, apart: Packed::apart(key.as_str(), result) }
     }
@@ -258,6 +260,7 @@ impl MemoryEntry {
             OutcomeKind::Err => Outcome::Err(result()),
             OutcomeKind::NotKept(why) => Outcome::NotKept(why),
             OutcomeKind::Exhausted => Outcome::Exhausted,
+            OutcomeKind::Dead => Outcome::Dead,
         }
     }
 }

@@ -63,6 +63,11 @@ pub(super) fn is_conflict(error: &Error) -> bool {
     code(error).is_some_and(|code| matches!(&*code, "40001" | "40P01"))
 }
 
+/// True if `end.sql` found nothing to end: it divides by the number of rows.
+pub(super) fn is_gone(error: &Error) -> bool {
+    code(error).is_some_and(|code| code == "22012")
+}
+
 /// True if another transaction held the lock for too long.
 pub(super) fn is_lock_timeout(error: &Error) -> bool {
     code(error).is_some_and(|code| code == "55P03")

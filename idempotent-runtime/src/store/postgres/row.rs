@@ -31,8 +31,10 @@ fn outcome(row: &PgRow, state: usize, result: usize, reason: usize) -> StoreResu
     states::outcome(get(row, state)?, get(row, result)?, get(row, reason)?).ok_or_else(undecodable)
 }
 
-fn attempt(row: &PgRow, index: usize) -> StoreResult<u32> {
-    u32::try_from(get::<i32>(row, index)?).ok().filter(|&attempt| attempt > 0).ok_or_else(undecodable)
+/// A failed record that an operator has reopened is before its first run.
+fn attempt(row: &PgRow, index: usize, state: RowState) -> StoreResult<u32> {
+    let attempt = u32::try_from(get::<i32>(row, index)?).ok();
+    attempt.filter(|&attempt| attempt > 0 || state == RowState::Failed).ok_or_else(undecodable)
 }
 
 pub(super) fn fence(row: &PgRow, index: usize) -> StoreResult<Option<u64>> {
@@ -70,7 +72,8 @@ pub(super) fn claim_outcome(row: &PgRow, request: &ClaimRequest) -> StoreResult<
 }
 
 fn settled(row: &PgRow, request: &ClaimRequest, is_claimed: bool) -> StoreResult<ClaimOutcome> {
-    let (state, attempt) = (state(row, 1)?, attempt(row, 2)?);
+    let state = state(row, 1)?;
+    let attempt = attempt(row, 2, state)?;
     Ok(match state {
         _ if !get::<bool>(row, 4)? => ClaimOutcome::Mismatch,
         RowState::Running if is_claimed || get::<bool>(row, 5)? => {
@@ -126,13 +129,14 @@ pub(super) fn record(row: &PgRow) -> StoreResult<Record> {
     let text = format!("{}{}{}", get::<&str>(row, 0)?, RecordKey::SEPARATOR, get::<&str>(row, 1)?);
     let key = text.parse().map_err(|_| undecodable())?;
     let fingerprint = <[u8; Fingerprint::LEN]>::try_from(get::<&[u8]>(row, 4)?).map_err(|_| undecodable())?;
-    let state = match state(row, 2)? {
+    let row_state = state(row, 2)?;
+    let state = match row_state {
         RowState::Done => State::Done(outcome(row, 2, 7, 8)?),
         RowState::Failed => State::Failed,
         RowState::Abandoned => State::Abandoned,
         RowState::Running => lease_left(row, 5)?.map_or(State::Lapsed, State::running),
     };
-    let (generation, attempt) = (generation(row, 10)?, attempt(row, 3)?);
+    let (generation, attempt) = (generation(row, 10)?, attempt(row, 3, row_state)?);
     let expires_in = left(row, 6)?.unwrap_or_default();
     let arguments = get::<Option<Vec<u8>>>(row, 9)?.map(Bytes::from);
     let record = Record::new(key, Fingerprint::from_bytes(fingerprint), generation, attempt, state, expires_in);

@@ -12,10 +12,17 @@ const MAX_TABLE_LEN: usize = 48;
 
 /// The name of a table that needs no quoting care: `[a-z_][a-z0-9_]*`.
 #[derive(Clone, Debug)]
-pub(super) struct Table(Arc<str>);
+pub(crate) struct Table(Arc<str>);
+
+#[cfg(feature = "outbox")]
+impl Default for Table {
+    fn default() -> Self {
+        Self("idempotent_records".into())
+    }
+}
 
 impl Table {
-    pub(super) fn parse(name: &str) -> Result<Self, SetupError> {
+    pub(crate) fn parse(name: &str) -> Result<Self, SetupError> {
         let is_word = name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'));
         if name.is_empty() || name.len() > MAX_TABLE_LEN || name.starts_with(|c: char| c.is_ascii_digit()) || !is_word {
             return Err(SetupError::Setting(
@@ -25,12 +32,12 @@ impl Table {
         Ok(Self(name.into()))
     }
 
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.0
     }
 
     /// Fills the name into a statement or a script.
-    pub(super) fn fill(&self, sql: &str) -> SqlStr {
+    pub(crate) fn fill(&self, sql: &str) -> SqlStr {
         let text: Arc<str> = sql.replace("{table}", &self.0).into();
         AssertSqlSafe(text).into_sql_str()
     }
@@ -52,6 +59,7 @@ pub(super) struct Statements {
     pub(super) complete: SqlStr,
     /// In a transaction of the caller's, whose settings are its own.
     pub(super) complete_in_transaction: SqlStr,
+    pub(super) end: SqlStr,
     pub(super) suspend: SqlStr,
     pub(super) append: SqlStr,
     pub(super) steps: SqlStr,
@@ -62,6 +70,12 @@ pub(super) struct Statements {
     pub(super) list: SqlStr,
     pub(super) purge: SqlStr,
     pub(super) wait: SqlStr,
+    pub(super) bury: SqlStr,
+    pub(super) letter: SqlStr,
+    pub(super) letters: SqlStr,
+    pub(super) replay: SqlStr,
+    pub(super) remove_letter: SqlStr,
+    pub(super) dead_again: SqlStr,
 }
 
 impl Statements {
@@ -73,6 +87,7 @@ impl Statements {
             renew: table.fill_with(include_str!("renew.sql"), timeout),
             complete: table.fill_with(complete, timeout),
             complete_in_transaction: table.fill(&complete.replace("{settings}", "settings AS MATERIALIZED (SELECT)")),
+            end: table.fill(include_str!("end.sql")),
             suspend: table.fill_with(include_str!("suspend.sql"), timeout),
             append: table.fill_with(include_str!("append.sql"), timeout),
             steps: table.fill(include_str!("steps.sql")),
@@ -83,6 +98,12 @@ impl Statements {
             list: table.fill(include_str!("list.sql")),
             purge: table.fill(include_str!("purge.sql")),
             wait: table.fill_with(include_str!("await.sql"), AWAIT_LOCK_TIMEOUT),
+            bury: table.fill_with(include_str!("bury.sql"), timeout),
+            letter: table.fill_with(include_str!("letter.sql"), timeout),
+            replay: table.fill_with(include_str!("replay.sql"), timeout),
+            remove_letter: table.fill_with(include_str!("remove_letter.sql"), timeout),
+            dead_again: table.fill_with(include_str!("dead_again.sql"), timeout),
+            letters: table.fill(include_str!("letters.sql")),
         }
     }
 }

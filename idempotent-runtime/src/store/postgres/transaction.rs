@@ -9,14 +9,17 @@ use tokio::time::{Instant, timeout};
 use super::{
     PostgresShared, contended,
     executor::Bound,
-    fault::{is_lock_timeout, store_error, timed_out, undecodable},
-    parameters::{claim, complete, of},
+    fault::{is_gone, is_lock_timeout, store_error, timed_out, undecodable},
+    parameters::{claim, complete, lock_timeout, of, owned},
     row,
     transitions::{RETRY_AFTER, TRIES},
 };
 use crate::store::{
     ClaimOutcome, ClaimRequest, Outcome, Record, RecordKey, StoreResult, Token,
-    sql::transaction::{self, CLAIM_GONE, connection_of},
+    sql::{
+        states::RowState,
+        transaction::{self, CLAIM_GONE, connection_of},
+    },
     transactional::{Connection, Transactional},
 };
 
@@ -87,6 +90,31 @@ impl PostgresShared {
         let row = self.one(postgres(connection)?, Duration::ZERO, query).await?.map_err(store_error)?;
         row.map(drop).ok_or(CLAIM_GONE)
     }
+
+    async fn end_in(
+        &self,
+        connection: Connection<'_>,
+        key: &RecordKey,
+        token: &Token,
+        outcome: &Outcome,
+        ttl: Duration,
+        idle: Duration,
+    ) -> StoreResult<bool> {
+        let query =
+            complete(sqlx::query(self.statements.end.clone()), key, token, outcome, ttl).bind(lock_timeout(idle));
+        match self.one(postgres(connection)?, Duration::ZERO, query).await? {
+            Ok(row) => Ok(row.is_some()),
+            Err(error) if is_gone(&error) => Ok(false),
+            Err(error) => Err(store_error(error)),
+        }
+    }
+
+    async fn owns_in(&self, connection: Connection<'_>, key: &RecordKey, token: &Token) -> StoreResult<bool> {
+        let query = owned(sqlx::query(self.statements.owner.clone()), key, token);
+        let row = self.one(postgres(connection)?, Duration::ZERO, query).await?.map_err(store_error)?;
+        let standing = row.as_ref().map(row::standing).transpose()?;
+        Ok(standing.is_some_and(|standing| standing.is_ours_as(RowState::Running)))
+    }
 }
 
 fn postgres(connection: Connection<'_>) -> StoreResult<&mut PgConnection> {
@@ -124,6 +152,22 @@ impl Transactional for PostgresShared {
         ttl: Duration,
     ) -> StoreResult<()> {
         self.complete_in(connection, key, token, outcome, ttl).await
+    }
+
+    async fn end(
+        &self,
+        connection: Connection<'_>,
+        key: &RecordKey,
+        token: &Token,
+        outcome: &Outcome,
+        ttl: Duration,
+        idle: Duration,
+    ) -> StoreResult<bool> {
+        self.end_in(connection, key, token, outcome, ttl, idle).await
+    }
+
+    async fn owns(&self, connection: Connection<'_>, key: &RecordKey, token: &Token) -> StoreResult<bool> {
+        self.owns_in(connection, key, token).await
     }
 
     async fn undo(&self, connection: Connection<'_>, name: &str) -> StoreResult<()> {

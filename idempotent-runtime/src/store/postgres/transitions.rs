@@ -90,7 +90,7 @@ impl PostgresShared {
     }
 
     /// Runs a transition's statement. It is applied if it returns a row, or if the record already `shows` its effect.
-    async fn transition<'q>(
+    pub(super) async fn transition<'q>(
         &self,
         key: &RecordKey,
         token: &Token,

@@ -161,6 +161,7 @@ pub(crate) fn encode_outcome(outcome: &Outcome) -> (&'static [u8], &[u8]) {
         Outcome::Err(bytes) => (b"IDM1E0", bytes),
         Outcome::NotKept(why) => (b"IDM1U0", reason(*why)),
         Outcome::Exhausted => (b"IDM1X0", b""),
+        Outcome::Dead => (b"IDM1D0", b""),
     }
 }
 
@@ -236,6 +237,7 @@ fn outcome(state: u8, payload: &[u8], bytes: &Bytes) -> Option<Outcome> {
         (b'E', _) => Outcome::Err(bytes.slice_ref(payload)),
         (b'U', [reason]) => Outcome::NotKept(not_kept(*reason)?),
         (b'X', []) => Outcome::Exhausted,
+        (b'D', []) => Outcome::Dead,
         _ => return None,
     })
 }

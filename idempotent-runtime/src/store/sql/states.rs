@@ -3,7 +3,7 @@
 //!
 //! | `state` | `result` | `reason` |
 //! |---|---|---|
-//! | `running` (the views say `lapsed` once its lease is over), `failed`, `abandoned`, `exhausted` | NULL | NULL |
+//! | `running` (the views say `lapsed` once its lease is over), `failed`, `abandoned`, `exhausted`, `dead` | NULL | NULL |
 //! | `ok`, `error` | the bytes of the codec | NULL |
 //! | `not-kept` | NULL | `too-large`, `not-serializable` |
 //!
@@ -23,6 +23,9 @@ use crate::store::{Before, ClaimRequest, NotKept, Outcome, TakeOver, Why};
 const FAILED: &str = "failed";
 const ABANDONED: &str = "abandoned";
 
+/// The state of a dead letter that is to be worked off again.
+pub(crate) const REPLAYING: &str = "replaying";
+
 /// The column `state`, with all ends of a finished run as one: the steps need no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RowState {
@@ -40,7 +43,7 @@ impl RowState {
             "running" => Some(Self::Running),
             FAILED => Some(Self::Failed),
             ABANDONED => Some(Self::Abandoned),
-            "ok" | "error" | "not-kept" | "exhausted" | "err" | "unavailable" => Some(Self::Done),
+            "ok" | "error" | "not-kept" | "exhausted" | "dead" | "err" | "unavailable" => Some(Self::Done),
             _ => None,
         }
     }
@@ -89,7 +92,7 @@ impl<'a> EndColumns<'a> {
         let (result, reason) = match outcome {
             Outcome::Ok(bytes) | Outcome::Err(bytes) => (Some(&**bytes), None),
             Outcome::NotKept(why) => (None, Some(why.as_str())),
-            Outcome::Exhausted => (None, None),
+            Outcome::Exhausted | Outcome::Dead => (None, None),
         };
         Self { state: outcome.as_str(), result, reason }
     }
@@ -102,6 +105,7 @@ pub(crate) fn outcome(state: &str, result: Option<Vec<u8>>, reason: Option<&str>
         ("error" | "err", Some(bytes), None) => Some(Outcome::Err(Bytes::from(bytes))),
         ("not-kept" | "unavailable", None, Some(reason)) => not_kept(reason).map(Outcome::NotKept),
         ("exhausted", None, None) => Some(Outcome::Exhausted),
+        ("dead", None, None) => Some(Outcome::Dead),
         _ => None,
     }
 }
@@ -136,6 +140,7 @@ mod tests {
             Outcome::NotKept(NotKept::TooLarge),
             Outcome::NotKept(NotKept::NotSerializable),
             Outcome::Exhausted,
+            Outcome::Dead,
         ];
         for written in outcomes {
             let EndColumns { state, result, reason } = EndColumns::of(&written);
@@ -165,6 +170,7 @@ mod tests {
             ("not-kept", bytes(), Some("too-large")),
             ("not-kept", None, Some("other")),
             ("exhausted", bytes(), None),
+            ("dead", bytes(), None),
             ("running", bytes(), None),
             ("other", bytes(), None),
         ];

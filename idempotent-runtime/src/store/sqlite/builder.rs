@@ -7,7 +7,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous},
 };
 
-use super::{SqliteStore, database::Database, listener::Listener, statements::TableName};
+use super::{SqliteStore, database::Database, statements::TableName};
 use crate::{
     error::SetupError,
     store::sql::{connections::Connections, sweep},
@@ -101,7 +101,7 @@ impl SqliteStore {
     }
 
     fn with(connections: [Connections<Sqlite>; 2], table: TableName, patience: Duration, sweep: Duration) -> Self {
-        Self { database: Database::new(connections, table, patience, sweep), listener: Listener::new() }
+        Self { database: Database::new(connections, table, patience, sweep) }
     }
 }
 

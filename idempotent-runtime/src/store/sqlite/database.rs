@@ -13,7 +13,7 @@ use sqlx::{
     sqlite::{SqliteArguments, SqliteRow},
 };
 use tokio::{
-    sync::{OnceCell, Semaphore},
+    sync::{Mutex, OnceCell, Semaphore},
     task::JoinHandle,
     time::{Instant, sleep, timeout_at},
 };
@@ -22,6 +22,7 @@ use super::{
     fault::{is_busy, store_error},
     file::OpenedFile,
     inputs::signed,
+    listener::Listener,
     statements::{STEPS, Statements, TableName},
 };
 use crate::store::{
@@ -92,6 +93,9 @@ pub(super) struct Database {
     /// The turn to write. SQLite has one writer at a time: the writers of this process queue here, in the order in which
     /// they came, instead of all trying for the lock.
     turn: Semaphore,
+    /// The turn of a run with a transaction of its own, which keeps the file's lock to its end.
+    pub(super) runs: Arc<Mutex<()>>,
+    pub(super) listener: Arc<Listener>,
     file: OnceCell<OpenedFile>,
     sweep: Sweep,
     /// For sweeps, which end with the store.
@@ -107,6 +111,7 @@ impl Database {
     ) -> Arc<Self> {
         let statements = Statements::new(&table);
         let (turn, file, sweep) = (Semaphore::new(1), OnceCell::new(), Sweep::every(sweep_interval));
+        let (runs, listener) = (Arc::default(), Listener::new());
         Arc::new_cyclic(|this| Self {
             readers,
             writer,
@@ -114,6 +119,8 @@ impl Database {
             statements,
             patience,
             turn,
+            runs,
+            listener,
             file,
             sweep,
             this: Weak::clone(this),

@@ -111,7 +111,7 @@ fn parse(row: &SqliteRow) -> sqlx::Result<Option<SqliteRecord>> {
         },
         _ => return Ok(None),
     };
-    let (Ok(key), Ok(fingerprint), Ok(nonce), Ok(fence), Ok(attempt @ 1..), Some(past)) = (
+    let (Ok(key), Ok(fingerprint), Ok(nonce), Ok(fence), Ok(attempt), Some(past)) = (
         name.parse::<RecordKey>(),
         fingerprint.try_into().map(Fingerprint::from_bytes),
         nonce.try_into().map(Nonce::from_bytes),
@@ -121,6 +121,10 @@ fn parse(row: &SqliteRow) -> sqlx::Result<Option<SqliteRecord>> {
     ) else {
         return Ok(None);
     };
+    // A failed record that an operator has reopened is before its first run.
+    if attempt == 0 && !matches!(state, SqliteState::Failed) {
+        return Ok(None);
+    }
     let pause = milliseconds(row.try_get::<Option<i64>, _>("pause_left")?.unwrap_or_default());
     let left = milliseconds(row.try_get("record_left")?);
     let arguments = row.try_get::<Option<Vec<u8>>, _>("arguments")?.map(Bytes::from);

@@ -30,11 +30,12 @@ const MOVED: &str = "iif(behind_until BETWEEN {now} AND {now} + ?4, {now} + ?4 -
 
 /// The scripts that lead from each version of the schema to the next; an empty file is at version 0. Never changed, only
 /// added to.
-pub(super) const STEPS: [&str; 4] = [
+pub(super) const STEPS: [&str; 5] = [
     include_str!("schema_1.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
     include_str!("schema_4.sql"),
+    include_str!("schema_5.sql"),
 ];
 
 /// The longest name of a table.
@@ -42,7 +43,7 @@ const MAX_NAME_LEN: usize = 48;
 
 /// The name of a table that can stand in SQL as it is.
 #[derive(Clone, Debug)]
-pub(super) struct TableName(Box<str>);
+pub(crate) struct TableName(Box<str>);
 
 impl Default for TableName {
     fn default() -> Self {
@@ -51,7 +52,7 @@ impl Default for TableName {
 }
 
 impl TableName {
-    pub(super) fn new(name: &str) -> Result<Self, SetupError> {
+    pub(crate) fn new(name: &str) -> Result<Self, SetupError> {
         let starts_well = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
         let is_word = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         let is_reserved = name.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("sqlite_"));
@@ -63,12 +64,12 @@ impl TableName {
         ))
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
     /// Fills the name and the clock into a statement. Inputs are bound, and never written into its text.
-    pub(super) fn fill(&self, template: &str) -> SqlStr {
+    pub(crate) fn fill(&self, template: &str) -> SqlStr {
         let sql: Arc<str> = template
             .replace("{clock}", CLOCK)
             .replace("{held_until}", HELD_UNTIL)
@@ -99,6 +100,16 @@ pub(super) struct Statements {
     pub(super) purge: SqlStr,
     pub(super) list: SqlStr,
     pub(super) ended: SqlStr,
+    pub(super) letter: SqlStr,
+    pub(super) bury: SqlStr,
+    pub(super) letters: SqlStr,
+    pub(super) replaying: SqlStr,
+    pub(super) reopen: SqlStr,
+    pub(super) replay: SqlStr,
+    pub(super) is_dead: SqlStr,
+    pub(super) remove_letter: SqlStr,
+    pub(super) die: SqlStr,
+    pub(super) dead_again: SqlStr,
 }
 
 impl Statements {
@@ -120,6 +131,16 @@ impl Statements {
             purge: table.fill(include_str!("purge.sql")),
             list: table.fill(include_str!("list.sql")),
             ended: table.fill(include_str!("ended.sql")),
+            letter: table.fill(include_str!("letter.sql")),
+            bury: table.fill(include_str!("bury.sql")),
+            letters: table.fill(include_str!("letters.sql")),
+            replaying: table.fill(include_str!("replaying.sql")),
+            reopen: table.fill(include_str!("reopen.sql")),
+            replay: table.fill(include_str!("replay.sql")),
+            is_dead: table.fill(include_str!("is_dead.sql")),
+            remove_letter: table.fill(include_str!("remove_letter.sql")),
+            die: table.fill(include_str!("die.sql")),
+            dead_again: table.fill(include_str!("dead_again.sql")),
         }
     }
 }

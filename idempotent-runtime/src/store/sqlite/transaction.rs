@@ -1,6 +1,7 @@
 //! Takes the steps in a transaction that the caller has open, on the caller's connection.
 
 use std::{
+    sync::Arc,
     task::{Context, Waker},
     time::Duration,
 };
@@ -13,13 +14,13 @@ use super::{
     database::{Database, Tries},
     fault::{is_busy, is_outdated, store_error},
     inputs::{claim, complete, named},
-    row::{self, SqliteRecord},
+    row::{self, SqliteRecord, SqliteState},
     transitions::TRIES,
 };
 use crate::store::{
     ClaimOutcome, ClaimRequest, Outcome, Record, RecordKey, StoreError, StoreErrorKind, StoreResult, Token,
     sql::transaction::{self, CLAIM_GONE, connection_of},
-    transactional::{Connection, Transactional},
+    transactional::{Connection, Transactional, Turn},
 };
 
 async fn control(connection: Connection<'_>, statement: String) -> StoreResult<()> {
@@ -35,6 +36,10 @@ async fn control(connection: Connection<'_>, statement: String) -> StoreResult<(
 fn sqlite(connection: Connection<'_>) -> StoreResult<&mut SqliteConnection> {
     connection_of(connection, "the store is SQLite, but the transaction belongs to another database")
 }
+
+/// Begins the transaction of a run. The savepoint shows at the end that it is still the same one.
+pub(crate) const BEGIN_RUN: &str = "BEGIN IMMEDIATE; SAVEPOINT idempotent_run";
+const RELEASE_RUN: &str = "RELEASE SAVEPOINT idempotent_run";
 
 /// Tells whether `foreign_keys` is on. A claim in a transaction refers to a row that never exists, until the call ends:
 /// with `foreign_keys`, an earlier commit fails.
@@ -156,6 +161,22 @@ impl Database {
         let completed = !rows.map_err(|error| store_error(&error))?.is_empty();
         if completed { Ok(()) } else { Err(CLAIM_GONE) }
     }
+
+    async fn end_in(
+        &self,
+        connection: &mut SqliteConnection,
+        key: &RecordKey,
+        token: &Token,
+        outcome: &Outcome,
+        ttl: Duration,
+    ) -> StoreResult<bool> {
+        // A body that has ended the transaction, and maybe begun another one, has taken the savepoint with it.
+        if raw_sql(RELEASE_RUN).execute(&mut *connection).await.is_err() {
+            return Ok(false);
+        }
+        let rows = complete(&self.statements, key, token, outcome, ttl).fetch_all(connection).await;
+        Ok(!rows.map_err(|error| store_error(&error))?.is_empty())
+    }
 }
 
 #[async_trait]
@@ -189,6 +210,36 @@ impl Transactional for Database {
         ttl: Duration,
     ) -> StoreResult<()> {
         self.complete_in(sqlite(connection)?, key, token, outcome, ttl).await
+    }
+
+    async fn end(
+        &self,
+        connection: Connection<'_>,
+        key: &RecordKey,
+        token: &Token,
+        outcome: &Outcome,
+        ttl: Duration,
+        _: Duration,
+    ) -> StoreResult<bool> {
+        self.end_in(sqlite(connection)?, key, token, outcome, ttl).await
+    }
+
+    async fn owns(&self, connection: Connection<'_>, key: &RecordKey, token: &Token) -> StoreResult<bool> {
+        let found = self.look_in(sqlite(connection)?, key).await?;
+        let is_running = |stored: &SqliteRecord| matches!(stored.state, SqliteState::Running(_));
+        Ok(found.is_some_and(|stored| stored.nonce == token.nonce && is_running(&stored)))
+    }
+
+    fn committed(&self, key: &RecordKey) {
+        self.listener.ended(key);
+    }
+
+    fn is_exclusive(&self) -> bool {
+        true
+    }
+
+    async fn turn(&self) -> Turn {
+        Turn::new(Arc::clone(&self.runs).lock_owned().await)
     }
 
     async fn undo(&self, connection: Connection<'_>, name: &str) -> StoreResult<()> {

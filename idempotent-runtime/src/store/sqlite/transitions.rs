@@ -62,10 +62,10 @@ impl SqliteStore {
     }
 
     /// Runs statements of which one ends a run, and says whether one did.
-    async fn end(&self, key: &RecordKey, queries: Vec<Bound<'_>>) -> StoreResult<bool> {
+    pub(super) async fn end(&self, key: &RecordKey, queries: Vec<Bound<'_>>) -> StoreResult<bool> {
         let ended = self.database.write_all(queries).await?.iter().any(|rows| !rows.is_empty());
         if ended {
-            self.listener.ended(key);
+            self.database.listener.ended(key);
         }
         Ok(ended)
     }

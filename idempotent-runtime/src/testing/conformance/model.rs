@@ -450,10 +450,11 @@ impl<'a> Run<'a> {
 
 fn outcome(random: &mut StdRng) -> Outcome {
     let bytes = bytes(random);
-    match random.random_range(0..8) {
+    match random.random_range(0..9) {
         0..=3 => Outcome::Ok(bytes),
         4 | 5 => Outcome::Err(bytes),
         6 => Outcome::Exhausted,
+        7 => Outcome::Dead,
         _ => Outcome::NotKept(NotKept::NotSerializable),
     }
 }

@@ -41,12 +41,14 @@ pub(super) enum Stage {
     DoneErr,
     DoneUnavailable,
     DoneExhausted,
+    DoneDead,
 }
 
 impl Stage {
     pub(super) const VACANT: [Self; 3] = [Self::Released, Self::Forgotten, Self::Expired];
-    pub(super) const DONE: [Self; 4] = [Self::DoneOk, Self::DoneErr, Self::DoneUnavailable, Self::DoneExhausted];
-    pub(super) const PRESENT: [Self; 8] = [
+    pub(super) const DONE: [Self; 5] =
+        [Self::DoneOk, Self::DoneErr, Self::DoneUnavailable, Self::DoneExhausted, Self::DoneDead];
+    pub(super) const PRESENT: [Self; 9] = [
         Self::Running,
         Self::Lapsed,
         Self::Failed,
@@ -55,6 +57,7 @@ impl Stage {
         Self::DoneErr,
         Self::DoneUnavailable,
         Self::DoneExhausted,
+        Self::DoneDead,
     ];
 
     /// Those in which no claim that takes nothing over changes anything.
@@ -77,6 +80,7 @@ impl Stage {
             Self::DoneErr => Some(Outcome::Err(Bytes::from_static(b"the error"))),
             Self::DoneUnavailable => Some(Outcome::NotKept(NotKept::TooLarge)),
             Self::DoneExhausted => Some(Outcome::Exhausted),
+            Self::DoneDead => Some(Outcome::Dead),
             _ => None,
         }
     }

@@ -61,6 +61,7 @@ fn golden_records_are_read() {
         (*b"R1", 1_700_000_000_000_000, 7, "", RedisState::Running),
         (*b"A0", 5, 2, "", RedisState::Abandoned),
         (*b"X0", 0, 1, "", RedisState::Done(Outcome::Exhausted)),
+        (*b"D0", 0, 1, "", RedisState::Done(Outcome::Dead)),
         (*b"O0", 0, 1, "{\"a\":1}", RedisState::Done(Outcome::Ok(Bytes::from_static(b"{\"a\":1}")))),
         (*b"E0", 0, 1, "", RedisState::Done(Outcome::Err(Bytes::new()))),
         (*b"U0", 0, 1, "L", RedisState::Done(Outcome::NotKept(NotKept::TooLarge))),
@@ -114,6 +115,7 @@ fn golden_records_of_later_runs_are_read() {
         (*b"E0", "", RedisState::Done(Outcome::Err(Bytes::new())), false),
         (*b"U0", "L", none(), false),
         (*b"X0", "", RedisState::Done(Outcome::Exhausted), false),
+        (*b"D0", "", RedisState::Done(Outcome::Dead), false),
     ];
     for (start, rest, state, has_steps) in cases {
         for (flags, arguments, before) in [(0, "", b'0'), (2, "\0\0\0\x05[1,2]", b'F')] {
@@ -159,6 +161,7 @@ fn outcomes_are_written_as_they_are_read() {
         Outcome::NotKept(NotKept::TooLarge),
         Outcome::NotKept(NotKept::NotSerializable),
         Outcome::Exhausted,
+        Outcome::Dead,
     ];
     for outcome in outcomes {
         let (start, payload) = encode_outcome(&outcome);

@@ -1,0 +1,2 @@
+-- $1 rows
+DELETE FROM "{table}_outbox" WHERE seq = ANY ($1)

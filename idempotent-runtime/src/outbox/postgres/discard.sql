@@ -1,0 +1,2 @@
+-- $1 id
+DELETE FROM "{table}_outbox" WHERE id = $1::uuid AND state = 'parked'

@@ -1,0 +1,2 @@
+-- ?1 nonce
+DELETE FROM {table}_relay WHERE nonce = ?1
