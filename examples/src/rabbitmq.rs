@@ -18,9 +18,9 @@ use tokio_stream::StreamExt as _;
 
 use crate::say;
 
-/// How long to wait before the next try to connect.
+/// The pause before the next try to connect.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long it may take to connect.
+/// The longest time that a connection may take.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(10);
 /// The longest time for which a failed delivery is held: far below the server's `consumer_timeout`, which is half an hour.
 const LONGEST_HOLD: Duration = Duration::from_mins(5);

@@ -23,9 +23,9 @@ use tokio::time::sleep;
 
 use crate::{chain, say};
 
-/// How long to wait before the next try to read.
+/// The pause before the next try to read.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long a read waits for new entries, before entries of others are looked for.
+/// The time that a read waits for new entries, before entries of others are looked for.
 const READ: Duration = Duration::from_millis(250);
 const RESPONSE_DEADLINE: Duration = Duration::from_secs(5);
 /// The number of entries that one read brings. Those that wait here grow older.
@@ -59,7 +59,7 @@ pub struct Consumer {
     /// The consumer's own name in the group, which it keeps over restarts. Nobody deletes it: Redis would drop its pending
     /// entries.
     pub name: String,
-    /// How long an entry is this consumer's without a sign of life: not less than the lease of the record.
+    /// The time for which an entry is this consumer's without a sign of life: not less than the lease of the record.
     pub lease: Duration,
 }
 
@@ -82,7 +82,7 @@ pub struct Deliveries {
     /// True once all have been read after that one which Redis has handed to this consumer before: to a process that has
     /// ended, or in a reply that was lost. They come before new ones, so that each partition stays in order.
     is_caught_up: bool,
-    /// How far the entries of others have been looked through.
+    /// The position up to which the entries of others have been looked through.
     cursor: String,
     ready: VecDeque<Delivery>,
 }

@@ -185,7 +185,7 @@ async fn book_in_sqlite(
     Ok(insert.execute(&mut **tx.0).await.map(drop)?)
 }
 
-/// How often a message is booked.
+/// Counts the bookings of a message.
 pub(crate) async fn booked(database: &Database, message: &str) -> i64 {
     database.number(&format!("SELECT count(*) FROM booked WHERE message = '{message}'")).await
 }

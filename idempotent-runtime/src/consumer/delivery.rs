@@ -31,7 +31,7 @@ pub trait Delivery: Send + Sync + 'static {
     /// The message itself.
     fn message(&self) -> Message<'_>;
 
-    /// How often the broker says that it has delivered it, this time included. For logs only: attempts are counted in the
+    /// The broker's count of its deliveries, this one included. For logs only: attempts are counted in the
     /// store.
     fn deliveries(&self) -> Option<u32> {
         None
@@ -66,9 +66,9 @@ pub struct Message<'a> {
     pub id: Option<&'a str>,
     /// The bytes.
     pub payload: &'a [u8],
-    /// What the payload is, as a type or a subject. Part of the request: another kind under a used id is a conflict.
+    /// The kind of its payload, as a type or a subject. Part of the request: another kind under a used id is a conflict.
     pub kind: Option<&'a str>,
-    /// What has its own order: [`Inbox::run`](super::Inbox::run) works the messages of a partition off one after the other.
+    /// The part of the messages that has its own order: [`Inbox::run`](super::Inbox::run) works the messages of a partition off one after the other.
     pub partition: Option<&'a str>,
     /// Other headers, for a dead letter.
     pub headers: &'a [(String, String)],

@@ -41,7 +41,7 @@ use crate::{InTransaction, store::BoxFuture};
 /// The longest text of an error that a dead letter keeps, in bytes.
 const MAX_ERROR_LEN: usize = 4 * 1024;
 
-/// What is to be done with a delivery.
+/// The decision about a delivery.
 pub(super) enum Verdict {
     Done,
     Duplicate,
@@ -310,7 +310,7 @@ impl<E: Display + Send + Sync + 'static> Inbox<E> {
     }
 }
 
-/// What is never over.
+/// For deliveries outside a loop: they are never broken off by a drain.
 static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// One try to run a message.
@@ -327,7 +327,7 @@ struct Attempt<'a, E> {
     is_to_be_alone: AtomicBool,
     /// The time for which a message that is given up is refused, where its store keeps no letter.
     refused_for: Duration,
-    /// How the handler ended, for the broker.
+    /// The end of the handler, for the broker.
     ended: Mutex<Option<Verdict>>,
 }
 
@@ -433,7 +433,7 @@ impl<'a, E: Display> Attempt<'a, E> {
         (RunEnd::Dead(Box::new(letter), self.refused_for), Verdict::Dead(why))
     }
 
-    /// What the broker is told.
+    /// Decides what the broker is told.
     async fn verdict(&self, worked: Result<Worked<End<E>>, Error>) -> Verdict {
         let inbox = self.inbox;
         let begun = self.begun.load(Ordering::Acquire);

@@ -60,7 +60,7 @@ impl Limits {
     }
 }
 
-/// What became of the deliveries of [`Inbox::run`].
+/// The ends of the deliveries of [`Inbox::run`], counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Summary {
@@ -232,13 +232,13 @@ struct TaskEnd {
     partition: Option<(String, u64)>,
     /// The dead letter that it was about.
     letter: Option<i64>,
-    /// How often it was tried again in place.
+    /// The number of tries in place after the first.
     retried: u64,
     /// `None` if it was given back before it began.
     settled: Option<Settled>,
 }
 
-/// What all tasks share.
+/// The parts that all tasks share.
 struct Worker<E, W> {
     inbox: Inbox<E>,
     work: W,
@@ -425,7 +425,7 @@ where
     }
 }
 
-/// What a loop does next.
+/// The next event of a loop.
 enum Next<D> {
     Shutdown,
     Ended(Result<TaskEnd, JoinError>),

@@ -1,10 +1,10 @@
-//! What became of a delivery.
+//! The end of a delivery.
 
 use std::{fmt, time::Duration};
 
 use super::delivery::BoxError;
 
-/// What became of a delivery.
+/// The end of a delivery.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Settled {

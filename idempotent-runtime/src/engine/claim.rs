@@ -126,7 +126,7 @@ impl Claim {
         Self { in_transaction: true, ..Self::new(context, token, attempt, past, Instant::now()) }
     }
 
-    /// The same claim, with the turn that it was granted in.
+    /// Keeps the turn that the claim was granted in.
     pub(super) fn with_turn(self, turn: Turn) -> Self {
         Self { turn: Mutex::new(turn), ..self }
     }

@@ -40,7 +40,7 @@ pub(crate) enum RunEnd {
         expect(dead_code, reason = "other bodies say so by a panic or by being dropped")
     )]
     Abandon,
-    /// What became of the run before could not be found out: the body did not start.
+    /// The body did not start: it could not be found out what became of the run before.
     GiveBack,
     /// The body could not start.
     #[cfg(any(feature = "consumer", feature = "postgres", feature = "sqlite"))]
@@ -67,7 +67,7 @@ impl RunEnd {
         }
     }
 
-    /// The same end, of a run in a transaction of its own: committed with it, or after that was rolled back.
+    /// Makes this the end of a run in a transaction of its own: committed with it, or after that was rolled back.
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(crate) fn in_transaction(self, is_ok: bool, transaction: Option<Box<dyn RunTransaction>>) -> Self {
         match (self, transaction) {

@@ -64,7 +64,7 @@ pub(super) enum Place {
     Free,
 }
 
-/// What the database said of an insertion: it tells later whether that was rolled back.
+/// The database's word on an insertion: it tells later whether that was rolled back.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Written {
     #[cfg(feature = "postgres")]

@@ -21,7 +21,7 @@ pub struct Outgoing<'a> {
     pub label: Option<&'a str>,
     /// Where it goes: an exchange, a subject, a stream.
     pub topic: &'a str,
-    /// What has its own order: messages of one key go one after the other. Those without a key go in any order.
+    /// The owner of an order: messages of one key go one after the other. Those without a key go in any order.
     pub key: Option<&'a str>,
     /// The bytes, 1 MiB at most.
     pub payload: &'a [u8],
@@ -96,7 +96,7 @@ pub struct OutboxMessage {
     pub id: String,
     /// Where it goes.
     pub topic: String,
-    /// What has its own order.
+    /// The owner of an order.
     pub key: Option<String>,
     /// The bytes.
     pub payload: Bytes,

@@ -32,7 +32,7 @@ use crate::{
 /// The most parked messages that are listed at once.
 const MAX_PARKED: usize = 1_000;
 
-/// How often, and in which pause, a transaction of the run's own is asked about that has not ended yet: its connection may be
+/// The number of times, and the pause between two, that a transaction of the run's own is asked about that has not ended yet: its connection may be
 /// about to roll it back.
 #[cfg(feature = "postgres")]
 const LOOKS: u32 = 10;

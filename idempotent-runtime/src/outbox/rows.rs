@@ -53,7 +53,7 @@ pub enum Lease {
 pub trait Rows: Send + Sync {
     /// The name of the records' table.
     fn name(&self) -> &str;
-    /// The same database, another table.
+    /// Takes another table of this database.
     fn renamed(&self, table: &str) -> Result<Arc<dyn Rows>, SetupError>;
     /// Takes or renews the lease.
     async fn lease(&self, nonce: &Nonce, lease: Duration) -> StoreResult<Lease>;
@@ -65,7 +65,7 @@ pub trait Rows: Send + Sync {
     async fn delete(&self, rows: &[i64]) -> StoreResult<()>;
     /// Parks what was refused, with the error of each.
     async fn park(&self, refused: &[(i64, String)]) -> StoreResult<()>;
-    /// What is parked, the oldest first.
+    /// The parked messages, the oldest first.
     async fn parked(&self, limit: usize) -> StoreResult<Vec<Parked>>;
     /// Has a parked message published again.
     async fn replay(&self, id: &str) -> StoreResult<bool>;

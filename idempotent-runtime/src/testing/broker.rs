@@ -28,9 +28,9 @@ pub struct ScriptedMessage {
     pub id: Option<String>,
     /// Its payload.
     pub payload: Bytes,
-    /// What its payload is.
+    /// The kind of its payload.
     pub kind: Option<String>,
-    /// What has its own order.
+    /// The part of the messages that has its own order.
     pub partition: Option<String>,
     /// True if an operator has sent it again.
     pub is_sent_again: bool,
@@ -197,7 +197,7 @@ impl ScriptedBroker {
         self.lock().dead.clone()
     }
 
-    /// How often the broker heard of a settlement of this kind.
+    /// Counts the times that the broker heard of a settlement of this kind.
     #[must_use]
     pub fn count(&self, kind: SettleKind) -> usize {
         self.lock().log.iter().filter(|(_, of)| *of == kind).count()
@@ -270,7 +270,7 @@ impl Stream for ScriptedDeliveries {
     }
 }
 
-/// What a consumer holds of a message.
+/// A consumer's hold on a message.
 #[derive(Debug)]
 struct Lease {
     /// Taken by what settles it, or by the end of its visibility.

@@ -5,12 +5,12 @@ use sqlx::FromRow;
 /// One statement, so that all of it is about the same moment, whatever other processes write meanwhile.
 pub(crate) const AUDIT: &str = include_str!("audit.sql");
 
-/// What `audit.sql` finds.
+/// The findings of `audit.sql`.
 #[derive(Clone, Default, FromRow)]
 pub(crate) struct Books {
     /// Orders that were sent, without the forgeries.
     pub(crate) messages: i64,
-    /// How often they and the forgeries were sent, and how many of these sendings were not the first of their message.
+    /// The sendings of them and of the forgeries, and those of these that were not the first of their message.
     pub(crate) sendings: i64,
     pub(crate) duplicates: i64,
     pub(crate) bookings: i64,
@@ -33,7 +33,7 @@ impl Books {
         self.lost_orders + self.lost_forgeries
     }
 
-    /// How much has been done.
+    /// The part that has been done.
     pub(crate) fn progress(&self) -> u64 {
         u64::try_from(self.bookings + self.payments + self.dead).unwrap_or_default()
     }

@@ -12,7 +12,7 @@ pub(crate) use self::{
 pub(crate) struct Outbound<'a> {
     /// The name of its queue, or of its stream.
     pub(crate) topic: &'a str,
-    /// The same in each sending.
+    /// Its id: each sending has it.
     pub(crate) id: &'a str,
     pub(crate) payload: &'a [u8],
 }

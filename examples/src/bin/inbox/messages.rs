@@ -11,7 +11,7 @@ pub(crate) struct Order {
     pub(crate) trouble: Option<Trouble>,
 }
 
-/// What an order does to the handler that books it.
+/// The effect of an order on the handler that books it.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Trouble {
     /// Its first attempt fails.
@@ -20,14 +20,14 @@ pub(crate) enum Trouble {
     FailsAlways,
 }
 
-/// What follows from an order: the payload of the message that the outbox sends.
+/// The consequence of an order: the payload of the message that the outbox sends.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct OrderPaid {
     pub(crate) order_id: String,
     pub(crate) cents: i64,
 }
 
-/// What is to become of a message: it is booked, or a dead letter for this reason.
+/// The fate of a message: it is booked, or a dead letter for this reason.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fate {
     Booked,

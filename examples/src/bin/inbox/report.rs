@@ -23,7 +23,7 @@ pub(crate) fn progress(effects: u64, wanted: bool) -> ProgressBar {
     }
 }
 
-/// What the program did, beside what the tables say.
+/// The program's own counts, beside those of the tables.
 #[derive(Default)]
 pub(crate) struct Run {
     pub(crate) kills: u32,

@@ -22,7 +22,7 @@ const MAX_LANE_LEN: usize = 8;
 /// The most lanes that rest at a time. While the broker is away, those are tried again, and no others.
 const MAX_RESTING: usize = 10_000;
 
-/// What has its own order: a key, or a message without one.
+/// The owner of an order: a key, or a message without one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Lane {
     Key(Arc<str>),

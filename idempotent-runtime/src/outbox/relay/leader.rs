@@ -57,7 +57,7 @@ const MAX_ERROR_LEN: usize = 4 * 1024;
 /// The time for a last deletion without the lease.
 const LAST_WORD: Duration = Duration::from_secs(2);
 
-/// How a relay's time as the leader ends.
+/// The end of a relay's time as the leader.
 #[derive(PartialEq, Eq)]
 pub(super) enum Ending {
     ShutDown,

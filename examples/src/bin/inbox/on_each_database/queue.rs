@@ -24,7 +24,7 @@ impl Queue {
         Self { pool: pool.clone(), topic }
     }
 
-    /// What is delivered, without end.
+    /// The deliveries, without end.
     pub(super) fn deliveries(self) -> impl Stream<Item = Received> {
         stream::unfold(self, async |queue| Some((queue.next().await, queue)))
     }

@@ -16,7 +16,7 @@ use crate::messages::{Order, OrderPaid, Trouble};
 
 /// Short, so that nobody has to wait for the claims of a killed process. In a service, leave it out: the default is 30 s.
 pub(super) const LEASE: Duration = Duration::from_secs(2);
-/// How often a message is run at most.
+/// The most runs of a message.
 pub(super) const MAX_ATTEMPTS: u32 = 10;
 /// The pauses between two attempts. In a service, leave them out too: they grow from a second to five minutes.
 const PAUSES: Backoff = Backoff::exponential(Duration::from_millis(10), Duration::from_millis(80));
