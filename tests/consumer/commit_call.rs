@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use idempotent_runtime::{
     Disposition, Error, Execution, Idempotency, Operation, OperationError, Outcome, State, StepError, Store as _,
-    StoreErrorKind, step,
+    StoreErrorKind, in_transaction, step,
     store::{Nonce, Token},
     testing::{Fault, Gate, Method},
     with_disposition,
@@ -394,6 +394,37 @@ async fn t04_a_process_that_is_stopped_before_its_commit_is_rolled_back() {
     assert!(transaction.commit().await.is_err());
     let record = desk.idempotency.inspect("book", "k").await.unwrap().unwrap();
     assert_eq!(record.state, State::Done(Outcome::Ok("1".into())));
+}
+
+/// sqlx would give the connection back to the pool with a transaction open on it, and what is written there next would be lost.
+#[tokio::test]
+async fn a_begin_that_nobody_waits_for_leaves_no_transaction_behind() {
+    let postgres = PostgresDatabase::create().await;
+    let proxy = Proxy::start(postgres.address()).await;
+    let url = postgres.url_at(proxy.address());
+    let database = Database::Postgres(postgres);
+    let desk = Desk::open(&database).await;
+    let pool = sqlx::postgres::PgPoolOptions::new().max_connections(1).test_before_acquire(false);
+    let pool = pool.connect(&url).await.unwrap();
+    for key in ["commit", "in_transaction"] {
+        proxy.set(proxy::Fault::Delay(Duration::from_millis(300)));
+        let left = Duration::from_millis(100);
+        let is_left = if key == "commit" {
+            let call = desk.idempotency.call("book").key(key);
+            let call = call
+                .commit(&pool, |_| Box::pin(async { Err::<u32, _>(Refused::Body("its caller has left".to_owned())) }));
+            tokio::time::timeout(left, call).await.is_err()
+        } else {
+            let call = in_transaction(&pool, |_| {
+                Box::pin(async { Err::<u32, _>(Refused::Body("its caller has left".to_owned())) })
+            });
+            tokio::time::timeout(left, call).await.is_err()
+        };
+        assert!(is_left, "{key} was answered within its delay");
+        proxy.set(proxy::Fault::None);
+        sqlx::query(INSERT).bind(key).execute(&pool).await.unwrap();
+        assert_eq!(booked(&database, key).await, 1, "{key}");
+    }
 }
 
 /// The connection of the transaction breaks at each request after the body, before the server has it or before its answer comes.

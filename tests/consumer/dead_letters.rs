@@ -9,8 +9,8 @@ use std::{
 };
 
 use idempotent_runtime::{
-    Error,
-    consumer::{Dead, Limits, Replay, Settled},
+    Error, Idempotency,
+    consumer::{Dead, Inbox, Limits, Replay, Settled},
     step,
     testing::{ScriptedBroker, ScriptedMessage, SettleFault, SettleKind},
 };
@@ -29,6 +29,7 @@ on_each_database! {
     a_replay_does_not_repeat_steps,
     a_replay_that_conflicts_is_dead_again,
     a_replay_can_be_discarded,
+    a_local_cache_does_not_hide_a_replay,
     a_letter_can_be_discarded,
 }
 
@@ -223,4 +224,19 @@ async fn a_replay_can_be_discarded(database: Database) {
     let shutdown = tokio::time::sleep(Duration::from_millis(1500));
     let summary = desk.run(&broker, Limits::new(1), shutdown, |_, _| Box::pin(async { Ok(()) })).await;
     assert_eq!(summary.done, 0);
+}
+
+async fn a_local_cache_does_not_hide_a_replay(database: Database) {
+    let (desk, broker) = (Desk::open(&database).await, broker());
+    let cached = Idempotency::builder().local_cache(1 << 20).build(desk.store.clone());
+    let cached = Inbox::<Failed>::builder(cached, "billing", "book").build().unwrap();
+    let id = dead(&desk, &broker).await;
+    broker.send(message("m"));
+    let settled = cached.handle(broker.deliver().unwrap(), async |_, _| Ok(())).await;
+    assert!(matches!(settled, Settled::Dead(Dead::Permanent)), "{settled:?}");
+    assert_eq!(desk.inbox.replay(id).await.unwrap(), Replay::Asked);
+    work_off(&desk, &database, &broker, false).await;
+    broker.send(message("m"));
+    let settled = cached.handle(broker.deliver().unwrap(), async |_, _| Ok(())).await;
+    assert!(matches!(settled, Settled::Duplicate), "{settled:?}");
 }
