@@ -7,10 +7,11 @@ use idempotent_runtime::{
     store::memory::MemoryStore,
     testing::{
         Fault, FaultyStore, ManualClock, Method,
-        conformance::{Fixture, RULES, Rule},
+        conformance::{Fixture, LETTER_RULES, RULES, Rule, TRANSACTION_RULES},
     },
 };
 use idempotent_tests::{backend::Backend, on_every_store};
+use sqlx::PgPool;
 
 fn memory() -> (MemoryStore, ManualClock) {
     let clock = ManualClock::new();
@@ -42,7 +43,17 @@ conformance_suite!(mod decorators, async || {
 /// Two stores on one backend, whose time is moved.
 async fn moved(backend: Backend) -> Fixture {
     let backend = Arc::new(backend);
-    let fixture = Fixture::new(backend.store().await, backend.store().await).tick(backend.tick());
+    let stores = [backend.store().await, backend.store().await];
+    moved_with(backend, stores).await
+}
+
+async fn moved_with(backend: Arc<Backend>, [first, second]: [Arc<dyn Store>; 2]) -> Fixture {
+    let fixture = Fixture::new(first, second).tick(backend.tick());
+    let fixture = match &*backend {
+        Backend::Postgres { database } => fixture.transactions(PgPool::connect(&database.url()).await.expect("a pool")),
+        Backend::Sqlite { file } => fixture.transactions(file.pool(|options| options)),
+        Backend::Memory { .. } | Backend::Redis { .. } => fixture,
+    };
     fixture.moved(move |by| {
         let backend = Arc::clone(&backend);
         Box::pin(async move { backend.advance(by).await })
@@ -51,9 +62,20 @@ async fn moved(backend: Backend) -> Fixture {
 
 conformance_suite!(mod redis_store, async || moved(Backend::redis().await).await);
 
-conformance_suite!(mod postgres_store, async || moved(Backend::postgres().await).await);
+conformance_suite!(mod postgres_store: Transactional + DeadLetters, async || moved(Backend::postgres().await).await);
 
-conformance_suite!(mod sqlite_store, async || moved(Backend::sqlite().await).await);
+conformance_suite!(mod sqlite_store: Transactional + DeadLetters, async || moved(Backend::sqlite().await).await);
+
+/// A decorator hands on what the store behind it offers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn decorators_keep_what_a_store_offers_beyond() {
+    for rule in TRANSACTION_RULES.iter().chain(LETTER_RULES) {
+        let backend = Arc::new(Backend::sqlite().await);
+        let cached = Idempotency::builder().local_cache(16 << 20).build(backend.store().await);
+        let stores = [Arc::clone(cached.store()), Arc::new(FaultyStore::new(backend.store().await)) as Arc<dyn Store>];
+        rule.check(moved_with(backend, stores).await).await;
+    }
+}
 
 /// Where the ends of records are not moved, the store's own clock comes to them.
 async fn time_passes_by_itself(backend: Backend) {

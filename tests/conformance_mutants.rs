@@ -1,16 +1,22 @@
 //! The conformance suite can fail: stores with one fault each, all of them found.
 //!
-//! Each mutant is the memory store with one promise broken, and has to fail the rule that is meant for it.
+//! Each mutant is the memory store with one promise broken, or the SQLite store for what it offers beyond `Store`, and has to
+//! fail the rule that is meant for it.
+
+use std::sync::Arc;
 
 use idempotent_runtime::{
     store::memory::MemoryStore,
     testing::{
         ManualClock,
-        conformance::{Fixture, RULES, Rule},
+        conformance::{Fixture, LETTER_RULES, NO_LETTER_RULES, NO_TRANSACTION_RULES, RULES, Rule, TRANSACTION_RULES},
     },
 };
 
-use idempotent_tests::mutants::{Bug, Mutant};
+use idempotent_tests::{
+    backend::Backend,
+    mutants::{BeyondBug, BeyondMutant, Bug, Mutant},
+};
 
 async fn objects(rule: &'static Rule, bug: Option<Bug>) -> bool {
     let clock = ManualClock::new();
@@ -20,18 +26,44 @@ async fn objects(rule: &'static Rule, bug: Option<Bug>) -> bool {
     tokio::spawn(rule.check(Fixture::new(first, second).clock(clock))).await.is_err()
 }
 
+async fn objects_beyond(rule: &'static Rule, bug: Option<BeyondBug>) -> bool {
+    let backend = Arc::new(Backend::sqlite().await);
+    let Backend::Sqlite { file } = &*backend else { unreachable!() };
+    let first = BeyondMutant::new(&backend, bug).await;
+    let second = first.other_handle(&backend).await;
+    let fixture = Fixture::new(first, second).tick(backend.tick()).transactions(file.pool(|options| options));
+    let moved = Arc::clone(&backend);
+    let fixture = fixture.moved(move |by| {
+        let backend = Arc::clone(&moved);
+        Box::pin(async move { backend.advance(by).await })
+    });
+    tokio::spawn(rule.check(fixture)).await.is_err()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_bug_no_rule_objects() {
-    for rule in RULES {
+    for rule in RULES.iter().chain(NO_TRANSACTION_RULES).chain(NO_LETTER_RULES) {
         assert!(!objects(rule, None).await, "{rule:?}");
+    }
+    for rule in TRANSACTION_RULES.iter().chain(LETTER_RULES) {
+        assert!(!objects_beyond(rule, None).await, "{rule:?}");
+    }
+}
+
+/// A store that offers more than its suite names.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn offers_what_is_not_named() {
+    for rule in NO_TRANSACTION_RULES.iter().chain(NO_LETTER_RULES) {
+        assert!(objects_beyond(rule, None).await, "{rule:?}");
     }
 }
 
 macro_rules! caught {
-    ($($test:ident: $bug:ident by $rule:ident)*) => {$(
+    ($($test:ident: $bug:ident by $rule:ident)*) => { caught!(objects, Bug: $($test: $bug by $rule)*); };
+    ($objects:ident, $bugs:ident: $($test:ident: $bug:ident by $rule:ident)*) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $test() {
-            assert!(objects(Rule::named(stringify!($rule)).expect("a rule"), Some(Bug::$bug)).await);
+            assert!($objects(Rule::named(stringify!($rule)).expect("a rule"), Some($bugs::$bug)).await);
         }
     )*};
 }
@@ -136,4 +168,63 @@ caught! {
     handles_are_apart: HandlesAreApart by running_key_is_in_flight
     claims_at_once_are_made_up: ClaimsAtOnceAreMadeUp by random_steps_agree_with_the_model
     completions_at_once_are_made_up: CompletionsAtOnceAreMadeUp by random_steps_agree_with_the_model
+}
+
+caught! { objects_beyond, BeyondBug:
+    end_ignores_owner: EndIgnoresOwner by nothing_is_committed_without_the_claim
+    end_leaves_the_transaction: EndLeavesTheTransaction by nothing_is_committed_without_the_claim
+    end_of_lapsed_is_refused: EndOfLapsedIsRefused by end_in_every_state
+    end_of_the_done_is_repeated: EndOfTheDoneIsRepeated by end_in_every_state
+    end_is_seen_at_once: EndIsSeenAtOnce by an_end_is_seen_once_it_is_committed
+    rollback_loses_the_claim: RollbackLosesTheClaim by an_end_that_is_rolled_back_leaves_the_claim
+    errors_are_committed_as_results: ErrorsAreCommittedAsResults by every_outcome_is_committed
+    committed_is_kept_too_long: CommittedIsKeptTooLong by a_committed_record_is_kept_for_its_ttl
+    journal_outlives_the_commit: JournalOutlivesTheCommit by the_journal_ends_with_the_commit
+    owns_anything: OwnsAnything by owns_in_every_state
+    owns_nothing_that_lapsed: OwnsNothingThatLapsed by owns_in_every_state
+    owns_what_has_ended: OwnsWhatHasEnded by an_end_is_seen_once_it_is_committed
+    claims_while_its_transaction_is_open: ClaimsWhileItsTransactionIsOpen by a_lapsed_run_is_taken_over_or_ended
+    suspension_does_not_wait: SuspensionDoesNotWait by a_suspension_waits_for_the_end
+    committed_is_silent: CommittedIsSilent by a_committed_end_wakes
+    complete_inside_does_nothing: CompleteInsideDoesNothing by a_claim_inside_is_seen_once_it_is_committed
+    undo_keeps: UndoKeeps by an_undone_claim_leaves_nothing
+    keep_undoes: KeepUndoes by a_claim_inside_is_seen_once_it_is_committed
+    half_a_call_is_committed: HalfACallIsCommitted by a_claim_without_an_end_is_not_committed
+    bury_ignores_owner: BuryIgnoresOwner by a_late_owner_buries_nothing
+    bury_leaves_the_run: BuryLeavesTheRun by bury_in_every_state
+    bury_writes_no_letter: BuryWritesNoLetter by bury_in_every_state
+    bury_of_lapsed_is_lost: BuryOfLapsedIsLost by bury_in_every_state
+    bury_of_the_done_is_applied: BuryOfTheDoneIsApplied by bury_in_every_state
+    exhausted_is_dead: ExhaustedIsDead by bury_in_every_state
+    bury_repeat_is_lost: BuryRepeatIsLost by a_run_is_buried_once
+    bury_repeat_writes_another: BuryRepeatWritesAnother by a_run_is_buried_once
+    discarded_is_buried_anew: DiscardedIsBuriedAnew by a_run_is_buried_once
+    bury_drops_the_journal: BuryDropsTheJournal by a_replay_keeps_the_journal
+    bury_is_silent: BuryIsSilent by a_burial_wakes
+    dead_is_kept_too_long: DeadIsKeptTooLong by a_dead_record_is_kept_for_its_ttl
+    bury_leaves_it_replaying: BuryLeavesItReplaying by a_replay_that_is_buried_is_dead_again
+    put_overwrites: PutOverwrites by a_letter_without_a_run_is_written_once
+    put_ends_a_replay: PutEndsAReplay by a_letter_without_a_run_is_written_once
+    one_letter_a_key: OneLetterAKey by there_is_one_letter_of_a_message
+    payloads_are_text: PayloadsAreText by a_letter_comes_back_byte_for_byte
+    empty_payload_is_none: EmptyPayloadIsNone by a_letter_comes_back_byte_for_byte
+    errors_are_cut: ErrorsAreCut by a_letter_comes_back_byte_for_byte
+    letters_are_reversed: LettersAreReversed by pages_are_in_order
+    pages_ignore_their_start: PagesIgnoreTheirStart by pages_are_in_order
+    pages_ignore_their_limit: PagesIgnoreTheirLimit by pages_are_in_order
+    replaying_shows_the_dead: ReplayingShowsTheDead by pages_are_in_order
+    replay_is_asked_twice: ReplayIsAskedTwice by one_of_many_has_it_replayed
+    replay_takes_anothers_key: ReplayTakesAnothersKey by a_key_of_another_life_is_not_replayed
+    replays_what_cannot_be_run: ReplaysWhatCannotBeRun by what_cannot_be_run_is_not_replayed
+    replay_leaves_the_record: ReplayLeavesTheRecord by a_replayed_key_is_run_as_if_for_the_first_time
+    replay_forgets_the_record: ReplayForgetsTheRecord by a_replay_keeps_the_journal
+    replay_counts_on: ReplayCountsOn by a_replayed_key_is_run_as_if_for_the_first_time
+    dead_again_does_nothing: DeadAgainDoesNothing by a_letter_made_dead_again_can_be_replayed
+    dead_again_is_for_ever: DeadAgainIsForEver by a_letter_made_dead_again_can_be_replayed
+    worked_off_removes_the_dead: WorkedOffRemovesTheDead by only_what_was_replayed_is_worked_off
+    worked_off_forgets_the_record: WorkedOffForgetsTheRecord by only_what_was_replayed_is_worked_off
+    discard_spares_the_replayed: DiscardSparesTheReplayed by a_discarded_letter_is_gone
+    discard_ignores_the_operation: DiscardIgnoresTheOperation by a_discarded_letter_is_gone
+    numbers_are_used_again: NumbersAreUsedAgain by a_discarded_letter_is_gone
+    letters_end_with_their_record: LettersEndWithTheirRecord by a_letter_outlives_its_record
 }

@@ -1,7 +1,8 @@
-//! The memory store with one promise broken.
+//! Stores with one promise broken: of `Store`, here, by the memory store.
 #![expect(clippy::expect_used, reason = "a test fails so")]
 
 mod at_once;
+mod beyond;
 mod bug;
 
 use std::{
@@ -23,7 +24,10 @@ use idempotent_runtime::{
 };
 
 use self::at_once::AtOnce;
-pub use self::bug::Bug;
+pub use self::{
+    beyond::{BeyondBug, BeyondMutant},
+    bug::Bug,
+};
 
 /// Facts that the mutants remember, so that they can do the wrong thing.
 #[derive(Default)]

@@ -97,7 +97,8 @@ pub enum Replay {
     Taken,
 }
 
-/// The dead letters of a store. Each method is one atomic step.
+/// The dead letters of a store: one for each key and fingerprint, which outlives its record. Each method is one atomic step. The
+/// conformance suite (feature `testing`) has rules for them.
 ///
 /// # Errors
 ///
@@ -106,6 +107,9 @@ pub enum Replay {
 pub trait DeadLetters: Send + Sync {
     /// Ends a run as [dead or exhausted](DeadLetter::outcome) and writes the letter, in one step. A letter of the same message
     /// that is being replayed is dead again. The journal stays with the record, for a replay.
+    ///
+    /// Asked again, it is [`Transition::Applied`] while the record shows this end of this run, and writes nothing. A run that
+    /// has ended otherwise, or is another claim's, is [`Transition::Lost`].
     async fn bury(&self, key: &RecordKey, token: &Token, letter: &DeadLetter, ttl: Duration)
     -> StoreResult<Transition>;
 
@@ -119,6 +123,7 @@ pub trait DeadLetters: Send + Sync {
     async fn replaying(&self, operation: &str, after: i64, limit: usize) -> StoreResult<Vec<DeadLetter>>;
 
     /// Makes a dead letter's key claimable again, as if it had never been run but for its steps, and marks the letter, in one step.
+    /// A key that is vacant is claimable already.
     async fn replay(&self, operation: &str, id: i64) -> StoreResult<Replay>;
 
     /// Removes a letter that was worked off again; false if there is none, or it is dead.

@@ -43,7 +43,8 @@ pub trait OpenTransaction: Send {
     fn connection(&mut self) -> Connection<'_>;
 }
 
-/// The steps of a store in a transaction that its caller has open. See the [module](self) for their order.
+/// The steps of a store in a transaction that its caller has open. See the [module](self) for their order. The conformance suite
+/// (feature `testing`) has rules for them.
 ///
 /// # Errors
 ///
@@ -79,8 +80,10 @@ pub trait Transactional: Send + Sync {
     ) -> StoreResult<()>;
 
     /// Ends a run that was claimed outside of the transaction, with an outcome that is kept for `ttl` from now: the last step
-    /// before the commit. `false` if nothing can be committed: the claim is gone, or the body has ended the transaction that
-    /// was begun for it.
+    /// before the commit. `false` if the claim is gone, or the body has ended the transaction that was begun for it: then nothing
+    /// that was done in the transaction can be committed any more, whatever its client does next.
+    ///
+    /// Others see the end once it is committed. Until then [`Store::suspend`](super::Store::suspend) waits, or fails.
     ///
     /// From here on the session may be idle for `idle` before the database ends it: a process that is stopped now would keep
     /// the record's lock.

@@ -20,12 +20,17 @@
 //! which makes a `#[tokio::test]` of each rule (tokio with `macros` and `rt-multi-thread` has to be a dependency). A
 //! rule works under an operation name of its own, with random bits in it, so that all can share one server.
 //!
+//! What a store may offer beyond [`Store`](crate::Store) has rules of its own. An author who offers it names it, as
+//! `mod my_store: Transactional`, `mod my_store: DeadLetters` or `mod my_store: Transactional + DeadLetters`. A store that offers
+//! what its suite does not name fails the rule [`offers_no_transactions`](Rule) or [`offers_no_dead_letters`](Rule).
+//!
 //! Random steps come from a seed that is printed; `CONFORMANCE_SEED=<seed>` repeats it.
 
 mod arguments;
 mod claims;
 mod fixture;
 mod journal;
+mod letters;
 mod lives;
 mod model;
 mod operators;
@@ -34,9 +39,10 @@ mod payloads;
 mod races;
 mod subject;
 mod times;
+mod transactions;
 mod wakes;
 
-pub use self::fixture::Fixture;
+pub use self::fixture::{BegunTransaction, Fixture, Transactions};
 use self::subject::Subject;
 use crate::store::BoxFuture;
 
@@ -47,10 +53,11 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// The rule with this name.
+    /// The rule with this name, of whichever list.
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
-        RULES.iter().find(|rule| rule.name == name)
+        let lists = [RULES, NO_TRANSACTION_RULES, TRANSACTION_RULES, NO_LETTER_RULES, LETTER_RULES];
+        lists.into_iter().flatten().find(|rule| rule.name == name)
     }
 
     /// Its name.
@@ -75,11 +82,11 @@ impl std::fmt::Debug for Rule {
     }
 }
 
-/// The one list of rules: hands it, behind the arguments, to another macro.
+/// The lists of rules: hands one, behind the arguments, to another macro.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __conformance_rules {
-    ($then:ident!($($arguments:tt)*)) => {
+    (Store: $then:ident!($($arguments:tt)*)) => {
         $crate::$then! { [$($arguments)*]
             claims::vacant_key_is_claimed
             claims::running_key_is_in_flight
@@ -154,14 +161,65 @@ macro_rules! __conformance_rules {
             model::random_steps_agree_with_the_model
         }
     };
+    (NoTransactional: $then:ident!($($arguments:tt)*)) => {
+        $crate::$then! { [$($arguments)*]
+            transactions::offers_no_transactions
+        }
+    };
+    (Transactional: $then:ident!($($arguments:tt)*)) => {
+        $crate::$then! { [$($arguments)*]
+            transactions::an_end_is_seen_once_it_is_committed
+            transactions::an_end_that_is_rolled_back_leaves_the_claim
+            transactions::end_in_every_state
+            transactions::nothing_is_committed_without_the_claim
+            transactions::a_lapsed_run_is_taken_over_or_ended
+            transactions::owns_in_every_state
+            transactions::every_outcome_is_committed
+            transactions::a_committed_record_is_kept_for_its_ttl
+            transactions::the_journal_ends_with_the_commit
+            transactions::a_suspension_waits_for_the_end
+            transactions::a_committed_end_wakes
+            transactions::a_claim_inside_is_seen_once_it_is_committed
+            transactions::an_undone_claim_leaves_nothing
+            transactions::a_claim_without_an_end_is_not_committed
+        }
+    };
+    (NoDeadLetters: $then:ident!($($arguments:tt)*)) => {
+        $crate::$then! { [$($arguments)*]
+            letters::offers_no_dead_letters
+        }
+    };
+    (DeadLetters: $then:ident!($($arguments:tt)*)) => {
+        $crate::$then! { [$($arguments)*]
+            letters::bury_in_every_state
+            letters::a_letter_comes_back_byte_for_byte
+            letters::a_run_is_buried_once
+            letters::a_late_owner_buries_nothing
+            letters::a_burial_wakes
+            letters::a_dead_record_is_kept_for_its_ttl
+            letters::there_is_one_letter_of_a_message
+            letters::a_letter_without_a_run_is_written_once
+            letters::a_replayed_key_is_run_as_if_for_the_first_time
+            letters::a_replay_keeps_the_journal
+            letters::one_of_many_has_it_replayed
+            letters::a_key_of_another_life_is_not_replayed
+            letters::what_cannot_be_run_is_not_replayed
+            letters::a_letter_outlives_its_record
+            letters::a_replay_that_is_buried_is_dead_again
+            letters::a_letter_made_dead_again_can_be_replayed
+            letters::only_what_was_replayed_is_worked_off
+            letters::a_discarded_letter_is_gone
+            letters::pages_are_in_order
+        }
+    };
 }
 
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __conformance_table {
-    ([] $($group:ident::$rule:ident)*) => {
-        /// All rules.
-        pub const RULES: &[Rule] = &[$(Rule {
+    ([$(#[$docs:meta])* $table:ident] $($group:ident::$rule:ident)*) => {
+        $(#[$docs])*
+        pub const $table: &[Rule] = &[$(Rule {
             name: stringify!($rule),
             check: |subject| Box::pin($group::$rule(subject)),
         }),*];
@@ -171,26 +229,61 @@ macro_rules! __conformance_table {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __conformance_tests {
-    ([$name:ident $fixture:expr] $($group:ident::$rule:ident)*) => {
+    ([$fixture:expr] $($group:ident::$rule:ident)*) => {$(
+        #[::tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $rule() {
+            let rule = $crate::testing::conformance::Rule::named(stringify!($rule));
+            rule.expect("the rule is in a table").check(($fixture)().await).await;
+        }
+    )*};
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conformance_module {
+    ($name:ident $fixture:expr; $($list:ident)*) => {
         mod $name {
             use super::*;
-            $(
-                #[::tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $rule() {
-                    let rule = $crate::testing::conformance::Rule::named(stringify!($rule));
-                    rule.expect("the rule is in the table").check(($fixture)().await).await;
-                }
-            )*
+            $($crate::__conformance_rules! { $list: __conformance_tests!($fixture) })*
         }
     };
 }
 
-/// A test for each rule of [`Store`](crate::Store), in a module: see [`conformance`](crate::testing::conformance).
+/// A test for each rule of [`Store`](crate::Store), and of what the store offers beyond it, in a module: see
+/// [`conformance`](crate::testing::conformance).
 #[macro_export]
 macro_rules! conformance_suite {
     (mod $name:ident, $fixture:expr) => {
-        $crate::__conformance_rules! { __conformance_tests!($name $fixture) }
+        $crate::__conformance_module! { $name $fixture; Store NoTransactional NoDeadLetters }
+    };
+    (mod $name:ident: Transactional, $fixture:expr) => {
+        $crate::__conformance_module! { $name $fixture; Store Transactional NoDeadLetters }
+    };
+    (mod $name:ident: DeadLetters, $fixture:expr) => {
+        $crate::__conformance_module! { $name $fixture; Store NoTransactional DeadLetters }
+    };
+    (mod $name:ident: Transactional + DeadLetters, $fixture:expr) => {
+        $crate::__conformance_module! { $name $fixture; Store Transactional DeadLetters }
     };
 }
 
-__conformance_rules! { __conformance_table!() }
+__conformance_rules! { Store: __conformance_table!(
+    /// The rules of [`Store`](crate::Store).
+    RULES
+) }
+__conformance_rules! { NoTransactional: __conformance_table!(
+    /// The rule of stores that are no SQL database.
+    NO_TRANSACTION_RULES
+) }
+__conformance_rules! { Transactional: __conformance_table!(
+    /// The rules of [`Transactional`](crate::store::transactional::Transactional).
+    TRANSACTION_RULES
+) }
+__conformance_rules! { NoDeadLetters: __conformance_table!(
+    /// The rule of stores that leave dead letters to the broker.
+    NO_LETTER_RULES
+) }
+__conformance_rules! { DeadLetters: __conformance_table!(
+    /// The rules of [`DeadLetters`](crate::store::DeadLetters).
+    LETTER_RULES
+) }

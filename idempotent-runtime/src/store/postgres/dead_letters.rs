@@ -16,10 +16,7 @@ use super::{
 };
 use crate::{
     Fingerprint,
-    store::{
-        DeadLetter, DeadLetters, RecordKey, Replay, StoreResult, Token, Transition,
-        sql::states::{self, RowState},
-    },
+    store::{DeadLetter, DeadLetters, RecordKey, Replay, StoreResult, Token, Transition, sql::states},
 };
 
 /// The most letters of a page.
@@ -81,8 +78,9 @@ impl DeadLetters for PostgresShared {
             let query = owned(query, key, token).bind(outcome.as_str()).bind(micros(ttl)).bind(payload(key));
             letter(query, dead)
         };
-        let shows =
-            |standing: Option<row::Standing>| standing.is_some_and(|standing| standing.is_ours_as(RowState::Done));
+        let shows = |standing: Option<row::Standing>| {
+            standing.is_some_and(|standing| standing.is_ours && standing.outcome.as_ref() == Some(&outcome))
+        };
         self.transition(key, token, &self.statements.bury, bind, shows).await
     }
 

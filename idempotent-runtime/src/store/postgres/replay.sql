@@ -26,9 +26,11 @@ WITH {settings}, letter AS MATERIALIZED (
     WHERE dead.id = letter.id AND letter.can_be_run
         AND (
             EXISTS (SELECT FROM reopened)
+            -- Or it is vacant, or was left so by an earlier replay.
             OR NOT EXISTS (
                 SELECT FROM "{table}" AS record
                 WHERE record.operation = $1 AND record.key = letter.key AND record.expires_at > clock_timestamp()
+                    AND NOT (record.state = 'failed' AND record.attempt = 0 AND record.fingerprint = letter.fingerprint)
             )
         )
     RETURNING true

@@ -70,15 +70,12 @@ impl DeadLetters for SqliteStore {
         let outcome = dead.outcome();
         let die = owned(&statements.die, key, token);
         let bury = sqlx::query(statements.bury.clone()).bind(key.operation()).bind(key.key());
-        let queries = vec![
-            die.bind(outcome.as_str()).bind(millis(ttl)),
-            letter(bury, dead).bind(token.nonce.as_bytes().as_slice()),
-        ];
+        let queries = vec![die.bind(outcome.as_str()).bind(millis(ttl)), letter(bury, dead)];
         let is_applied = self.end(key, queries).await?
-            || self
-                .look(key)
-                .await?
-                .is_some_and(|stored| stored.nonce == token.nonce && matches!(stored.state, SqliteState::Done(_)));
+            || self.look(key).await?.is_some_and(|stored| {
+                let is_dead = matches!(&stored.state, SqliteState::Done(how) if *how == outcome);
+                stored.nonce == token.nonce && is_dead
+            });
         Ok(if is_applied { Transition::Applied } else { Transition::Lost })
     }
 

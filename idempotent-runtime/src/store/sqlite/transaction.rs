@@ -171,11 +171,18 @@ impl Database {
         ttl: Duration,
     ) -> StoreResult<bool> {
         // A body that has ended the transaction, and maybe begun another one, has taken the savepoint with it.
-        if raw_sql(RELEASE_RUN).execute(&mut *connection).await.is_err() {
-            return Ok(false);
+        if raw_sql(RELEASE_RUN).execute(&mut *connection).await.is_ok() {
+            let rows = complete(&self.statements, key, token, outcome, ttl).fetch_all(&mut *connection).await;
+            if !rows.map_err(|error| store_error(&error))?.is_empty() {
+                return Ok(true);
+            }
         }
-        let rows = complete(&self.statements, key, token, outcome, ttl).fetch_all(connection).await;
-        Ok(!rows.map_err(|error| store_error(&error))?.is_empty())
+        // Whatever the client does next, nothing of what the body wrote is committed. sqlx still counts one transaction, and ends
+        // the empty one. The first statement fails if the body has left none.
+        for statement in ["ROLLBACK", "BEGIN"] {
+            let _ = raw_sql(statement).execute(&mut *connection).await;
+        }
+        Ok(false)
     }
 }
 

@@ -4,12 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::Fixture;
+use super::{BegunTransaction, Fixture};
 use crate::{
     Fingerprint, Store,
     store::{
-        ClaimOutcome, ClaimRequest, Nonce, NotKept, Outcome, Past, Record, RecordKey, State, Suspension, TakeOver,
-        Token, Transition, Why,
+        ClaimOutcome, ClaimRequest, DeadLetters, Nonce, NotKept, Outcome, Past, Record, RecordKey, State, Suspension,
+        TakeOver, Token, Transition, Why, transactional::Transactional,
     },
 };
 
@@ -115,6 +115,20 @@ impl Subject {
     /// A handle for a task: the two in turn.
     pub(super) fn shared(&self, number: usize) -> Arc<dyn Store> {
         Arc::clone(&self.fixture.stores[number % 2])
+    }
+
+    /// The steps in transactions of one handle.
+    pub(super) fn transactional(&self) -> &dyn Transactional {
+        self.a().transactional().expect("a store with transactions, as its suite says")
+    }
+
+    /// The dead letters of both handles.
+    pub(super) fn letters(&self) -> [&dyn DeadLetters; 2] {
+        self.both().map(|store| store.dead_letters().expect("a store with dead letters, as its suite says"))
+    }
+
+    pub(super) async fn begin(&self) -> Box<dyn BegunTransaction> {
+        self.fixture.begin().await
     }
 
     pub(super) fn operation(&self) -> &str {

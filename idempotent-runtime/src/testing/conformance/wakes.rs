@@ -1,6 +1,6 @@
 //! A waiter is woken at the end of the run. A store without notifications passes: its waiters poll.
 
-use std::time::Duration;
+use std::{fmt::Debug, time::Duration};
 
 use bytes::Bytes;
 use tokio::{task, time::timeout};
@@ -100,11 +100,11 @@ pub(super) async fn dropping_the_wait_loses_nothing(subject: &Subject) {
     woken(&mut subscription, Ending::Complete).await;
 }
 
-async fn subscribe(store: &dyn Store, key: &RecordKey) -> Subscription {
+pub(super) async fn subscribe(store: &dyn Store, key: &RecordKey) -> Subscription {
     store.subscribe(key).await.expect("subscribe")
 }
 
-async fn woken(subscription: &mut Subscription, ending: Ending) {
+pub(super) async fn woken(subscription: &mut Subscription, ending: impl Debug) {
     if subscription.can_wake() {
         let woken = timeout(LOST_AFTER, subscription.notified()).await;
         assert!(woken.is_ok(), "{ending:?} did not wake a subscriber within {LOST_AFTER:?}");

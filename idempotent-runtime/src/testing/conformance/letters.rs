@@ -1,0 +1,545 @@
+//! Dead letters, of stores that keep them: each step is one, and a message is either dead or to be worked off.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::task::JoinSet;
+
+use super::{
+    subject::{LONG, OTHER_PRINT, PRINT, Stage, Subject, applied, claim, lost, ok, request, suspend, suspended},
+    wakes::{subscribe, woken},
+};
+use crate::{
+    Fingerprint,
+    store::{
+        Appended, Before, ClaimOutcome, ClaimRequest, DeadLetter, Nonce, Outcome, RecordKey, Replay, State, Step,
+        Token, Why,
+    },
+};
+
+/// A letter of a message with this payload, given up for this reason.
+fn letter(key: &RecordKey, reason: &str) -> DeadLetter {
+    let mut letter = DeadLetter::new(key.operation().to_owned(), key.key().to_owned(), PRINT, reason.to_owned());
+    letter.attempts = 1;
+    letter.message_id = Some("m".to_owned());
+    letter.payload = Some(Bytes::from_static(b"{}"));
+    letter
+}
+
+/// What the caller has written of a letter.
+fn written(mut letter: DeadLetter) -> DeadLetter {
+    (letter.id, letter.is_replaying, letter.age) = (0, false, Duration::ZERO);
+    letter
+}
+
+/// All letters of an operation, as both handles show them.
+async fn all_of(subject: &Subject, operation: &str) -> Vec<DeadLetter> {
+    let [first, second] = subject.letters().map(|store| store.letters(operation, 0, 1000));
+    let (first, second) = (first.await.expect("letters"), second.await.expect("letters"));
+    let parts = |letters: &[DeadLetter]| -> Vec<_> {
+        letters.iter().cloned().map(|letter| (letter.id, letter.is_replaying, written(letter))).collect()
+    };
+    assert_eq!(parts(&first), parts(&second), "the handles differ");
+    first
+}
+
+async fn all(subject: &Subject) -> Vec<DeadLetter> {
+    all_of(subject, subject.operation()).await
+}
+
+/// The letters of a key.
+async fn of(subject: &Subject, key: &RecordKey) -> Vec<DeadLetter> {
+    all(subject).await.into_iter().filter(|letter| letter.key == key.key()).collect()
+}
+
+/// The one letter of a key.
+async fn only(subject: &Subject, key: &RecordKey) -> DeadLetter {
+    let mut letters = of(subject, key).await;
+    assert_eq!(letters.len(), 1, "letters of one message");
+    letters.remove(0)
+}
+
+async fn buried(subject: &Subject, key: &RecordKey, token: &Token, letter: &DeadLetter) {
+    applied(subject.letters()[0].bury(key, token, letter, LONG).await);
+}
+
+async fn put(subject: &Subject, letter: &DeadLetter) {
+    subject.letters()[1].put(letter).await.expect("put");
+}
+
+async fn replay(subject: &Subject, id: i64) -> Replay {
+    subject.letters()[1].replay(subject.operation(), id).await.expect("replay")
+}
+
+/// Runs a vacant key, and gives its message up. The answer is its letter.
+async fn dead(subject: &Subject, key: &RecordKey) -> DeadLetter {
+    let token = subject.run(key).await;
+    buried(subject, key, &token, &letter(key, "permanent")).await;
+    only(subject, key).await
+}
+
+/// Gives the message of a vacant key up, and has its letter replayed.
+async fn replaying(subject: &Subject, key: &RecordKey) -> DeadLetter {
+    let letter = dead(subject, key).await;
+    assert_eq!(replay(subject, letter.id).await, Replay::Asked);
+    only(subject, key).await
+}
+
+pub(super) async fn offers_no_dead_letters(subject: &Subject) {
+    for store in subject.both() {
+        assert!(store.dead_letters().is_none(), "the store offers `DeadLetters`, and its suite does not name that");
+    }
+}
+
+pub(super) async fn bury_in_every_state(subject: &Subject) {
+    for (reason, outcome) in [("permanent", Outcome::Dead), ("exhausted", Outcome::Exhausted)] {
+        for stage in Stage::all() {
+            let key = subject.key(format_args!("{reason}-{stage:?}"));
+            let token = subject.bring(&key, stage).await;
+            let before = subject.record(&key).await;
+            let answer = subject.letters()[1].bury(&key, &token, &letter(&key, reason), LONG).await;
+            if matches!(stage, Stage::Running | Stage::Lapsed) {
+                applied(answer);
+                assert_eq!(subject.state(&key).await, Some(State::Done(outcome.clone())), "{stage:?}");
+                assert_eq!(written(only(subject, &key).await), letter(&key, reason), "{stage:?}");
+                for store in subject.both() {
+                    match claim(store, &key, &request()).await {
+                        ClaimOutcome::Done(finished) => assert_eq!(finished.outcome, outcome, "{stage:?}"),
+                        other => panic!("expected Done, got {other:?}"),
+                    }
+                }
+            } else {
+                // The message of a run with this very end is dead already.
+                if stage.outcome().as_ref() != Some(&outcome) {
+                    lost(answer);
+                }
+                subject.unchanged(&key, before.as_ref(), "a burial that was lost").await;
+                assert_eq!(of(subject, &key).await, [], "{stage:?}");
+            }
+        }
+    }
+}
+
+pub(super) async fn a_letter_comes_back_byte_for_byte(subject: &Subject) {
+    let texts = ["", "plain", "it's \"quoted\"; -- ", "\u{1F980}\r\n\t%_\\", "-1", "null"];
+    let payloads = [
+        None,
+        Some(Bytes::new()),
+        Some((0..=255).collect()),
+        Some(vec![7; 1 << 20].into()),
+        Some(Bytes::from_static(b"\xFF\0\xFE")),
+    ];
+    let mut expected = Vec::new();
+    for (number, payload) in payloads.into_iter().enumerate() {
+        for (nth, text) in texts.into_iter().enumerate() {
+            let key = subject.key(format_args!("{number}-{nth}"));
+            let mut whole = letter(&key, if nth % 2 == 0 { "permanent" } else { "exhausted" });
+            whole.payload.clone_from(&payload);
+            if number > 0 {
+                whole.attempts = u32::try_from(nth * 1000).expect("a small number");
+                whole.error = Some(text.repeat(4096 / text.len().max(1)));
+                (whole.message_id, whole.kind) = (Some(text.to_owned()), Some(format!("kind {text}")));
+                (whole.partition, whole.headers) =
+                    (Some(format!("partition {text}")), Some("[[\"a\",\"b\"]]".to_owned()));
+            } else {
+                whole.message_id = None;
+            }
+            if nth == 0 {
+                "conflict".clone_into(&mut whole.reason);
+                put(subject, &whole).await;
+            } else {
+                let token = subject.run(&key).await;
+                buried(subject, &key, &token, &whole).await;
+            }
+            expected.push(whole);
+        }
+    }
+    let letters = all(subject).await;
+    assert_eq!(letters.len(), expected.len());
+    for (letter, expected) in letters.into_iter().zip(expected) {
+        assert!(letter.id > 0 && !letter.is_replaying && letter.age < LONG, "{letter:?}");
+        assert!(written(letter) == expected, "another letter came back: {expected:?}");
+    }
+}
+
+/// The reply was lost, and the same is asked for again.
+pub(super) async fn a_run_is_buried_once(subject: &Subject) {
+    let key = subject.key("k");
+    let token = subject.run(&key).await;
+    buried(subject, &key, &token, &letter(&key, "permanent")).await;
+    let (record, first) = (subject.record(&key).await, only(subject, &key).await);
+    for store in subject.letters() {
+        applied(store.bury(&key, &token, &letter(&key, "permanent"), LONG * 2).await);
+        let again = only(subject, &key).await;
+        assert_eq!((again.id, written(again)), (first.id, written(first.clone())));
+    }
+    subject.unchanged(&key, record.as_ref(), "a burial that was asked for again").await;
+    // Meanwhile the operator had it replayed: a request that was delayed on its way does not make it dead again.
+    assert_eq!(replay(subject, first.id).await, Replay::Asked);
+    let record = subject.record(&key).await;
+    for store in subject.letters() {
+        lost(store.bury(&key, &token, &letter(&key, "permanent"), LONG).await);
+    }
+    subject.unchanged(&key, record.as_ref(), "a burial of the life before").await;
+    assert!(only(subject, &key).await.is_replaying);
+    // Or discarded it.
+    let key = subject.key("discarded");
+    let token = subject.run(&key).await;
+    buried(subject, &key, &token, &letter(&key, "permanent")).await;
+    let id = only(subject, &key).await.id;
+    for store in subject.letters() {
+        store.discard(subject.operation(), id).await.expect("discard");
+        applied(store.bury(&key, &token, &letter(&key, "permanent"), LONG).await);
+        assert_eq!(of(subject, &key).await, []);
+    }
+}
+
+pub(super) async fn a_late_owner_buries_nothing(subject: &Subject) {
+    for stage in [Stage::Lapsed, Stage::Abandoned, Stage::Failed, Stage::Released, Stage::Forgotten, Stage::Expired] {
+        for is_done in [false, true] {
+            let key = subject.key(format_args!("{stage:?}-{is_done}"));
+            let late = subject.bring(&key, stage).await;
+            let owner = subject.take(subject.b(), &key, &request()).await.token;
+            if is_done {
+                applied(subject.b().complete(&key, &owner, &ok(b"owner"), LONG).await);
+            }
+            let before = subject.record(&key).await;
+            for token in [late, Token::new(Nonce::random()).with_fence(owner.fence)] {
+                for store in subject.letters() {
+                    lost(store.bury(&key, &token, &letter(&key, "permanent"), LONG).await);
+                }
+                subject.unchanged(&key, before.as_ref(), "a late owner").await;
+                assert_eq!(of(subject, &key).await, [], "{stage:?}");
+            }
+        }
+    }
+}
+
+pub(super) async fn a_burial_wakes(subject: &Subject) {
+    for (number, store) in subject.both().into_iter().enumerate() {
+        let key = subject.key(number);
+        let token = subject.run(&key).await;
+        let mut subscription = subscribe(store, &key).await;
+        buried(subject, &key, &token, &letter(&key, "permanent")).await;
+        woken(&mut subscription, "a burial").await;
+        assert!(matches!(claim(store, &key, &request()).await, ClaimOutcome::Done(_)));
+    }
+}
+
+pub(super) async fn a_dead_record_is_kept_for_its_ttl(subject: &Subject) {
+    let key = subject.key("k");
+    let token = subject.run(&key).await;
+    let ttl = subject.short_ttl();
+    applied(subject.letters()[0].bury(&key, &token, &letter(&key, "permanent"), ttl).await);
+    subject.advance(ttl.saturating_sub(subject.tick())).await;
+    assert_eq!(subject.state(&key).await, Some(State::Done(Outcome::Dead)), "gone too early");
+    subject.advance(subject.tick()).await;
+    assert_eq!(subject.record(&key).await, None, "kept for too long");
+    assert_eq!(of(subject, &key).await.len(), 1, "the letter has no end");
+}
+
+/// A message is a key and a fingerprint. Its last end counts.
+pub(super) async fn there_is_one_letter_of_a_message(subject: &Subject) {
+    let key = subject.key("k");
+    let first = dead(subject, &key).await;
+    // Another life of the key.
+    assert!(subject.a().forget(&key).await.expect("forget"));
+    let token = subject.run(&key).await;
+    let mut later = letter(&key, "exhausted");
+    (later.attempts, later.error, later.payload) = (3, Some("no".to_owned()), None);
+    buried(subject, &key, &token, &later).await;
+    let again = only(subject, &key).await;
+    assert_eq!(again.id, first.id);
+    assert_eq!((&*again.reason, again.attempts, again.error.as_deref()), ("exhausted", 3, Some("no")));
+    assert_eq!(again.payload, first.payload, "what is there to be replayed stays");
+    // Another message under the key, and the key in another operation.
+    let mut other = letter(&key, "conflict");
+    other.fingerprint = OTHER_PRINT;
+    put(subject, &other).await;
+    let elsewhere = format!("{}x", subject.operation());
+    put(subject, &DeadLetter { operation: elsewhere.clone(), ..letter(&key, "conflict") }).await;
+    let prints: Vec<_> = of(subject, &key).await.iter().map(|letter| letter.fingerprint).collect();
+    assert_eq!(prints, [PRINT, OTHER_PRINT]);
+    assert_eq!(all_of(subject, &elsewhere).await.len(), 1);
+}
+
+pub(super) async fn a_letter_without_a_run_is_written_once(subject: &Subject) {
+    let key = subject.key("k");
+    let token = subject.run(&key).await;
+    let before = subject.record(&key).await;
+    let mut conflict = letter(&key, "conflict");
+    conflict.fingerprint = OTHER_PRINT;
+    for attempts in [1, 2] {
+        conflict.attempts = attempts;
+        put(subject, &conflict).await;
+    }
+    let only_one = only(subject, &key).await;
+    assert_eq!((&*only_one.reason, only_one.attempts), ("conflict", 1), "the first one stays as it is");
+    subject.unchanged(&key, before.as_ref(), "a letter without a run").await;
+    applied(subject.b().complete(&key, &token, &ok(b"1"), LONG).await);
+    // Messages without an id have no key, and differ by their fingerprints.
+    for byte in [1, 2, 2, 1] {
+        let mut nameless = letter(&key, "no-id");
+        (nameless.key, nameless.message_id) = (String::new(), None);
+        nameless.fingerprint = Fingerprint::from_bytes([byte; Fingerprint::LEN]);
+        put(subject, &nameless).await;
+    }
+    assert_eq!(all(subject).await.iter().filter(|letter| letter.key.is_empty()).count(), 2);
+    // One that is replayed stays so.
+    let replayed = subject.key("replayed");
+    let id = replaying(subject, &replayed).await.id;
+    put(subject, &letter(&replayed, "too-large")).await;
+    let letter = only(subject, &replayed).await;
+    assert_eq!((letter.id, letter.is_replaying, &*letter.reason), (id, true, "permanent"));
+}
+
+pub(super) async fn a_replayed_key_is_run_as_if_for_the_first_time(subject: &Subject) {
+    for reason in ["permanent", "exhausted"] {
+        let key = subject.key(reason);
+        // Two runs before: one failed, one vanished.
+        let first = subject.run(&key).await;
+        suspended(suspend(subject.a(), &key, &first, Why::Failed).await);
+        let second = subject.take(subject.b(), &key, &request()).await.token;
+        suspended(suspend(subject.a(), &key, &second, Why::Abandoned).await);
+        let third = subject.take(subject.b(), &key, &request()).await;
+        assert_eq!(third.attempt, 3);
+        buried(subject, &key, &third.token, &letter(&key, reason)).await;
+        let id = only(subject, &key).await.id;
+        assert_eq!(replay(subject, id).await, Replay::Asked);
+        let letter = only(subject, &key).await;
+        assert_eq!((letter.id, letter.is_replaying), (id, true));
+        for store in subject.letters() {
+            let asked = store.replaying(subject.operation(), 0, 10).await.expect("replaying");
+            assert!(asked.iter().any(|letter| letter.id == id));
+            assert_eq!(store.replay(subject.operation(), id).await.expect("replay"), Replay::NotDead);
+        }
+        // Its id is still its own.
+        let other = ClaimRequest { fingerprint: OTHER_PRINT, ..request() };
+        assert!(matches!(claim(subject.a(), &key, &other).await, ClaimOutcome::Mismatch));
+        // Nor is it the buried run's, whose claim was delayed on its way.
+        let late = ClaimRequest { nonce: third.token.nonce, ..request() };
+        let answer = claim(subject.b(), &key, &late).await;
+        assert!(matches!(answer, ClaimOutcome::Suspended { .. }), "{answer:?}");
+        let taken = subject.take(subject.a(), &key, &request()).await;
+        assert_eq!((taken.attempt, taken.past.failed, taken.past.before), (1, 0, Before::Failed), "{reason}");
+        lost(subject.b().complete(&key, &third.token, &ok(b"late"), LONG).await);
+        applied(subject.b().complete(&key, &taken.token, &ok(b"1"), LONG).await);
+    }
+}
+
+/// What the steps did has happened, and is not done again.
+pub(super) async fn a_replay_keeps_the_journal(subject: &Subject) {
+    let key = subject.key("k");
+    let token = subject.run(&key).await;
+    let step = Step::new("charge".to_owned(), Ok(Bytes::from_static(b"1")));
+    let answer = subject.a().append(&key, &token, &step, LONG, LONG).await.expect("append");
+    assert_eq!(answer, Appended::Applied);
+    let generation = subject.record(&key).await.expect("a record").generation;
+    let mut owner = token;
+    for _ in 0..2 {
+        buried(subject, &key, &owner, &letter(&key, "permanent")).await;
+        assert_eq!(replay(subject, only(subject, &key).await.id).await, Replay::Asked);
+        let next = subject.take(subject.a(), &key, &request()).await;
+        assert!(next.past.has_steps);
+        assert_eq!(next.past.generation, generation, "it is the same life");
+        owner = next.token;
+        let steps = subject.b().steps(&key, &owner).await.expect("steps");
+        assert_eq!(steps.as_deref(), Some(&[step.clone()][..]));
+        let again = subject.b().append(&key, &owner, &step, LONG, LONG).await.expect("append");
+        assert_eq!(again, Appended::Recorded(Ok(Bytes::from_static(b"1"))));
+    }
+}
+
+pub(super) async fn one_of_many_has_it_replayed(subject: &Subject) {
+    for round in 0..10 {
+        let key = subject.key(round);
+        let id = dead(subject, &key).await.id;
+        let mut operators = JoinSet::new();
+        for number in 0..8 {
+            let (store, operation) = (subject.shared(number), subject.operation().to_owned());
+            operators.spawn(async move {
+                store.dead_letters().expect("dead letters").replay(&operation, id).await.expect("replay")
+            });
+        }
+        let answers = operators.join_all().await;
+        assert_eq!(answers.iter().filter(|answer| **answer == Replay::Asked).count(), 1, "{answers:?}");
+        assert_eq!(answers.iter().filter(|answer| **answer == Replay::NotDead).count(), 7, "{answers:?}");
+        assert_eq!(subject.take(subject.a(), &key, &request()).await.attempt, 1);
+    }
+}
+
+/// The record that had this letter has gone, and its key has another one.
+pub(super) async fn a_key_of_another_life_is_not_replayed(subject: &Subject) {
+    for fingerprint in [PRINT, OTHER_PRINT] {
+        for stage in Stage::PRESENT {
+            let key = subject.key(format_args!("{}-{stage:?}", fingerprint == PRINT));
+            let id = dead(subject, &key).await.id;
+            assert!(subject.a().forget(&key).await.expect("forget"));
+            subject.bring_with(&key, stage, ClaimRequest { fingerprint, ..request() }).await;
+            let before = subject.record(&key).await;
+            let answer = replay(subject, id).await;
+            // The same message, given up once more: that is what the letter is about.
+            let is_its_own = fingerprint == PRINT && matches!(stage, Stage::DoneDead | Stage::DoneExhausted);
+            assert_eq!(answer, if is_its_own { Replay::Asked } else { Replay::Taken }, "{stage:?}");
+            if !is_its_own {
+                subject.unchanged(&key, before.as_ref(), "a replay that was refused").await;
+            }
+            assert_eq!(only(subject, &key).await.is_replaying, is_its_own, "{stage:?}");
+        }
+    }
+    // Where the key is vacant, the message is run as a new one.
+    for stage in Stage::VACANT {
+        let key = subject.key(format_args!("{stage:?}"));
+        put(subject, &letter(&key, "permanent")).await;
+        subject.bring(&key, stage).await;
+        assert_eq!(replay(subject, only(subject, &key).await.id).await, Replay::Asked, "{stage:?}");
+        assert_eq!(subject.take(subject.a(), &key, &request()).await.attempt, 1);
+    }
+}
+
+pub(super) async fn what_cannot_be_run_is_not_replayed(subject: &Subject) {
+    let key = subject.key("k");
+    let mut nameless = letter(&key, "no-id");
+    nameless.key = String::new();
+    put(subject, &nameless).await;
+    let token = subject.run(&key).await;
+    let mut too_large = letter(&key, "too-large");
+    too_large.payload = None;
+    buried(subject, &key, &token, &too_large).await;
+    let before = subject.record(&key).await;
+    let letters = all(subject).await;
+    for letter in &letters {
+        assert_eq!(replay(subject, letter.id).await, Replay::Taken, "{}", letter.reason);
+    }
+    assert_eq!(all(subject).await.iter().filter(|letter| letter.is_replaying).count(), 0);
+    subject.unchanged(&key, before.as_ref(), "a replay that was refused").await;
+    let last = letters.last().expect("a letter").id;
+    for (operation, id) in [(subject.operation(), last + 1000), (subject.operation(), -1), ("another", last)] {
+        assert_eq!(subject.letters()[0].replay(operation, id).await.expect("replay"), Replay::NotDead);
+    }
+}
+
+pub(super) async fn a_letter_outlives_its_record(subject: &Subject) {
+    let (forgotten, expired) = (subject.key("forgotten"), subject.key("expired"));
+    dead(subject, &forgotten).await;
+    assert!(subject.b().forget(&forgotten).await.expect("forget"));
+    let token = subject.run(&expired).await;
+    let ttl = subject.tick();
+    applied(subject.letters()[0].bury(&expired, &token, &letter(&expired, "permanent"), ttl).await);
+    subject.advance(ttl).await;
+    while subject.a().purge_expired(100).await.expect("purge") > 0 {}
+    for key in [&forgotten, &expired] {
+        assert_eq!(subject.record(key).await, None);
+        assert_eq!(replay(subject, only(subject, key).await.id).await, Replay::Asked);
+        assert_eq!(subject.take(subject.b(), key, &request()).await.attempt, 1);
+    }
+}
+
+pub(super) async fn a_replay_that_is_buried_is_dead_again(subject: &Subject) {
+    let key = subject.key("k");
+    let first = replaying(subject, &key).await;
+    let token = subject.take(subject.a(), &key, &request()).await.token;
+    let mut again = letter(&key, "exhausted");
+    (again.attempts, again.error) = (7, Some("still".to_owned()));
+    buried(subject, &key, &token, &again).await;
+    let letter = only(subject, &key).await;
+    assert_eq!((letter.id, letter.is_replaying), (first.id, false));
+    assert_eq!((&*letter.reason, letter.attempts, letter.error.as_deref()), ("exhausted", 7, Some("still")));
+    for store in subject.letters() {
+        assert_eq!(store.replaying(subject.operation(), 0, 10).await.expect("replaying"), []);
+    }
+    assert_eq!(subject.state(&key).await, Some(State::Done(Outcome::Exhausted)));
+    assert_eq!(replay(subject, letter.id).await, Replay::Asked);
+}
+
+/// As after a consumer that could not read the letter. Its key was not run meanwhile.
+pub(super) async fn a_letter_made_dead_again_can_be_replayed(subject: &Subject) {
+    let key = subject.key("k");
+    let id = replaying(subject, &key).await.id;
+    let record = subject.record(&key).await;
+    for store in subject.letters() {
+        store.dead_again(subject.operation(), id).await.expect("dead again");
+        assert!(!only(subject, &key).await.is_replaying);
+    }
+    for operation in ["another", subject.operation()] {
+        // It changes no other letter, and no record.
+        subject.letters()[0].dead_again(operation, id + 1000).await.expect("dead again");
+    }
+    subject.unchanged(&key, record.as_ref(), "a letter that is dead again").await;
+    assert_eq!(replay(subject, id).await, Replay::Asked);
+    subject.letters()[0].dead_again("another", id).await.expect("dead again");
+    assert!(only(subject, &key).await.is_replaying);
+    assert_eq!(subject.take(subject.a(), &key, &request()).await.attempt, 1);
+}
+
+pub(super) async fn only_what_was_replayed_is_worked_off(subject: &Subject) {
+    let (key, other) = (subject.key("k"), subject.key("other"));
+    let [store, second] = subject.letters();
+    let id = dead(subject, &key).await.id;
+    replaying(subject, &other).await;
+    assert!(!store.worked_off(subject.operation(), id).await.expect("worked off"), "it is dead");
+    assert_eq!(replay(subject, id).await, Replay::Asked);
+    assert!(!store.worked_off("another", id).await.expect("worked off"));
+    assert_eq!(of(subject, &key).await.len(), 1);
+    let record = subject.record(&key).await;
+    assert!(second.worked_off(subject.operation(), id).await.expect("worked off"));
+    // Its reply was lost.
+    assert!(!store.worked_off(subject.operation(), id).await.expect("worked off"));
+    assert_eq!(of(subject, &key).await, []);
+    subject.unchanged(&key, record.as_ref(), "a letter that was worked off").await;
+    assert_eq!(of(subject, &other).await.len(), 1);
+}
+
+pub(super) async fn a_discarded_letter_is_gone(subject: &Subject) {
+    for is_replaying in [false, true] {
+        let key = subject.key(is_replaying);
+        let id = if is_replaying { replaying(subject, &key).await.id } else { dead(subject, &key).await.id };
+        let record = subject.record(&key).await;
+        let [store, second] = subject.letters();
+        assert!(!store.discard("another", id).await.expect("discard"));
+        assert!(second.discard(subject.operation(), id).await.expect("discard"));
+        assert!(!store.discard(subject.operation(), id).await.expect("discard"));
+        assert_eq!(of(subject, &key).await, []);
+        assert_eq!(replay(subject, id).await, Replay::NotDead);
+        subject.unchanged(&key, record.as_ref(), "a letter that was discarded").await;
+        // A message that is given up later has another number: an operator's old note does not mean it.
+        assert!(subject.a().forget(&key).await.expect("forget"));
+        assert!(dead(subject, &key).await.id > id);
+    }
+}
+
+pub(super) async fn pages_are_in_order(subject: &Subject) {
+    let (mut ids, mut replayed) = (Vec::new(), Vec::new());
+    for number in 0..7 {
+        // Keys in another order than numbers.
+        let key = subject.key(9 - number);
+        let letter = if number % 3 == 1 { replaying(subject, &key).await } else { dead(subject, &key).await };
+        if letter.is_replaying {
+            replayed.push(letter.id);
+        }
+        ids.push(letter.id);
+        put(subject, &DeadLetter { operation: format!("{}x", subject.operation()), ..letter }).await;
+    }
+    assert!(ids.is_sorted(), "{ids:?}");
+    for (is_replaying, expected) in [(false, &ids), (true, &replayed)] {
+        for limit in [1, 2, 3, 100] {
+            for store in subject.letters() {
+                let (mut found, mut after) = (Vec::new(), 0);
+                loop {
+                    let page = if is_replaying {
+                        store.replaying(subject.operation(), after, limit).await
+                    } else {
+                        store.letters(subject.operation(), after, limit).await
+                    };
+                    let page = page.expect("a page");
+                    assert!(page.len() <= limit, "{} of at most {limit}", page.len());
+                    let Some(last) = page.last() else { break };
+                    assert!(last.id > after, "a page does not go on");
+                    after = last.id;
+                    found.extend(page.into_iter().map(|letter| letter.id));
+                }
+                assert_eq!(found, *expected, "{limit} a page");
+            }
+        }
+    }
+}
