@@ -7,6 +7,7 @@ mod commit_call;
 mod dead_letters;
 mod desk;
 mod elsewhere;
+mod letter_faults;
 mod loops;
 mod once;
 mod refused;

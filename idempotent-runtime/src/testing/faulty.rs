@@ -1,5 +1,7 @@
 //! A store that fails, hangs and counts as a test tells it to.
 
+mod beyond;
+
 use std::{
     collections::VecDeque,
     fmt,
@@ -19,7 +21,7 @@ use crate::{
     },
 };
 
-/// A method of [`Store`].
+/// A method of [`Store`], or of what a store offers beyond it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "they are the names of the methods")]
 pub enum Method {
@@ -37,10 +39,29 @@ pub enum Method {
     PurgeExpired,
     Subscribe,
     Peek,
+    Bury,
+    Put,
+    Letters,
+    Replaying,
+    Replay,
+    WorkedOff,
+    DeadAgain,
+    Discard,
+    Savepoint,
+    /// [`Transactional::claim`].
+    ClaimInside,
+    /// [`Transactional::inspect`].
+    InspectInside,
+    /// [`Transactional::complete`].
+    CompleteInside,
+    End,
+    Owns,
+    Undo,
+    Keep,
 }
 
 impl Method {
-    const COUNT: usize = 14;
+    const COUNT: usize = Self::Keep as usize + 1;
 }
 
 /// A fault that a call meets. A [`peek`](Store::peek), which cannot fail or wait, answers `None` instead.
@@ -191,12 +212,12 @@ impl<S: Store> FaultyStore<S> {
 
     /// The next calls of a method meet these, one each, after those that were set before.
     pub fn next(&self, method: Method, faults: impl IntoIterator<Item = Fault>) {
-        self.faults(method).next.extend(faults);
+        self.shared.faults(method).next.extend(faults);
     }
 
     /// All calls of a method meet this, when none is set for the next.
     pub fn always(&self, method: Method, fault: Fault) {
-        self.faults(method).always = Some(fault);
+        self.shared.faults(method).always = Some(fault);
     }
 
     /// No call meets a fault any more. Calls that wait at a gate go on waiting.
@@ -209,7 +230,7 @@ impl<S: Store> FaultyStore<S> {
     /// The number of calls of a method, those that failed included.
     #[must_use]
     pub fn calls(&self, method: Method) -> usize {
-        *self.script(method).calls.borrow()
+        *self.shared.script(method).calls.borrow()
     }
 
     /// Resolves when a method has been called this often.
@@ -219,11 +240,34 @@ impl<S: Store> FaultyStore<S> {
     /// Cancel safe: nothing is counted by waiting.
     pub async fn called(&self, method: Method, calls: usize) {
         // The sender is ours, so it cannot be gone.
-        let _ = self.script(method).calls.subscribe().wait_for(|&called| called >= calls).await;
+        let _ = self.shared.script(method).calls.subscribe().wait_for(|&called| called >= calls).await;
+    }
+}
+
+impl<S> Clone for FaultyStore<S> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for FaultyStore<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("FaultyStore").field(&self.shared.inner).finish()
+    }
+}
+
+impl<S: Store> FaultyShared<S> {
+    fn at_once(&self) -> StoreResult<&dyn Immediate> {
+        let none = || StoreError::new(StoreErrorKind::Unavailable, "the store behind has no steps without futures");
+        self.inner.immediate().ok_or_else(none)
+    }
+
+    fn count(&self, method: Method) {
+        self.script(method).calls.send_modify(|calls| *calls += 1);
     }
 
     fn script(&self, method: Method) -> &Script {
-        &self.shared.methods[method as usize]
+        &self.methods[method as usize]
     }
 
     fn faults(&self, method: Method) -> MutexGuard<'_, Faults> {
@@ -232,7 +276,7 @@ impl<S: Store> FaultyStore<S> {
 
     /// Counts a call and takes the fault that it meets.
     fn meet(&self, method: Method) -> Option<Fault> {
-        self.shared.count(method);
+        self.count(method);
         let mut faults = self.faults(method);
         faults.next.pop_front().or_else(|| faults.always.clone())
     }
@@ -242,7 +286,7 @@ impl<S: Store> FaultyStore<S> {
         method: Method,
         call: impl FnOnce(&'a S) -> BoxFuture<'a, StoreResult<T>> + Send,
     ) -> StoreResult<T> {
-        let inner = &self.shared.inner;
+        let inner = &self.inner;
         match self.meet(method) {
             None => call(inner).await,
             Some(Fault::FailBefore(kind)) => Err(StoreError::new(kind, "a fault before the call, as the test set it")),
@@ -267,29 +311,6 @@ impl<S: Store> FaultyStore<S> {
     }
 }
 
-impl<S> Clone for FaultyStore<S> {
-    fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
-    }
-}
-
-impl<S: fmt::Debug> fmt::Debug for FaultyStore<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("FaultyStore").field(&self.shared.inner).finish()
-    }
-}
-
-impl<S: Store> FaultyShared<S> {
-    fn at_once(&self) -> StoreResult<&dyn Immediate> {
-        let none = || StoreError::new(StoreErrorKind::Unavailable, "the store behind has no steps without futures");
-        self.inner.immediate().ok_or_else(none)
-    }
-
-    fn count(&self, method: Method) {
-        self.methods[method as usize].calls.send_modify(|calls| *calls += 1);
-    }
-}
-
 /// Asked only as long as no fault is set for these steps: [`FaultyStore`] sees to that.
 impl<S: Store> Immediate for FaultyShared<S> {
     fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
@@ -309,18 +330,18 @@ impl<S: Store> Store for FaultyStore<S> {
     fn immediate(&self) -> Option<&dyn Immediate> {
         self.shared.inner.immediate()?;
         let quiet = |method| {
-            let faults = self.faults(method);
+            let faults = self.shared.faults(method);
             faults.next.is_empty() && faults.always.is_none()
         };
         (quiet(Method::Claim) && quiet(Method::Complete)).then_some(&*self.shared)
     }
 
     async fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
-        self.call(Method::Claim, move |inner| inner.claim(key, request)).await
+        self.shared.call(Method::Claim, move |inner| inner.claim(key, request)).await
     }
 
     async fn renew(&self, key: &RecordKey, token: &Token, lease: Duration, ttl: Duration) -> StoreResult<Transition> {
-        self.call(Method::Renew, move |inner| inner.renew(key, token, lease, ttl)).await
+        self.shared.call(Method::Renew, move |inner| inner.renew(key, token, lease, ttl)).await
     }
 
     async fn complete(
@@ -330,11 +351,11 @@ impl<S: Store> Store for FaultyStore<S> {
         outcome: &Outcome,
         ttl: Duration,
     ) -> StoreResult<Transition> {
-        self.call(Method::Complete, move |inner| inner.complete(key, token, outcome, ttl)).await
+        self.shared.call(Method::Complete, move |inner| inner.complete(key, token, outcome, ttl)).await
     }
 
     async fn release(&self, key: &RecordKey, token: &Token, keep: Duration) -> StoreResult<Transition> {
-        self.call(Method::Release, move |inner| inner.release(key, token, keep)).await
+        self.shared.call(Method::Release, move |inner| inner.release(key, token, keep)).await
     }
 
     async fn suspend(
@@ -345,7 +366,7 @@ impl<S: Store> Store for FaultyStore<S> {
         not_before: Duration,
         keep: Duration,
     ) -> StoreResult<Suspension> {
-        self.call(Method::Suspend, move |inner| inner.suspend(key, token, why, not_before, keep)).await
+        self.shared.call(Method::Suspend, move |inner| inner.suspend(key, token, why, not_before, keep)).await
     }
 
     async fn append(
@@ -356,47 +377,47 @@ impl<S: Store> Store for FaultyStore<S> {
         lease: Duration,
         ttl: Duration,
     ) -> StoreResult<Appended> {
-        self.call(Method::Append, move |inner| inner.append(key, token, step, lease, ttl)).await
+        self.shared.call(Method::Append, move |inner| inner.append(key, token, step, lease, ttl)).await
     }
 
     async fn steps(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<Vec<Step>>> {
-        self.call(Method::Steps, move |inner| inner.steps(key, token)).await
+        self.shared.call(Method::Steps, move |inner| inner.steps(key, token)).await
     }
 
     async fn fence(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<u64>> {
-        self.call(Method::Fence, move |inner| inner.fence(key, token)).await
+        self.shared.call(Method::Fence, move |inner| inner.fence(key, token)).await
     }
 
     async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {
-        self.call(Method::Forget, move |inner| inner.forget(key)).await
+        self.shared.call(Method::Forget, move |inner| inner.forget(key)).await
     }
 
     async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {
-        self.call(Method::Inspect, move |inner| inner.inspect(key)).await
+        self.shared.call(Method::Inspect, move |inner| inner.inspect(key)).await
     }
 
     async fn list(&self, operation: Option<&str>, after: Option<&Cursor>, limit: usize) -> StoreResult<Page> {
-        self.call(Method::List, move |inner| inner.list(operation, after, limit)).await
+        self.shared.call(Method::List, move |inner| inner.list(operation, after, limit)).await
     }
 
     async fn purge_expired(&self, limit: usize) -> StoreResult<usize> {
-        self.call(Method::PurgeExpired, move |inner| inner.purge_expired(limit)).await
+        self.shared.call(Method::PurgeExpired, move |inner| inner.purge_expired(limit)).await
     }
 
     async fn subscribe(&self, key: &RecordKey) -> StoreResult<Subscription> {
-        self.call(Method::Subscribe, move |inner| inner.subscribe(key)).await
+        self.shared.call(Method::Subscribe, move |inner| inner.subscribe(key)).await
     }
 
     fn dead_letters(&self) -> Option<&dyn DeadLetters> {
-        self.shared.inner.dead_letters()
+        self.shared.inner.dead_letters().map(|_| &*self.shared as &dyn DeadLetters)
     }
 
     fn transactional(&self) -> Option<&dyn Transactional> {
-        self.shared.inner.transactional()
+        self.shared.inner.transactional().map(|_| &*self.shared as &dyn Transactional)
     }
 
     fn peek(&self, key: &RecordKey) -> Option<Finished> {
-        if self.meet(Method::Peek).is_some() { None } else { self.shared.inner.peek(key) }
+        if self.shared.meet(Method::Peek).is_some() { None } else { self.shared.inner.peek(key) }
     }
 }
 
