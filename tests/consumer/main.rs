@@ -11,3 +11,4 @@ mod letter_faults;
 mod loops;
 mod once;
 mod refused;
+mod sweeper;

@@ -181,27 +181,9 @@ impl Backend {
     pub async fn advance(&self, by: Duration) {
         match self {
             Self::Memory { clock, .. } => clock.advance(by),
-            Self::Postgres { database } => {
-                let by = by.as_micros();
-                let sql = format!(
-                    "UPDATE idempotent_records SET
-                        lease_until = lease_until - {by} * interval '1 microsecond',
-                        expires_at = expires_at - {by} * interval '1 microsecond',
-                        since = since - {by} * interval '1 microsecond',
-                        not_before = not_before - {by} * interval '1 microsecond'"
-                );
-                database.execute(&sql).await;
-            }
+            Self::Postgres { database } => database.advance(by).await,
             Self::Redis { server } => server.advance(by).await,
-            Self::Sqlite { file } => {
-                let by = by.as_millis();
-                let sql = format!(
-                    "UPDATE idempotent_records SET
-                        lease_until = lease_until - {by}, expires_at = expires_at - {by}, since = since - {by},
-                        not_before = not_before - {by}"
-                );
-                file.execute(&sql).await;
-            }
+            Self::Sqlite { file } => file.advance(by).await,
         }
     }
 

@@ -91,6 +91,14 @@ impl Database {
         number.expect("a number")
     }
 
+    /// Lets the time of its records pass.
+    pub async fn advance(&self, by: Duration) {
+        match self {
+            Self::Postgres(database) => database.advance(by).await,
+            Self::Sqlite(file) => file.advance(by).await,
+        }
+    }
+
     /// Counts the records.
     pub async fn records(&self) -> i64 {
         self.number("SELECT count(*) FROM idempotent_records").await

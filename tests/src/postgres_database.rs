@@ -11,6 +11,7 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
@@ -105,6 +106,19 @@ impl PostgresDatabase {
         let mut connection = self.client().await;
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.expect("statements that can be run");
         connection.close().await.expect("the end of the connection");
+    }
+
+    /// Lets the time of the records in it pass.
+    pub async fn advance(&self, by: Duration) {
+        let by = by.as_micros();
+        let sql = format!(
+            "UPDATE idempotent_records SET
+                lease_until = lease_until - {by} * interval '1 microsecond',
+                expires_at = expires_at - {by} * interval '1 microsecond',
+                since = since - {by} * interval '1 microsecond',
+                not_before = not_before - {by} * interval '1 microsecond'"
+        );
+        self.execute(&sql).await;
     }
 }
 

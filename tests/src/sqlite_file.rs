@@ -71,4 +71,15 @@ impl SqliteFile {
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.expect("statements that can be run");
         connection.close().await.expect("the end of the connection");
     }
+
+    /// Lets the time of the records in it pass.
+    pub async fn advance(&self, by: Duration) {
+        let by = by.as_millis();
+        let sql = format!(
+            "UPDATE idempotent_records SET
+                lease_until = lease_until - {by}, expires_at = expires_at - {by}, since = since - {by},
+                not_before = not_before - {by}"
+        );
+        self.execute(&sql).await;
+    }
 }
