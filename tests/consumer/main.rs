@@ -11,4 +11,5 @@ mod letter_faults;
 mod loops;
 mod once;
 mod refused;
+mod replay_kills;
 mod sweeper;

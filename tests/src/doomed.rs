@@ -3,6 +3,7 @@
 //! Each call of the store has three points: before it is sent, while it is under way, and after its answer. Each line that a
 //! body writes has one, before it is written. The ledger is a file that all processes append to: what is in it has happened,
 //! whatever the store knows of it.
+#![expect(clippy::expect_used, reason = "a test fails so")]
 
 use std::{
     fs::{self, OpenOptions},
@@ -20,8 +21,10 @@ use std::{
 
 use async_trait::async_trait;
 use idempotent_runtime::store::{
-    Appended, ClaimOutcome, ClaimRequest, Cursor, DeadLetters, Finished, Outcome, Page, Record, RecordKey, Step, Store,
-    StoreResult, Subscription, Suspension, Token, Transition, Why, immediate::Immediate, transactional::Transactional,
+    Appended, ClaimOutcome, ClaimRequest, Cursor, DeadLetter, DeadLetters, Finished, Outcome, Page, Record, RecordKey,
+    Replay, Step, Store, StoreResult, Subscription, Suspension, Token, Transition, Why,
+    immediate::Immediate,
+    transactional::{Connection, Transactional, Turn},
 };
 use serde::{Deserialize, Serialize};
 
@@ -59,7 +62,13 @@ pub enum Function {
     Steps,
     /// The effect `charge`; whether it happened is looked up in the ledger.
     Reconcile,
+    /// None: it has the dead letter of the inbox [`GROUP`] and its key replayed, and works it off until it is gone. The handler
+    /// writes a row into the table `effects`.
+    Replay,
 }
+
+/// The consumer group of the workers.
+pub const GROUP: &str = "doomed";
 
 /// The point at which a process dies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +94,7 @@ pub const fn operation(function: Function) -> &'static str {
     match function {
         Function::Steps => "doomed.steps",
         Function::Reconcile => "doomed.reconcile",
+        Function::Replay => GROUP,
     }
 }
 
@@ -302,11 +312,11 @@ impl Store for DoomedStore {
     }
 
     fn dead_letters(&self) -> Option<&dyn DeadLetters> {
-        None
+        self.store.dead_letters().map(|_| self as &dyn DeadLetters)
     }
 
     fn transactional(&self) -> Option<&dyn Transactional> {
-        self.store.transactional()
+        self.store.transactional().map(|_| self as &dyn Transactional)
     }
 
     fn immediate(&self) -> Option<&dyn Immediate> {
@@ -315,5 +325,127 @@ impl Store for DoomedStore {
 
     fn peek(&self, key: &RecordKey) -> Option<Finished> {
         self.store.peek(key)
+    }
+}
+
+impl DoomedStore {
+    fn letters_inside(&self) -> &dyn DeadLetters {
+        self.store.dead_letters().expect("a store that keeps dead letters goes on keeping them")
+    }
+
+    fn inside(&self) -> &dyn Transactional {
+        self.store.transactional().expect("a store with transactions goes on having them")
+    }
+}
+
+/// What only looks has no points: it changes nothing, and nobody knows how often a consumer looks.
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl DeadLetters for DoomedStore {
+    async fn bury(
+        &self,
+        key: &RecordKey,
+        token: &Token,
+        letter: &DeadLetter,
+        ttl: Duration,
+    ) -> StoreResult<Transition> {
+        self.doom.call("bury", self.letters_inside().bury(key, token, letter, ttl)).await
+    }
+
+    async fn put(&self, letter: &DeadLetter) -> StoreResult<()> {
+        self.doom.call("put", self.letters_inside().put(letter)).await
+    }
+
+    async fn letters(&self, operation: &str, after: i64, limit: usize) -> StoreResult<Vec<DeadLetter>> {
+        self.letters_inside().letters(operation, after, limit).await
+    }
+
+    async fn replaying(&self, operation: &str, after: i64, limit: usize) -> StoreResult<Vec<DeadLetter>> {
+        self.letters_inside().replaying(operation, after, limit).await
+    }
+
+    async fn replay(&self, operation: &str, id: i64) -> StoreResult<Replay> {
+        self.doom.call("replay", self.letters_inside().replay(operation, id)).await
+    }
+
+    async fn worked_off(&self, operation: &str, id: i64) -> StoreResult<bool> {
+        self.doom.call("worked_off", self.letters_inside().worked_off(operation, id)).await
+    }
+
+    async fn dead_again(&self, operation: &str, id: i64) -> StoreResult<()> {
+        self.doom.call("dead_again", self.letters_inside().dead_again(operation, id)).await
+    }
+
+    async fn discard(&self, operation: &str, id: i64) -> StoreResult<bool> {
+        self.doom.call("discard", self.letters_inside().discard(operation, id)).await
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl Transactional for DoomedStore {
+    async fn savepoint(&self, connection: Connection<'_>, name: &str) -> StoreResult<()> {
+        self.doom.call("savepoint", self.inside().savepoint(connection, name)).await
+    }
+
+    async fn claim(
+        &self,
+        connection: Connection<'_>,
+        key: &RecordKey,
+        request: &ClaimRequest,
+        wait: Duration,
+    ) -> StoreResult<ClaimOutcome> {
+        self.doom.call("claim inside", self.inside().claim(connection, key, request, wait)).await
+    }
+
+    async fn inspect(&self, connection: Connection<'_>, key: &RecordKey) -> StoreResult<Option<Record>> {
+        self.doom.call("inspect inside", self.inside().inspect(connection, key)).await
+    }
+
+    async fn complete(
+        &self,
+        connection: Connection<'_>,
+        key: &RecordKey,
+        token: &Token,
+        outcome: &Outcome,
+        ttl: Duration,
+    ) -> StoreResult<()> {
+        self.doom.call("complete inside", self.inside().complete(connection, key, token, outcome, ttl)).await
+    }
+
+    async fn end(
+        &self,
+        connection: Connection<'_>,
+        key: &RecordKey,
+        token: &Token,
+        outcome: &Outcome,
+        ttl: Duration,
+        idle: Duration,
+    ) -> StoreResult<bool> {
+        self.doom.call("end", self.inside().end(connection, key, token, outcome, ttl, idle)).await
+    }
+
+    async fn owns(&self, connection: Connection<'_>, key: &RecordKey, token: &Token) -> StoreResult<bool> {
+        self.doom.call("owns", self.inside().owns(connection, key, token)).await
+    }
+
+    fn committed(&self, key: &RecordKey) {
+        self.inside().committed(key);
+    }
+
+    fn is_exclusive(&self) -> bool {
+        self.inside().is_exclusive()
+    }
+
+    async fn turn(&self) -> Turn {
+        self.inside().turn().await
+    }
+
+    async fn undo(&self, connection: Connection<'_>, name: &str) -> StoreResult<()> {
+        self.doom.call("undo", self.inside().undo(connection, name)).await
+    }
+
+    async fn keep(&self, connection: Connection<'_>, name: &str) -> StoreResult<()> {
+        self.doom.call("keep", self.inside().keep(connection, name)).await
     }
 }

@@ -3,10 +3,14 @@
 use std::{io::Write as _, sync::Arc, time::Duration};
 
 use idempotent_runtime::{
-    Error, Execution, Idempotency, Reconciled, Store, idempotent, step,
+    Error, Execution, Idempotency, Reconciled, Store,
+    consumer::{Inbox, Limits},
+    idempotent, step,
     store::{postgres::PostgresStore, redis::RedisStore, sqlite::SqliteStore},
+    testing::ScriptedBroker,
 };
 use idempotent_tests::doomed::{self, Doom, DoomedStore, Function, Plan, Report};
+use sqlx::{PgPool, SqlitePool};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     task::{JoinSet, yield_now},
@@ -55,6 +59,7 @@ impl Worker {
             let answer = match self.doom.plan().function {
                 Function::Steps => steps(self, key).await,
                 Function::Reconcile => reconcile(self, key).await,
+                Function::Replay => self.replay(key).await,
             };
             match answer {
                 Err(Failure::Idempotency(Error::Abandoned { may_retry: true, .. })) => {
@@ -73,11 +78,59 @@ impl Worker {
         Ok(self.doom.plan().process)
     }
 
+    /// Has the dead letter of this message replayed, and consumes nothing but that until it is gone.
+    async fn replay(&self, key: &str) -> Result<Vec<u32>, Failure> {
+        let inbox = Inbox::<Failure>::builder(self.idempotency.clone(), doomed::GROUP, key);
+        let inbox = inbox.lease(Duration::from_secs(30)).build().map_err(|_| Failure::Refused)?;
+        for letter in inbox.dead_letters(0, 10).await?.into_iter().filter(|letter| !letter.is_replaying) {
+            inbox.replay(letter.id).await?;
+        }
+        let gone = async {
+            while !inbox.dead_letters(0, 1).await.is_ok_and(|letters| letters.is_empty()) {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let (doom, broker, limits) = (self.doom.clone(), ScriptedBroker::new(), Limits::new(1));
+        let url = &*self.doom.plan().url;
+        let summary = if url.starts_with("sqlite") {
+            let pool = SqlitePool::connect(url).await.map_err(|_| Failure::Refused)?;
+            let handler = inbox.run_in(&pool, broker.deliveries(), limits, gone, move |tx, _, run| {
+                let doom = doom.clone();
+                Box::pin(async move {
+                    doom.write(&format!("begun {}", run.attempt()))?;
+                    let plan = doom.plan();
+                    let insert = sqlx::query(INSERT).bind(&plan.key).bind(plan.process).bind(run.attempt());
+                    insert.execute(&mut **tx.0).await.map_err(|_| Failure::Refused)?;
+                    Ok(doom.write("finished")?)
+                })
+            });
+            handler.await
+        } else {
+            let pool = PgPool::connect(url).await.map_err(|_| Failure::Refused)?;
+            let handler = inbox.run_in(&pool, broker.deliveries(), limits, gone, move |tx, _, run| {
+                let doom = doom.clone();
+                Box::pin(async move {
+                    doom.write(&format!("begun {}", run.attempt()))?;
+                    let plan = doom.plan();
+                    let (process, attempt) = (i64::from(plan.process), i64::from(run.attempt()));
+                    let insert = sqlx::query(INSERT).bind(&plan.key).bind(process).bind(attempt);
+                    insert.execute(&mut **tx.0).await.map_err(|_| Failure::Refused)?;
+                    Ok(doom.write("finished")?)
+                })
+            });
+            handler.await
+        };
+        Ok(vec![u32::try_from(summary.done).unwrap_or(u32::MAX)])
+    }
+
     fn end<T>(&self, value: T) -> Result<T, Failure> {
         if self.doom.plan().fails { Err(Failure::Refused) } else { Ok(value) }
     }
 }
 
+const INSERT: &str = "INSERT INTO effects (message, process, attempt) VALUES ($1, $2, $3)";
+
+#[derive(Debug)]
 enum Failure {
     Idempotency(Error),
     Ledger,
@@ -91,6 +144,12 @@ impl Failure {
             Self::Ledger => "ledger",
             Self::Refused => "refused",
         }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.code())
     }
 }
 
