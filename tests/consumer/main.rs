@@ -10,6 +10,7 @@ mod elsewhere;
 mod letter_faults;
 mod loops;
 mod once;
+mod poolers;
 mod refused;
 mod replay_kills;
 mod sweeper;
