@@ -21,6 +21,7 @@ mod bench;
 mod broker;
 mod kill_loop;
 mod kills;
+mod once;
 mod others;
 mod outages;
 mod plan;
