@@ -57,6 +57,8 @@ pub use self::{
 };
 use crate::{request::fingerprint::Fingerprint, store::record::Hidden};
 
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
+mod batcher;
 mod dead_letters;
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 mod duration;

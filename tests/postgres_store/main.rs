@@ -10,6 +10,7 @@ use idempotent_tests::{
     wait::wait_for,
 };
 
+mod batches;
 mod faults;
 mod journal;
 mod plans;

@@ -9,7 +9,7 @@ use crate::{PostgresDatabase, PostgresServer, support::*};
 /// A statement's file with the types and the values of its parameters.
 type Case = (&'static str, &'static str, &'static str, &'static str);
 
-const CASES: [Case; 15] = [
+const CASES: [Case; 17] = [
     (
         "claim, hit",
         include_str!("../../idempotent-runtime/src/store/postgres/claim.sql"),
@@ -23,6 +23,12 @@ const CASES: [Case; 15] = [
         "'op', 'new', '', '', 1, 1, 1, NULL, NULL",
     ),
     (
+        "claims",
+        include_str!("../../idempotent-runtime/src/store/postgres/claim.sql"),
+        "text[], text[], bytea[], bytea[], bigint[], bigint[], bigint",
+        "'{op,op}', '{77,new}', '{a,a}', '{a,a}', '{1,1}', '{1,1}', 1, NULL, '{a,a}'",
+    ),
+    (
         "renew",
         include_str!("../../idempotent-runtime/src/store/postgres/renew.sql"),
         "text, text, bytea, bigint, bigint",
@@ -33,6 +39,12 @@ const CASES: [Case; 15] = [
         include_str!("../../idempotent-runtime/src/store/postgres/complete.sql"),
         "text, text, bytea, text, bytea, text, bigint, text",
         "'op', '77', '', 'ok', '', NULL, 1, ''",
+    ),
+    (
+        "completes",
+        include_str!("../../idempotent-runtime/src/store/postgres/complete.sql"),
+        "text[], text[], bytea[], text[], bytea[], text[], bigint[], text[]",
+        "'{op,op}', '{77,78}', '{a,a}', '{ok,ok}', '{a,a}', '{NULL,NULL}', '{1,1}', '{a,a}'",
     ),
     (
         "suspend",
@@ -94,7 +106,13 @@ const CASES: [Case; 15] = [
 
 async fn explain(client: &mut PgConnection, (name, sql, types, values): Case) -> String {
     let settings = include_str!("../../idempotent-runtime/src/store/postgres/settings.sql");
-    let sql = sql.replace("{settings}", settings).replace("{lock_timeout}", "1000");
+    let asked = match name {
+        "claims" => include_str!("../../idempotent-runtime/src/store/postgres/asked/claims.sql"),
+        "completes" => include_str!("../../idempotent-runtime/src/store/postgres/asked/completions.sql"),
+        "complete" => include_str!("../../idempotent-runtime/src/store/postgres/asked/completion.sql"),
+        _ => include_str!("../../idempotent-runtime/src/store/postgres/asked/claim.sql"),
+    };
+    let sql = sql.replace("{settings}", settings).replace("{asked}", asked).replace("{lock_timeout}", "1000");
     let sql = sql.replace("{table}", "idempotent_records");
     let prepare = format!("PREPARE statement ({types}) AS {sql}");
     sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *client).await.expect(name);

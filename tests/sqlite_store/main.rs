@@ -4,6 +4,7 @@
 
 use idempotent_tests::{sqlite_file, wait::wait_for};
 
+mod batches;
 mod clocks;
 mod durability;
 mod faults;

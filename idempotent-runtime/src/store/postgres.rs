@@ -2,7 +2,9 @@
 //!
 //! A record is one row of `idempotent_records`, and each of its [steps](crate::step) one of `idempotent_records_steps`. Each
 //! transition is one statement, decided under the record's row's lock, on the database's clock (`clock_timestamp()`: `now()`
-//! is the start of the transaction). A hit is one statement that only reads, a miss two that write.
+//! is the start of the transaction). A hit is one statement that only reads, a miss two that write. With many callers at once,
+//! claims of up to sixteen keys travel in one statement, and so do ends of runs: each is decided and answered for itself,
+//! and one that fails, or whose row is locked, is asked again alone. A single caller waits for no company.
 //!
 //! Expired rows count as vacant at once. They are removed in passing: each minute
 //! ([`sweep_interval`](PostgresStoreBuilder::sweep_interval)), a process that is granted a claim removes what has
@@ -146,6 +148,7 @@ use super::{
 };
 use crate::error::SetupError;
 
+mod batches;
 mod builder;
 mod dead_letters;
 mod executor;
@@ -160,6 +163,7 @@ pub(crate) mod statements;
 mod transaction;
 mod transitions;
 
+use batches::Batches;
 pub use builder::PostgresStoreBuilder;
 use executor::Executor;
 use listener::Listener;
@@ -184,6 +188,7 @@ struct PostgresShared {
     table: Table,
     statements: Statements,
     executor: Executor,
+    batches: Batches,
     listener: Listener,
     sweep: Sweep,
     allow_data_loss: bool,

@@ -42,7 +42,9 @@
 //! SQLite has one writer at a time. Within a process, writers queue in the order in which they came. Between processes,
 //! a writer tries for the lock again after 0.5 to 16 ms, at random, for up to the
 //! [busy timeout](SqliteStoreBuilder::busy_timeout), without blocking a thread. A writer holds the lock for about as
-//! long as the disk takes to sync. This bounds the number of runs in a second.
+//! long as the disk takes to sync. Claims that are pending by then share the next transaction, up to 64 of them, and so do ends
+//! of runs: each is decided for itself and answered after the commit, and if one fails, each is written alone. A single caller
+//! waits for no company.
 //!
 //! The end of a run wakes waiters in its own process at once, and those in other processes within about 20 ms: while
 //! somebody waits, one task of the store looks at the records of all waiters.
@@ -95,6 +97,7 @@ mod inputs;
 mod listener;
 mod row;
 pub(crate) mod statements;
+mod times;
 pub(crate) mod transaction;
 mod transitions;
 

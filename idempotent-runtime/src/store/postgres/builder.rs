@@ -15,6 +15,7 @@ use tokio::{sync::OnceCell, time::timeout};
 
 use super::{
     PostgresShared, PostgresStore,
+    batches::Batches,
     executor::Executor,
     fault::{refuses_parameters, store_error, timed_out},
     listener::Listener,
@@ -172,6 +173,7 @@ impl PostgresStoreBuilder {
             statements,
             executor,
             listener,
+            batches: Batches::new(this),
             sweep: Sweep::every(self.sweep_interval),
             allow_data_loss: self.allow_data_loss,
             sessions: OnceCell::new(),

@@ -1,16 +1,17 @@
--- $1 operation  $2 key  $3 fingerprint  $4 nonce  $5 lease in µs  $6 time to live in µs
+-- `asked` has a row for each claim: one, or several of different keys, which travel together (asked/claim.sql, asked/claims.sql)
+-- $1 operation  $2 key  $3 fingerprint  $4 nonce  $5 lease in µs  $6 time to live in µs  $9 arguments
 -- $7 how long in µs an abandoned or lapsed record may still be kept, for this claim to take it over
 -- $8 NULL, or in a transaction of the caller's: for how many ms to wait for another transaction that has the key
 --    (elsewhere 50: a claim that waits has a connection, which others need)
--- $9 arguments
 --
--- One row: the claim, or the record that stands against it. A record that answers the claim is only read, so that a hit
--- writes nothing and locks nothing; its answer was true after the claim was sent.
+-- A row for each that is answered, with its number: the claim, or the record that stands against it. A record that answers the
+-- claim is only read, so that a hit writes nothing and locks nothing; its answer was true after the claim was sent.
 --
 -- The snapshot only decides whether to try; the row itself decides, under its lock. Two claims that both see a lapsed row
 -- both try: the first one takes it over, the second one waits for the row's lock, compares the row as it is by then,
 -- finds a lease that is alive, and changes nothing. It then has neither a claim nor, in its snapshot, a record that
--- stands against it: all NULL, and the caller asks again.
+-- stands against it: it has no row, and the caller asks again. Several claims lock their rows in the
+-- order of their keys, so that two such statements do not wait for each other in a circle.
 --
 -- The caller's own lock_timeout is set aside before anything is locked, and is back when this ends; an error takes the
 -- transaction back to where it was set. A claim in a transaction has to be ended in it: see the schema.
@@ -24,15 +25,18 @@ WITH patience AS MATERIALIZED (
             THEN set_config('synchronous_commit', 'on', true)
         END
     FROM (SELECT current_setting('lock_timeout') AS callers OFFSET 0) AS setting
+), asked AS MATERIALIZED (
+    {asked}
 ), standing AS MATERIALIZED (
     SELECT
+        asked.number,
         record.state,
         record.attempt,
         record.fence,
-        record.fingerprint = $3 AS is_same_request,
-        record.nonce = $4 AS is_ours,
+        record.fingerprint = asked.fingerprint AS is_same_request,
+        record.nonce = asked.nonce AS is_ours,
         (extract(epoch FROM record.lease_until - clock.now) * 1000000)::bigint AS lease_left_us,
-        CASE WHEN record.fingerprint = $3 THEN record.result END AS result,
+        CASE WHEN record.fingerprint = asked.fingerprint THEN record.result END AS result,
         record.reason,
         coalesce(record.generation, record.nonce) AS generation,
         record.before,
@@ -45,16 +49,19 @@ WITH patience AS MATERIALIZED (
             WHEN record.state = 'failed' OR record.expires_at <= clock.now + $7 * interval '1 microsecond'
             THEN greatest(
                 (extract(epoch FROM record.not_before - clock.now) * 1000000)::bigint,
-                CASE WHEN record.nonce = $4 THEN 1000 END
+                CASE WHEN record.nonce = asked.nonce THEN 1000 END
             )
         END AS pause_us
-    FROM "{table}" AS record CROSS JOIN (SELECT clock_timestamp() AS now) AS clock
-    WHERE record.operation = $1
-        AND record.key = $2
-        AND record.expires_at > clock.now
+    FROM (SELECT clock_timestamp() AS now) AS clock
+    CROSS JOIN asked
+    -- OFFSET keeps this a look for each, by the index.
+    CROSS JOIN LATERAL (
+        SELECT * FROM "{table}" AS record WHERE record.operation = asked.operation AND record.key = asked.key OFFSET 0
+    ) AS record
+    WHERE record.expires_at > clock.now
         AND NOT (
-            record.fingerprint = $3
-            AND record.nonce <> $4
+            record.fingerprint = asked.fingerprint
+            AND record.nonce <> asked.nonce
             AND coalesce(record.not_before <= clock.now, true)
             AND (
                 record.state = 'failed'
@@ -68,26 +75,28 @@ WITH patience AS MATERIALIZED (
     INSERT INTO "{table}" AS record
         (operation, key, state, fingerprint, nonce, attempt, lease_until, expires_at, life_began_at, unended, arguments)
     SELECT
-        $1, $2, 'running', $3, $4, 1,
-        clock_timestamp() + $5 * interval '1 microsecond',
-        clock_timestamp() + ($5 + $6) * interval '1 microsecond',
+        asked.operation, asked.key, 'running', asked.fingerprint, asked.nonce, 1,
+        clock_timestamp() + asked.lease * interval '1 microsecond',
+        clock_timestamp() + (asked.lease + asked.ttl) * interval '1 microsecond',
         clock_timestamp(),
         CASE WHEN $8 IS NOT NULL THEN 1 END,
-        $9
-    FROM patience
-    WHERE patience.ours IS NOT NULL AND NOT EXISTS (SELECT FROM standing)
+        asked.arguments
+    FROM patience CROSS JOIN asked
+    WHERE patience.ours IS NOT NULL AND NOT EXISTS (SELECT FROM standing WHERE standing.number = asked.number)
+    ORDER BY asked.operation, asked.key
     ON CONFLICT (operation, key) DO UPDATE SET
         state = 'running',
-        fingerprint = $3,
-        nonce = $4,
+        fingerprint = excluded.fingerprint,
+        nonce = excluded.nonce,
         fence = NULL,
-        lease_until = clock_timestamp() + $5 * interval '1 microsecond',
-        expires_at = clock_timestamp() + ($5 + $6) * interval '1 microsecond',
+        -- Before the wait for the row, if there was one: the owner counts from before that, too.
+        lease_until = excluded.lease_until,
+        expires_at = excluded.expires_at,
         completed_at = NULL,
         result = NULL,
         reason = NULL,
         unended = excluded.unended,
-        arguments = $9,
+        arguments = excluded.arguments,
         not_before = NULL,
         -- One look at the clock for all: the life goes on as a whole, or begins anew.
         (attempt, life_began_at, generation, failed, before, since, has_steps) = (
@@ -106,8 +115,8 @@ WITH patience AS MATERIALIZED (
         )
     WHERE record.expires_at <= clock_timestamp()
         OR (
-            record.fingerprint = $3
-            AND record.nonce <> $4
+            record.fingerprint = excluded.fingerprint
+            AND record.nonce <> excluded.nonce
             AND coalesce(record.not_before <= clock_timestamp(), true)
             AND (
                 record.state = 'failed'
@@ -121,6 +130,8 @@ WITH patience AS MATERIALIZED (
             )
         )
     RETURNING
+        operation,
+        key,
         attempt,
         -- Under the lock, so that it is higher than those of all claims before. Elsewhere it is drawn on first use.
         CASE WHEN $8 IS NOT NULL THEN nextval('"{table}_fence"') END AS fence,
@@ -133,12 +144,12 @@ WITH patience AS MATERIALIZED (
     SELECT
         true AS is_claimed, 'running' AS state, attempt, fence, true AS is_same_request, true AS is_ours,
         NULL::bigint AS lease_left_us, NULL::bytea AS result, NULL::text AS reason, generation, before, since_us, failed,
-        has_steps, NULL::bigint AS pause_us
-    FROM claimed
+        has_steps, NULL::bigint AS pause_us, asked.number
+    FROM claimed JOIN asked USING (operation, key)
     UNION ALL
     SELECT
         false, state, attempt, fence, is_same_request, is_ours, lease_left_us, result, reason, generation, before, since_us,
-        failed, has_steps, pause_us
+        failed, has_steps, pause_us, number
     FROM standing
 )
 SELECT answer.*, CASE WHEN $8 IS NOT NULL THEN set_config('lock_timeout', patience.callers, true) END

@@ -49,8 +49,17 @@ impl Executor {
         statement: &SqlStr,
         bind: impl Fn(Bound<'q>) -> Bound<'q>,
     ) -> StoreResult<Vec<PgRow>> {
-        let fetch: Fetch<_> = |connection, query| connection.fetch_all(query);
-        self.answer(user, statement, bind, fetch).await?.map_err(store_error)
+        self.try_rows(user, statement, bind).await?.map_err(store_error)
+    }
+
+    /// Runs a statement as `rows` does, and gives the server's own error.
+    pub(super) async fn try_rows<'q>(
+        &self,
+        user: User,
+        statement: &SqlStr,
+        bind: impl Fn(Bound<'q>) -> Bound<'q>,
+    ) -> StoreResult<Result<Vec<PgRow>, sqlx::Error>> {
+        self.answer(user, statement, bind, |connection, query| connection.fetch_all(query)).await
     }
 
     /// The row of a statement that has one or none.

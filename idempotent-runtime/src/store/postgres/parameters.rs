@@ -40,9 +40,13 @@ pub(super) fn claim<'q>(
         .bind(request.nonce.as_bytes().as_slice())
         .bind(micros(if wait.is_some() { Duration::MAX } else { request.lease }))
         .bind(micros(request.ttl))
-        .bind(i64::try_from(longest_rest(request.take_over).as_micros()).unwrap_or(i64::MAX))
+        .bind(longest_rest_micros(request))
         .bind(wait.map(lock_timeout))
         .bind(request.arguments.as_deref())
+}
+
+pub(super) fn longest_rest_micros(request: &ClaimRequest) -> i64 {
+    i64::try_from(longest_rest(request.take_over).as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Those of `complete.sql`.

@@ -66,6 +66,15 @@ fn lease_left(row: &PgRow, index: usize) -> StoreResult<Option<Duration>> {
     left(row, index)
 }
 
+/// The column of `claim.sql` with the number of the claim.
+pub(super) const CLAIM_NUMBER: usize = 15;
+
+/// The place of a row's request in its batch; `None` where the row is of none.
+pub(super) fn number(row: &PgRow, index: usize) -> Option<usize> {
+    let number = get::<Option<i64>>(row, index).ok()??;
+    usize::try_from(number - 1).ok()
+}
+
 /// Reads the answer of `claim.sql`; `None` if it has to be asked again.
 pub(super) fn claim_outcome(row: &PgRow, request: &ClaimRequest) -> StoreResult<Option<ClaimOutcome>> {
     get::<Option<bool>>(row, 0)?.map(|is_claimed| settled(row, request, is_claimed)).transpose()

@@ -52,11 +52,16 @@ impl Table {
 /// The time that a waiter may wait for the lock of a record, to be notified of its end. It can poll as well.
 const AWAIT_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 
+/// The time that several ends of runs wait for the lock of one of the records, before each is asked alone.
+const BATCH_LOCK_TIMEOUT: Duration = Duration::from_millis(50);
+
 /// The statement of each file, whose top documents the parameters.
 pub(super) struct Statements {
     pub(super) claim: SqlStr,
+    pub(super) claim_all: SqlStr,
     pub(super) renew: SqlStr,
     pub(super) complete: SqlStr,
+    pub(super) complete_all: SqlStr,
     /// In a transaction of the caller's, whose settings are its own.
     pub(super) complete_in_transaction: SqlStr,
     pub(super) end: SqlStr,
@@ -81,12 +86,17 @@ pub(super) struct Statements {
 impl Statements {
     /// `timeout` is the time after which nobody waits for an answer any more.
     pub(super) fn new(table: &Table, timeout: Duration) -> Self {
+        let claim = include_str!("claim.sql");
         let complete = include_str!("complete.sql");
+        let one = complete.replace("{asked}", include_str!("asked/completion.sql"));
         Self {
-            claim: table.fill(include_str!("claim.sql")),
+            claim: table.fill(&claim.replace("{asked}", include_str!("asked/claim.sql"))),
+            claim_all: table.fill(&claim.replace("{asked}", include_str!("asked/claims.sql"))),
             renew: table.fill_with(include_str!("renew.sql"), timeout),
-            complete: table.fill_with(complete, timeout),
-            complete_in_transaction: table.fill(&complete.replace("{settings}", "settings AS MATERIALIZED (SELECT)")),
+            complete: table.fill_with(&one, timeout),
+            complete_all: table
+                .fill_with(&complete.replace("{asked}", include_str!("asked/completions.sql")), BATCH_LOCK_TIMEOUT),
+            complete_in_transaction: table.fill(&one.replace("{settings}", "settings AS MATERIALIZED (SELECT)")),
             end: table.fill(include_str!("end.sql")),
             suspend: table.fill_with(include_str!("suspend.sql"), timeout),
             append: table.fill_with(include_str!("append.sql"), timeout),

@@ -3,17 +3,20 @@
 use std::time::Duration;
 
 use sqlx::{SqlStr, postgres::PgRow};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{
-    PostgresShared, contended,
+    PostgresShared,
+    batches::{Claim, End},
+    contended,
     executor::{Bound, User},
-    fault::{is_lock_timeout, store_error, undecodable},
+    fault::{is_lock_timeout, store_error, timed_out, undecodable},
     parameters::{append, claim, complete, micros, owned, suspend},
     row::{self, Standing},
 };
 use crate::store::{
     Appended, ClaimOutcome, ClaimRequest, Outcome, RecordKey, Step, StoreResult, Suspension, Token, Transition, Why,
+    batcher::Turn,
     sql::states::{self, RowState},
 };
 
@@ -39,10 +42,21 @@ enum Done {
 impl PostgresShared {
     pub(super) async fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
         self.check_sessions().await?;
+        let together = || Claim { key: key.clone(), request: request.clone() };
+        let mut lane = match self.batches.claims.turn(self.deadline(), together).await {
+            Turn::Answered(answer) => return answer,
+            Turn::Alone(lane) => lane,
+            Turn::Late => return Err(timed_out()),
+        };
         let mut waits = 0;
         for _ in 0..TRIES {
             let bind = |query| claim(query, key, request, None);
-            let row = match self.executor.try_row(User::Anybody, &self.statements.claim, bind).await? {
+            let answer = self.executor.try_row(User::Anybody, &self.statements.claim, bind).await?;
+            // What follows are waits for others.
+            if let Some(lane) = lane.take() {
+                lane.pass().await;
+            }
+            let row = match answer {
                 // Many claims of a key at once queue for its row. By a later look the first of them is committed, and
                 // answers the others: among them this very claim, if it was sent twice.
                 Err(error) if is_lock_timeout(&error) => {
@@ -60,6 +74,11 @@ impl PostgresShared {
             }
         }
         Err(contended())
+    }
+
+    /// The end of the wait for others: they have a connection, and then an answer, by then, or none.
+    fn deadline(&self) -> Instant {
+        Instant::now() + 2 * self.executor.timeout
     }
 
     /// The record that stands now.
@@ -123,9 +142,19 @@ impl PostgresShared {
         outcome: &Outcome,
         ttl: Duration,
     ) -> StoreResult<Transition> {
+        let together = || End { key: key.clone(), token: *token, outcome: outcome.clone(), ttl };
+        let lane = match self.batches.ends.turn(self.deadline(), together).await {
+            Turn::Answered(answer) => return answer.map(|()| Transition::Applied),
+            Turn::Alone(lane) => lane,
+            Turn::Late => return Err(timed_out()),
+        };
         let bind = |query| complete(query, key, token, outcome, ttl);
         let shows = |standing: Option<Standing>| standing.is_some_and(|standing| standing.is_ours_as(RowState::Done));
-        self.transition(key, token, &self.statements.complete, bind, shows).await
+        let answer = self.transition(key, token, &self.statements.complete, bind, shows).await;
+        if let Some(lane) = lane {
+            lane.pass().await;
+        }
+        answer
     }
 
     pub(super) async fn release(&self, key: &RecordKey, token: &Token, keep: Duration) -> StoreResult<Transition> {

@@ -29,6 +29,7 @@ use crate::store::{
     ClaimOutcome, StoreError,
     StoreErrorKind::{Refused, Unavailable},
     StoreResult,
+    batcher::{Batcher, Limits, Request, Turn},
     sql::{connections::Connections, sweep::Sweep},
 };
 
@@ -45,6 +46,7 @@ const PAUSE_MS: std::ops::RangeInclusive<u64> = 1..=16;
 pub(super) type Bound<'q> = Query<'q, Sqlite, SqliteArguments>;
 
 /// A statement with its inputs, which can be run again.
+#[derive(Clone)]
 struct Statement {
     sql: SqlStr,
     inputs: SqliteArguments,
@@ -61,6 +63,31 @@ impl Statement {
         sqlx::query_with(self.sql.clone(), self.inputs.clone())
     }
 }
+
+/// A statement that writes, and the time until which it waits for other writers.
+#[derive(Clone)]
+pub(super) struct Pending {
+    statement: Statement,
+    deadline: Instant,
+    weight: usize,
+}
+
+/// Any of them can share a transaction: if one fails, so does it, and each is run alone.
+impl Request for Pending {
+    type Answer = Vec<SqliteRow>;
+
+    fn fits(&self, _: &Self) -> bool {
+        true
+    }
+
+    fn weight(&self) -> usize {
+        self.weight
+    }
+}
+
+/// The most statements in a transaction, and the most bytes of several. Hits are answered meanwhile; other writers wait.
+const LONGEST_BATCH: usize = 64;
+const HEAVIEST_BATCH: usize = 4 << 20;
 
 /// Runs a step on a task of its own, and aborts the task if the caller drops this future.
 ///
@@ -95,6 +122,9 @@ pub(super) struct Database {
     turn: Semaphore,
     /// The turn of a run with a transaction of its own, which keeps the file's lock to its end.
     pub(super) runs: Arc<Mutex<()>>,
+    /// Claims that travel together, and ends of runs that do: never both, since claims may find the disk full.
+    pub(super) claims: Arc<Batcher<Pending>>,
+    pub(super) ends: Arc<Batcher<Pending>>,
     pub(super) listener: Arc<Listener>,
     file: OnceCell<OpenedFile>,
     sweep: Sweep,
@@ -112,7 +142,25 @@ impl Database {
         let statements = Statements::new(&table);
         let (turn, file, sweep) = (Semaphore::new(1), OnceCell::new(), Sweep::every(sweep_interval));
         let (runs, listener) = (Arc::default(), Listener::new());
+        let batcher = |this: &Weak<Self>| {
+            let this = Weak::clone(this);
+            let limits = Limits { lanes: 1, requests: LONGEST_BATCH, weight: HEAVIEST_BATCH, patience };
+            Batcher::new(limits, move |batch: Vec<Pending>| {
+                let this = this.upgrade();
+                Box::pin(async move {
+                    let (Some(this), Some(deadline)) = (this, batch.iter().map(|pending| pending.deadline).min())
+                    else {
+                        return Vec::new();
+                    };
+                    let statements = batch.into_iter().map(|pending| pending.statement).collect();
+                    let answers = this.write_in_turn(statements, deadline).await.unwrap_or_default();
+                    answers.into_iter().map(Some).collect()
+                })
+            })
+        };
         Arc::new_cyclic(|this| Self {
+            claims: batcher(this),
+            ends: batcher(this),
             readers,
             writer,
             table,
@@ -171,20 +219,44 @@ impl Database {
         Ok(self.write_all(vec![query]).await?.pop().unwrap_or_default())
     }
 
+    /// Runs a statement that writes as [`write`](Self::write) does, in a transaction with those that are pending, too.
+    pub(super) async fn write_with_others(
+        self: &Arc<Self>,
+        others: &Arc<Batcher<Pending>>,
+        query: Bound<'_>,
+        weight: usize,
+    ) -> StoreResult<Vec<SqliteRow>> {
+        let deadline = Instant::now() + self.patience;
+        let pending = Pending { statement: Statement::of(query)?, deadline, weight };
+        let lane = match others.turn(deadline, || pending.clone()).await {
+            Turn::Answered(rows) => return Ok(rows),
+            Turn::Alone(lane) => lane,
+            Turn::Late => return Err(TOO_MANY),
+        };
+        let database = Arc::clone(self);
+        let rows = on_task(async move {
+            let _lane = lane;
+            database.write_in_turn(vec![pending.statement], pending.deadline).await
+        });
+        Ok(rows.await?.pop().unwrap_or_default())
+    }
+
     /// Runs statements that write, in one transaction, and returns the rows of each.
     pub(super) async fn write_all(self: &Arc<Self>, queries: Vec<Bound<'_>>) -> StoreResult<Vec<Vec<SqliteRow>>> {
         let database = Arc::clone(self);
         let statements = queries.into_iter().map(Statement::of).collect::<StoreResult<Vec<_>>>()?;
-        on_task(async move {
-            let file = database.opened().await?;
-            let tries = Tries::new(database.patience);
-            let Ok(Ok(_turn)) = timeout_at(tries.deadline, database.turn.acquire()).await else {
-                return Err(StoreError::new(Unavailable, "too many writers are waiting for the SQLite file"));
-            };
-            file.check()?;
-            Self::run(&database.writer, statements, tries).await
-        })
-        .await
+        let deadline = Instant::now() + self.patience;
+        on_task(async move { database.write_in_turn(statements, deadline).await }).await
+    }
+
+    async fn write_in_turn(&self, statements: Vec<Statement>, deadline: Instant) -> StoreResult<Vec<Vec<SqliteRow>>> {
+        let file = self.opened().await?;
+        let tries = Tries::until(deadline);
+        let Ok(Ok(_turn)) = timeout_at(deadline, self.turn.acquire()).await else {
+            return Err(TOO_MANY);
+        };
+        file.check()?;
+        Self::run(&self.writer, statements, tries).await
     }
 
     /// Runs a statement until the file is not busy.
@@ -217,7 +289,13 @@ impl Database {
             [one] => one.query().fetch_all(&mut *lent).await.map(|rows| vec![rows]),
             several => transaction(&mut lent, several).await,
         };
-        if matches!(answer, Ok(_) | Err(sqlx::Error::Database(_))) {
+        // A transaction that SQLite has rolled back by itself, as on a full disk, sqlx takes to be still open.
+        let is_sound = match &answer {
+            Ok(_) => true,
+            Err(error @ sqlx::Error::Database(_)) => statements.len() == 1 || is_busy(error),
+            Err(_) => false,
+        };
+        if is_sound {
             lent.give_back();
         }
         answer
@@ -299,6 +377,8 @@ async fn transaction(connection: &mut SqliteConnection, statements: &[Statement]
     transaction.commit().await?;
     Ok(answers)
 }
+
+const TOO_MANY: StoreError = StoreError::new(Unavailable, "too many writers are waiting for the SQLite file");
 
 const NO_SCHEMA: StoreError = StoreError::new(Refused, "the SQLite file has no schema: run `migrate`");
 

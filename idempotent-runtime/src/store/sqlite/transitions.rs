@@ -42,7 +42,8 @@ impl SqliteStore {
                 return Ok(outcome);
             }
             let claim = claim(&self.database.statements, key, request, false);
-            if let Some(row) = self.database.write(claim).await?.first() {
+            let weight = request.arguments.as_ref().map_or(0, bytes::Bytes::len);
+            if let Some(row) = self.database.write_with_others(&self.database.claims, claim, weight).await?.first() {
                 return row::granted(row, request);
             }
         }
@@ -78,7 +79,12 @@ impl SqliteStore {
         ttl: Duration,
     ) -> StoreResult<Transition> {
         let complete = complete(&self.database.statements, key, token, outcome, ttl);
-        let is_applied = self.end(key, vec![complete]).await?
+        let weight = states::EndColumns::of(outcome).result.map_or(0, <[u8]>::len);
+        let is_ended = !self.database.write_with_others(&self.database.ends, complete, weight).await?.is_empty();
+        if is_ended {
+            self.database.listener.ended(key);
+        }
+        let is_applied = is_ended
             || self
                 .look(key)
                 .await?
