@@ -1,5 +1,6 @@
-//! Results as bytes: JSON that comes back the same, or not at all.
+//! Results as bytes: JSON that comes back the same, or not at all. Results that only this process reads have a [compact] form.
 
+pub(crate) mod compact;
 mod faithful;
 mod same;
 #[cfg(test)]
@@ -7,6 +8,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{Fingerprint, error::Undecodable};
@@ -34,9 +36,30 @@ pub(crate) fn encode<T: Serialize + DeserializeOwned>(value: &T) -> Result<Vec<u
     if comes_back(value, &json) { Ok(json) } else { Err(NotFaithful::Changed) }
 }
 
-/// Decodes what [`encode`] wrote.
+/// Gives a value for a record that only this process reads, as [`encode`] does, in the compact form if it has one, and if its JSON
+/// has at most `max_len` bytes.
+pub(crate) fn encode_here<T: Serialize + DeserializeOwned>(value: &T, max_len: usize) -> Result<Bytes, NotFaithful> {
+    match compact::encode(value, max_len) {
+        Some(bytes) => Ok(bytes),
+        None => encode(value).map(Bytes::from),
+    }
+}
+
+/// Decodes what [`encode`] or [`encode_here`] wrote.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, crate::Error> {
-    read(bytes).map_err(|error| Undecodable::Result(Arc::new(error)).into())
+    if compact::is_compact(bytes) {
+        // What a type does not read from this form, it may read from JSON.
+        if let Some(value) = compact::read(bytes) {
+            return Ok(value);
+        }
+        let json = compact::to_json(bytes);
+        return decode_json(json.as_deref().unwrap_or(bytes));
+    }
+    decode_json(bytes)
+}
+
+fn decode_json<T: DeserializeOwned>(json: &[u8]) -> Result<T, crate::Error> {
+    read(json).map_err(|error| Undecodable::Result(Arc::new(error)).into())
 }
 
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {

@@ -112,8 +112,9 @@ where
     T: Serialize + DeserializeOwned,
     P: ErrorPolicy<E>,
 {
+    let here = call.encodes_here();
     let (mut call, mut output) = (CallWithBody { call, body }, None);
-    let answer = poll_fn(|cx| call.poll(cx, |ended| encode_output(&errors, output.insert(ended)))).await;
+    let answer = poll_fn(|cx| call.poll(cx, |ended| encode_output(&errors, output.insert(ended), here))).await;
     Reply::new(call.operation(), answer, output, |outcome| decode_result(&errors, outcome))
 }
 
@@ -139,7 +140,7 @@ impl<P> Call<P> {
             }
             Preparation::Ask(context) => {
                 let encode = |output: &Result<T, E>, transaction: Option<Box<dyn RunTransaction>>| {
-                    RunEnd::in_transaction(encode_output(&errors, output), output.is_ok(), transaction)
+                    RunEnd::in_transaction(encode_output(&errors, output, None), output.is_ok(), transaction)
                 };
                 let begin = async { Ok(ControlFlow::Continue(begin_run(pool).await?)) };
                 let operation = context.key.operation().to_owned();
@@ -239,18 +240,21 @@ where
     decode(outcome, |bytes| codec::decode(bytes).map(Ok), |bytes| errors.decode(bytes).map(Err))
 }
 
-/// Encodes an output for the record.
-fn encode_output<T, E, P>(errors: &P, output: &Result<T, E>) -> RunEnd
+/// Encodes an output for the record. `here` is the most bytes of JSON, if only this process reads the record.
+fn encode_output<T, E, P>(errors: &P, output: &Result<T, E>, here: Option<usize>) -> RunEnd
 where
     T: Serialize + DeserializeOwned,
     P: ErrorPolicy<E>,
 {
     match output {
-        Ok(value) => match encode(|| codec::encode(value)) {
+        Ok(value) => match encode(|| match here {
+            Some(max_len) => codec::encode_here(value, max_len),
+            None => codec::encode(value).map(Bytes::from),
+        }) {
             Ok(bytes) => RunEnd::Keep(Outcome::Ok(bytes)),
             Err(_) => NOT_SERIALIZABLE,
         },
-        Err(error) if errors.keeps(error) => match encode(|| errors.encode(error)) {
+        Err(error) if errors.keeps(error) => match encode(|| errors.encode(error).map(Bytes::from)) {
             Ok(bytes) => RunEnd::Keep(Outcome::Err(bytes)),
             // Such as the variant that carries this library's own errors.
             Err(NotFaithful::Skipped) => RunEnd::Release,
@@ -264,6 +268,6 @@ const NOT_SERIALIZABLE: RunEnd = RunEnd::Keep(Outcome::NotKept(NotKept::NotSeria
 
 /// Encodes. A panic of the user's `Serialize` or `Deserialize` is a result that cannot be kept, not a run that did not
 /// happen.
-pub(crate) fn encode(encode: impl FnOnce() -> Result<Vec<u8>, NotFaithful>) -> Result<Bytes, NotFaithful> {
-    catch_unwind(AssertUnwindSafe(encode)).unwrap_or(Err(NotFaithful::Changed)).map(Bytes::from)
+pub(crate) fn encode(encode: impl FnOnce() -> Result<Bytes, NotFaithful>) -> Result<Bytes, NotFaithful> {
+    catch_unwind(AssertUnwindSafe(encode)).unwrap_or(Err(NotFaithful::Changed))
 }

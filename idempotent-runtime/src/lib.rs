@@ -94,6 +94,7 @@
 #[path = "private.rs"]
 pub mod __private;
 pub mod bounds;
+mod buffer;
 mod call;
 mod codec;
 #[cfg(feature = "consumer")]

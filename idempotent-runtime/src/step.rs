@@ -2,6 +2,7 @@
 
 use std::{future::Future, sync::Arc};
 
+use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -150,7 +151,7 @@ where
         };
         match Scope::of_step().around(body).await {
             Ok(value) => {
-                let encoded = encode(|| codec::encode(&value)).map_err(|_| NotKept::NotSerializable);
+                let encoded = encode(|| codec::encode(&value).map(Bytes::from)).map_err(|_| NotKept::NotSerializable);
                 // Polled first in the poll that ended the body: from here on it cannot be lost.
                 match run.record(encoded).await? {
                     None => Ok(value),

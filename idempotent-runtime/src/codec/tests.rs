@@ -4,15 +4,34 @@ use proptest::prelude::*;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::{NotFaithful, decode, encode};
+use super::{
+    NotFaithful,
+    compact::{self, is_compact},
+    decode, encode, encode_here,
+};
 use crate::{Error, error::Undecodable};
 
 fn comes_back<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T) {
-    assert_eq!(decode::<T>(&encode(value).unwrap()).unwrap(), *value);
+    let json = encode(value).unwrap();
+    assert_eq!(decode::<T>(&json).unwrap(), *value);
+    comes_back_here(value, &json);
+}
+
+/// A value that JSON keeps comes back from the form that only this process reads, too.
+fn comes_back_here<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T, json: &[u8]) {
+    let here = encode_here(value, usize::MAX).unwrap();
+    assert_eq!(decode::<T>(&here).unwrap(), *value);
+    let shown = compact::to_json(&here).unwrap_or(here);
+    assert_eq!(str::from_utf8(&shown), str::from_utf8(json), "as operators see it");
+    if let Some(cached) = compact::of_json(json) {
+        assert_eq!(decode::<T>(&cached).unwrap(), *value);
+    }
+    assert!(!is_compact(&encode_here(value, json.len() - 1).unwrap()), "its JSON is longer than that");
 }
 
 fn is_refused<T: Serialize + DeserializeOwned>(value: &T) {
     assert_eq!(encode(value), Err(NotFaithful::Changed));
+    assert_eq!(encode_here(value, usize::MAX), Err(NotFaithful::Changed), "on every store");
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -114,9 +133,15 @@ proptest! {
                 // As text too, since -0.0 equals 0.0.
                 let back: Tree = decode(&bytes).unwrap();
                 prop_assert_eq!(format!("{back:?}"), format!("{tree:?}"));
+                let here: Tree = decode(&encode_here(&tree, usize::MAX).unwrap()).unwrap();
+                prop_assert_eq!(format!("{here:?}"), format!("{tree:?}"));
+                comes_back_here(&tree, &bytes);
                 prop_assert_eq!(back, tree);
             }
-            Err(error) => prop_assert!(error == NotFaithful::Changed && is_lossy(&tree)),
+            Err(error) => {
+                prop_assert!(error == NotFaithful::Changed && is_lossy(&tree));
+                prop_assert_eq!(encode_here(&tree, usize::MAX), Err(error));
+            }
         }
     }
 
@@ -124,15 +149,21 @@ proptest! {
     fn floats_come_back_to_the_bit(a: u64, b: u32) {
         let (a, b) = (f64::from_bits(a), f32::from_bits(b));
         if a.is_finite() && b.is_finite() {
-            let back: (f64, f32) = decode(&encode(&(a, b)).unwrap()).unwrap();
-            prop_assert_eq!((back.0.to_bits(), back.1.to_bits()), (a.to_bits(), b.to_bits()));
+            for bytes in [encode(&(a, b)).unwrap().into(), encode_here(&(a, b), usize::MAX).unwrap()] {
+                let back: (f64, f32) = decode(&bytes).unwrap();
+                prop_assert_eq!((back.0.to_bits(), back.1.to_bits()), (a.to_bits(), b.to_bits()));
+            }
         } else {
             prop_assert_eq!(encode(&(a, b)), Err(NotFaithful::Changed));
         }
     }
 
     #[test]
-    fn arbitrary_bytes_are_an_error_or_a_value(bytes: Vec<u8>) {
+    fn arbitrary_bytes_are_an_error_or_a_value(mut bytes: Vec<u8>, is_marked: bool) {
+        if is_marked {
+            bytes.insert(0, 1);
+        }
+        let _ = compact::to_json(&bytes);
         let _ = decode::<Tree>(&bytes);
         let _ = decode::<Value>(&bytes);
         let _ = decode::<HashMap<String, Option<f64>>>(&bytes);
@@ -140,10 +171,12 @@ proptest! {
 
     #[test]
     fn damaged_bytes_are_an_error_or_a_value(tree in tree(), at: prop::sample::Index, with: u8) {
-        if let Ok(mut bytes) = encode(&tree) {
+        let here = encode_here(&tree, usize::MAX).map(Vec::from).ok();
+        for mut bytes in encode(&tree).ok().into_iter().chain(here) {
             let at = at.index(bytes.len());
             bytes[at] = with;
             let _ = decode::<Tree>(&bytes);
+            let _ = compact::to_json(&bytes);
             bytes.truncate(at);
             let _ = decode::<Tree>(&bytes);
         }
@@ -323,7 +356,10 @@ fn what_would_come_back_as_another_value_is_refused() {
         let text = json!({ token: "1" });
         // Without `arbitrary_precision`, the second is a map like any other.
         match encode(&text) {
-            Ok(json) => assert_eq!(decode::<Value>(&json).unwrap(), text),
+            Ok(json) => {
+                assert_eq!(decode::<Value>(&json).unwrap(), text);
+                comes_back_here(&text, &json);
+            }
             Err(error) => assert_eq!(error, NotFaithful::Changed),
         }
     }
@@ -396,6 +432,7 @@ enum Failure {
 fn a_skipped_variant_is_told_apart() {
     comes_back(&Failure::Declined);
     assert_eq!(encode(&Failure::Idempotency), Err(NotFaithful::Skipped));
+    assert_eq!(encode_here(&Failure::Idempotency, usize::MAX), Err(NotFaithful::Skipped));
     assert_eq!(encode(&Some(Newtype(Failure::Idempotency))), Err(NotFaithful::Skipped));
     // A part of what is to be kept.
     assert_eq!(encode(&vec![Failure::Idempotency]), Err(NotFaithful::Changed));

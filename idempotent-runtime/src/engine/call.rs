@@ -90,6 +90,11 @@ impl CallMachine {
         self.context.key.operation()
     }
 
+    /// The most bytes that the JSON of a result may have, if only this process reads the record.
+    pub(super) fn encodes_here(&self) -> Option<usize> {
+        self.context.store().immediate().map(|_| self.context.shared.limits.max_result_len)
+    }
+
     /// The attempt that is under way.
     pub(super) fn attempt(&self) -> u32 {
         match &self.stage {

@@ -80,7 +80,7 @@ impl<P> Call<P> {
                         run,
                         errors,
                         connection,
-                        encode: encode_output,
+                        encode: |errors, output| encode_output(errors, output, None),
                         error: E::from,
                     });
                 }

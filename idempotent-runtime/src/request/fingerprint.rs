@@ -1,6 +1,5 @@
 //! The hash of a request.
 
-mod buffer;
 mod encoder;
 #[cfg(test)]
 pub(crate) mod model;

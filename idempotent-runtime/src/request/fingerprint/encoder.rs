@@ -5,11 +5,11 @@ use std::{cell::Cell, mem};
 use serde::Serialize;
 
 use super::{
-    buffer::{self, Buffer},
     order::{Entry, Orders},
     serializer::Reason,
     sha256::Sha256,
 };
+use crate::buffer::{self, Buffer};
 
 /// The deepest nesting of values. A value that JSON text can hold (127 levels) passes as an argument.
 pub(crate) const MAX_DEPTH: u8 = 128;

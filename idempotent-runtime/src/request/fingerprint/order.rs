@@ -2,10 +2,8 @@
 
 use std::cmp::Ordering;
 
-use super::{
-    buffer::{Buffer, copy},
-    encoder::tag,
-};
+use super::encoder::tag;
+use crate::buffer::{Buffer, copy};
 
 /// The place in the buffer of an entry of an open map or set. An element of a set is an entry without a value.
 pub(super) struct Entry {

@@ -5,7 +5,7 @@
 
 use sha2::block_api::compress256;
 
-use super::buffer::Buffer;
+use crate::buffer::Buffer;
 
 const BLOCK: usize = 64;
 

@@ -10,6 +10,7 @@ use super::{
     usage::Size,
 };
 use crate::{
+    codec::compact,
     request::fingerprint::Fingerprint,
     store::{
         ClaimRequest, Finished, Nonce, NotKept, Outcome, Past, Record, RecordKey, State, Step, Token, Why,
@@ -245,7 +246,7 @@ impl MemoryEntry {
             EntryState::Running { .. } => State::Lapsed,
             EntryState::Suspended(RestKind::Failed) => State::Failed,
             EntryState::Suspended(RestKind::Abandoned) => State::Abandoned,
-            EntryState::Done(kind) => State::Done(self.outcome(kind)),
+            EntryState::Done(kind) => State::Done(as_json(self.outcome(kind))),
         };
         let (key, arguments) = (self.key()?.parse().ok()?, self.packed.arguments().cloned());
         let Past { generation, failed, .. } = self.past(now);
@@ -262,5 +263,13 @@ impl MemoryEntry {
             OutcomeKind::Exhausted => Outcome::Exhausted,
             OutcomeKind::Dead => Outcome::Dead,
         }
+    }
+}
+
+/// The outcome with its result as JSON, as other stores have it.
+fn as_json(outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Ok(bytes) => Outcome::Ok(compact::to_json(&bytes).unwrap_or(bytes)),
+        other => other,
     }
 }

@@ -4,54 +4,54 @@ use std::fmt;
 
 /// Like a `Vec<u8>` whose spare room is initialized, so that short pieces can be written without a call each.
 #[derive(Default)]
-pub(super) struct Buffer {
+pub(crate) struct Buffer {
     /// The bytes that were written, and spare room.
     bytes: Vec<u8>,
     len: usize,
 }
 
 impl Buffer {
-    pub(super) const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.len
     }
 
-    pub(super) const fn capacity(&self) -> usize {
+    pub(crate) const fn capacity(&self) -> usize {
         self.bytes.len()
     }
 
     /// Forgets what was written from position `len` on.
-    pub(super) fn truncate(&mut self, len: usize) {
+    pub(crate) fn truncate(&mut self, len: usize) {
         debug_assert!(len <= self.len, "only shorter");
         self.len = len;
     }
 
     /// Moves all but the first `count` bytes to the start.
-    pub(super) fn remove_first(&mut self, count: usize) {
+    pub(crate) fn remove_first(&mut self, count: usize) {
         self.bytes.copy_within(count..self.len, 0);
         self.len -= count;
     }
 
     /// The bytes that were written.
-    pub(super) fn as_slice(&self) -> &[u8] {
+    pub(crate) fn as_slice(&self) -> &[u8] {
         self.get(0, self.len)
     }
 
     /// The bytes that were written from `start` to `end`.
     #[expect(clippy::indexing_slicing, reason = "positions are this buffer's own, and `len` is within `bytes`")]
-    pub(super) fn get(&self, start: usize, end: usize) -> &[u8] {
+    pub(crate) fn get(&self, start: usize, end: usize) -> &[u8] {
         &self.bytes[start..end]
     }
 
     /// Overwrites one byte.
     #[expect(clippy::indexing_slicing, reason = "positions are this buffer's own")]
-    pub(super) fn set(&mut self, position: usize, byte: u8) {
+    pub(crate) fn set(&mut self, position: usize, byte: u8) {
         self.bytes[position] = byte;
     }
 
     /// Room for `len` more bytes, to be written now.
     #[inline]
     #[expect(clippy::indexing_slicing, reason = "the room has just been made")]
-    pub(super) fn room(&mut self, len: usize) -> &mut [u8] {
+    pub(crate) fn room(&mut self, len: usize) -> &mut [u8] {
         let start = self.len;
         let end = start + len;
         if end > self.bytes.len() {
@@ -67,20 +67,20 @@ impl Buffer {
     }
 
     #[inline]
-    pub(super) fn array<const N: usize>(&mut self, bytes: [u8; N]) {
+    pub(crate) fn array<const N: usize>(&mut self, bytes: [u8; N]) {
         self.room(N).copy_from_slice(&bytes);
     }
 
     /// Appends the first `len` of some bytes: all of them, then cut, which is faster than a copy of varying length.
     #[inline]
-    pub(super) fn prefix<const N: usize>(&mut self, bytes: [u8; N], len: usize) {
+    pub(crate) fn prefix<const N: usize>(&mut self, bytes: [u8; N], len: usize) {
         let start = self.len;
         self.array(bytes);
         self.len = start + len.min(N);
     }
 
     #[inline]
-    pub(super) fn append(&mut self, bytes: &[u8]) {
+    pub(crate) fn append(&mut self, bytes: &[u8]) {
         copy(self.room(bytes.len()), bytes);
     }
 }
@@ -94,7 +94,7 @@ impl fmt::Write for Buffer {
 
 /// `copy_from_slice`, without a call for up to 64 bytes: two moves of a fixed size that may overlap.
 #[inline]
-pub(super) fn copy(to: &mut [u8], from: &[u8]) {
+pub(crate) fn copy(to: &mut [u8], from: &[u8]) {
     match from.len() {
         16..=32 => ends::<16>(to, from),
         8..16 => ends::<8>(to, from),

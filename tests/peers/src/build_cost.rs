@@ -1,0 +1,149 @@
+//! The cost of building 100 annotated functions, above that of 100 plain ones: CPU time of the compiler, and bytes of the
+//! program. Ours against `cached`.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::SystemTime,
+};
+
+use crate::support::{Bar, medians, row};
+
+const FUNCTIONS: usize = 100;
+
+/// The way in which the functions of a package are annotated.
+#[derive(Clone, Copy)]
+struct Annotated {
+    package: &'static str,
+    /// Before the function with this number.
+    attribute: fn(usize) -> String,
+    dependency: &'static str,
+    error: &'static str,
+}
+
+const PLAIN: Annotated =
+    Annotated { package: "plain", attribute: |_| String::new(), dependency: "", error: "pub struct Error;" };
+
+const OURS: Annotated = Annotated {
+    package: "ours",
+    attribute: |_| "#[idempotent_runtime::idempotent(key = order_id)]".to_owned(),
+    dependency: concat!("idempotent-runtime = { path = \"", env!("CARGO_MANIFEST_DIR"), "/../../idempotent-runtime\" }"),
+    error: "use idempotent_runtime::Error;",
+};
+
+const CACHED: Annotated = Annotated {
+    package: "cached_ones",
+    attribute: |_| {
+        "#[cached::macros::cached(ttl_secs = 86_400, key = \"String\", convert = { order_id.to_owned() })]".to_owned()
+    },
+    dependency: "cached = { version = \"4.1\", features = [\"async\"] }",
+    error: "#[derive(Clone)] pub struct Error;",
+};
+
+pub(crate) fn a_hundred_functions() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for profile in ["dev", "release"] {
+        let [plain, ours, cached] = [PLAIN, OURS, CACHED].map(|annotated| Package::write(folder.path(), annotated));
+        let cpu = medians(
+            5,
+            [&mut || plain.milliseconds(profile), &mut || ours.milliseconds(profile), &mut || {
+                cached.milliseconds(profile)
+            }],
+        );
+        let bytes = [plain, ours, cached].map(|package| package.bytes(profile));
+        for (what, unit, [plain, ours, cached]) in [("CPU", "ms", cpu), ("bytes", "B", bytes)] {
+            let what = format!("build of {FUNCTIONS} functions, {profile}: {what} above {plain:.0} of plain ones");
+            row(&what, unit, ours - plain, "cached", cached - plain, Bar::AtMost(1.0));
+        }
+    }
+}
+
+/// A package with annotated functions, and a `main` that calls each of them.
+struct Package {
+    folder: PathBuf,
+    name: &'static str,
+}
+
+impl Package {
+    fn write(parent: &Path, Annotated { package, attribute, dependency, error }: Annotated) -> Self {
+        let folder = parent.join(package);
+        fs::create_dir_all(folder.join("src")).expect("a folder");
+        let manifest = format!(
+            "[workspace]\n[package]\nname = \"{package}\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\
+             [dependencies]\n{dependency}\nserde = {{ version = \"1\", features = [\"derive\"] }}\n\
+             tokio = {{ version = \"1\", features = [\"rt\"] }}\n[profile.dev]\nstrip = true\n[profile.release]\nstrip = true\n"
+        );
+        fs::write(folder.join("Cargo.toml"), manifest).expect("a manifest");
+        // The versions of this run.
+        let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock");
+        fs::copy(lock, folder.join("Cargo.lock")).expect("a lock file");
+        fs::write(folder.join("src/main.rs"), source(attribute, error)).expect("a source file");
+        Self { folder, name: package }
+    }
+
+    fn build(&self, profile: &str) {
+        let built = Command::new("cargo")
+            .args(["build", "--quiet", "--ignore-rust-version", "--profile", profile])
+            .env("CARGO_INCREMENTAL", "0")
+            .env("CARGO_TARGET_DIR", self.folder.join("target"))
+            .current_dir(&self.folder)
+            .stdout(Stdio::null())
+            .status()
+            .expect("cargo");
+        assert!(built.success(), "{} does not build", self.name);
+    }
+
+    /// Milliseconds of CPU time, user and system, to build the package once more. The first round builds its dependencies.
+    fn milliseconds(&self, profile: &str) -> f64 {
+        let source = fs::File::options().append(true).open(self.folder.join("src/main.rs")).expect("the source");
+        source.set_modified(SystemTime::now()).expect("a time");
+        let before = cpu_of_children();
+        self.build(profile);
+        (cpu_of_children() - before) * 1e3
+    }
+
+    fn bytes(&self, profile: &str) -> f64 {
+        let folder = if profile == "dev" { "debug" } else { profile };
+        fs::metadata(self.folder.join("target").join(folder).join(self.name)).expect("the program").len() as f64
+    }
+}
+
+fn source(attribute: fn(usize) -> String, error: &str) -> String {
+    let mut text = format!(
+        "#[derive(Clone, serde::Serialize, serde::Deserialize)]\npub struct Receipt {{ charge: String, cents: u64 }}\n{error}\n"
+    );
+    for number in 0..FUNCTIONS {
+        write!(
+            text,
+            "{}\npub async fn charge_{number}(order_id: String, amount_cents: u64) -> Result<Receipt, Error> {{\n    \
+             let charge = format!(\"ch-{number}-{{order_id}}\");\n    \
+             Ok(Receipt {{ charge, cents: amount_cents + {number} }})\n}}\n",
+            attribute(number)
+        )
+        .expect("text");
+    }
+    text.push_str("async fn all(order_id: &str) -> u64 {\n    let mut cents = 0;\n");
+    for number in 0..FUNCTIONS {
+        writeln!(
+            text,
+            "    cents += charge_{number}(order_id.to_owned(), 17).await.map_or(0, |receipt| receipt.cents + receipt.charge.len() as u64);"
+        )
+        .expect("text");
+    }
+    text.push_str(
+        "    cents\n}\nfn main() {\n    let order_id = std::env::args().next().unwrap_or_default();\n    \
+         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();\n    \
+         println!(\"{}\", runtime.block_on(all(&order_id)));\n}\n",
+    );
+    text
+}
+
+/// Seconds of CPU time of all children that have ended, with theirs.
+fn cpu_of_children() -> f64 {
+    let fields = fs::read_to_string("/proc/self/stat").expect("Linux");
+    let after_name = fields.rsplit(')').next().unwrap_or_default();
+    let ticks: f64 = after_name.split_whitespace().skip(13).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
+    ticks / rustix::param::clock_ticks_per_second() as f64
+}
