@@ -172,11 +172,27 @@ fn push_escaped(text: &mut String, byte: u8) {
 
 /// The characters that names of operations usually consist of; others are percent-encoded.
 const fn is_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b':' | b'-')
+    CLASSES[byte as usize] & NAME != 0
 }
 
 /// The characters that stand for themselves in strings: nothing that marks, separates or encloses, and nothing that is special in Redis
 /// patterns and hash tags, or in SQL.
 const fn is_safe(byte: u8) -> bool {
-    is_name(byte) || matches!(byte, b'@' | b'/' | b'+' | b'=')
+    CLASSES[byte as usize] & SAFE != 0
 }
+
+const NAME: u8 = 1;
+const SAFE: u8 = 2;
+
+/// What each byte is, in a table: every character of every key is looked at.
+static CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0_u8;
+    while byte < 0x80 {
+        let is_name = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b':' | b'-');
+        let is_safe = is_name || matches!(byte, b'@' | b'/' | b'+' | b'=');
+        classes[byte as usize] = if is_name { NAME } else { 0 } | if is_safe { SAFE } else { 0 };
+        byte += 1;
+    }
+    classes
+};
