@@ -42,12 +42,6 @@ impl Buffer {
         &self.bytes[start..end]
     }
 
-    /// The last bytes that were written, if there are so many.
-    #[inline]
-    pub(crate) fn last_chunk<const N: usize>(&self) -> Option<&[u8; N]> {
-        self.as_slice().last_chunk()
-    }
-
     /// Overwrites one byte.
     #[expect(clippy::indexing_slicing, reason = "positions are this buffer's own")]
     pub(crate) fn set(&mut self, position: usize, byte: u8) {

@@ -42,9 +42,11 @@ mod transaction;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 use std::ops::ControlFlow;
 use std::{
-    future::{Future, poll_fn},
+    borrow::Cow,
+    future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
+    task::{self, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -62,14 +64,14 @@ use self::record::RunEnd;
 #[cfg(any(feature = "consumer", feature = "tower"))]
 pub(crate) use self::record::RunEnd;
 #[cfg(feature = "consumer")]
-use std::sync::Arc;
+use std::{future::poll_fn, sync::Arc};
 
 #[cfg(feature = "consumer")]
-use self::reply::Answer;
+use self::call::CallWithBody;
 use self::{
-    call::{CallMachine, CallWithBody},
+    call::{CallMachine, poll_body},
     prepare::Preparation,
-    reply::{Reply, decode},
+    reply::{Answer, Reply, decode},
 };
 pub use self::{prepare::Call, transaction::Begun};
 use crate::{
@@ -83,7 +85,6 @@ use crate::{store::BoxFuture, transaction::InTransaction};
 
 impl<P> Call<P> {
     /// Answers the call. The body is polled only if it is this call's to run.
-    // Not an `async fn`, whose future would hold the call twice: as its argument, and as the parts of it.
     pub(crate) fn run<T, E, F>(self, body: Pin<&mut Option<F>>) -> impl Future<Output = Result<T, E>>
     where
         F: Future<Output = Result<T, E>>,
@@ -92,30 +93,128 @@ impl<P> Call<P> {
         P: ErrorPolicy<E>,
     {
         let Self { preparation, errors } = self;
-        async move {
-            let reply = match preparation {
-                Preparation::AtHand(answer, operation) => {
-                    Reply::new(&operation, answer, None, |outcome| decode_result(&errors, outcome))
-                }
-                // Boxed: it is large, and would be part of the caller's future beside the body.
-                Preparation::Ask(context) => Box::pin(drive(CallMachine::new(context), errors, body)).await,
-            };
-            reply.give().unwrap_or_else(|error| Err(error.into()))
+        match preparation {
+            Preparation::AtHand(answer, operation) => Answering::AtHand(Some(AtHand { answer, operation, errors })),
+            Preparation::Ask(context) => Answering::Asked(Running::new(CallMachine::new(context), errors, body)),
         }
     }
 }
 
-/// Answers a call that the store is asked about.
-async fn drive<T, E, P, F>(call: CallMachine, errors: P, body: Pin<&mut Option<F>>) -> Reply<Result<T, E>>
+/// The future of a call. What it does is in functions that know nothing of the body, so that each annotated function adds little
+/// code.
+enum Answering<'a, T, E, P, F> {
+    AtHand(Option<AtHand<P>>),
+    Asked(Running<'a, T, E, P, F>),
+    Over,
+}
+
+impl<T, E, P, F> Future for Answering<'_, T, E, P, F>
+where
+    F: Future<Output = Result<T, E>>,
+    T: Serialize + DeserializeOwned,
+    E: From<Error>,
+    P: ErrorPolicy<E>,
+{
+    type Output = Result<T, E>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Result<T, E>> {
+        let reply = match &mut *self {
+            Self::AtHand(at_hand) => at_hand.take().map(AtHand::reply),
+            Self::Asked(running) => Some(ready!(Pin::new(running).poll(cx))),
+            Self::Over => None,
+        };
+        let Some(reply) = reply else { return Poll::Pending };
+        // Here, and not when the caller drops the future.
+        *self = Self::Over;
+        Poll::Ready(result(reply))
+    }
+}
+
+/// An answer that is at hand.
+struct AtHand<P> {
+    answer: Result<Answer, Error>,
+    operation: Cow<'static, str>,
+    errors: P,
+}
+
+impl<P> AtHand<P> {
+    #[inline(never)]
+    fn reply<T: DeserializeOwned, E>(self) -> Reply<Result<T, E>>
+    where
+        P: ErrorPolicy<E>,
+    {
+        let Self { answer, operation, errors } = self;
+        Reply::new(&operation, answer, None, |outcome| decode_result(&errors, outcome))
+    }
+}
+
+/// Gives a reply to the caller.
+fn result<T, E: From<Error>>(reply: Reply<Result<T, E>>) -> Result<T, E> {
+    reply.give().unwrap_or_else(|error| Err(error.into()))
+}
+
+/// A call that the store is asked about, and its body.
+struct Running<'a, T, E, P, F> {
+    // Boxed: it is large, and would be part of the caller's future beside the body.
+    asked: Box<Asked<T, E, P>>,
+    body: Pin<&'a mut Option<F>>,
+}
+
+/// A call that the store is asked about, without its body.
+struct Asked<T, E, P> {
+    call: CallMachine,
+    errors: P,
+    /// The output of the body.
+    output: Option<Result<T, E>>,
+}
+
+impl<'a, T, E, P, F> Running<'a, T, E, P, F> {
+    fn new(call: CallMachine, errors: P, body: Pin<&'a mut Option<F>>) -> Self {
+        Self { asked: Box::new(Asked { call, errors, output: None }), body }
+    }
+}
+
+impl<T, E, P, F> Future for Running<'_, T, E, P, F>
 where
     F: Future<Output = Result<T, E>>,
     T: Serialize + DeserializeOwned,
     P: ErrorPolicy<E>,
 {
-    let here = call.encodes_here();
-    let (mut call, mut output) = (CallWithBody { call, body }, None);
-    let answer = poll_fn(|cx| call.poll(cx, |ended| encode_output(&errors, output.insert(ended), here))).await;
-    Reply::new(call.operation(), answer, output, |outcome| decode_result(&errors, outcome))
+    type Output = Reply<Result<T, E>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let Self { asked, body } = &mut *self;
+        asked.poll(cx, &mut |cx| poll_body(body, cx))
+    }
+}
+
+/// The body's destructors run while the key is still ours.
+impl<T, E, P, F> Drop for Running<'_, T, E, P, F> {
+    fn drop(&mut self) {
+        let Self { asked, body } = self;
+        asked.call.in_body_scope(&mut || body.set(None));
+    }
+}
+
+impl<T, E, P> Asked<T, E, P>
+where
+    T: Serialize + DeserializeOwned,
+    P: ErrorPolicy<E>,
+{
+    #[inline(never)]
+    fn poll(
+        &mut self,
+        cx: &mut task::Context<'_>,
+        body: &mut dyn FnMut(&mut task::Context<'_>) -> Poll<Result<T, E>>,
+    ) -> Poll<Reply<Result<T, E>>> {
+        let Self { call, errors, output } = self;
+        let here = call.encodes_here();
+        let answer = ready!(call.poll_with(cx, &mut |cx| {
+            let ended = ready!(body(cx));
+            Poll::Ready(encode_output(errors, output.insert(ended), here))
+        }));
+        Poll::Ready(Reply::new(call.operation(), answer, output.take(), |outcome| decode_result(errors, outcome)))
+    }
 }
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]

@@ -239,7 +239,7 @@ pub enum OnAbandoned {
 
 /// The policy for an `Err` of the body, whose error type is `E`. Sealed: [`ReleaseErrors`], [`KeepErrors`] and
 /// [`KeepErrorsIf`] are all there is.
-pub trait ErrorPolicy<E>: sealed::Sealed + Clone + Send + Sync + 'static {
+pub trait ErrorPolicy<E>: sealed::Sealed + Clone + Send + Sync + Unpin + 'static {
     /// True if some errors are kept.
     #[doc(hidden)]
     const MAY_KEEP: bool;

@@ -4,12 +4,15 @@
 //! type that reads it is told exactly what `serde_json` would tell it. Whatever is not plain in that respect has no compact form,
 //! and is kept as JSON: integers beyond 64 bits, bytes, maps whose keys are numbers, raw JSON, text nested too deeply, what fails.
 //!
-//! All tags and numbers are below 0x80, so that the form is UTF-8 as a whole, and is looked at once.
+//! All tags and numbers are printable ASCII. So the form is UTF-8 as a whole, and a look at the whole tells whether JSON would write
+//! a string of it with escapes.
 
-mod json;
+#[cfg(any(feature = "local-cache", test))]
+mod of_json;
 mod reader;
 #[cfg(test)]
 mod tests;
+mod to_json;
 mod writer;
 
 use std::{cell::Cell, sync::OnceLock};
@@ -17,12 +20,18 @@ use std::{cell::Cell, sync::OnceLock};
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 
-pub(crate) use self::json::{of_json, to_json};
+#[cfg(any(feature = "local-cache", test))]
+pub(crate) use self::of_json::of_json;
+pub(crate) use self::to_json::to_json;
 use self::{reader::Reader, writer::Writer};
 use crate::{Fingerprint, buffer::Buffer};
 
-/// The first byte. JSON does not begin with it.
-const MARK: u8 = 0x01;
+/// The first byte, where JSON writes no string with escapes. JSON does not begin with it.
+const PLAIN: u8 = 0x01;
+
+/// The first byte, where JSON may write a string with escapes. `serde_json` lends such strings to their readers; it lets others be
+/// borrowed.
+const WITH_ESCAPES: u8 = 0x02;
 
 /// The JSON of a value is at most so many times longer than its compact form: a control character is `\u0001` in JSON.
 const JSON_PER_BYTE: usize = 6;
@@ -33,28 +42,34 @@ const MAX_DEPTH: u8 = 127;
 /// A buffer that has grown beyond this is not kept for the next call.
 const MAX_KEPT: usize = 64 * 1024;
 
-/// The first byte of each kind of value.
+/// The first byte of each kind of value. Numbers are in groups of five bits, of which each byte has one.
 mod tag {
-    pub(super) const END: u8 = 0x00;
-    pub(super) const NULL: u8 = 0x02;
-    pub(super) const FALSE: u8 = 0x03;
-    pub(super) const TRUE: u8 = 0x04;
-    /// The bits, in ten groups of seven.
-    pub(super) const F64: u8 = 0x05;
-    /// The bits, in five groups.
-    pub(super) const F32: u8 = 0x06;
-    pub(super) const SEQUENCE: u8 = 0x07;
-    pub(super) const MAP: u8 = 0x08;
-    /// Plus the number of groups that follow, 0 to 10.
-    pub(super) const NATURAL: u8 = 0x10;
+    pub(super) const END: u8 = 0x20;
+    pub(super) const NULL: u8 = 0x21;
+    // 0x22 is the quotation mark.
+    pub(super) const FALSE: u8 = 0x23;
+    pub(super) const TRUE: u8 = 0x24;
+    /// The bits, in 13 groups.
+    pub(super) const F64: u8 = 0x25;
+    /// The bits, in seven groups.
+    pub(super) const F32: u8 = 0x26;
+    pub(super) const SEQUENCE: u8 = 0x27;
+    pub(super) const MAP: u8 = 0x28;
+    /// Plus the number of groups that follow, 0 to 13.
+    pub(super) const NATURAL: u8 = 0x30;
+    pub(super) const LAST_NATURAL: u8 = NATURAL + MOST_GROUPS;
     /// Plus the number of groups that follow: -1 - n.
-    pub(super) const NEGATIVE: u8 = 0x20;
-    /// Plus the number of groups of its length, 0 to 10: a string that JSON writes with escapes.
-    pub(super) const ESCAPED: u8 = 0x30;
-    /// Plus the number of groups of its length: another string.
-    pub(super) const PLAIN: u8 = 0x40;
-    /// Plus its length, 0 to 31: a short string without escapes.
+    pub(super) const NEGATIVE: u8 = 0x40;
+    pub(super) const LAST_NEGATIVE: u8 = NEGATIVE + MOST_GROUPS;
+    /// Plus the number of groups of its length. Twelve groups would make a backslash; no string is as long.
+    pub(super) const STRING: u8 = 0x50;
+    pub(super) const LAST_STRING: u8 = STRING + MOST_GROUPS;
+    /// Plus its length, 0 to 31. Of these are the bytes of groups, too.
     pub(super) const SHORT: u8 = 0x60;
+    pub(super) const LAST_SHORT: u8 = SHORT + 31;
+
+    pub(super) const GROUP_BITS: u32 = 5;
+    pub(super) const MOST_GROUPS: u8 = 13;
 }
 
 thread_local! {
@@ -64,7 +79,7 @@ thread_local! {
 
 /// Tells whether bytes are of this form.
 pub(super) fn is_compact(bytes: &[u8]) -> bool {
-    bytes.first() == Some(&MARK)
+    matches!(bytes.first(), Some(&(PLAIN | WITH_ESCAPES)))
 }
 
 /// Gives the compact form of a value that comes back from it, if its JSON surely has at most `max_len` bytes. Of others, JSON decides.
@@ -75,7 +90,7 @@ pub(super) fn encode<T: Serialize + DeserializeOwned>(value: &T, max_len: usize)
     let mut buffer = KEPT.try_with(Cell::take).ok().flatten().unwrap_or_default();
     let bytes = write(&mut buffer, value).filter(|&len| len.saturating_mul(JSON_PER_BYTE) <= max_len).and_then(|len| {
         let back = read::<T>(buffer.get(0, len))?;
-        let comes_back = write(&mut buffer, &back).is_some_and(|_| is_twice(&buffer, len))
+        let comes_back = Writer::new(&mut buffer).whole(&back).is_ok_and(|()| is_twice(&buffer, len))
             || matches!((Fingerprint::of(value), Fingerprint::of(&back)), (Ok(a), Ok(b)) if a == b);
         comes_back.then(|| Bytes::copy_from_slice(buffer.get(0, len)))
     });
@@ -87,22 +102,35 @@ pub(super) fn encode<T: Serialize + DeserializeOwned>(value: &T, max_len: usize)
     bytes
 }
 
-/// Tells whether the buffer has its first `len` bytes twice, and nothing else.
+/// Tells whether the buffer has its first `len` bytes twice, the mark aside, and nothing else.
 fn is_twice(buffer: &Buffer, len: usize) -> bool {
-    buffer.get(0, len) == buffer.get(len, buffer.len())
+    buffer.get(1, len) == buffer.get(len, buffer.len())
 }
 
-/// Appends the form of a value, and gives its length.
+/// Writes the form of a value into an empty buffer, and gives its length.
 fn write<T: Serialize>(buffer: &mut Buffer, value: &T) -> Option<usize> {
-    let start = buffer.len();
-    buffer.array([MARK]);
+    buffer.array([PLAIN]);
     Writer::new(buffer).whole(value).ok()?;
-    Some(buffer.len() - start)
+    mark(buffer);
+    Some(buffer.len())
+}
+
+/// Sets the mark.
+fn mark(buffer: &mut Buffer) {
+    if has_escapes(buffer.get(1, buffer.len())) {
+        buffer.set(0, WITH_ESCAPES);
+    }
+}
+
+/// Tells whether JSON would write text with escapes.
+fn has_escapes(text: &[u8]) -> bool {
+    // Without an early exit, many bytes are looked at in one instruction.
+    text.iter().fold(false, |found, &byte| found | (byte < 0x20) | (byte == b'"') | (byte == b'\\'))
 }
 
 /// Reads a value; `None` if the type asks for something that this form does not tell as JSON does.
 pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    let mut reader = Reader::new(str::from_utf8(bytes.get(1..)?).ok()?);
+    let mut reader = Reader::new(bytes)?;
     let value = T::deserialize(&mut reader).ok()?;
     reader.is_at_end().then_some(value)
 }

@@ -24,12 +24,13 @@ use super::{
 use crate::{error::Error, store::BoxFuture};
 
 /// Polls the body, and encodes its output.
-type PollBody<'a> = dyn FnMut(&mut task::Context<'_>) -> Poll<RunEnd> + 'a;
+pub(super) type PollBody<'a> = dyn FnMut(&mut task::Context<'_>) -> Poll<RunEnd> + 'a;
 
 /// `Break` with the answer of the call, `Continue` with its next stage.
 pub(super) type OrAnswer = ControlFlow<Result<Answer, Error>>;
 
 /// A call and its body.
+#[cfg(any(feature = "consumer", feature = "postgres", feature = "sqlite", feature = "tower"))]
 pub(super) struct CallWithBody<'a, F> {
     pub(super) call: CallMachine,
     /// Borrowed from the caller's frame. It is set to `None` before the claim is given up, so that the body's
@@ -37,26 +38,27 @@ pub(super) struct CallWithBody<'a, F> {
     pub(super) body: Pin<&'a mut Option<F>>,
 }
 
+#[cfg(any(feature = "consumer", feature = "postgres", feature = "sqlite", feature = "tower"))]
 impl<F: Future> CallWithBody<'_, F> {
-    pub(super) fn operation(&self) -> &str {
-        self.call.operation()
-    }
-
     pub(super) fn poll(
         &mut self,
         cx: &mut task::Context<'_>,
         mut encode: impl FnMut(F::Output) -> RunEnd,
     ) -> Poll<Result<Answer, Error>> {
         let Self { call, body } = self;
-        call.poll(cx, &mut |cx| {
-            let Some(polled) = body.as_mut().as_pin_mut() else { return Poll::Pending };
-            let output = ready!(polled.poll(cx));
-            body.set(None);
-            Poll::Ready(encode(output))
-        })
+        call.poll_with(cx, &mut |cx| Poll::Ready(encode(ready!(poll_body(body, cx)))))
     }
 }
 
+/// Polls a body, and drops it at its end.
+pub(super) fn poll_body<F: Future>(body: &mut Pin<&mut Option<F>>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
+    let Some(polled) = body.as_mut().as_pin_mut() else { return Poll::Pending };
+    let output = ready!(polled.poll(cx));
+    body.set(None);
+    Poll::Ready(output)
+}
+
+#[cfg(any(feature = "consumer", feature = "postgres", feature = "sqlite", feature = "tower"))]
 impl<F> Drop for CallWithBody<'_, F> {
     fn drop(&mut self) {
         let Self { call, body } = self;
@@ -105,11 +107,19 @@ impl CallMachine {
 
     /// Waits until the call is answered, or its body is to run.
     pub(super) async fn admit(&mut self) -> OrAnswer {
-        poll_fn(|cx| self.poll_admit(cx)).await
+        let admitted = poll_fn(|cx| self.poll_admit(cx)).await;
+        if let Stage::Run(run, None) = &mut self.stage {
+            run.wait_to_start();
+        }
+        admitted
     }
 
     /// Admits the call, runs the body if it is this call's to run, and records how it ended.
-    fn poll(&mut self, cx: &mut task::Context<'_>, body: &mut PollBody<'_>) -> Poll<Result<Answer, Error>> {
+    pub(super) fn poll_with(
+        &mut self,
+        cx: &mut task::Context<'_>,
+        body: &mut PollBody<'_>,
+    ) -> Poll<Result<Answer, Error>> {
         if let ControlFlow::Break(answer) = ready!(self.poll_admit(cx)) {
             return Poll::Ready(answer);
         }
@@ -177,7 +187,7 @@ impl CallMachine {
     }
 
     /// Does something inside the scope of the body, where the body has one.
-    fn in_body_scope(&self, act: &mut dyn FnMut()) {
+    pub(super) fn in_body_scope(&self, act: &mut dyn FnMut()) {
         match &self.stage {
             Stage::Run(_, Some(scope)) => scope.enter(act),
             _ => act(),

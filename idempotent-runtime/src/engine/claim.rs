@@ -52,7 +52,7 @@ pub(crate) struct Claim {
     /// In a transaction of the caller's, where nobody else can take it before that ends.
     in_transaction: bool,
     held: Mutex<Held>,
-    /// When its past was told.
+    /// When its past was told; where it tells no time, the clock is not asked again.
     granted: Instant,
     stage: AtomicU8,
     /// The turn of the run, where runs take turns.
@@ -98,7 +98,8 @@ impl Claim {
     pub(super) fn new(context: Arc<CallContext>, token: Token, attempt: u32, past: Past, sent: Instant) -> Self {
         let until = sent + trusted(context.request.lease);
         let held = Mutex::new(Held { until, lost: false });
-        let (granted, stage, journal) = (Instant::now(), AtomicU8::new(RunStage::Claimed as u8), OnceLock::new());
+        let granted = if let Before::Abandoned { .. } = past.before { Instant::now() } else { sent };
+        let (stage, journal) = (AtomicU8::new(RunStage::Claimed as u8), OnceLock::new());
         let (token, turn) = (Some(token), Mutex::new(Turn::none()));
         Self {
             context,

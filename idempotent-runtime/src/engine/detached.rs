@@ -6,7 +6,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Handle;
 use tracing::Instrument;
 
-use super::{Call, Preparation, call::CallMachine, decode_result, drive, reply::Reply};
+use super::{AtHand, Call, Preparation, Running, call::CallMachine, decode_result, reply::Reply, result};
 use crate::{error::Error, operation::ErrorPolicy};
 
 impl<P> Call<P> {
@@ -21,10 +21,7 @@ impl<P> Call<P> {
         let Self { preparation, errors } = self;
         async move {
             let context = match preparation {
-                Preparation::AtHand(answer, operation) => {
-                    let reply = Reply::new(&operation, answer, None, |outcome| decode_result(&errors, outcome));
-                    return reply.give().unwrap_or_else(|error| Err(error.into()));
-                }
+                Preparation::AtHand(answer, operation) => return result(AtHand { answer, operation, errors }.reply()),
                 Preparation::Ask(context) => context,
             };
             // Before anything is claimed: outside a runtime it panics.
@@ -33,11 +30,12 @@ impl<P> Call<P> {
             let mut call = Box::new(CallMachine::new(context));
             if let ControlFlow::Break(answer) = call.admit().await {
                 let reply = Reply::new(call.operation(), answer, None, |outcome| decode_result(&errors, outcome));
-                return reply.give().unwrap_or_else(|error| Err(error.into()));
+                return result(reply);
             }
             let attempt = call.attempt();
             let reply =
-                on_own_task(&runtime, attempt, async move { drive(*call, errors, pin!(Some(body))).await }).await;
+                on_own_task(&runtime, attempt, async move { Running::new(*call, errors, pin!(Some(body))).await })
+                    .await;
             reply.and_then(Reply::give).unwrap_or_else(|error| Err(error.into()))
         }
     }

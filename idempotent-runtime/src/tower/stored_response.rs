@@ -10,9 +10,14 @@ use serde_json::value::RawValue;
 
 use super::body::ResponseBody;
 use crate::{
+    codec::compact,
     error::{Error, Undecodable},
     store::{NotKept, Outcome},
 };
+
+/// How the recorded form begins.
+#[cfg(feature = "local-cache")]
+pub(crate) const BEGINNING: &[u8] = b"{\"status\":";
 
 /// The part of a response that is kept.
 #[derive(Debug, PartialEq, Eq)]
@@ -69,6 +74,14 @@ impl StoredResponse {
     }
 
     pub(super) fn decode(bytes: &Bytes) -> Result<Self, Error> {
+        // A cache has made another form of the JSON.
+        if let Some(json) = compact::to_json(bytes) {
+            return Self::decode_json(&json);
+        }
+        Self::decode_json(bytes)
+    }
+
+    fn decode_json(bytes: &Bytes) -> Result<Self, Error> {
         let Written { status, headers, body, trailers, request_id } =
             serde_json::from_slice(bytes).map_err(undecodable)?;
         Ok(Self {
@@ -208,6 +221,12 @@ mod tests {
         };
         let Ok(Outcome::Ok(bytes)) = stored.encode() else { panic!("it is kept") };
         assert_eq!(bytes, r#"{"status":201,"headers":[["location","/c/1"]],"body":{"json":{"id":1}}}"#);
+        #[cfg(feature = "local-cache")]
+        {
+            assert!(bytes.starts_with(BEGINNING));
+            let cached = compact::of_json(&bytes).unwrap();
+            assert_eq!(StoredResponse::decode(&cached).unwrap(), stored, "in whatever form it is cached");
+        }
         let text = StoredResponse { body: Bytes::from_static(b" {}\r\n"), headers: HeaderMap::new(), ..stored };
         let Ok(Outcome::Ok(bytes)) = text.encode() else { panic!("it is kept") };
         assert_eq!(bytes, r#"{"status":201,"body":{"text":" {}\r\n"}}"#);

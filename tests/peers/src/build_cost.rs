@@ -87,7 +87,7 @@ impl Package {
         let built = Command::new("cargo")
             .args(["build", "--quiet", "--ignore-rust-version", "--profile", profile])
             .env("CARGO_INCREMENTAL", "0")
-            .env("CARGO_TARGET_DIR", self.folder.join("target"))
+            .env("CARGO_TARGET_DIR", self.target())
             .current_dir(&self.folder)
             .stdout(Stdio::null())
             .status()
@@ -106,7 +106,12 @@ impl Package {
 
     fn bytes(&self, profile: &str) -> f64 {
         let folder = if profile == "dev" { "debug" } else { profile };
-        fs::metadata(self.folder.join("target").join(folder).join(self.name)).expect("the program").len() as f64
+        fs::metadata(self.target().join(folder).join(self.name)).expect("the program").len() as f64
+    }
+
+    /// One folder for all packages: they share most dependencies.
+    fn target(&self) -> PathBuf {
+        self.folder.with_file_name("target")
     }
 }
 

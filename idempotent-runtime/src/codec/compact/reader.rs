@@ -7,7 +7,7 @@ use serde::{
     forward_to_deserialize_any,
 };
 
-use super::{tag, writer::is_of_serde_json};
+use super::{PLAIN, WITH_ESCAPES, has_escapes, tag, writer::is_of_serde_json};
 
 /// The type does not read the value, or asks for something that this form does not tell.
 #[derive(Debug)]
@@ -39,31 +39,22 @@ impl de::Error for Unread {
 pub(super) struct Reader<'de> {
     text: &'de str,
     position: usize,
+    /// True where strings have to be looked at: those with escapes are not borrowed.
+    may_have_escapes: bool,
     /// True once a part was not read. A type may go on all the same; JSON would then go on elsewhere.
     failed: bool,
 }
 
-/// A string of the text.
-pub(super) enum Text<'de> {
-    /// Borrowed from JSON as it stands.
-    Plain(&'de str),
-    /// Written with escapes in JSON, and so lent only.
-    Escaped(&'de str),
-}
-
-impl<'de> Text<'de> {
-    #[inline]
-    fn visit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unread> {
-        match self {
-            Self::Plain(text) => visitor.visit_borrowed_str(text),
-            Self::Escaped(text) => visitor.visit_str(text),
-        }
-    }
-}
-
 impl<'de> Reader<'de> {
-    pub(super) const fn new(text: &'de str) -> Self {
-        Self { text, position: 0, failed: false }
+    /// Begins to read a form; `None` if it is none.
+    pub(super) fn new(bytes: &'de [u8]) -> Option<Self> {
+        let (&mark, rest) = bytes.split_first()?;
+        let may_have_escapes = match mark {
+            PLAIN => false,
+            WITH_ESCAPES => true,
+            _ => return None,
+        };
+        Some(Self { text: str::from_utf8(rest).ok()?, position: 0, may_have_escapes, failed: false })
     }
 
     /// True once everything has been read.
@@ -89,35 +80,43 @@ impl<'de> Reader<'de> {
         let bytes = self.text.as_bytes().get(self.position..end).ok_or(Unread)?;
         self.position = end;
         // Bits beyond the 64th come only of damaged bytes, and are cut off.
-        Ok(bytes.iter().rev().fold(0, |number, &group| number << 7 | u64::from(group & 0x7f)))
+        Ok(bytes.iter().rev().fold(0, |number, &group| number << tag::GROUP_BITS | u64::from(group & 0x1f)))
     }
 
     pub(super) fn float(&mut self) -> Result<f64, Unread> {
-        self.number(10).map(f64::from_bits)
+        self.number(13).map(f64::from_bits)
     }
 
     pub(super) fn single(&mut self) -> Result<f32, Unread> {
-        let bits = u32::try_from(self.number(5)?).map_err(|_| Unread)?;
+        let bits = u32::try_from(self.number(7)?).map_err(|_| Unread)?;
         Ok(f32::from_bits(bits))
     }
 
-    /// The string that begins with this tag, which has been read.
+    /// Reads a string.
     #[inline]
-    pub(super) fn string(&mut self, tag: u8) -> Result<Text<'de>, Unread> {
-        let (len, has_escapes) = match tag {
-            tag::SHORT..=0x7f => (usize::from(tag - tag::SHORT), false),
-            tag::PLAIN..=0x4a => (self.len(tag - tag::PLAIN)?, false),
-            tag::ESCAPED..=0x3a => (self.len(tag - tag::ESCAPED)?, true),
+    pub(super) fn string(&mut self) -> Result<&'de str, Unread> {
+        let len = match self.next()? {
+            tag @ tag::SHORT..=tag::LAST_SHORT => usize::from(tag - tag::SHORT),
+            tag @ tag::STRING..=tag::LAST_STRING => {
+                usize::try_from(self.number(tag - tag::STRING)?).map_err(|_| Unread)?
+            }
             _ => return Err(Unread),
         };
         let end = self.position.checked_add(len).ok_or(Unread)?;
         let text = self.text.get(self.position..end).ok_or(Unread)?;
         self.position = end;
-        Ok(if has_escapes { Text::Escaped(text) } else { Text::Plain(text) })
+        Ok(text)
     }
 
-    fn len(&mut self, groups: u8) -> Result<usize, Unread> {
-        usize::try_from(self.number(groups)?).map_err(|_| Unread)
+    /// Reads a string, and lends it or lets it be borrowed.
+    #[inline]
+    fn visit_string<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Unread> {
+        let text = self.string()?;
+        if self.may_have_escapes && has_escapes(text.as_bytes()) {
+            visitor.visit_str(text)
+        } else {
+            visitor.visit_borrowed_str(text)
+        }
     }
 
     /// Reads the end of a sequence or map, whose reader has to have taken all of it.
@@ -146,8 +145,8 @@ impl<'de> Reader<'de> {
     #[inline]
     fn integer_or_float<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Unread> {
         match self.next()? {
-            tag @ tag::NATURAL..=0x1a => visitor.visit_u64(self.number(tag - tag::NATURAL)?),
-            tag @ tag::NEGATIVE..=0x2a => visitor.visit_i64(self.negative(tag)?),
+            tag @ tag::NATURAL..=tag::LAST_NATURAL => visitor.visit_u64(self.number(tag - tag::NATURAL)?),
+            tag @ tag::NEGATIVE..=tag::LAST_NEGATIVE => visitor.visit_i64(self.negative(tag)?),
             tag::F64 => visitor.visit_f64(self.float()?),
             // JSON has fewer digits of it than a type that reads 64 bits would see here.
             tag::F32 => self.refuse(),
@@ -168,10 +167,15 @@ impl<'de> Reader<'de> {
                 tag::END => open = open.checked_sub(1).ok_or(Unread)?,
                 tag::SEQUENCE | tag::MAP => open += 1,
                 tag::NULL | tag::FALSE | tag::TRUE => {}
-                tag::F64 => _ = self.number(10)?,
-                tag::F32 => _ = self.number(5)?,
-                tag @ (tag::NATURAL..=0x1a | tag::NEGATIVE..=0x2a) => _ = self.number(tag & 0x0f)?,
-                tag => _ = self.string(tag)?,
+                tag::F64 => _ = self.number(13)?,
+                tag::F32 => _ = self.number(7)?,
+                tag @ (tag::NATURAL..=tag::LAST_NATURAL | tag::NEGATIVE..=tag::LAST_NEGATIVE) => {
+                    self.number(tag & 0x0f)?;
+                }
+                _ => {
+                    self.position -= 1;
+                    self.string()?;
+                }
             }
             if open == 0 {
                 return Ok(());
@@ -193,8 +197,7 @@ macro_rules! strings {
     ($($method:ident)*) => {$(
         #[inline]
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unread> {
-            let tag = self.next()?;
-            self.string(tag)?.visit(visitor)
+            self.visit_string(visitor)
         }
     )*};
 }
@@ -223,7 +226,7 @@ impl<'de> de::Deserializer<'de> for &mut Reader<'de> {
             tag::FALSE | tag::TRUE => self.deserialize_bool(visitor),
             tag::SEQUENCE => self.deserialize_seq(visitor),
             tag::MAP => self.deserialize_map(visitor),
-            tag if tag < tag::ESCAPED => self.integer_or_float(visitor),
+            tag if tag < tag::STRING => self.integer_or_float(visitor),
             _ => self.deserialize_str(visitor),
         }
     }
@@ -325,7 +328,7 @@ impl<'de> de::Deserializer<'de> for &mut Reader<'de> {
                 let value = visitor.visit_enum(Parts(&mut *self))?;
                 self.end(value)
             }
-            tag if tag >= tag::ESCAPED => visitor.visit_enum(UnitVariant(self)),
+            tag if tag >= tag::STRING => visitor.visit_enum(UnitVariant(self)),
             _ => Err(Unread),
         }
     }
@@ -456,8 +459,7 @@ impl<'de> de::Deserializer<'de> for Key<'_, 'de> {
 
     #[inline]
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unread> {
-        let tag = self.0.next()?;
-        self.0.string(tag)?.visit(visitor)
+        self.0.visit_string(visitor)
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unread> {

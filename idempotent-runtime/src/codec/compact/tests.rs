@@ -256,8 +256,8 @@ fn only_this_form_is_told_as_json() {
     assert_eq!(to_json(b"{}"), None);
     assert_eq!(to_json(b""), None);
     assert_eq!(to_json(&[1]), None);
-    assert_eq!(to_json(&[1, 2]).unwrap(), "null");
-    assert_eq!(to_json(&[1, 2, 2]), None, "more than a value");
+    assert_eq!(to_json(b"\x01!").unwrap(), "null");
+    assert_eq!(to_json(b"\x01!!"), None, "more than a value");
     for json in ["1e3", " 1", "1.0 ", "{\"a\": 1}", "\"\\u00e9\"", "18446744073709551616", "{", ""] {
         assert_eq!(of_json(json.as_bytes()), None, "{json}");
     }

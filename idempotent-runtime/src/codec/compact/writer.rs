@@ -60,15 +60,14 @@ impl<'a> Writer<'a> {
         self.buffer.array([tag]);
     }
 
-    /// `base` plus the number of groups of seven bits that the number has, and these, the lowest first.
+    /// `base` plus the number of groups that the number has, and these, the lowest first.
     #[inline]
     pub(super) fn number(&mut self, base: u8, number: u64) {
-        let groups = (u64::BITS - number.leading_zeros()).div_ceil(7) as usize;
-        let [g0, g1, g2, g3, g4, g5, g6, g7, g8, g9] = groups_of(number);
-        #[expect(clippy::cast_possible_truncation, reason = "at most 10")]
-        let first = base + groups as u8;
-        // All ten, then cut: faster than a loop of varying length.
-        self.buffer.prefix([first, g0, g1, g2, g3, g4, g5, g6, g7, g8, g9], 1 + groups);
+        let groups = (u64::BITS - number.leading_zeros()).div_ceil(tag::GROUP_BITS) as usize;
+        #[expect(clippy::cast_possible_truncation, reason = "at most 13")]
+        self.tag(base + groups as u8);
+        // All of them, then cut: faster than a loop of varying length.
+        self.buffer.prefix(groups_of(number), groups);
     }
 
     #[inline]
@@ -91,7 +90,7 @@ impl<'a> Writer<'a> {
 
     #[inline]
     pub(super) fn string(&mut self, text: &str) {
-        let (start, text) = (self.buffer.len(), text.as_bytes());
+        let text = text.as_bytes();
         if text.len() < 32
             && let [to_tag, to @ ..] = self.buffer.room(1 + text.len())
         {
@@ -99,22 +98,10 @@ impl<'a> Writer<'a> {
             let len = text.len() as u8;
             *to_tag = tag::SHORT + len;
             copy(to, text);
-            let has_escapes = match self.buffer.last_chunk::<8>() {
-                Some(last) if text.len() < 8 => escapes_in(last_of(*last, text.len())),
-                _ => has_escapes(text),
-            };
-            if !has_escapes {
-                return;
-            }
-            self.buffer.truncate(start);
+        } else {
+            self.number(tag::STRING, text.len() as u64);
+            self.buffer.append(text);
         }
-        self.long_string(text);
-    }
-
-    #[cold]
-    fn long_string(&mut self, text: &[u8]) {
-        self.number(if has_escapes(text) { tag::ESCAPED } else { tag::PLAIN }, text.len() as u64);
-        self.buffer.append(text);
     }
 
     /// Opens `levels` brackets, of which the last begins with this tag.
@@ -137,43 +124,11 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// The groups of seven bits of a number, the lowest first.
+/// The groups of a number, the lowest first.
 #[inline]
-fn groups_of(number: u64) -> [u8; 10] {
-    #[expect(clippy::cast_possible_truncation, reason = "seven bits are wanted")]
-    std::array::from_fn(|group| (number >> (7 * group)) as u8 & 0x7f)
-}
-
-/// Tells whether JSON writes a string with escapes: then `serde_json` lends the string to its reader, and does not borrow it.
-#[inline]
-fn has_escapes(text: &[u8]) -> bool {
-    let is_escaped = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
-    // Eight bytes at a time; the last eight may overlap those before.
-    match (text.as_chunks::<8>().0, text.last_chunk::<8>()) {
-        (words, Some(last)) => words.iter().any(|word| escapes_in(*word)) || escapes_in(*last),
-        (_, None) => text.iter().any(|&byte| is_escaped(byte)),
-    }
-}
-
-/// The last `len` bytes of eight, behind as many blanks as are missing.
-#[inline]
-fn last_of(word: [u8; 8], len: usize) -> [u8; 8] {
-    let ours = u64::MAX.checked_shr(u64::BITS - 8 * len as u32).unwrap_or_default();
-    ((u64::from_be_bytes(word) & ours) | (u64::from_be_bytes([b' '; 8]) & !ours)).to_be_bytes()
-}
-
-/// Tells whether one of eight bytes is below 0x20, a quotation mark or a backslash.
-#[inline]
-const fn escapes_in(word: [u8; 8]) -> bool {
-    const fn all(byte: u8) -> u64 {
-        u64::from_ne_bytes([byte; 8])
-    }
-    const fn zeros(word: u64) -> u64 {
-        word.wrapping_sub(all(0x01)) & !word
-    }
-    let word = u64::from_ne_bytes(word);
-    let control = word.wrapping_sub(all(0x20)) & !word;
-    (control | zeros(word ^ all(b'"')) | zeros(word ^ all(b'\\'))) & all(0x80) != 0
+fn groups_of(number: u64) -> [u8; tag::MOST_GROUPS as usize] {
+    #[expect(clippy::cast_possible_truncation, reason = "the lowest bits are wanted")]
+    std::array::from_fn(|group| (number >> (tag::GROUP_BITS as usize * group)) as u8 & 0x1f | 0x60)
 }
 
 /// The names of the structs by which `serde_json` recognises its own numbers and raw text.
@@ -234,7 +189,7 @@ impl<'a, 'b> ser::Serializer for &'b mut Writer<'a> {
             return Err(NoForm);
         }
         self.tag(tag::F32);
-        self.buffer.prefix(groups_of(v.to_bits().into()), 5);
+        self.buffer.prefix(groups_of(v.to_bits().into()), 7);
         Ok(())
     }
 

@@ -1,0 +1,69 @@
+//! The JSON of a compact form, without the type of the value.
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::{
+    reader::{Reader, Unread},
+    tag,
+};
+
+/// The JSON of a compact form; `None` if the bytes are not of this form.
+pub(crate) fn to_json(bytes: &[u8]) -> Option<Bytes> {
+    let mut reader = Reader::new(bytes)?;
+    let mut json = Vec::with_capacity(bytes.len() + bytes.len() / 2);
+    value(&mut reader, &mut json).ok()?;
+    reader.is_at_end().then(|| json.into_boxed_slice().into())
+}
+
+fn value(reader: &mut Reader<'_>, json: &mut Vec<u8>) -> Result<(), Unread> {
+    if reader.peek()? >= tag::STRING {
+        return write(json, reader.string()?);
+    }
+    match reader.next()? {
+        tag::NULL => json.extend_from_slice(b"null"),
+        tag::FALSE => json.extend_from_slice(b"false"),
+        tag::TRUE => json.extend_from_slice(b"true"),
+        tag::F64 => write(json, &reader.float()?)?,
+        tag::F32 => write(json, &reader.single()?)?,
+        tag::SEQUENCE => {
+            json.push(b'[');
+            parts(reader, json, value)?;
+            json.push(b']');
+        }
+        tag::MAP => {
+            json.push(b'{');
+            parts(reader, json, |reader, json| {
+                write(json, reader.string()?)?;
+                json.push(b':');
+                value(reader, json)
+            })?;
+            json.push(b'}');
+        }
+        tag @ tag::NATURAL..=tag::LAST_NATURAL => write(json, &reader.number(tag - tag::NATURAL)?)?,
+        tag @ tag::NEGATIVE..=tag::LAST_NEGATIVE => write(json, &reader.negative(tag)?)?,
+        _ => return Err(Unread),
+    }
+    Ok(())
+}
+
+/// Parts up to the end, with commas between them.
+fn parts(
+    reader: &mut Reader<'_>,
+    json: &mut Vec<u8>,
+    mut part: impl FnMut(&mut Reader<'_>, &mut Vec<u8>) -> Result<(), Unread>,
+) -> Result<(), Unread> {
+    let mut is_first = true;
+    while reader.peek()? != tag::END {
+        if !is_first {
+            json.push(b',');
+        }
+        is_first = false;
+        part(reader, json)?;
+    }
+    reader.next().map(|_| ())
+}
+
+fn write<T: Serialize + ?Sized>(json: &mut Vec<u8>, value: &T) -> Result<(), Unread> {
+    serde_json::to_writer(json, value).map_err(|_| Unread)
+}
