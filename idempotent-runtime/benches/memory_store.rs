@@ -1,6 +1,7 @@
 //! The memory store alone: hits and misses at 10 thousand and 10 million live keys, stalls, bytes a record.
 //!
-//! `cargo bench -p idempotent-runtime --features testing --bench memory_store` (takes some minutes and 5 GB)
+//! `cargo bench -p idempotent-runtime --features testing --bench memory_store` (takes some minutes and 5 GB; with `-- 1000000`,
+//! a tenth of it)
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -25,19 +26,19 @@ use idempotent_runtime::{
 };
 
 const SMALL: usize = 10_000;
-const LARGE: usize = 10_000_000;
 const ROUNDS: usize = 7;
 const CALLS: usize = 200_000;
 const TTL: Duration = Duration::from_secs(86_400);
 const RESULT: &[u8] = &[b'x'; 200];
 
 fn main() {
-    println!("filling a store with {LARGE} records of a 200-byte result");
+    let large_records = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(10_000_000);
+    println!("filling a store with {large_records} records of a 200-byte result");
     let before = resident_bytes();
     let clock = ManualClock::new();
     let large = store(&clock);
-    let filling = fill(&large, LARGE);
-    let bytes = (resident_bytes() - before) / LARGE;
+    let filling = fill(&large, large_records);
+    let bytes = (resident_bytes() - before) / large_records;
     let key_bytes = key(0).as_str().len();
     println!(
         "  bytes a record: {bytes}, of which key {key_bytes}, result {}, the rest {}",
@@ -50,15 +51,18 @@ fn main() {
     fill(&system, SMALL);
     drop(large);
     let large = MemoryStore::builder().max_records(usize::MAX).max_bytes(usize::MAX).build();
-    fill(&large, LARGE);
-    compare(&system, &large);
+    fill(&large, large_records);
+    compare(&system, &large, large_records);
     drop(large);
 
     let expiring = store(&clock);
-    fill(&expiring, LARGE);
+    fill(&expiring, large_records);
     clock.advance(TTL + TTL);
-    println!("all {LARGE} records expire at once");
-    println!("  stalls of claim + complete afterwards: {}", misses_with_stalls(&expiring, LARGE, LARGE));
+    println!("all {large_records} records expire at once");
+    println!(
+        "  stalls of claim + complete afterwards: {}",
+        misses_with_stalls(&expiring, large_records, large_records)
+    );
     println!("  records left by then: {}", expiring.records());
     println!("stalls of the machine itself, an empty loop: {}", idle_stalls());
 }
@@ -68,16 +72,16 @@ fn store(clock: &ManualClock) -> MemoryStore {
 }
 
 /// Medians of alternating rounds.
-fn compare(small: &MemoryStore, large: &MemoryStore) {
+fn compare(small: &MemoryStore, large: &MemoryStore, large_records: usize) {
     let mut rows: [(&str, [Vec<f64>; 2]); 3] = [
         ("peek, hit", Default::default()),
         ("peek, vacant", Default::default()),
         ("claim + complete", Default::default()),
     ];
     for round in 0..ROUNDS {
-        for (column, (store, records)) in [(small, SMALL), (large, LARGE)].into_iter().enumerate() {
+        for (column, (store, records)) in [(small, SMALL), (large, large_records)].into_iter().enumerate() {
             let hits = shuffled(records.min(CALLS), records);
-            let fresh: Vec<_> = (0..CALLS / 20).map(|i| key(2 * LARGE + round * CALLS + i)).collect();
+            let fresh: Vec<_> = (0..CALLS / 20).map(|i| key(2 * large_records + round * CALLS + i)).collect();
             rows[0].1[column].push(peeks(store, &hits, true));
             rows[1].1[column].push(peeks(store, &fresh, false));
             rows[2].1[column].push(misses(store, &fresh));
@@ -86,7 +90,7 @@ fn compare(small: &MemoryStore, large: &MemoryStore) {
             }
         }
     }
-    println!("{:<20}{:>12}{:>12}{:>8}   (ns, medians of {ROUNDS} rounds)", "", "10 k keys", "10 M keys", "ratio");
+    println!("{:<20}{:>12}{:>12}{:>8}   (ns, medians of {ROUNDS} rounds)", "", "10 k keys", "many keys", "ratio");
     for (name, [small, large]) in rows {
         let (small, large) = (median(small), median(large));
         println!("{name:<20}{small:>12.0}{large:>12.0}{:>8.2}", large / small);

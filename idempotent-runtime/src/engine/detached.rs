@@ -152,7 +152,7 @@ mod encoded {
         })
         .await;
         let rest = until_recorded.filter(|_| matches!(answer, Ok(Answer::Own(_) | Answer::Told | Answer::Refused(_))));
-        let reply = reply(call.operation(), answer, true, decode);
+        let reply = reply(call.call.operation(), answer, true, decode);
         if let Some(rest) = rest {
             recorded(rest);
         }

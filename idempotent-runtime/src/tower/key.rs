@@ -84,10 +84,10 @@ fn quoted(value: &[u8]) -> Result<String, NoKey> {
 
 /// Reads a bare key: visible ASCII without `,` and `"`, which make lists and strings.
 fn bare(value: &[u8]) -> Result<String, NoKey> {
-    if value.iter().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b',' | b'"')) {
-        Ok(value.iter().map(|byte| char::from(*byte)).collect())
-    } else {
-        Err(NoKey::Malformed("it has characters that need quotation marks, or that a key must not have"))
+    let is_plain = value.iter().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b',' | b'"'));
+    match str::from_utf8(value) {
+        Ok(text) if is_plain => Ok(text.to_owned()),
+        _ => Err(NoKey::Malformed("it has characters that need quotation marks, or that a key must not have")),
     }
 }
 

@@ -82,8 +82,12 @@ impl StoredResponse {
     }
 
     fn decode_json(bytes: &Bytes) -> Result<Self, Error> {
-        let Written { status, headers, body, trailers, request_id } =
-            serde_json::from_slice(bytes).map_err(undecodable)?;
+        // Looked at as a whole, text need not be looked at string by string.
+        let written = match str::from_utf8(bytes) {
+            Ok(text) => serde_json::from_str(text),
+            Err(_) => serde_json::from_slice(bytes),
+        };
+        let Written { status, headers, body, trailers, request_id } = written.map_err(undecodable)?;
         Ok(Self {
             status: StatusCode::from_u16(status).map_err(|_| no_response())?,
             headers: read(bytes, headers)?,

@@ -24,6 +24,8 @@ struct ChainLink {
 ///
 /// A record stays in its slot for as long as it exists. This makes a listing complete.
 #[derive(Default)]
+// In this order: what a lookup reads is on the cache line of the lock, which it writes. Two threads pass one line to each other.
+#[repr(C)]
 pub(super) struct Shard {
     /// The first slot of each chain; a power of two of them.
     buckets: Vec<u32>,
