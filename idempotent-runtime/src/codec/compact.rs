@@ -123,6 +123,7 @@ fn mark(buffer: &mut Buffer) {
 }
 
 /// Tells whether JSON would write text with escapes.
+#[expect(clippy::needless_bitwise_bool, reason = "a lazy one would be a branch a byte")]
 fn has_escapes(text: &[u8]) -> bool {
     // Without an early exit, many bytes are looked at in one instruction.
     text.iter().fold(false, |found, &byte| found | (byte < 0x20) | (byte == b'"') | (byte == b'\\'))

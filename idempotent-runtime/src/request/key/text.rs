@@ -171,12 +171,14 @@ fn push_escaped(text: &mut String, byte: u8) {
 }
 
 /// The characters that names of operations usually consist of; others are percent-encoded.
+#[expect(clippy::indexing_slicing, reason = "there is a class for each byte")]
 const fn is_name(byte: u8) -> bool {
     CLASSES[byte as usize] & NAME != 0
 }
 
 /// The characters that stand for themselves in strings: nothing that marks, separates or encloses, and nothing that is special in Redis
 /// patterns and hash tags, or in SQL.
+#[expect(clippy::indexing_slicing, reason = "there is a class for each byte")]
 const fn is_safe(byte: u8) -> bool {
     CLASSES[byte as usize] & SAFE != 0
 }
@@ -185,6 +187,7 @@ const NAME: u8 = 1;
 const SAFE: u8 = 2;
 
 /// What each byte is, in a table: every character of every key is looked at.
+#[expect(clippy::indexing_slicing, reason = "there is a class for each byte")]
 static CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
     let mut byte = 0_u8;
