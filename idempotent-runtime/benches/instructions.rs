@@ -1,7 +1,7 @@
 //! Makes so many calls on one path of the embedded store, to have their instructions counted by `tests/instructions`.
 //!
 //! `instructions PATH CALLS`; without arguments, the names of the paths.
-#![expect(clippy::unwrap_used, reason = "a benchmark may fail")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a benchmark may fail")]
 
 mod support;
 
