@@ -318,4 +318,8 @@ impl Store for Spy {
     fn peek(&self, key: &RecordKey) -> Option<Finished> {
         self.inner.peek(key)
     }
+
+    fn at_hand(&self, key: &RecordKey) -> Option<Finished> {
+        self.peek(key)
+    }
 }

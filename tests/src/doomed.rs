@@ -326,6 +326,10 @@ impl Store for DoomedStore {
     fn peek(&self, key: &RecordKey) -> Option<Finished> {
         self.store.peek(key)
     }
+
+    fn at_hand(&self, key: &RecordKey) -> Option<Finished> {
+        self.peek(key)
+    }
 }
 
 impl DoomedStore {

@@ -636,4 +636,8 @@ impl Store for Mutant {
         }
         self.store.peek(&self.place(key))
     }
+
+    fn at_hand(&self, key: &RecordKey) -> Option<Finished> {
+        self.peek(key)
+    }
 }

@@ -58,7 +58,7 @@ impl<P> Call<P> {
             check_durations(lease, ttl)?;
             check_attempts(attempts, ttl)?;
             let Request { fingerprint, arguments } = request;
-            match shared.store.peek(&key) {
+            match shared.store.at_hand(&key) {
                 Some(finished) if finished.fingerprint == fingerprint => {
                     let answer = Answer::Other(finished.outcome, Disposition::Replayed);
                     Ok(Preparation::AtHand(Ok(answer), name.clone()))

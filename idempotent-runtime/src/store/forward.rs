@@ -119,6 +119,9 @@ macro_rules! forward_store {
             fn peek(&self, key: &RecordKey) -> Option<Finished> {
                 (**self).peek(key)
             }
+            fn at_hand(&self, key: &RecordKey) -> Option<Finished> {
+                (**self).at_hand(key)
+            }
         }
     )*};
 }

@@ -284,9 +284,19 @@ impl Store for LocalCache {
     }
 
     fn peek(&self, key: &RecordKey) -> Option<Finished> {
+        let mut finished = self.at_hand(key)?;
+        if let Outcome::Ok(bytes) = &mut finished.outcome
+            && let Some(json) = compact::to_json(bytes)
+        {
+            *bytes = json;
+        }
+        Some(finished)
+    }
+
+    fn at_hand(&self, key: &RecordKey) -> Option<Finished> {
         match self.entries.get(key) {
             Some(CachedRun::Done { finished, until }) if Instant::now() < until => Some(finished),
-            _ => self.store.peek(key),
+            _ => self.store.at_hand(key),
         }
     }
 }

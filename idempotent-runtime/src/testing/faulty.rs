@@ -419,6 +419,10 @@ impl<S: Store> Store for FaultyStore<S> {
     fn peek(&self, key: &RecordKey) -> Option<Finished> {
         if self.shared.meet(Method::Peek).is_some() { None } else { self.shared.inner.peek(key) }
     }
+
+    fn at_hand(&self, key: &RecordKey) -> Option<Finished> {
+        self.peek(key)
+    }
 }
 
 #[cfg(test)]

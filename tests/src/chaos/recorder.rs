@@ -166,4 +166,8 @@ impl<S: Store> Store for Recorder<S> {
     fn peek(&self, key: &RecordKey) -> Option<Finished> {
         self.store.peek(key)
     }
+
+    fn at_hand(&self, key: &RecordKey) -> Option<Finished> {
+        self.peek(key)
+    }
 }

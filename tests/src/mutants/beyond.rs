@@ -274,4 +274,8 @@ impl Store for BeyondMutant {
     fn peek(&self, key: &RecordKey) -> Option<Finished> {
         self.store.peek(key)
     }
+
+    fn at_hand(&self, key: &RecordKey) -> Option<Finished> {
+        self.store.at_hand(key)
+    }
 }
