@@ -520,7 +520,7 @@ pub trait Store: Debug + Send + Sync + 'static {
         None
     }
 
-    /// What [`peek`](Self::peek) shows, its result in the form that the engine reads fastest.
+    /// Shows what [`peek`](Self::peek) does, with a result in the form that the engine reads fastest.
     #[doc(hidden)]
     fn at_hand(&self, key: &RecordKey) -> Option<Finished> {
         self.peek(key)

@@ -138,8 +138,6 @@ mod stored_response;
 
 #[cfg(feature = "axum")]
 pub use self::extract::{KeyRejection, OrNotBegun};
-#[cfg(feature = "local-cache")]
-pub(crate) use self::stored_response::BEGINNING as BEGINNING_OF_A_RESPONSE;
 pub use self::{
     body::{BoxError, RequestBody, ResponseBody},
     builder::{ChooseScope, IdempotencyLayerBuilder},

@@ -42,7 +42,7 @@ async fn fail(desk: &Desk, broker: &ScriptedBroker, runs: &Arc<AtomicUsize>) -> 
     handled.await
 }
 
-/// The same, until another consumer's run of it is over.
+/// Handles the message again and again, until another consumer's run of it is over.
 async fn fail_in_turn(desk: &Desk, broker: &ScriptedBroker, runs: &Arc<AtomicUsize>) -> Settled {
     loop {
         match fail(desk, broker, runs).await {

@@ -48,21 +48,27 @@ async fn each_of_many_at_once_is_answered_for_itself() {
     }
 }
 
-/// A trigger refuses one key in five.
+/// A trigger refuses one key in ten: with its statement, or with the whole transaction, which SQLite then ends by itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_fails_fails_no_other() {
-    let file = SqliteFile::new();
-    let store = Arc::new(connect(&file).await);
-    file.execute(
-        "CREATE TRIGGER refusing BEFORE INSERT ON idempotent_records WHEN NEW.key LIKE '%5'
-         BEGIN SELECT RAISE(ABORT, 'as planned'); END",
-    )
-    .await;
-    for (number, answer) in claim_all(&store).await {
-        assert_eq!(answer.is_err(), number % 10 == 5, "{number}: {answer:?}");
+    for how in ["ABORT", "ROLLBACK"] {
+        let file = SqliteFile::new();
+        let store = Arc::new(connect(&file).await);
+        let held = granted(store.claim(&key("held"), &request()).await);
+        let refuse = format!(
+            "CREATE TRIGGER refusing BEFORE INSERT ON idempotent_records WHEN NEW.key LIKE '%5'
+             BEGIN SELECT RAISE({how}, 'as planned'); END"
+        );
+        file.execute(&refuse).await;
+        for (number, answer) in claim_all(&store).await {
+            assert_eq!(answer.is_err(), number % 10 == 5, "{how}, {number}: {answer:?}");
+        }
+        let records = store.list(None, None, 1000).await.expect("a page").records;
+        assert_eq!(records.len(), 1 + CALLS * 9 / 10);
+        // What is written in several statements begins a transaction, on the same connection.
+        let released = store.release(&key("held"), &held, TTL).await;
+        assert_eq!(released.expect("an answer"), Transition::Applied, "{how}");
     }
-    let records = store.list(None, None, 1000).await.expect("a page").records;
-    assert_eq!(records.len(), CALLS * 9 / 10);
 }
 
 /// The callers of half of the claims leave before they are answered.

@@ -342,7 +342,7 @@ impl DoomedStore {
     }
 }
 
-/// What only looks has no points: it changes nothing, and nobody knows how often a consumer looks.
+/// Steps that only look have no points: they change nothing, and nobody knows how often a consumer looks.
 #[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl DeadLetters for DoomedStore {

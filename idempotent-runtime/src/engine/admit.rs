@@ -68,7 +68,7 @@ pub(super) fn admit_at_once(context: &Arc<CallContext>) -> Option<Admission> {
     match store.claim(&context.key, &context.request) {
         Ok(ClaimOutcome::Claimed { token, attempt, past }) => {
             let claim = Claim::new(Arc::clone(context), token, attempt, past, sent);
-            Some(Admission::Run(Run::start_at_once(claim)))
+            Some(Admission::Run(Run::start(claim, Leadership::of_nobody())))
         }
         Ok(ClaimOutcome::Done(finished)) => Some(Admission::replay(finished.outcome, false)),
         // Nothing was changed, and nothing is under way: the question can be asked again.

@@ -107,11 +107,7 @@ impl CallMachine {
 
     /// Waits until the call is answered, or its body is to run.
     pub(super) async fn admit(&mut self) -> OrAnswer {
-        let admitted = poll_fn(|cx| self.poll_admit(cx)).await;
-        if let Stage::Run(run, None) = &mut self.stage {
-            run.wait_to_start();
-        }
-        admitted
+        poll_fn(|cx| self.poll_admit(cx)).await
     }
 
     /// Admits the call, runs the body if it is this call's to run, and records how it ended.

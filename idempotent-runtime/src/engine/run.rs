@@ -41,28 +41,13 @@ pub(super) struct Run {
     guard: Option<RunGuard>,
     /// True once the body had to wait for something.
     has_waited: bool,
-    /// True while the poll lasts in which the claim was granted.
-    is_new: bool,
 }
 
 impl Run {
     pub(super) fn start(claim: Claim, leadership: Leadership) -> Self {
         leadership.running(claim.lease_end());
         let guard = Some(RunGuard::new(&claim.context.shared));
-        let claim = Arc::new(claim);
-        Self { claim, leadership: Some(leadership), heartbeat: None, guard, has_waited: false, is_new: false }
-    }
-
-    /// Starts the run of a claim that a store granted at once.
-    pub(super) fn start_at_once(claim: Claim) -> Self {
-        let mut run = Self::start(claim, Leadership::of_nobody());
-        run.is_new = true;
-        run
-    }
-
-    /// Tells that the poll has ended in which the claim was granted, and that its body has not started.
-    pub(super) const fn wait_to_start(&mut self) {
-        self.is_new = false;
+        Self { claim: Arc::new(claim), leadership: Some(leadership), heartbeat: None, guard, has_waited: false }
     }
 
     pub(super) const fn claim(&self) -> &Arc<Claim> {
@@ -84,7 +69,7 @@ impl Run {
 
     /// Tells that it is too late to start the body.
     pub(super) fn is_late(&self) -> bool {
-        !self.is_new && self.claim.token.is_some() && Instant::now() >= self.claim.until()
+        self.claim.token.is_some() && Instant::now() >= self.claim.until()
     }
 
     /// Renews the claim from now on, and lets duplicates follow: the body has to wait for something.

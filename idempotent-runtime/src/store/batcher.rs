@@ -8,7 +8,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
@@ -19,20 +19,24 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::{lock::lock, store::BoxFuture};
+use crate::lock::lock;
 
 /// A request that can travel with others.
-pub(super) trait Request: Send + 'static {
+pub(super) trait Request: Sized + Send + 'static {
     type Answer: Send + 'static;
+    type Store: Send + Sync + 'static;
 
     /// True if both may be in one batch.
     fn fits(&self, other: &Self) -> bool;
 
     /// The number of bytes that it has to carry.
     fn weight(&self) -> usize;
+
+    /// Asks the store for all of a batch.
+    fn send(store: Arc<Self::Store>, batch: Vec<Self>) -> impl Future<Output = Answers<Self>> + Send;
 }
 
-/// The answers to a batch, in its order: `None` for one that has to be asked alone.
+/// The answers to a batch, in its order. One that has none is asked alone.
 pub(super) type Answers<R> = Vec<Option<<R as Request>::Answer>>;
 
 /// The lanes, and the limits of a batch.
@@ -49,7 +53,7 @@ pub(super) struct Limits {
 pub(super) struct Batcher<R: Request> {
     queue: Mutex<Queue<R>>,
     limits: Limits,
-    send: Box<dyn Fn(Vec<R>) -> BoxFuture<'static, Answers<R>> + Send + Sync>,
+    store: Weak<R::Store>,
 }
 
 struct Queue<R: Request> {
@@ -80,12 +84,9 @@ pub(super) enum Turn<R: Request> {
 }
 
 impl<R: Request> Batcher<R> {
-    pub(super) fn new(
-        limits: Limits,
-        send: impl Fn(Vec<R>) -> BoxFuture<'static, Answers<R>> + Send + Sync + 'static,
-    ) -> Arc<Self> {
+    pub(super) fn new(limits: Limits, store: &Weak<R::Store>) -> Arc<Self> {
         let queue = Queue { waiting: VecDeque::new(), free_lanes: limits.lanes, next: 0, departures: 0 };
-        Arc::new(Self { queue: Mutex::new(queue), limits, send: Box::new(send) })
+        Arc::new(Self { queue: Mutex::new(queue), limits, store: Weak::clone(store) })
     }
 
     /// Waits for a request's turn, until the deadline. Dropped, the request does not leave, or its answer is lost.
@@ -126,9 +127,7 @@ impl<R: Request> Batcher<R> {
         }
         queue.departures
     }
-}
 
-impl<R: Request> Batcher<R> {
     /// Sends a batch on the runtime of the first caller in it, which is driven while that one waits.
     fn launch(self: &Arc<Self>, batch: Vec<Waiting<R>>, lane: Lane<R>) {
         if let Some(first) = batch.first() {
@@ -140,7 +139,8 @@ impl<R: Request> Batcher<R> {
     async fn carry(self: Arc<Self>, batch: Vec<Waiting<R>>, _lane: Lane<R>) {
         let (requests, callers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.request, waiting.answer)).unzip();
-        let answers = (self.send)(requests).await;
+        let Some(store) = self.store.upgrade() else { return };
+        let answers = R::send(store, requests).await;
         for (caller, answer) in callers.into_iter().zip(answers) {
             let _ = caller.send(answer);
         }
@@ -160,12 +160,12 @@ impl<R: Request> Queue<R> {
             && staying.len() < limits.requests
             && let Some(first) = self.waiting.pop_front()
         {
-            weight += first.request.weight();
-            let is_light = batch.is_empty() || weight <= limits.weight;
+            let heavier = weight + first.request.weight();
+            let is_light = batch.is_empty() || heavier <= limits.weight;
             if is_light && batch.iter().all(|waiting| waiting.request.fits(&first.request)) {
+                weight = heavier;
                 batch.push(first);
             } else {
-                weight -= first.request.weight();
                 staying.push(first);
             }
         }

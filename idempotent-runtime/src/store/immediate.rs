@@ -7,6 +7,9 @@ use super::{ClaimOutcome, ClaimRequest, Outcome, RecordKey, StoreResult, Token, 
 
 /// The two steps of a usual run, for a store that never waits. Each does what the method of the same name of
 /// [`Store`](super::Store) does.
+///
+/// Its records are read in this process alone. So their results may have a form that is no JSON: `inspect` and `list` show them as
+/// JSON.
 pub trait Immediate: Send + Sync {
     /// Claims a key, as [`Store::claim`](super::Store::claim) does.
     ///

@@ -129,24 +129,10 @@ impl LocalCache {
 /// the form that is read faster.
 fn own(outcome: &Outcome) -> Outcome {
     match outcome {
-        Outcome::Ok(bytes) => {
-            let compact = if is_response(bytes) { None } else { compact::of_json(bytes) };
-            Outcome::Ok(compact.unwrap_or_else(|| Bytes::copy_from_slice(bytes)))
-        }
+        Outcome::Ok(bytes) => Outcome::Ok(compact::of_json(bytes).unwrap_or_else(|| Bytes::copy_from_slice(bytes))),
         Outcome::Err(bytes) => Outcome::Err(Bytes::copy_from_slice(bytes)),
         Outcome::NotKept(_) | Outcome::Exhausted | Outcome::Dead => outcome.clone(),
     }
-}
-
-/// True for a response of the HTTP layer, which is read from its JSON.
-#[cfg(feature = "tower")]
-fn is_response(json: &[u8]) -> bool {
-    json.starts_with(crate::tower::BEGINNING_OF_A_RESPONSE)
-}
-
-#[cfg(not(feature = "tower"))]
-const fn is_response(_: &[u8]) -> bool {
-    false
 }
 
 #[derive(Clone)]
@@ -284,13 +270,8 @@ impl Store for LocalCache {
     }
 
     fn peek(&self, key: &RecordKey) -> Option<Finished> {
-        let mut finished = self.at_hand(key)?;
-        if let Outcome::Ok(bytes) = &mut finished.outcome
-            && let Some(json) = compact::to_json(bytes)
-        {
-            *bytes = json;
-        }
-        Some(finished)
+        let finished = self.at_hand(key)?;
+        Some(Finished { outcome: compact::shown(finished.outcome), ..finished })
     }
 
     fn at_hand(&self, key: &RecordKey) -> Option<Finished> {

@@ -37,6 +37,7 @@ mod operators;
 mod owners;
 mod payloads;
 mod races;
+mod replays;
 mod subject;
 mod times;
 mod transactions;
@@ -199,15 +200,15 @@ macro_rules! __conformance_rules {
             letters::a_dead_record_is_kept_for_its_ttl
             letters::there_is_one_letter_of_a_message
             letters::a_letter_without_a_run_is_written_once
-            letters::a_replayed_key_is_run_as_if_for_the_first_time
-            letters::a_replay_keeps_the_journal
-            letters::one_of_many_has_it_replayed
-            letters::a_key_of_another_life_is_not_replayed
-            letters::what_cannot_be_run_is_not_replayed
+            replays::a_replayed_key_is_run_as_if_for_the_first_time
+            replays::a_replay_keeps_the_journal
+            replays::one_of_many_has_it_replayed
+            replays::a_key_of_another_life_is_not_replayed
+            replays::what_cannot_be_run_is_not_replayed
             letters::a_letter_outlives_its_record
-            letters::a_replay_that_is_buried_is_dead_again
-            letters::a_letter_made_dead_again_can_be_replayed
-            letters::only_what_was_replayed_is_worked_off
+            replays::a_replay_that_is_buried_is_dead_again
+            replays::a_letter_made_dead_again_can_be_replayed
+            replays::only_what_was_replayed_is_worked_off
             letters::a_discarded_letter_is_gone
             letters::pages_are_in_order
         }

@@ -7,7 +7,7 @@ use serde::{
     forward_to_deserialize_any,
 };
 
-use super::{PLAIN, WITH_ESCAPES, has_escapes, tag, writer::is_of_serde_json};
+use super::{MAX_DEPTH, PLAIN, WITH_ESCAPES, has_escapes, tag, writer::is_of_serde_json};
 
 /// The type does not read the value, or asks for something that this form does not tell.
 #[derive(Debug)]
@@ -39,6 +39,8 @@ impl de::Error for Unread {
 pub(super) struct Reader<'de> {
     text: &'de str,
     position: usize,
+    /// The number of open sequences and maps.
+    depth: u8,
     /// True where strings have to be looked at: those with escapes are not borrowed.
     may_have_escapes: bool,
     /// True once a part was not read. A type may go on all the same; JSON would then go on elsewhere.
@@ -54,7 +56,7 @@ impl<'de> Reader<'de> {
             WITH_ESCAPES => true,
             _ => return None,
         };
-        Some(Self { text: str::from_utf8(rest).ok()?, position: 0, may_have_escapes, failed: false })
+        Some(Self { text: str::from_utf8(rest).ok()?, position: 0, depth: 0, may_have_escapes, failed: false })
     }
 
     /// True once everything has been read.
@@ -119,9 +121,20 @@ impl<'de> Reader<'de> {
         }
     }
 
+    /// Goes into a sequence or map, of which this is the tag. Only damaged bytes are nested more deeply than the form allows.
+    #[inline]
+    pub(super) fn begin(&mut self, tag: u8) -> Result<(), Unread> {
+        if self.next()? != tag {
+            return Err(Unread);
+        }
+        self.depth += 1;
+        if self.depth > MAX_DEPTH { self.refuse() } else { Ok(()) }
+    }
+
     /// Reads the end of a sequence or map, whose reader has to have taken all of it.
     #[inline]
-    fn end<T>(&mut self, value: T) -> Result<T, Unread> {
+    pub(super) fn end<T>(&mut self, value: T) -> Result<T, Unread> {
+        self.depth -= 1;
         if self.next()? == tag::END { Ok(value) } else { self.refuse() }
     }
 
@@ -277,9 +290,7 @@ impl<'de> de::Deserializer<'de> for &mut Reader<'de> {
 
     #[inline]
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unread> {
-        if self.next()? != tag::SEQUENCE {
-            return Err(Unread);
-        }
+        self.begin(tag::SEQUENCE)?;
         let value = visitor.visit_seq(Parts(&mut *self))?;
         self.end(value)
     }
@@ -299,9 +310,7 @@ impl<'de> de::Deserializer<'de> for &mut Reader<'de> {
 
     #[inline]
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unread> {
-        if self.next()? != tag::MAP {
-            return Err(Unread);
-        }
+        self.begin(tag::MAP)?;
         let value = visitor.visit_map(Parts(&mut *self))?;
         self.end(value)
     }
@@ -324,7 +333,7 @@ impl<'de> de::Deserializer<'de> for &mut Reader<'de> {
     ) -> Result<V::Value, Unread> {
         match self.peek()? {
             tag::MAP => {
-                self.position += 1;
+                self.begin(tag::MAP)?;
                 let value = visitor.visit_enum(Parts(&mut *self))?;
                 self.end(value)
             }

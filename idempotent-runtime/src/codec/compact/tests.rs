@@ -13,7 +13,7 @@ use serde::{
 };
 use serde_json::{Value, value::RawValue};
 
-use super::{is_compact, of_json, to_json};
+use super::{PLAIN, is_compact, of_json, read, tag, to_json};
 use crate::codec::{decode, encode, encode_here};
 
 /// The value is kept or refused as on other stores, and comes back as it does there.
@@ -260,5 +260,22 @@ fn only_this_form_is_told_as_json() {
     assert_eq!(to_json(b"\x01!!"), None, "more than a value");
     for json in ["1e3", " 1", "1.0 ", "{\"a\": 1}", "\"\\u00e9\"", "18446744073709551616", "{", ""] {
         assert_eq!(of_json(json.as_bytes()), None, "{json}");
+    }
+}
+
+/// Bytes that nobody has written, as of a damaged record: they are read to no end of the stack.
+#[test]
+fn what_is_nested_too_deeply_has_no_form() {
+    for tags in [&[tag::SEQUENCE][..], &[tag::MAP, tag::SHORT]] {
+        for whole in [false, true] {
+            let mut bytes = vec![PLAIN];
+            bytes.extend(tags.repeat(100_000));
+            if whole {
+                bytes.push(tag::NULL);
+                bytes.extend(vec![tag::END; 100_000]);
+            }
+            assert_eq!(to_json(&bytes), None);
+            assert!(read::<Value>(&bytes).is_none());
+        }
     }
 }

@@ -7,6 +7,15 @@ use super::{
     reader::{Reader, Unread},
     tag,
 };
+use crate::store::Outcome;
+
+/// Gives an outcome as other stores have it: with its result as JSON.
+pub(crate) fn shown(outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Ok(bytes) => Outcome::Ok(to_json(&bytes).unwrap_or(bytes)),
+        other => other,
+    }
+}
 
 /// The JSON of a compact form; `None` if the bytes are not of this form.
 pub(crate) fn to_json(bytes: &[u8]) -> Option<Bytes> {
@@ -20,18 +29,16 @@ fn value(reader: &mut Reader<'_>, json: &mut Vec<u8>) -> Result<(), Unread> {
     if reader.peek()? >= tag::STRING {
         return write(json, reader.string()?);
     }
-    match reader.next()? {
-        tag::NULL => json.extend_from_slice(b"null"),
-        tag::FALSE => json.extend_from_slice(b"false"),
-        tag::TRUE => json.extend_from_slice(b"true"),
-        tag::F64 => write(json, &reader.float()?)?,
-        tag::F32 => write(json, &reader.single()?)?,
+    match reader.peek()? {
         tag::SEQUENCE => {
+            reader.begin(tag::SEQUENCE)?;
             json.push(b'[');
             parts(reader, json, value)?;
             json.push(b']');
+            return reader.end(());
         }
         tag::MAP => {
+            reader.begin(tag::MAP)?;
             json.push(b'{');
             parts(reader, json, |reader, json| {
                 write(json, reader.string()?)?;
@@ -39,7 +46,16 @@ fn value(reader: &mut Reader<'_>, json: &mut Vec<u8>) -> Result<(), Unread> {
                 value(reader, json)
             })?;
             json.push(b'}');
+            return reader.end(());
         }
+        _ => {}
+    }
+    match reader.next()? {
+        tag::NULL => json.extend_from_slice(b"null"),
+        tag::FALSE => json.extend_from_slice(b"false"),
+        tag::TRUE => json.extend_from_slice(b"true"),
+        tag::F64 => write(json, &reader.float()?)?,
+        tag::F32 => write(json, &reader.single()?)?,
         tag @ tag::NATURAL..=tag::LAST_NATURAL => write(json, &reader.number(tag - tag::NATURAL)?)?,
         tag @ tag::NEGATIVE..=tag::LAST_NEGATIVE => write(json, &reader.negative(tag)?)?,
         _ => return Err(Unread),
@@ -47,7 +63,7 @@ fn value(reader: &mut Reader<'_>, json: &mut Vec<u8>) -> Result<(), Unread> {
     Ok(())
 }
 
-/// Parts up to the end, with commas between them.
+/// Writes the parts up to the end, with commas between them.
 fn parts(
     reader: &mut Reader<'_>,
     json: &mut Vec<u8>,
@@ -61,7 +77,7 @@ fn parts(
         is_first = false;
         part(reader, json)?;
     }
-    reader.next().map(|_| ())
+    Ok(())
 }
 
 fn write<T: Serialize + ?Sized>(json: &mut Vec<u8>, value: &T) -> Result<(), Unread> {

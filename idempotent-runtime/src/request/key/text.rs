@@ -186,7 +186,7 @@ const fn is_safe(byte: u8) -> bool {
 const NAME: u8 = 1;
 const SAFE: u8 = 2;
 
-/// What each byte is, in a table: every character of every key is looked at.
+/// The classes of each byte. A table, since every character of every key is looked at.
 #[expect(clippy::indexing_slicing, reason = "there is a class for each byte")]
 static CLASSES: [u8; 256] = {
     let mut classes = [0; 256];

@@ -1,5 +1,3 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use futures_util::{FutureExt as _, future::join_all};
 use tokio::{
     runtime::Builder,
@@ -17,6 +15,7 @@ struct Number(u32);
 
 impl Request for Number {
     type Answer = u32;
+    type Store = Sender;
 
     fn fits(&self, other: &Self) -> bool {
         self.0 / 10 == other.0 / 10
@@ -25,6 +24,15 @@ impl Request for Number {
     fn weight(&self) -> usize {
         self.0 as usize
     }
+
+    async fn send(sender: Arc<Sender>, batch: Vec<Self>) -> Answers<Self> {
+        lock(&sender.batches).push(batch.iter().map(|number| number.0).collect());
+        assert!(!sender.panics, "as planned");
+        if let Some(gate) = &sender.gate {
+            gate.acquire().await.expect("an open gate").forget();
+        }
+        batch.iter().map(|number| (number.0 != 7).then_some(number.0 * 2)).collect()
+    }
 }
 
 /// Answers with the double of each number but 7, and notes what left together.
@@ -32,21 +40,14 @@ impl Request for Number {
 struct Sender {
     batches: Mutex<Vec<Vec<u32>>>,
     panics: bool,
+    /// Has a permit for each batch that is to be answered.
+    gate: Option<Semaphore>,
 }
 
 fn batcher(sender: Sender) -> (Arc<Batcher<Number>>, Arc<Sender>) {
     let sender = Arc::new(sender);
-    let shared = Arc::clone(&sender);
     let limits = Limits { lanes: 1, requests: 3, weight: 100, patience: PATIENCE };
-    let batcher = Batcher::new(limits, move |batch: Vec<Number>| {
-        let sender = Arc::clone(&shared);
-        Box::pin(async move {
-            lock(&sender.batches).push(batch.iter().map(|number| number.0).collect());
-            assert!(!sender.panics, "as planned");
-            batch.iter().map(|number| (number.0 != 7).then_some(number.0 * 2)).collect()
-        })
-    });
-    (batcher, sender)
+    (Batcher::new(limits, &Arc::downgrade(&sender)), sender)
 }
 
 fn later() -> Instant {
@@ -110,7 +111,7 @@ async fn heavy_ones_leave_one_by_one() {
 
 #[tokio::test]
 async fn one_without_an_answer_goes_alone_and_the_others_have_theirs() {
-    let (batcher, _) = batcher(Sender::default());
+    let (batcher, _sender) = batcher(Sender::default());
     assert_eq!(ask_together(&batcher, [6, 7, 8]).await, [Some(12), None, Some(16)]);
 }
 
@@ -129,7 +130,7 @@ async fn one_whose_caller_has_gone_does_not_leave() {
 
 #[tokio::test]
 async fn each_of_a_batch_that_panics_goes_alone_and_the_lane_is_free_again() {
-    let (batcher, _) = batcher(Sender { panics: true, ..Sender::default() });
+    let (batcher, _sender) = batcher(Sender { panics: true, ..Sender::default() });
     assert_eq!(ask_together(&batcher, [1, 2]).await, [None, None]);
     yield_now().await;
     drop(alone(&batcher));
@@ -149,35 +150,24 @@ async fn those_that_wait_leave_together_if_the_lane_is_stuck() {
 
 #[tokio::test(start_paused = true)]
 async fn one_waits_on_while_others_leave() {
-    let gates = Arc::new((Semaphore::new(0), AtomicUsize::new(0)));
-    let shared = Arc::clone(&gates);
-    let limits = Limits { lanes: 1, requests: 1, weight: 100, patience: PATIENCE };
-    let batcher = Batcher::new(limits, move |batch: Vec<Number>| {
-        let gates = Arc::clone(&shared);
-        Box::pin(async move {
-            gates.1.fetch_add(1, Ordering::Relaxed);
-            if let Ok(permit) = gates.0.acquire().await {
-                permit.forget();
-            }
-            batch.iter().map(|number| Some(number.0)).collect()
-        })
-    });
+    let (batcher, sender) = batcher(Sender { gate: Some(Semaphore::new(0)), ..Sender::default() });
+    let gate = sender.gate.as_ref().expect("a gate");
     let lane = alone(&batcher);
-    let asked = tokio::spawn(join_all([1, 2, 3].map(|number| ask(&batcher, number))));
+    let asked = tokio::spawn(join_all([10, 20, 30].map(|number| ask(&batcher, number))));
     yield_now().await;
     drop(lane);
     for departed in 1..=3 {
         sleep(PATIENCE * 2 / 3).await;
-        assert_eq!(gates.1.load(Ordering::Relaxed), departed);
-        gates.0.add_permits(1);
+        assert_eq!(lock(&sender.batches).len(), departed);
+        gate.add_permits(1);
     }
     // The last one has waited for longer than its patience in all.
-    assert_eq!(asked.await.expect("no panic"), [Some(1), Some(2), Some(3)]);
+    assert_eq!(asked.await.expect("no panic"), [20, 40, 60].map(Some));
 }
 
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_beyond_the_deadline() {
-    let (batcher, _) = batcher(Sender::default());
+    let (batcher, _sender) = batcher(Sender::default());
     let _stuck = alone(&batcher);
     let began = Instant::now();
     let turn = batcher.turn(began + PATIENCE / 2, || Number(1)).await;
@@ -189,7 +179,7 @@ async fn nobody_waits_beyond_the_deadline() {
 /// The runtime of the one that frees the lane is not driven any more; that of those who wait is.
 #[test]
 fn a_batch_is_carried_by_the_runtime_of_those_who_wait() {
-    let (batcher, _) = batcher(Sender::default());
+    let (batcher, _sender) = batcher(Sender::default());
     let runtime = || Builder::new_current_thread().enable_time().build().expect("a runtime");
     let (idle, driven) = (runtime(), runtime());
     let lane = alone(&batcher);
@@ -201,10 +191,10 @@ fn a_batch_is_carried_by_the_runtime_of_those_who_wait() {
     drop(alone(&batcher));
 }
 
-/// The same where there is no runtime at all, or none any more.
+/// A lane is dropped outside of any runtime, and while the only one that waits has a runtime that has ended.
 #[test]
 fn a_lane_is_not_lost_without_a_runtime() {
-    let (batcher, _) = batcher(Sender::default());
+    let (batcher, _sender) = batcher(Sender::default());
     let runtime = || Builder::new_current_thread().enable_time().build().expect("a runtime");
     let driven = runtime();
     let lane = alone(&batcher);

@@ -246,7 +246,7 @@ impl MemoryEntry {
             EntryState::Running { .. } => State::Lapsed,
             EntryState::Suspended(RestKind::Failed) => State::Failed,
             EntryState::Suspended(RestKind::Abandoned) => State::Abandoned,
-            EntryState::Done(kind) => State::Done(as_json(self.outcome(kind))),
+            EntryState::Done(kind) => State::Done(compact::shown(self.outcome(kind))),
         };
         let (key, arguments) = (self.key()?.parse().ok()?, self.packed.arguments().cloned());
         let Past { generation, failed, .. } = self.past(now);
@@ -263,13 +263,5 @@ impl MemoryEntry {
             OutcomeKind::Exhausted => Outcome::Exhausted,
             OutcomeKind::Dead => Outcome::Dead,
         }
-    }
-}
-
-/// The outcome with its result as JSON, as other stores have it.
-fn as_json(outcome: Outcome) -> Outcome {
-    match outcome {
-        Outcome::Ok(bytes) => Outcome::Ok(compact::to_json(&bytes).unwrap_or(bytes)),
-        other => other,
     }
 }

@@ -32,30 +32,11 @@ pub(super) struct Batches {
 
 impl Batches {
     pub(super) fn new(store: &Weak<PostgresShared>) -> Self {
-        let claims = Weak::clone(store);
-        let claims = Batcher::new(LIMITS, move |batch| {
-            let store = claims.upgrade();
-            Box::pin(async move {
-                match store {
-                    Some(store) => store.claim_all(batch).await,
-                    None => Vec::new(),
-                }
-            })
-        });
-        let ends = Weak::clone(store);
-        let ends = Batcher::new(LIMITS, move |batch| {
-            let store = ends.upgrade();
-            Box::pin(async move {
-                match store {
-                    Some(store) => store.end_all(batch).await,
-                    None => Vec::new(),
-                }
-            })
-        });
-        Self { claims, ends }
+        Self { claims: Batcher::new(LIMITS, store), ends: Batcher::new(LIMITS, store) }
     }
 }
 
+/// A claim of several.
 pub(super) struct Claim {
     pub(super) key: RecordKey,
     pub(super) request: ClaimRequest,
@@ -63,6 +44,7 @@ pub(super) struct Claim {
 
 impl Request for Claim {
     type Answer = StoreResult<ClaimOutcome>;
+    type Store = PostgresShared;
 
     fn fits(&self, other: &Self) -> bool {
         self.key != other.key && self.request.take_over == other.request.take_over
@@ -71,8 +53,20 @@ impl Request for Claim {
     fn weight(&self) -> usize {
         self.request.arguments.as_ref().map_or(0, Bytes::len)
     }
+
+    async fn send(store: Arc<PostgresShared>, batch: Vec<Self>) -> Answers<Self> {
+        let statement = &store.statements.claim_all;
+        let rows = store.executor.try_rows(User::Anybody, statement, |query| claims(query, &batch)).await;
+        answers(batch.len(), rows, |row| {
+            // Of a batch without an answer there is one row, with nothing in it.
+            let place = row::number(row, row::CLAIM_NUMBER)?;
+            let outcome = row::claim_outcome(row, &batch.get(place)?.request).ok()??;
+            Some((place, outcome))
+        })
+    }
 }
 
+/// The end of a run, of several.
 pub(super) struct End {
     pub(super) key: RecordKey,
     pub(super) token: Token,
@@ -82,33 +76,19 @@ pub(super) struct End {
 
 impl Request for End {
     type Answer = StoreResult<()>;
+    type Store = PostgresShared;
 
     fn fits(&self, other: &Self) -> bool {
         self.key != other.key
     }
 
     fn weight(&self) -> usize {
-        EndColumns::of(&self.outcome).result.map_or(0, <[u8]>::len)
-    }
-}
-
-impl PostgresShared {
-    /// Claims several keys.
-    async fn claim_all(self: Arc<Self>, batch: Vec<Claim>) -> Answers<Claim> {
-        let statement = &self.statements.claim_all;
-        let rows = self.executor.try_rows(User::Anybody, statement, |query| claims(query, &batch)).await;
-        answers(batch.len(), rows, |row| {
-            // Of a batch without an answer there is one row, with nothing in it.
-            let place = row::number(row, row::CLAIM_NUMBER)?;
-            let outcome = row::claim_outcome(row, &batch.get(place)?.request).ok()??;
-            Some((place, outcome))
-        })
+        EndColumns::weight(&self.outcome)
     }
 
-    /// Ends several runs.
-    async fn end_all(self: Arc<Self>, batch: Vec<End>) -> Answers<End> {
-        let statement = &self.statements.complete_all;
-        let rows = self.executor.try_rows(User::Owner, statement, |query| ends(query, &batch)).await;
+    async fn send(store: Arc<PostgresShared>, batch: Vec<Self>) -> Answers<Self> {
+        let statement = &store.statements.complete_all;
+        let rows = store.executor.try_rows(User::Owner, statement, |query| ends(query, &batch)).await;
         answers(batch.len(), rows, |row| Some((row::number(row, 0)?, ())))
     }
 }

@@ -96,6 +96,11 @@ impl<'a> EndColumns<'a> {
         };
         Self { state: outcome.as_str(), result, reason }
     }
+
+    /// The bytes that an outcome carries.
+    pub(crate) fn weight(outcome: &'a Outcome) -> usize {
+        Self::of(outcome).result.map_or(0, <[u8]>::len)
+    }
 }
 
 /// Reads the columns of a finished run; `None` for columns that this library does not write.

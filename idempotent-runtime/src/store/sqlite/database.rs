@@ -29,7 +29,7 @@ use crate::store::{
     ClaimOutcome, StoreError,
     StoreErrorKind::{Refused, Unavailable},
     StoreResult,
-    batcher::{Batcher, Limits, Request, Turn},
+    batcher::{Answers, Batcher, Limits, Request, Turn},
     sql::{connections::Connections, sweep::Sweep},
 };
 
@@ -75,6 +75,7 @@ pub(super) struct Pending {
 /// Any of them can share a transaction: if one fails, so does it, and each is run alone.
 impl Request for Pending {
     type Answer = Vec<SqliteRow>;
+    type Store = Database;
 
     fn fits(&self, _: &Self) -> bool {
         true
@@ -82,6 +83,13 @@ impl Request for Pending {
 
     fn weight(&self) -> usize {
         self.weight
+    }
+
+    async fn send(database: Arc<Database>, batch: Vec<Self>) -> Answers<Self> {
+        let Some(deadline) = batch.iter().map(|pending| pending.deadline).min() else { return Vec::new() };
+        let statements = batch.into_iter().map(|pending| pending.statement).collect();
+        let answers = database.write_in_turn(statements, deadline).await.unwrap_or_default();
+        answers.into_iter().map(Some).collect()
     }
 }
 
@@ -142,25 +150,10 @@ impl Database {
         let statements = Statements::new(&table);
         let (turn, file, sweep) = (Semaphore::new(1), OnceCell::new(), Sweep::every(sweep_interval));
         let (runs, listener) = (Arc::default(), Listener::new());
-        let batcher = |this: &Weak<Self>| {
-            let this = Weak::clone(this);
-            let limits = Limits { lanes: 1, requests: LONGEST_BATCH, weight: HEAVIEST_BATCH, patience };
-            Batcher::new(limits, move |batch: Vec<Pending>| {
-                let this = this.upgrade();
-                Box::pin(async move {
-                    let (Some(this), Some(deadline)) = (this, batch.iter().map(|pending| pending.deadline).min())
-                    else {
-                        return Vec::new();
-                    };
-                    let statements = batch.into_iter().map(|pending| pending.statement).collect();
-                    let answers = this.write_in_turn(statements, deadline).await.unwrap_or_default();
-                    answers.into_iter().map(Some).collect()
-                })
-            })
-        };
+        let limits = || Limits { lanes: 1, requests: LONGEST_BATCH, weight: HEAVIEST_BATCH, patience };
         Arc::new_cyclic(|this| Self {
-            claims: batcher(this),
-            ends: batcher(this),
+            claims: Batcher::new(limits(), this),
+            ends: Batcher::new(limits(), this),
             readers,
             writer,
             table,

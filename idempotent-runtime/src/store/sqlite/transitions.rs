@@ -10,7 +10,7 @@ use super::{
 };
 use crate::store::{
     Appended, ClaimOutcome, ClaimRequest, Outcome, RecordKey, Step, StoreResult, Suspension, Token, Transition, Why,
-    sql::states,
+    sql::states::{self, EndColumns},
 };
 
 /// The number of tries of a step whose record changes between its read and its write.
@@ -65,10 +65,15 @@ impl SqliteStore {
     /// Runs statements of which one ends a run, and says whether one did.
     pub(super) async fn end(&self, key: &RecordKey, queries: Vec<Bound<'_>>) -> StoreResult<bool> {
         let ended = self.database.write_all(queries).await?.iter().any(|rows| !rows.is_empty());
+        Ok(self.wake_if(ended, key))
+    }
+
+    /// Wakes those who wait for a run if it has ended, and says whether it has.
+    fn wake_if(&self, ended: bool, key: &RecordKey) -> bool {
         if ended {
             self.database.listener.ended(key);
         }
-        Ok(ended)
+        ended
     }
 
     pub(super) async fn try_complete(
@@ -79,12 +84,9 @@ impl SqliteStore {
         ttl: Duration,
     ) -> StoreResult<Transition> {
         let complete = complete(&self.database.statements, key, token, outcome, ttl);
-        let weight = states::EndColumns::of(outcome).result.map_or(0, <[u8]>::len);
-        let is_ended = !self.database.write_with_others(&self.database.ends, complete, weight).await?.is_empty();
-        if is_ended {
-            self.database.listener.ended(key);
-        }
-        let is_applied = is_ended
+        let weight = EndColumns::weight(outcome);
+        let rows = self.database.write_with_others(&self.database.ends, complete, weight).await?;
+        let is_applied = self.wake_if(!rows.is_empty(), key)
             || self
                 .look(key)
                 .await?
