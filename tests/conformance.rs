@@ -62,6 +62,8 @@ async fn moved_with(backend: Arc<Backend>, [first, second]: [Arc<dyn Store>; 2])
 
 conformance_suite!(mod redis_store, async || moved(Backend::redis().await).await);
 
+conformance_suite!(mod redis_store_on_valkey, async || moved(Backend::valkey().await).await);
+
 conformance_suite!(mod postgres_store: Transactional + DeadLetters, async || moved(Backend::postgres().await).await);
 
 conformance_suite!(mod sqlite_store: Transactional + DeadLetters, async || moved(Backend::sqlite().await).await);

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 CARGO = ["cargo", "test"]
 WORKSPACE = ["--workspace", "--all-features"]
-ALONE = ["conformance", "transfers", "chaos", "payments", "orders", "redis_store", "sqlite_store"]
+ALONE = ["conformance", "transfers", "chaos", "payments", "orders", "redis_store", "valkey_store", "sqlite_store"]
 # Of the others, those that take longest begin first, so that none of them is left over at the end.
 LONGEST = ["scenarios", "compile_errors", "inbox", "charges", "webhooks", "postgres_store", "transactions_postgres"]
 THREADS = os.environ.setdefault("RUST_TEST_THREADS", "4")

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use idempotent_tests::redis_server::RedisServer;
+use idempotent_tests::redis_server::RedisProgram;
 use redis::{
     AsyncCommands as _,
     aio::MultiplexedConnection,
@@ -52,7 +52,7 @@ async fn create_group(connection: &mut MultiplexedConnection) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_entry_is_claimed_from_a_consumer_that_is_silent() {
-    let server = RedisServer::start_durable().await;
+    let server = RedisProgram::Redis.start_durable().await;
     let (mut connection, mut blocking) = (server.client().await, server.client().await);
     create_group(&mut connection).await;
     let reading = tokio::spawn(async move { read(&mut blocking, "a", Duration::from_secs(10)).await });
@@ -83,7 +83,7 @@ async fn an_entry_is_claimed_from_a_consumer_that_is_silent() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn entries_groups_and_claims_outlive_a_kill() {
-    let mut server = RedisServer::start_durable().await;
+    let mut server = RedisProgram::Redis.start_durable().await;
     let (mut connection, mut blocking) = (server.client().await, server.client().await);
     create_group(&mut connection).await;
     for id in ["settled", "pending", "unread"] {
@@ -108,7 +108,7 @@ async fn entries_groups_and_claims_outlive_a_kill() {
 /// Why no program deletes its consumer: what it has not settled is never delivered again.
 #[tokio::test]
 async fn a_deleted_consumer_takes_its_entries_along() {
-    let server = RedisServer::start_durable().await;
+    let server = RedisProgram::Redis.start_durable().await;
     let mut connection = server.client().await;
     create_group(&mut connection).await;
     add(&mut connection, "lost").await;

@@ -19,7 +19,7 @@ use idempotent_tests::{
     },
     process::Process,
     proxy::{Fault, Proxy},
-    redis_server::RedisServer,
+    redis_server::{RedisProgram, RedisServer},
 };
 use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::StdRng};
 use tempfile::TempDir;
@@ -136,7 +136,7 @@ async fn redis_with_processes_that_die() {
     let seed = crate::seed("redis");
     let until = Instant::now() + Duration::from_secs(crate::seconds());
     let folder = TempDir::new().expect("a temporary folder");
-    let server = RedisServer::start_durable().await;
+    let server = RedisProgram::Redis.start_durable().await;
     let mut proxies = Vec::new();
     for _ in 0..WORKERS {
         proxies.push(Proxy::start(server.address()).await);

@@ -8,7 +8,7 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
-use idempotent_tests::{postgres_server::PostgresServer, redis_server::RedisServer, sqlite_file::SqliteFile};
+use idempotent_tests::{postgres_server::PostgresServer, redis_server::RedisProgram, sqlite_file::SqliteFile};
 use serde_json::Value;
 
 fn payments(arguments: &[&str]) -> Child {
@@ -276,7 +276,7 @@ fn a_reader_that_has_seen_enough_is_no_error() {
 
 #[tokio::test]
 async fn two_processes_on_one_redis_charge_each_order_once_between_them() {
-    let server = RedisServer::start().await;
+    let server = RedisProgram::Redis.start().await;
     two_processes_charge_each_order_once_between_them(&server.url(), &built_in_log());
 }
 

@@ -9,6 +9,7 @@ use idempotent_runtime::{
 };
 
 use crate::{
+    SERVER,
     redis_server::RedisServer,
     support::{Fixture, LEASE, TTL, claim, claim_name, granted, key, outcome, request, step},
 };
@@ -81,7 +82,7 @@ async fn a_script_is_sent_in_full_once() {
 
 #[tokio::test]
 async fn the_cost_does_not_grow_with_the_number_of_records() {
-    let server = RedisServer::start_with(&["--enable-debug-command", "local"]).await;
+    let server = SERVER.start_with(&["--enable-debug-command", "local"]).await;
     let Fixture { server, ours, theirs } = Fixture::on(server).await;
     run_once(&ours, "warm").await;
     server.command::<()>(&["DEBUG", "POPULATE", "100000", "idempotent:filler", "100"]).await;

@@ -17,6 +17,7 @@ use idempotent_tests::proxy::{Fault, Proxy};
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
+    SERVER,
     redis_server::RedisServer,
     support::{
         LEASE, TTL, abandon, bytes_of, claim, claim_name, connect, granted, key, lapse, outcome, request, request_of,
@@ -35,7 +36,7 @@ struct Fixture {
 
 impl Fixture {
     async fn start() -> Self {
-        let server = RedisServer::start().await;
+        let server = SERVER.start().await;
         let proxy = Proxy::start(server.address()).await;
         let ours = connect(&format!("redis://{}", proxy.address())).await;
         let direct = connect(&server.url()).await;
@@ -345,7 +346,7 @@ async fn dropped_calls_leave_the_store_working() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn administration_under_load_runs_nothing_twice() {
     const ROUNDS: usize = 20;
-    let server = RedisServer::start().await;
+    let server = SERVER.start().await;
     server.command::<()>(&["ACL", "SETUSER", "app", "on", ">0", "~*", "&*", "+@all"]).await;
     let handle = Idempotency::new(connect(&format!("redis://app:0@{}", server.address())).await);
     let (rounds, runs) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(HashMap::new())));

@@ -1,8 +1,11 @@
-//! The Redis store against real servers: every state and transition, and every fault between client and server.
+//! The Redis store on Redis: every state and transition, and every fault between client and server.
 
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 use idempotent_tests::{redis_server, wait::wait_for};
+
+/// The program that the tests start.
+const SERVER: redis_server::RedisProgram = redis_server::RedisProgram::Redis;
 
 mod cost;
 mod faults;

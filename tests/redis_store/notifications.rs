@@ -9,6 +9,7 @@ use idempotent_runtime::{
 use idempotent_tests::proxy::{Fault, Proxy};
 
 use crate::{
+    SERVER,
     redis_server::RedisServer,
     support::{Fixture, LEASE, TTL, abandon, claim, claim_name, connect, key, outcome, raw, request, step},
     wait_for,
@@ -156,7 +157,7 @@ async fn a_waiter_who_comes_during_an_unsubscription_is_not_lost() {
 }
 
 async fn behind_a_proxy() -> (RedisServer, Proxy, RedisStore, RedisStore) {
-    let server = RedisServer::start().await;
+    let server = SERVER.start().await;
     let proxy = Proxy::start(server.address()).await;
     let (ours, theirs) = (connect(&server.url()).await, connect(&format!("redis://{}", proxy.address())).await);
     (server, proxy, ours, theirs)
@@ -199,7 +200,7 @@ async fn a_notification_missed_during_an_outage_is_made_up_for() {
 
 #[tokio::test]
 async fn a_restarted_server_is_subscribed_to_again() {
-    let mut fixture = Fixture::on(RedisServer::start_durable().await).await;
+    let mut fixture = Fixture::on(SERVER.start_durable().await).await;
     let key = key("restart");
     let token = claim(&fixture.ours, &key).await;
     let mut subscription = fixture.theirs.subscribe(&key).await.unwrap();

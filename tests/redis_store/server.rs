@@ -9,6 +9,7 @@ use idempotent_runtime::{
 use idempotent_tests::proxy::Proxy;
 
 use crate::{
+    SERVER,
     redis_server::RedisServer,
     support::{
         Fixture, LEASE, PAUSE, TTL, abandon, builder, bytes_of, claim, claim_name, connect, full_text, granted, key,
@@ -19,7 +20,7 @@ use crate::{
 
 #[tokio::test]
 async fn an_evicting_server_is_refused_unless_allowed() {
-    let server = RedisServer::start().await;
+    let server = SERVER.start().await;
     server.command::<()>(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await;
     let error = builder().connect(&server.url()).await.expect_err("refused");
     assert_eq!(kind(&error), StoreErrorKind::Refused);
@@ -30,7 +31,7 @@ async fn an_evicting_server_is_refused_unless_allowed() {
 
 #[tokio::test]
 async fn settings_that_cannot_work_are_refused() {
-    let server = RedisServer::start().await;
+    let server = SERVER.start().await;
     for prefix in ["with space", "with{braces}", "ümlaut", &"x".repeat(65)] {
         let answer = builder().prefix(prefix).connect(&server.url()).await;
         assert!(matches!(answer, Err(SetupError::Setting(_))), "{prefix}");
@@ -40,7 +41,7 @@ async fn settings_that_cannot_work_are_refused() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_unavailable() {
-    let mut server = RedisServer::start().await;
+    let mut server = SERVER.start().await;
     server.kill();
     let error = builder().connect(&server.url()).await.expect_err("nobody there");
     assert_eq!(kind(&error), StoreErrorKind::Unavailable);
@@ -48,7 +49,7 @@ async fn a_server_that_is_not_there_is_unavailable() {
 
 #[tokio::test]
 async fn prefixes_keep_stores_apart() {
-    let server = RedisServer::start().await;
+    let server = SERVER.start().await;
     let first = builder().prefix("first:").connect(&server.url()).await.expect("a store");
     let second = builder().prefix("sec*nd:").connect(&server.url()).await.expect("a store");
     let key = key("shared");
@@ -122,8 +123,8 @@ async fn a_full_server_refuses_claims_and_accepts_endings() {
 
 #[tokio::test]
 async fn a_read_only_replica_is_unavailable() {
-    let primary = RedisServer::start().await;
-    let replica = RedisServer::start().await;
+    let primary = SERVER.start().await;
+    let replica = SERVER.start().await;
     let store = connect(&replica.url()).await;
     replica.command::<()>(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]).await;
     assert_eq!(claim_name(&store.claim(&key("read-only"), &request()).await), "Unavailable");
@@ -135,8 +136,8 @@ async fn a_read_only_replica_is_unavailable() {
 /// A demoted server keeps its connections. The proxy stands for an address that follows the primary.
 #[tokio::test]
 async fn a_connection_to_a_demoted_server_is_replaced() {
-    let primary = RedisServer::start().await;
-    let replica = RedisServer::start().await;
+    let primary = SERVER.start().await;
+    let replica = SERVER.start().await;
     let proxy = Proxy::start(replica.address()).await;
     let store = connect(&format!("redis://{}", proxy.address())).await;
     replica.command::<()>(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]).await;
@@ -248,7 +249,7 @@ async fn a_flushed_server_has_forgotten() {
 
 #[tokio::test]
 async fn a_durable_server_keeps_what_it_acknowledged_when_it_is_killed() {
-    let mut fixture = Fixture::on(RedisServer::start_durable().await).await;
+    let mut fixture = Fixture::on(SERVER.start_durable().await).await;
     let (running, done, abandoned) = (key("running"), key("done"), key("abandoned"));
     let token = claim(&fixture.ours, &running).await;
     let fence = fixture.ours.fence(&running, &token).await.unwrap().expect("ours");
@@ -283,7 +284,7 @@ pub(crate) async fn restricted(server: &RedisServer, more: &str) -> String {
 
 #[tokio::test]
 async fn the_documented_permissions_are_enough() {
-    let server = RedisServer::start().await;
+    let server = SERVER.start().await;
     let url = restricted(&server, "").await;
     let (ours, theirs) = (connect(&url).await, connect(&url).await);
     let key = key("restricted");
@@ -322,7 +323,7 @@ async fn the_documented_permissions_are_enough() {
 
 #[tokio::test]
 async fn missing_permissions_and_wrong_credentials_are_refused_without_secrets() {
-    let server = RedisServer::start().await;
+    let server = SERVER.start().await;
     let url = restricted(&server, "").await;
     let wrong = url.replace("canary-password", "canary-wrong");
     let error = builder().connect(&wrong).await.expect_err("wrong password");
@@ -359,7 +360,7 @@ fn a_store_outlives_the_runtime_that_made_it() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let first = runtime();
     let (server, store) = first.block_on(async {
-        let server = RedisServer::start().await;
+        let server = SERVER.start().await;
         let store = connect(&server.url()).await;
         let key = key("first");
         claim(&store, &key).await;

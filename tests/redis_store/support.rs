@@ -11,7 +11,7 @@ use idempotent_runtime::{
 };
 pub(crate) use idempotent_tests::{backend::redis_key as raw, store_fixture::*};
 
-use crate::redis_server::RedisServer;
+use crate::{SERVER, redis_server::RedisServer};
 
 /// A server and two stores on it, with a connection each.
 pub(crate) struct Fixture {
@@ -22,7 +22,7 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) async fn start() -> Self {
-        Self::on(RedisServer::start().await).await
+        Self::on(SERVER.start().await).await
     }
 
     pub(crate) async fn on(server: RedisServer) -> Self {

@@ -9,7 +9,7 @@ use idempotent_tests::{
 };
 
 use crate::{
-    redis_server::RedisServer,
+    redis_server::{RedisProgram, RedisServer},
     support::{builder, claim, full_text, key, kind},
     wait_for,
 };
@@ -24,7 +24,7 @@ async fn server(certificates: &Certificates, clients: &str, more: &[&str]) -> (R
         arguments.extend([name, file.as_str()]);
     }
     arguments.extend(more);
-    (RedisServer::start_with(&arguments).await, port)
+    (RedisProgram::Redis.start_with(&arguments).await, port)
 }
 
 async fn works(builder: RedisStoreBuilder, url: &str) {

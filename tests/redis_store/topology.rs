@@ -9,6 +9,7 @@ use idempotent_runtime::{
 };
 
 use crate::{
+    SERVER,
     redis_server::{RedisCluster, RedisSentinel},
     server::restricted,
     support::{LEASE, TTL, abandon, claim, claim_name, connect, granted, key, outcome, request, step},
@@ -57,7 +58,7 @@ async fn listed(store: &RedisStore) -> HashSet<String> {
 
 #[tokio::test]
 async fn a_cluster_serves_all_slots_and_survives_a_failover() {
-    let mut cluster = RedisCluster::start().await;
+    let mut cluster = RedisCluster::start(SERVER).await;
     // With no more permissions than are documented, on every node.
     for node in &cluster.nodes {
         restricted(node, "+scan +cluster|slots +readonly +ping").await;
@@ -92,7 +93,7 @@ async fn a_cluster_serves_all_slots_and_survives_a_failover() {
 /// Every rule, one after the other on one cluster.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_keeps_every_rule() {
-    let cluster = Arc::new(RedisCluster::start().await);
+    let cluster = Arc::new(RedisCluster::start(SERVER).await);
     for rule in RULES {
         let moved = Arc::clone(&cluster);
         let fixture = Fixture::new(connect(&cluster.url()).await, connect(&cluster.url()).await)
@@ -114,7 +115,7 @@ async fn a_cluster_keeps_every_rule() {
 
 #[tokio::test]
 async fn slots_that_move_are_followed() {
-    let cluster = RedisCluster::start().await;
+    let cluster = RedisCluster::start(SERVER).await;
     let (ours, theirs) = (connect(&cluster.url()).await, connect(&cluster.url()).await);
     let key = key("moving");
     let token = claim(&ours, &key).await;
@@ -143,7 +144,7 @@ async fn slots_that_move_are_followed() {
 
 #[tokio::test]
 async fn a_sentinel_leads_to_the_new_primary() {
-    let mut servers = RedisSentinel::start().await;
+    let mut servers = RedisSentinel::start(SERVER).await;
     let (ours, theirs) = (connect(&servers.url()).await, connect(&servers.url()).await);
     exercise(&ours, &theirs, "before", 5).await;
     let key = key("failover");
@@ -169,7 +170,7 @@ async fn a_sentinel_leads_to_the_new_primary() {
 
 #[tokio::test]
 async fn a_primary_that_hangs_is_left_for_the_new_one() {
-    let servers = RedisSentinel::start().await;
+    let servers = RedisSentinel::start(SERVER).await;
     let store = connect(&servers.url()).await;
     let key = key("hanging");
     let token = claim(&store, &key).await;

@@ -8,6 +8,7 @@ use idempotent_runtime::{
 };
 
 use crate::{
+    SERVER,
     redis_server::RedisServer,
     support::{
         Fixture, LEASE, PAUSE, TTL, abandon, bytes_of, claim, claim_name, connect, granted, keep, key, lapse, left_of,
@@ -354,7 +355,7 @@ async fn a_late_owner_changes_nothing() {
 
 #[tokio::test]
 async fn of_many_claims_one_is_granted() {
-    let server = RedisServer::start().await;
+    let server = SERVER.start().await;
     let stores = [connect(&server.url()).await, connect(&server.url()).await].map(std::sync::Arc::new);
     for round in 0..20 {
         let key = key(format!("race-{round}"));

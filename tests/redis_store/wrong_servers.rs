@@ -9,6 +9,7 @@ use idempotent_tests::captured_events::CapturedEvents;
 use tower::{Layer, ServiceExt};
 
 use crate::{
+    SERVER,
     redis_server::{RedisCluster, RedisSentinel, RedisServer},
     support::{TTL, assert_says_causes_once, builder, claim, connect, full_text, key, kind, outcome, request},
 };
@@ -24,7 +25,7 @@ async fn is_refused(url: &str, what: &str) {
 
 #[tokio::test]
 async fn a_node_of_a_cluster_is_refused_unless_the_url_says_so() {
-    let cluster = RedisCluster::start().await;
+    let cluster = RedisCluster::start(SERVER).await;
     for node in &cluster.nodes {
         is_refused(&node.url(), "redis+cluster://").await;
     }
@@ -33,14 +34,14 @@ async fn a_node_of_a_cluster_is_refused_unless_the_url_says_so() {
 
 #[tokio::test]
 async fn a_replica_is_refused() {
-    let primary = RedisServer::start().await;
-    let replica = RedisServer::start_with(&["--replicaof", "127.0.0.1", &primary.port().to_string()]).await;
+    let primary = SERVER.start().await;
+    let replica = SERVER.start_with(&["--replicaof", "127.0.0.1", &primary.port().to_string()]).await;
     is_refused(&replica.url(), "connect to its primary").await;
 }
 
 #[tokio::test]
 async fn a_sentinel_is_refused_unless_the_url_says_so() {
-    let servers = RedisSentinel::start().await;
+    let servers = RedisSentinel::start(SERVER).await;
     is_refused(&servers.sentinel_url(), "redis+sentinel://").await;
     connect(&servers.url()).await;
 }
@@ -55,7 +56,7 @@ async fn login(server: &RedisServer, but: &str) -> String {
 /// Granted a claim, it could not record what came of it.
 #[tokio::test]
 async fn a_login_that_may_not_run_scripts_is_refused() {
-    let server = RedisServer::start().await;
+    let server = SERVER.start().await;
     for but in ["-@scripting", "-eval", "-evalsha"] {
         is_refused(&login(&server, but).await, "lacks a permission").await;
     }
@@ -70,8 +71,8 @@ async fn a_server_that_does_not_tell_about_itself_is_refused_unless_eviction_is_
     let config = dir.path().join("redis.conf");
     fs::write(&config, "save \"\"\nrename-command INFO \"\"\n").expect("a file");
     // Its configuration comes first.
-    let renamed = RedisServer::start_configured(&config).await;
-    let forbidding = RedisServer::start().await;
+    let renamed = SERVER.start_configured(&config).await;
+    let forbidding = SERVER.start().await;
     for url in [renamed.url(), login(&forbidding, "-info").await] {
         let error = builder().connect(&url).await.expect_err("it may evict records");
         assert_eq!(kind(&error), StoreErrorKind::Refused);
@@ -84,7 +85,7 @@ async fn a_server_that_does_not_tell_about_itself_is_refused_unless_eviction_is_
 
 #[tokio::test]
 async fn a_database_that_is_not_there_is_refused() {
-    let server = RedisServer::start().await;
+    let server = SERVER.start().await;
     is_refused(&format!("{}/99", server.url()), "does not have the database").await;
     is_refused(&format!("{}/1", login(&server, "-select").await), "may not select it").await;
 }
@@ -92,7 +93,7 @@ async fn a_database_that_is_not_there_is_refused() {
 /// A fault that `connect` could not see is told at the call, and is not to be tried again.
 #[tokio::test]
 async fn a_fault_that_does_not_pass_is_refused() {
-    let server = RedisServer::start().await;
+    let server = SERVER.start().await;
     // A command of its own, and one in a script.
     for (but, name) in [("-set", "claim"), ("-getrange", "complete")] {
         let store = connect(&login(&server, "").await).await;
@@ -114,7 +115,7 @@ async fn a_fault_that_does_not_pass_is_refused() {
 /// An operator reads what failed, of which kind, and why, of a call and of a request; and no secret.
 #[tokio::test]
 async fn a_fault_is_logged_with_its_kind_and_causes() {
-    let mut server = RedisServer::start().await;
+    let mut server = SERVER.start().await;
     let handle = Idempotency::new(connect(&login(&server, "").await).await);
     let layer = IdempotencyLayer::ietf("shop", handle.clone()).unscoped().build().expect("settings that work");
     let service = layer.layer(tower::service_fn(async |_: http::Request<_>| {
@@ -153,7 +154,7 @@ async fn a_fault_is_logged_with_its_kind_and_causes() {
 
 #[tokio::test]
 async fn an_error_of_connect_says_its_causes_once() {
-    let server = RedisServer::start().await;
+    let server = SERVER.start().await;
     let url = login(&server, "").await;
     let wrong = [
         "redis://127.0.0.1:1".to_owned(),
@@ -172,7 +173,7 @@ async fn an_error_of_connect_says_its_causes_once() {
 /// Two masters of a cluster, and a key that the other one has.
 #[tokio::test]
 async fn a_key_of_another_node_is_refused() {
-    let cluster = RedisCluster::start().await;
+    let cluster = RedisCluster::start(SERVER).await;
     let mut refused = 0;
     let url = login(&cluster.nodes[1], "-info").await;
     let store = builder().allow_eviction(true).connect(&url).await.expect("it cannot be known");
@@ -188,19 +189,19 @@ async fn a_key_of_another_node_is_refused() {
 
 #[tokio::test]
 async fn a_server_that_forgets_when_it_restarts_is_told_of() {
-    let forgetful = RedisServer::start().await;
+    let forgetful = SERVER.start().await;
     let events = CapturedEvents::start();
     connect(&forgetful.url()).await;
     let told = events.take();
     assert!(told.len() == 1 && told[0].starts_with("WARN") && told[0].contains("appendonly yes"), "{told:?}");
-    let durable = RedisServer::start_durable().await;
+    let durable = SERVER.start_durable().await;
     connect(&durable.url()).await;
     assert_eq!(events.take(), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn an_ipv6_address_can_be_connected_to() {
-    let server = RedisServer::start_with(&["--bind", "127.0.0.1", "::1"]).await;
+    let server = SERVER.start_with(&["--bind", "127.0.0.1", "::1"]).await;
     let store = connect(&format!("redis://[::1]:{}/0", server.port())).await;
     claim(&store, &key("k")).await;
 }

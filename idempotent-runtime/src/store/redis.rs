@@ -40,8 +40,7 @@
 //!
 //! The parameters have PostgreSQL's names. They count for every node of a cluster, and for sentinels.
 //!
-//! The test suite runs on Redis 7.0, without Unix sockets. Valkey speaks the same protocol and commands, and is
-//! not part of it; `REDIS_SERVER=valkey-server tests/run` puts it to the test where it is installed.
+//! The test suite runs on Redis 7.0 and on Valkey 9.1, without Unix sockets. TLS is tested on Redis.
 //!
 //! # What is promised, and what is not
 //!

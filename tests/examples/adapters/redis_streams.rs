@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use idempotent_examples::redis_streams::{Consumer, Deliveries, Delivery};
 use idempotent_runtime::consumer::{Dead, Delivery as _};
-use idempotent_tests::{redis_server::RedisServer, wait::wait_for};
+use idempotent_tests::{
+    redis_server::{RedisProgram, RedisServer},
+    wait::wait_for,
+};
 use redis::{AsyncCommands as _, streams::StreamRangeReply};
 use tokio::time::{Instant, sleep};
 
@@ -32,7 +35,7 @@ async fn next(deliveries: &mut Deliveries) -> Delivery {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_field_is_there() {
-    let server = RedisServer::start_durable().await;
+    let server = RedisProgram::Redis.start_durable().await;
     add(&server, &[("id", "m-1"), ("payload", "{}"), ("kind", "charge"), ("partition", "order-17")]).await;
     let mut deliveries = consumer(&server, "a").await;
     let full = next(&mut deliveries).await;
@@ -51,7 +54,7 @@ async fn every_field_is_there() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_retry_comes_after_a_while_though_before_the_end_of_the_lease() {
-    let server = RedisServer::start_durable().await;
+    let server = RedisProgram::Redis.start_durable().await;
     add(&server, &[("id", "m-1")]).await;
     let mut deliveries = consumer(&server, "a").await;
     let began = Instant::now();
@@ -68,7 +71,7 @@ async fn a_retry_comes_after_a_while_though_before_the_end_of_the_lease() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_extended_delivery_stays_with_its_consumer() {
-    let server = RedisServer::start_durable().await;
+    let server = RedisProgram::Redis.start_durable().await;
     add(&server, &[("id", "m-1")]).await;
     let (mut ours, mut theirs) = (consumer(&server, "a").await, consumer(&server, "b").await);
     let delivery = next(&mut ours).await;
@@ -90,7 +93,7 @@ async fn an_extended_delivery_stays_with_its_consumer() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rejected_message_is_a_dead_letter_once_and_can_be_sent_again() {
-    let server = RedisServer::start_durable().await;
+    let server = RedisProgram::Redis.start_durable().await;
     add(&server, &[("id", "m-1"), ("payload", "poison")]).await;
     let mut ours = consumer(&server, "a").await;
     let first = next(&mut ours).await;
@@ -112,7 +115,7 @@ async fn a_rejected_message_is_a_dead_letter_once_and_can_be_sent_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_consumer_had_when_it_ended_comes_first() {
-    let server = RedisServer::start_durable().await;
+    let server = RedisProgram::Redis.start_durable().await;
     let ids: Vec<String> = (0..15).map(|number| format!("m-{number}")).collect();
     for id in &ids {
         add(&server, &[("id", id)]).await;
@@ -135,7 +138,7 @@ async fn what_a_consumer_had_when_it_ended_comes_first() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deliveries_go_on_after_a_kill() {
-    let mut server = RedisServer::start_durable().await;
+    let mut server = RedisProgram::Redis.start_durable().await;
     let mut deliveries = consumer(&server, "a").await;
     for id in ["m-1", "m-2"] {
         add(&server, &[("id", id)]).await;

@@ -7,7 +7,12 @@ use std::{
 };
 
 use idempotent_examples::rabbitmq::{dead_queue, declare, declare_ordered};
-use idempotent_tests::{proxy::Proxy, rabbitmq_server::RabbitmqServer, redis_server::RedisServer, wait::wait_for};
+use idempotent_tests::{
+    proxy::Proxy,
+    rabbitmq_server::RabbitmqServer,
+    redis_server::{RedisProgram, RedisServer},
+    wait::wait_for,
+};
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties,
     options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
@@ -64,7 +69,7 @@ impl Broker {
     pub(crate) async fn own(kind: Kind) -> Self {
         match kind {
             Kind::Rabbitmq => Self::Rabbitmq(Arc::new(RabbitmqServer::start().await)),
-            Kind::Redis => Self::Redis(RedisServer::start_durable().await),
+            Kind::Redis => Self::Redis(RedisProgram::Redis.start_durable().await),
         }
     }
 

@@ -3,7 +3,7 @@
 use idempotent_tests::{
     database::{Database, in_time},
     rabbitmq_server::RabbitmqServer,
-    redis_server::RedisServer,
+    redis_server::RedisProgram,
 };
 use tokio::time::{Duration, sleep};
 
@@ -89,7 +89,7 @@ async fn rabbitmq_with_kills() {
 
 #[tokio::test]
 async fn redis_with_kills() {
-    let server = RedisServer::start_durable().await;
+    let server = RedisProgram::Redis.start_durable().await;
     let program = Program::with_broker(Database::postgres().await, server.url());
     in_time(works_off(program, variable("INBOX_KILLS", 4))).await;
 }

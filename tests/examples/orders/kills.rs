@@ -1,6 +1,6 @@
 //! Runs with kills, on every shared store.
 
-use idempotent_tests::{postgres_database::PostgresDatabase, redis_server::RedisServer};
+use idempotent_tests::{postgres_database::PostgresDatabase, redis_server::RedisProgram};
 
 use super::{
     program::{Program, summary},
@@ -51,7 +51,7 @@ async fn postgres_survives_kills() {
 
 #[tokio::test]
 async fn redis_survives_kills() {
-    let server = RedisServer::start_durable().await;
+    let server = RedisProgram::Redis.start_durable().await;
     survives_kills("redis", &Program::on(server.url())).await;
 }
 

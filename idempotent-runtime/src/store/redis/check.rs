@@ -58,7 +58,8 @@ fn check_info(info: &InfoDict, is_cluster: bool, allow_eviction: bool) -> StoreR
     if major.is_none_or(|major| major < OLDEST_MAJOR) {
         return Err(refused("the server is older than Redis 7.0"));
     }
-    match info.get::<String>("redis_mode").as_deref() {
+    // Valkey has another name for it.
+    match info.get::<String>("redis_mode").or_else(|| info.get("server_mode")).as_deref() {
         Some("sentinel") => {
             return Err(refused(
                 "the server is a sentinel, which keeps no records: connect with \
@@ -128,6 +129,9 @@ mod tests {
         assert!(check("redis_mode:sentinel", false).is_err());
         assert!(check("redis_mode:cluster\r\nrole:master", false).is_err());
         assert!(check("redis_mode:cluster\r\nrole:master", true).is_ok());
+        assert!(check("server_mode:standalone\r\nrole:master", false).is_ok());
+        assert!(check("server_mode:sentinel", false).is_err());
+        assert!(check("server_mode:cluster\r\nrole:master", false).is_err());
     }
 
     #[test]

@@ -87,12 +87,17 @@ fn lacks_the_database(text: &str) -> bool {
     text.starts_with("DB index is out of range") || text.contains("run the 'select' command")
 }
 
-/// Recognises the texts of Redis 7 for a command that is not there or not permitted, in a script or by itself. They have
-/// no code of their own.
+/// Recognises the texts of Redis 7 and Valkey 9 for a command that is not there or not permitted, in a script or by itself.
+/// They have no code of their own.
 fn lacks_a_command(text: &str) -> bool {
-    ["unknown command", "Unknown Redis command", "The user executing the script can't run"]
-        .iter()
-        .any(|start| text.starts_with(start))
+    let starts = [
+        "unknown command",
+        "Unknown Redis command",
+        "Unknown command",
+        "The user executing the script can't run",
+        "ACL failure in script",
+    ];
+    starts.iter().any(|start| text.starts_with(start))
 }
 
 /// True if the connection that produced this error must be replaced.
@@ -127,6 +132,11 @@ mod tests {
             ("ERR Unknown Redis command called from script script: 985c, on @user_script:1.", StoreErrorKind::Refused),
             (
                 "ERR The user executing the script can't run this command or subcommand script: d3c2, on @user_script:1.",
+                StoreErrorKind::Refused,
+            ),
+            ("ERR Unknown command called from script script: on @user_script:1.", StoreErrorKind::Refused),
+            (
+                "ERR ACL failure in script: User app has no permissions to run the 'getrange' command script: on @user_script:1.",
                 StoreErrorKind::Refused,
             ),
             ("LOADING Redis is loading the dataset in memory", StoreErrorKind::Unavailable),
