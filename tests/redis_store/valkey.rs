@@ -11,6 +11,7 @@ mod cost;
 mod faults;
 mod journal;
 mod lives;
+mod native;
 mod notifications;
 mod server;
 mod support;

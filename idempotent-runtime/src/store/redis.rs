@@ -4,7 +4,9 @@
 //! and the result as the codec wrote it. `redis-cli GETRANGE key 74 -1` shows all but the header. The server itself expires
 //! records. A hit is one command and one round trip (`SET … NX GET PX`), a miss is two. Only a key that is held, lapsed or
 //! suspended needs a script to claim it. Each transition is one command or one script on one key: this makes it atomic, in
-//! a cluster too.
+//! a cluster too. A server that compares values (Valkey 8.1, Redis 8.4 or later) needs no script for a first run without
+//! steps that nobody waits for: `SET … IFEQ` completes and renews it, and `DELIFEQ` (Valkey 9) or `DELEX` releases its key.
+//! Each connection finds out by `HELLO`. Those commands are tested on Valkey, and not on Redis 8.4.
 //!
 //! The journal of steps lies in the same value, last, until the run is completed: one key has one slot in a cluster, one
 //! expiry and one deletion. A step is one round trip. The price is paid by a duplicate that meets a running record: the server
@@ -76,7 +78,8 @@
 //!   +setrange +del +pttl +pexpire +time +publish +subscribe +unsubscribe +evalsha +eval
 //! ```
 //!
-//! and `+scan` for listings, `+select` for another database than 0, and in a cluster `+cluster|slots`, `+readonly` and
+//! and `+delifeq` on Valkey 9 or `+delex` on Redis 8.4, without which a script releases keys, `+scan` for listings, `+select`
+//! for another database than 0, and in a cluster `+cluster|slots`, `+readonly` and
 //! `+ping`. `INFO` is what `connect` checks the server with. A server that answers it with an error, since it is renamed
 //! or forbidden to the login, is refused unless eviction is accepted
 //! ([`allow_eviction`](RedisStoreBuilder::allow_eviction)).
@@ -105,6 +108,7 @@ mod address;
 mod builder;
 mod check;
 mod claim;
+mod compare;
 mod connection;
 mod fault;
 mod journal;
@@ -114,10 +118,11 @@ mod record;
 mod script;
 
 pub use builder::RedisStoreBuilder;
+use compare::Granted;
 use connection::Connector;
 use fault::unexpected_reply;
 use listener::Listener;
-use record::{RedisRecord, RedisState};
+use record::{FinishedRecord, RedisRecord, RedisState};
 use script::Script;
 
 /// A store in Redis or Valkey. See the [module](self) for what it promises.
@@ -140,6 +145,7 @@ struct RedisShared {
     commands: Arc<Connector>,
     /// The connection for wake-ups: that for commands, except in a cluster.
     wakes: Arc<Connector>,
+    granted: Granted,
     subscribers: Subscribers,
     listener: Arc<Listener>,
     is_cluster: bool,
@@ -232,6 +238,13 @@ impl RedisShared {
         pause_ms: u64,
         keep: Duration,
     ) -> StoreResult<Suspension> {
+        if let Some(running) = self.granted.take(&token.nonce)
+            // The end of a first run without steps that leaves nothing.
+            && matches!(why, b"R" | b"U")
+            && self.remove(key, &running).await?
+        {
+            return Ok(Suspension::Applied);
+        }
         let keep_ms = millis(keep);
         let answer = self.commands.run(&script::SUSPEND, |command| {
             command.arg(self.full_key(key)).arg(token.nonce.as_bytes().as_slice()).arg(why);
@@ -319,11 +332,18 @@ impl Store for RedisStore {
     }
 
     async fn renew(&self, key: &RecordKey, token: &Token, lease: Duration, ttl: Duration) -> StoreResult<Transition> {
+        let ttl_ms = millis(ttl);
+        let keep_ms = millis(lease) + ttl_ms;
+        if let Some(running) = self.shared.granted.take(&token.nonce) {
+            let renewed = running.clone().with_ttl(ttl_ms);
+            if self.shared.replace(key, &running, &renewed, keep_ms).await? {
+                self.shared.granted.put(token.nonce, renewed);
+                return Ok(Transition::Applied);
+            }
+        }
         self.shared
             .transition(&script::RENEW, move |command| {
-                let ttl_ms = millis(ttl);
                 let nonce = token.nonce.as_bytes().as_slice();
-                let keep_ms = millis(lease) + ttl_ms;
                 command.arg(self.shared.full_key(key)).arg(nonce).arg(ttl_ms.to_be_bytes().as_slice()).arg(keep_ms);
             })
             .await
@@ -336,6 +356,11 @@ impl Store for RedisStore {
         outcome: &Outcome,
         ttl: Duration,
     ) -> StoreResult<Transition> {
+        if let Some(running) = &self.shared.granted.take(&token.nonce)
+            && self.shared.replace(key, running, FinishedRecord { running, outcome }, millis(ttl)).await?
+        {
+            return Ok(Transition::Applied);
+        }
         self.shared
             .transition(&script::COMPLETE, move |command| {
                 let (start, payload) = record::encode_outcome(outcome);
@@ -377,6 +402,7 @@ impl Store for RedisStore {
         lease: Duration,
         ttl: Duration,
     ) -> StoreResult<Appended> {
+        drop(self.shared.granted.take(&token.nonce));
         let entry = journal::encode(step, &token.nonce);
         let ttl_ms = millis(ttl);
         let answer = self.shared.commands.run(&script::APPEND, |command| {
@@ -408,12 +434,19 @@ impl Store for RedisStore {
     }
 
     async fn fence(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<u64>> {
+        let running = self.shared.granted.take(&token.nonce);
         let answer = self.shared.commands.run(&script::FENCE, |command| {
             command.arg(self.shared.full_key(key)).arg(token.nonce.as_bytes().as_slice());
         });
         match answer.await? {
             Value::Nil => Ok(None),
-            Value::Int(fence @ 1..) => Ok(Some(fence.unsigned_abs())),
+            Value::Int(fence @ 1..) => {
+                let fence = fence.unsigned_abs();
+                if let Some(running) = running {
+                    self.shared.granted.put(token.nonce, running.with_fence(fence));
+                }
+                Ok(Some(fence))
+            }
             _ => Err(unexpected_reply()),
         }
     }

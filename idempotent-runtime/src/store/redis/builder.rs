@@ -6,6 +6,7 @@ use super::{
     RedisShared, RedisStore,
     address::{self, Address},
     check::check_server,
+    compare::Granted,
     connection::{Connector, Target, Timeouts},
     listener::Listener,
 };
@@ -125,6 +126,16 @@ impl RedisStoreBuilder {
         };
         check_server(&commands, self.allow_eviction).await?;
         let prefix = self.prefix.into();
-        Ok(RedisStore { shared: Arc::new(RedisShared { prefix, commands, wakes, subscribers, listener, is_cluster }) })
+        Ok(RedisStore {
+            shared: Arc::new(RedisShared {
+                prefix,
+                commands,
+                wakes,
+                granted: Granted::default(),
+                subscribers,
+                listener,
+                is_cluster,
+            }),
+        })
     }
 }

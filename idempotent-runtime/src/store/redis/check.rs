@@ -2,7 +2,10 @@
 
 use redis::{Cmd, ErrorKind, FromRedisValue, InfoDict, ServerErrorKind, Value};
 
-use super::{connection::Connector, fault::unexpected_reply};
+use super::{
+    connection::Connector,
+    fault::{is_answer, unexpected_reply},
+};
 use crate::{
     engine::events,
     store::{StoreError, StoreErrorKind, StoreResult},
@@ -19,7 +22,7 @@ pub(super) async fn check_server(connector: &Connector, allow_eviction: bool) ->
         Ok(Value::Map(nodes)) => nodes.into_iter().map(|(_, answer)| answer).collect(),
         Ok(answer) => vec![answer],
         // Whatever the server says instead.
-        Err(error) if matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) => {
+        Err(error) if is_answer(&error) => {
             if !allow_eviction {
                 return Err(refused(
                     "the server does not tell its release and its maxmemory-policy (`INFO` is renamed or forbidden): \

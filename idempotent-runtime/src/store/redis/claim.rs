@@ -3,7 +3,7 @@
 use std::{num::NonZeroU64, time::Duration};
 
 use bytes::Bytes;
-use redis::{Cmd, RedisWrite, ToRedisArgs, Value};
+use redis::{Cmd, Value};
 
 use super::{
     ReadRecord, RedisShared,
@@ -18,13 +18,6 @@ use crate::store::{
 /// [`ClaimRequest::HELD`] in ms.
 const HELD_MS: i64 = 1_576_800_000_000;
 
-impl ToRedisArgs for ClaimRecord<'_> {
-    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
-        // Writing to memory does not fail.
-        let _ = self.write_to(&mut out.writer_for_next_arg());
-    }
-}
-
 impl RedisShared {
     pub(super) async fn claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
         let record = ClaimRecord::new(request);
@@ -32,7 +25,10 @@ impl RedisShared {
         let mut set = Cmd::with_capacity(7, 320);
         set.arg("SET").arg(self.full_key(key)).arg(&record).arg("NX").arg("GET").arg("PX").arg(keep_ms);
         match self.commands.call(&set).await? {
-            Value::Nil => Ok(ClaimOutcome::claimed(Token::new(request.nonce), 1, Past::none(request.nonce))),
+            Value::Nil => {
+                self.remember(request.nonce, record);
+                Ok(ClaimOutcome::claimed(Token::new(request.nonce), 1, Past::none(request.nonce)))
+            }
             Value::BulkString(bytes) => match as_outcome(record::decode(&Bytes::from(bytes))?, request, None) {
                 Ok(outcome) => Ok(outcome),
                 // Boxed, so that a hit does not carry its state.
@@ -47,7 +43,7 @@ impl RedisShared {
         &self,
         key: &RecordKey,
         request: &ClaimRequest,
-        record: &ClaimRecord<'_>,
+        record: &ClaimRecord,
         keep_ms: u64,
     ) -> StoreResult<ClaimOutcome> {
         let answer = self.commands.run(&script::CONTEND, |command| {

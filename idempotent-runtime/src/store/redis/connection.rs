@@ -1,7 +1,10 @@
 //! Keeps one multiplexed link at a time, and replaces it when it fails.
 
 use std::{
-    sync::{Arc, Mutex, Weak},
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -11,14 +14,15 @@ use redis::{
     aio::{AsyncPushSender, ConnectionLike, MultiplexedConnection, SendError},
     cluster::ClusterClientBuilder,
     cluster_async::ClusterConnection,
-    cluster_routing::RoutingInfo,
+    cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo},
     io::tcp::TcpSettings,
 };
 use tokio::time::Instant;
 
 use super::{
     address::{Cluster, Sentinel},
-    fault::{spoils_connection, store_error},
+    compare::Comparing,
+    fault::{is_answer, spoils_connection, store_error, unexpected_reply},
     listener::Listener,
     script::Script,
 };
@@ -62,6 +66,8 @@ pub(super) struct Connector {
     timeouts: Timeouts,
     listener: Weak<Listener>,
     current: Mutex<Option<Arc<Link>>>,
+    /// What the servers of the last link can compare.
+    comparing: Comparing,
     /// The last failure to connect. Its lock is held while connecting: one caller connects, and the others wait for it.
     last_failure: tokio::sync::Mutex<Option<(Instant, StoreError)>>,
 }
@@ -106,7 +112,8 @@ impl Drop for Pushes {
 
 impl Connector {
     pub(super) fn new(target: Target, timeouts: Timeouts, listener: Weak<Listener>) -> Self {
-        Self { target, timeouts, listener, current: Mutex::new(None), last_failure: tokio::sync::Mutex::new(None) }
+        let (current, last_failure) = (Mutex::new(None), tokio::sync::Mutex::new(None));
+        Self { target, timeouts, listener, current, comparing: Comparing::default(), last_failure }
     }
 
     /// The link in use, if it has not failed.
@@ -133,6 +140,7 @@ impl Connector {
         choose_cryptography();
         match Box::pin(self.connect()).await {
             Ok(link) => {
+                self.comparing.learn(self.hello(&link).await);
                 let link = Arc::new(link);
                 *lock(&self.current) = Some(Arc::clone(&link));
                 *last_failure = None;
@@ -170,6 +178,46 @@ impl Connector {
     pub(super) async fn try_call(&self, command: &Cmd) -> StoreResult<RedisResult<Value>> {
         let link = self.link().await?;
         Ok(self.send(&link, command).await)
+    }
+
+    /// The comparing commands that the servers have.
+    pub(super) const fn comparing(&self) -> &Comparing {
+        &self.comparing
+    }
+
+    /// Asks with a comparing command, if the server `has` it; answers `false` where nothing was changed.
+    pub(super) async fn compared(&self, has: &AtomicBool, command: &Cmd) -> StoreResult<bool> {
+        if !has.load(Relaxed) {
+            return Ok(false);
+        }
+        match self.try_call(command).await? {
+            Ok(Value::Okay | Value::Int(1)) => Ok(true),
+            Ok(Value::Nil | Value::Int(0)) => Ok(false),
+            Ok(_) => Err(unexpected_reply()),
+            Err(error) if is_answer(&error) => {
+                if matches!(error.code(), Some("ERR" | "NOPERM")) {
+                    has.store(false, Relaxed);
+                }
+                Ok(false)
+            }
+            Err(error) => Err(self.fault(error)),
+        }
+    }
+
+    /// Asks the servers of a new link for their names and releases. Another one may stand there than before.
+    async fn hello(&self, link: &Link) -> Vec<Value> {
+        let mut hello = Cmd::new();
+        hello.arg("HELLO");
+        match link.connection.clone() {
+            Connection::Node(mut node) => node.send_packed_command(&hello).await.into_iter().collect(),
+            Connection::Cluster(mut cluster) => {
+                let primaries = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+                match cluster.route_command(hello, primaries).await {
+                    Ok(Value::Map(nodes)) => nodes.into_iter().map(|(_, answer)| answer).collect(),
+                    _ => Vec::new(),
+                }
+            }
+        }
     }
 
     /// Runs a script; `arguments` adds its key and arguments to a command.

@@ -100,6 +100,11 @@ fn lacks_a_command(text: &str) -> bool {
     starts.iter().any(|start| text.starts_with(start))
 }
 
+/// True if a server has said so, having changed nothing; otherwise the outcome is unknown.
+pub(super) fn is_answer(error: &RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
+}
+
 /// True if the connection that produced this error must be replaced.
 ///
 /// A time-out spoils it too: a half-open connection never heals by itself. A read-only answer comes from a server that has

@@ -66,6 +66,12 @@ const LATER: [u8; 4] = *b"IDM2";
 /// The offset of the flags.
 const FLAGS: usize = 5;
 
+/// The offset of the fence.
+const FENCE: usize = 22;
+
+/// The offset of the time to live.
+const TTL: usize = 34;
+
 /// The limit of fences and times: scripts compute them, and their numbers are doubles, which are exact below this.
 const EXACT: u64 = 1 << 53;
 
@@ -111,26 +117,68 @@ pub(crate) enum RedisState {
     Done(Outcome),
 }
 
-/// The record of a first claim, in parts: its header and, where there are any, its arguments.
-pub(crate) struct ClaimRecord<'a> {
+/// The running record of a first claim, in parts: its header and, where there are any, its arguments.
+#[derive(Clone)]
+pub(crate) struct ClaimRecord {
     header: [u8; HEADER_LEN],
-    arguments: Option<&'a Bytes>,
+    arguments: Option<Bytes>,
 }
 
-impl<'a> ClaimRecord<'a> {
-    pub(crate) fn new(request: &'a ClaimRequest) -> Self {
-        Self { header: claim_header(request), arguments: request.arguments.as_ref() }
+impl ClaimRecord {
+    pub(crate) fn new(request: &ClaimRequest) -> Self {
+        Self { header: claim_header(request), arguments: request.arguments.clone() }
+    }
+
+    pub(crate) fn arguments_len(&self) -> usize {
+        self.arguments.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// The record with this fence.
+    pub(crate) fn with_fence(self, fence: u64) -> Self {
+        self.with(FENCE, fence)
+    }
+
+    /// The record with this time to live.
+    pub(crate) fn with_ttl(self, ttl_ms: u64) -> Self {
+        self.with(TTL, ttl_ms)
+    }
+
+    fn with(mut self, offset: usize, number: u64) -> Self {
+        let bytes = self.header.iter_mut().skip(offset);
+        bytes.zip(number.to_be_bytes()).for_each(|(byte, new)| *byte = new);
+        self
     }
 
     pub(crate) fn write_to(&self, out: &mut impl io::Write) -> io::Result<()> {
         out.write_all(&self.header)?;
-        if let Some(arguments) = self.arguments {
+        self.write_arguments(out)
+    }
+
+    fn write_arguments(&self, out: &mut impl io::Write) -> io::Result<()> {
+        if let Some(arguments) = &self.arguments {
             // Redis takes values of up to 512 MB, so that a longer length is never stored.
             let len = u32::try_from(arguments.len()).unwrap_or(u32::MAX);
             out.write_all(&len.to_be_bytes())?;
             out.write_all(arguments)?;
         }
         Ok(())
+    }
+}
+
+/// The finished record of a first run, which has its header and arguments from the running one.
+pub(crate) struct FinishedRecord<'a> {
+    pub(crate) running: &'a ClaimRecord,
+    pub(crate) outcome: &'a Outcome,
+}
+
+impl FinishedRecord<'_> {
+    pub(crate) fn write_to(&self, out: &mut impl io::Write) -> io::Result<()> {
+        let (start, payload) = encode_outcome(self.outcome);
+        let (_, flags_and_rest) = self.running.header.split_at(FLAGS);
+        out.write_all(start.split_at(FLAGS).0)?;
+        out.write_all(flags_and_rest)?;
+        self.running.write_arguments(out)?;
+        out.write_all(payload)
     }
 }
 
