@@ -3,13 +3,15 @@
 //! A step of a run, one at a time, against one bare round trip. And hits with the local cache, one at a time, against the
 //! embedded store's.
 //!
-//! `cargo bench -p idempotent-runtime --features redis,local-cache --bench redis_calls` (starts a `redis-server` of its own)
+//! `cargo bench -p idempotent-runtime --features redis,local-cache --bench redis_calls` starts a `redis-server` of its own, and
+//! the `valkey-server` that `VALKEY_SERVER` names, where it does: there ours ends a miss without the script.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark stops when it is wrong")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
 mod support;
 
 use std::{
+    ffi::OsStr,
     hint::black_box,
     net::{Ipv4Addr, TcpListener},
     ops::Range,
@@ -19,7 +21,9 @@ use std::{
 };
 
 use idempotent_runtime::{Error, Idempotency, idempotent, step, store::Nonce};
-use redis::{AsyncConnectionConfig, Cmd, ConnectionInfo, IntoConnectionInfo, Value, aio::MultiplexedConnection};
+use redis::{
+    AsyncConnectionConfig, Cmd, ConnectionInfo, InfoDict, IntoConnectionInfo, Value, aio::MultiplexedConnection,
+};
 use support::{Bar, KEYS, Order, Receipt, Side, head, medians, nanoseconds, rate, ready, row};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -40,30 +44,52 @@ async fn charge(store: &Idempotency, order_id: &str, order: &Order) -> Result<Re
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let server = Server::start();
-    let ours = Arc::new(runtime.block_on(Annotated::connect(&server)));
-    let bare = Arc::new(runtime.block_on(Bare::connect(&server)));
-    let _ = rate(&runtime, &ours, "hit", 0..KEYS, CONCURRENT);
-    let _ = rate(&runtime, &bare, "hit", 0..KEYS, CONCURRENT);
-
     head();
+    let server = Server::start("redis-server".as_ref());
+    calls(&runtime, &server, "", 1.0);
+    if let Some(valkey) = std::env::var_os("VALKEY_SERVER") {
+        calls(&runtime, &Server::start(&valkey), " on Valkey", 1.4);
+    }
+    steps(&runtime, &server);
+    local_hits(&runtime, &server);
+}
+
+/// Hits and misses: how many a second, and what each costs the server.
+fn calls(runtime: &Runtime, server: &Server, on: &str, miss_bar: f64) {
+    let ours = Arc::new(runtime.block_on(Annotated::connect(server)));
+    let bare = Arc::new(runtime.block_on(Bare::connect(server)));
+    let _ = rate(runtime, &ours, "hit", 0..KEYS, CONCURRENT);
+    let _ = rate(runtime, &bare, "hit", 0..KEYS, CONCURRENT);
+    let (mut our_cpu, mut bare_cpu) = (Vec::new(), Vec::new());
     let figures = medians(
         ROUNDS,
-        [&mut || rate(&runtime, &ours, "hit", 0..HITS, CONCURRENT), &mut || {
-            rate(&runtime, &bare, "hit", 0..HITS, CONCURRENT)
+        [&mut || server.busy(HITS, &mut our_cpu, || rate(runtime, &ours, "hit", 0..HITS, CONCURRENT)), &mut || {
+            server.busy(HITS, &mut bare_cpu, || rate(runtime, &bare, "hit", 0..HITS, CONCURRENT))
         }],
     );
-    report("hit, 64 at a time", figures, "bare SET NX GET PX and decode", Bar::AtLeast(0.95));
+    report(&format!("hit{on}, 64 at a time"), figures, "bare SET NX GET PX and decode", Bar::AtLeast(0.95));
+    report_cpu(&format!("hit{on}"), &mut our_cpu, &mut bare_cpu);
     let (mut a, mut b) = (0, 0);
     let figures = medians(
         ROUNDS,
-        [&mut || rate(&runtime, &ours, "miss", fresh(&mut a), CONCURRENT), &mut || {
-            rate(&runtime, &bare, "miss", fresh(&mut b), CONCURRENT)
-        }],
+        [
+            &mut || server.busy(MISSES, &mut our_cpu, || rate(runtime, &ours, "miss", fresh(&mut a), CONCURRENT)),
+            &mut || server.busy(MISSES, &mut bare_cpu, || rate(runtime, &bare, "miss", fresh(&mut b), CONCURRENT)),
+        ],
     );
-    report("miss, 64 at a time", figures, "bare SET NX GET PX and fenced script", Bar::AtLeast(1.0));
-    steps(&runtime, &server);
-    local_hits(&runtime, &server);
+    report(&format!("miss{on}, 64 at a time"), figures, "bare SET NX GET PX and fenced script", Bar::AtLeast(miss_bar));
+    report_cpu(&format!("miss{on}"), &mut our_cpu, &mut bare_cpu);
+}
+
+/// What a call costs the server, and empties the figures.
+fn report_cpu(what: &str, ours: &mut Vec<f64>, bare: &mut Vec<f64>) {
+    let [ours, bare] = [ours, bare].map(|figures| {
+        figures.sort_by(f64::total_cmp);
+        let median = figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN);
+        figures.clear();
+        median
+    });
+    row(&format!("{what}, the server's CPU"), "ns", ours, "bare", bare, Bar::AtMost(1.0));
 }
 
 /// The steps of a run, one after the other.
@@ -226,23 +252,37 @@ struct Server {
 }
 
 impl Server {
-    fn start() -> Self {
+    fn start(program: &OsStr) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let child = Command::new("redis-server")
+        let child = Command::new(program)
             .args(["--save", "", "--appendonly", "no", "--bind", "127.0.0.1", "--port", &port.to_string(), "--dir"])
             .arg(folder.path())
             .stdout(Stdio::null())
             .spawn()
-            .expect("redis-server cannot be run");
+            .expect("the server cannot be run");
         let mut server = Self { child, port, _folder: folder };
         let deadline = Instant::now() + Duration::from_secs(20);
         while redis::Client::open(server.url()).unwrap().get_connection().is_err() {
-            assert!(server.child.try_wait().unwrap().is_none(), "redis-server has ended");
-            assert!(Instant::now() < deadline, "redis-server does not answer");
+            assert!(server.child.try_wait().unwrap().is_none(), "the server has ended");
+            assert!(Instant::now() < deadline, "the server does not answer");
             std::thread::yield_now();
         }
         server
+    }
+
+    /// Runs a round, and adds what each of its calls cost the server, in ns.
+    fn busy(&self, calls: usize, figures: &mut Vec<f64>, round: impl FnOnce() -> f64) -> f64 {
+        let before = self.cpu_seconds();
+        let rate = round();
+        figures.push((self.cpu_seconds() - before) * 1e9 / f64::from(u32::try_from(calls).unwrap()));
+        rate
+    }
+
+    fn cpu_seconds(&self) -> f64 {
+        let mut connection = redis::Client::open(self.url()).unwrap().get_connection().unwrap();
+        let info: InfoDict = redis::cmd("INFO").arg("cpu").query(&mut connection).unwrap();
+        ["used_cpu_user", "used_cpu_sys"].iter().map(|name| info.get::<f64>(name).unwrap()).sum()
     }
 
     fn url(&self) -> String {
