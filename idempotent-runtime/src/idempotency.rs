@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::{
     engine::shared::{Limits, OnStoreFailure, Shared},
     error::{Error, SetupError},
+    operator::Operator,
     request::key,
     store::{Cursor, Page, Record, RecordKey, Store},
 };
@@ -192,6 +193,12 @@ impl Idempotency {
     /// [`Error::Store`].
     pub async fn purge_expired(&self, limit: usize) -> Result<usize, Error> {
         Ok(self.shared.store.purge_expired(limit).await?)
+    }
+
+    /// A view of the records for operators: listings with filters, and what the next call of a key would get.
+    #[must_use]
+    pub fn operator(&self) -> Operator {
+        Operator::new(self.clone())
     }
 
     /// The store that this handle is on.

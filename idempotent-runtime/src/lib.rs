@@ -30,6 +30,7 @@
 //! - [`step`]: recovery points, so that the next attempt of a function goes on where the last one was killed.
 //! - [`Operation::max_attempts`], [`Operation::retry_after`], [`Reconciled`]: how often a key is run, when, and whether an earlier
 //!   run that vanished has happened.
+//! - [`operator`]: which records there are, and what the next call of a key would get and why.
 //! - [`with_disposition`]: how a call came to its answer.
 //! - `tower` and `webhooks`, with the features of these names: a layer for HTTP services, and signatures of webhooks.
 //! - [`store`]: the contract of a store, for authors of stores; `testing` has its conformance suite.
@@ -109,6 +110,7 @@ mod idempotency;
 mod install;
 mod lock;
 mod operation;
+pub mod operator;
 #[cfg(all(feature = "outbox", any(feature = "postgres", feature = "sqlite")))]
 pub mod outbox;
 mod reconcile;
@@ -135,6 +137,7 @@ pub use idempotency::{Idempotency, IdempotencyBuilder};
 pub use idempotent_macros::idempotent;
 pub use install::{install, installed};
 pub use operation::{Backoff, ErrorPolicy, KeepErrors, KeepErrorsIf, OnAbandoned, Operation, ReleaseErrors};
+pub use operator::Operator;
 pub use reconcile::Reconciled;
 pub use request::{
     error::{ArgumentsError, KeyError},

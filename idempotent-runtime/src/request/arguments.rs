@@ -174,6 +174,47 @@ pub(crate) fn differing(ours: &[u8], recorded: &[u8]) -> Arc<[String]> {
     chosen.into_iter().map(|(name, _)| name).collect()
 }
 
+/// The names of arguments that differ although each may be written by more than one type; `None` where none does for sure.
+///
+/// The fingerprint of what JSON is read from is not known: `1` may be an integer or a float, and a sequence a set.
+pub(crate) fn surely_differing(ours: &[u8], recorded: &[u8]) -> Option<Vec<String>> {
+    let (ours, recorded): (Value, Value) = (serde_json::from_slice(ours).ok()?, serde_json::from_slice(recorded).ok()?);
+    let (Value::Object(ours), Value::Object(recorded)) = (&ours, &recorded) else {
+        return (!looks_equal(&ours, &recorded)).then(Vec::new);
+    };
+    let mut names: Vec<_> = ours.keys().chain(recorded.keys()).collect();
+    names.sort();
+    names.dedup();
+    names.retain(|name| match (ours.get(*name), recorded.get(*name)) {
+        (Some(ours), Some(recorded)) => !looks_equal(ours, recorded),
+        _ => true,
+    });
+    // A name that only the record has may be any text: it is not told.
+    let plain = names.iter().filter(|name| is_plain(name) && ours.contains_key(**name));
+    let plain = plain.map(|name| (*name).clone()).collect();
+    (!names.is_empty()).then_some(plain)
+}
+
+/// True if values of some types are equal and have these texts.
+fn looks_equal(ours: &Value, recorded: &Value) -> bool {
+    match (ours, recorded) {
+        (Value::Number(ours), Value::Number(recorded)) => ours == recorded || ours.as_f64() == recorded.as_f64(),
+        (Value::Array(ours), Value::Array(recorded)) => {
+            let mut rest: Vec<_> = recorded.iter().collect();
+            ours.len() == recorded.len()
+                && ours.iter().all(|one| {
+                    let found = rest.iter().position(|other| looks_equal(one, other));
+                    found.map(|place| rest.swap_remove(place)).is_some()
+                })
+        }
+        (Value::Object(ours), Value::Object(recorded)) => {
+            ours.len() == recorded.len()
+                && ours.iter().all(|(name, one)| recorded.get(name).is_some_and(|other| looks_equal(one, other)))
+        }
+        _ => ours == recorded,
+    }
+}
+
 fn object(json: &[u8]) -> Option<BTreeMap<String, &RawValue>> {
     serde_json::from_slice(json).ok()
 }

@@ -1,0 +1,110 @@
+//! Access for operators: which records there are, and what the next call of a key would get.
+
+mod explanation;
+mod filter;
+mod next_request;
+mod records;
+
+use std::fmt;
+
+use serde::Serialize;
+
+pub use self::{
+    explanation::{Explanation, NextCall, RunReason},
+    filter::{Filter, StateFilter},
+    next_request::{NextRequest, RequestCheck},
+    records::Records,
+};
+use crate::{error::Error, idempotency::Idempotency, store::RecordKey};
+
+/// A view of a handle's records for the people who run the service. [`Idempotency::operator`] makes it.
+///
+/// It changes nothing, and takes part in no call: [`Idempotency::forget_record`] removes a record.
+///
+/// ```
+/// use idempotent_runtime::{Error, Idempotency, operator::{Filter, NextRequest, StateFilter}};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
+/// let idempotency = Idempotency::memory();
+/// idempotency.call("charge").key("order-17").run(async { Ok::<_, Error>(4_200) }).await?;
+///
+/// let operator = idempotency.operator();
+/// let mut records = operator.list(Filter::new().operation("charge").state(StateFilter::Ok));
+/// while let Some(page) = records.next_page().await? {
+///     for record in page {
+///         println!("{} has run {} times", record.key.key(), record.attempt);
+///         let explained = operator.explain_record(&record.key, &NextRequest::Unknown).await?;
+///         println!("{}", explained.next_call(Default::default(), None));
+///     }
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Operator {
+    idempotency: Idempotency,
+}
+
+impl Operator {
+    pub(crate) const fn new(idempotency: Idempotency) -> Self {
+        Self { idempotency }
+    }
+
+    /// Lists the records that a filter lets pass, page by page.
+    #[must_use]
+    pub fn list(&self, filter: Filter) -> Records {
+        Records::new(self.idempotency.clone(), filter)
+    }
+
+    /// Explains what the next call of a key would get, and why.
+    ///
+    /// `key` is a value, as [`CallBuilder::key`](crate::CallBuilder::key) takes it; see
+    /// [`explain_record`](Self::explain_record) for others.
+    ///
+    /// ```
+    /// use idempotent_runtime::{Error, Idempotency, OnAbandoned, operator::{NextCall, NextRequest}};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
+    /// let idempotency = Idempotency::builder().record_arguments(true).build(idempotent_runtime::store::memory::MemoryStore::new());
+    /// #[derive(serde::Serialize)]
+    /// struct Charge { amount_cents: u64 }
+    /// let charge = Charge { amount_cents: 4_200 };
+    /// idempotency.call("charge").key("order-17").arguments(&charge).run(async { Ok::<_, Error>(()) }).await?;
+    ///
+    /// let other = NextRequest::of(&Charge { amount_cents: 9_999 })?;
+    /// let explained = idempotency.operator().explain("charge", "order-17", &other).await?;
+    /// let next = explained.next_call(OnAbandoned::Rerun, None);
+    /// assert!(matches!(next, NextCall::Mismatch { arguments, .. } if arguments == ["amount_cents"]));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Key`], [`Error::Store`], [`Error::Undecodable`].
+    pub async fn explain<K: Serialize + ?Sized>(
+        &self,
+        operation: &str,
+        key: &K,
+        request: &NextRequest,
+    ) -> Result<Explanation, Error> {
+        self.explain_record(&self.idempotency.encode_key(operation, key)?, request).await
+    }
+
+    /// Explains what the next call of the key of a record would get, and why.
+    ///
+    /// The answer holds for the moment in which the record was read. A claim in a transaction that is still open is on
+    /// record only once that is committed: until then its duplicates wait, although the key looks new.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`], [`Error::Undecodable`].
+    pub async fn explain_record(&self, key: &RecordKey, request: &NextRequest) -> Result<Explanation, Error> {
+        let record = self.idempotency.inspect_record(key).await?;
+        Ok(Explanation::new(record, request))
+    }
+}
+
+impl fmt::Debug for Operator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Operator").field("idempotency", &self.idempotency).finish()
+    }
+}
