@@ -160,7 +160,9 @@ pub enum RunReason {
 impl fmt::Display for NextCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Runs { attempt: 1, reason: RunReason::New } => f.write_str("runs as attempt 1: the key has no record"),
+            Self::Runs { attempt: 1, reason: RunReason::New } => {
+                f.write_str("runs as attempt 1: the key has no record")
+            }
             Self::Runs { attempt, reason } => {
                 let why = match reason {
                     RunReason::New => "the key has no record",
@@ -187,10 +189,17 @@ impl fmt::Display for NextCall {
                 write!(f, "refused as a mismatch: `{}` differs from the record", arguments.join("`, `"))
             }
             Self::Suspended { retry_after, attempt } => {
-                write!(f, "refused as suspended: attempt {attempt} has ended, and the next may begin in {}", Time(*retry_after))
+                write!(
+                    f,
+                    "refused as suspended: attempt {attempt} has ended, and the next may begin in {}",
+                    Time(*retry_after)
+                )
             }
             Self::Abandoned { attempt } => {
-                write!(f, "refused as abandoned: nobody knows whether attempt {attempt} happened, and it is not run again")
+                write!(
+                    f,
+                    "refused as abandoned: nobody knows whether attempt {attempt} happened, and it is not run again"
+                )
             }
             Self::Exhausted => f.write_str("refused as exhausted: each run that the operation allows has failed"),
         }

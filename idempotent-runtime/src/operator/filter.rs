@@ -118,9 +118,7 @@ impl StateFilter {
 
     fn lets_pass(self, record: &Record) -> bool {
         match self {
-            Self::Suspended => {
-                record.not_before.is_some() && matches!(record.state, State::Failed | State::Abandoned)
-            }
+            Self::Suspended => record.not_before.is_some() && matches!(record.state, State::Failed | State::Abandoned),
             _ => record.state.as_str() == self.as_str(),
         }
     }

@@ -250,6 +250,19 @@ impl PostgresStore {
     pub async fn migrate(&self) -> Result<(), SetupError> {
         Ok(self.shared.migrate().await?)
     }
+
+    /// Checks that the schema is the one that this release writes and reads, and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError::Store`] where the server cannot be reached or refuses, or the schema is missing, older or newer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: it only reads.
+    pub async fn check_schema(&self) -> Result<(), SetupError> {
+        Ok(self.shared.check_schema().await?)
+    }
 }
 
 impl PostgresShared {

@@ -60,6 +60,18 @@ impl PostgresShared {
         Ok(())
     }
 
+    /// Refuses a schema of another version.
+    pub(super) async fn check_schema(&self) -> StoreResult<()> {
+        let mut lent = self.executor.connections.take().await.map_err(store_error)?;
+        let version = timeout(self.executor.timeout, self.version(&mut lent)).await.map_err(|_| timed_out())??;
+        lent.give_back();
+        if version < STEPS.len() {
+            let what = "the PostgreSQL schema is missing or older than this version of the library: migrate it";
+            return Err(StoreError::new(StoreErrorKind::Refused, what));
+        }
+        Ok(())
+    }
+
     /// Brings the schema to the next version, in one transaction: `false` where the table is in use.
     ///
     /// It takes one version at a time: a script may go through the whole table before it alters it, and must not do so under

@@ -1,0 +1,167 @@
+//! The command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+use idempotent_runtime::operator::StateFilter;
+
+/// Looks at the records of idempotent functions, and explains what the next call of a key would get.
+///
+/// Keys are shown. Arguments, results and errors are shown only with --reveal.
+///
+/// Exit codes: 0 fine; 1 found something that needs you (a key without a record, dead letters, a dangerous setting); 2 usage;
+/// 3 the store failed, refused, or has a schema of another version.
+#[derive(Parser)]
+#[command(name = "idempotent", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    /// The store: redis://, rediss://, redis+cluster://, redis+sentinel://, postgres:// or sqlite://.
+    #[arg(long, value_name = "URL", env = "IDEMPOTENT_STORE", hide_env_values = true, global = true)]
+    pub(crate) store: Option<String>,
+    /// The table of the records, in PostgreSQL and SQLite.
+    #[arg(long, value_name = "NAME", default_value = "idempotent_records", global = true)]
+    pub(crate) table: String,
+    /// The prefix of the records' keys, in Redis.
+    #[arg(long, value_name = "TEXT", default_value = "idempotent:", global = true)]
+    pub(crate) prefix: String,
+    /// Prints JSON, one object a line, in place of text for people. Times are in milliseconds.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Lists records, page by page. A record can be listed twice.
+    List(ListOptions),
+    /// Shows one record. Exit code 1 where the key has none.
+    Show(ShowOptions),
+    /// Explains what the next call of a key would get, and why.
+    ///
+    /// The policies of the function are not on record. Where the answer depends on them, there is one for each.
+    Explain(ExplainOptions),
+    /// Removes the record of a key, whatever its state: the next call runs the body. Exit code 1 where the key has none.
+    ///
+    /// A body that is running now cannot record its result. Make sure first that what the run did is known.
+    Forget(ForgetOptions),
+    /// Dead letters: messages that were given up. PostgreSQL and SQLite keep them.
+    #[command(subcommand)]
+    Dead(DeadCommand),
+    /// Counts records by operation and state.
+    Stats(StatsOptions),
+    /// Removes expired records, in batches. Redis removes them by itself.
+    Purge,
+    /// Creates the schema, or brings it up to date. No other command changes it. Redis needs none.
+    Migrate,
+    /// Looks for settings of the server that endanger records: what each costs, and how to mend it.
+    ///
+    /// Exit code 1 where there is one.
+    Doctor,
+}
+
+/// A key is written as two arguments, as `list` shows them: OPERATION and KEY.
+#[derive(Args)]
+pub(crate) struct Key {
+    /// The operation, as `list` shows it.
+    pub(crate) operation: String,
+    /// The key, encoded as `list` shows it. Quote it for the shell: it may hold ( ) ~ # and %.
+    pub(crate) key: String,
+}
+
+#[derive(Args)]
+pub(crate) struct ListOptions {
+    /// Only records of this operation.
+    pub(crate) operation: Option<String>,
+    /// Only records in this state: running, lapsed, failed, abandoned, suspended (failed or abandoned, and too early for the
+    /// next run), ok, error, not-kept, exhausted, dead.
+    #[arg(long, value_name = "STATE")]
+    pub(crate) state: Option<StateFilter>,
+    /// Only records that the store keeps for no longer than this: 30s, 10m, 2h, 7d.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) expires_within: Option<Duration>,
+    /// The most records.
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// Shows arguments, results and errors, with --json.
+    #[arg(long, requires = "json")]
+    pub(crate) reveal: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct ShowOptions {
+    #[command(flatten)]
+    pub(crate) key: Key,
+    /// Shows arguments, result and error.
+    #[arg(long)]
+    pub(crate) reveal: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct ExplainOptions {
+    #[command(flatten)]
+    pub(crate) key: Key,
+    /// A file with the arguments of the next call, as JSON: an object of those that the function hashes. `-` is standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) arguments: Option<PathBuf>,
+    /// The function's `max_attempts`.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_attempts: Option<u32>,
+}
+
+#[derive(Args)]
+pub(crate) struct ForgetOptions {
+    #[command(flatten)]
+    pub(crate) key: Key,
+    /// Confirms it.
+    #[arg(long, required = true)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum DeadCommand {
+    /// Lists the dead letters of an operation. Exit code 1 where there are some.
+    List {
+        /// The operation of the inbox.
+        operation: String,
+        /// Shows errors, and with --json payloads and headers.
+        #[arg(long)]
+        reveal: bool,
+    },
+    /// Has a letter worked off again by a running consumer. Exit code 1 where that cannot be.
+    Replay {
+        /// The operation of the inbox.
+        operation: String,
+        /// The number that `dead list` shows.
+        id: i64,
+    },
+    /// Removes a letter. Exit code 1 where there is none.
+    Discard {
+        /// The operation of the inbox.
+        operation: String,
+        /// The number that `dead list` shows.
+        id: i64,
+        /// Confirms it.
+        #[arg(long, required = true)]
+        yes: bool,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct StatsOptions {
+    /// Only records of this operation.
+    pub(crate) operation: Option<String>,
+}
+
+/// Reads a number of seconds, minutes, hours or days.
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return Err("write a number and s, m, h or d, such as 10m".to_owned()),
+    };
+    let number: u64 = number.parse().map_err(|_| "write a number and s, m, h or d, such as 10m".to_owned())?;
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(|| "the time is too long".to_owned())
+}

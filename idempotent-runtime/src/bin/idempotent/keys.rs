@@ -1,0 +1,141 @@
+//! `show`, `explain` and `forget`: the commands about one key.
+
+use std::{
+    fs,
+    io::{self, Read as _},
+    path::Path,
+};
+
+use idempotent_runtime::{
+    Idempotency, OnAbandoned, RecordKey,
+    operator::{NextCall, NextRequest, RequestCheck},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    arguments::{ExplainOptions, ForgetOptions, Key, ShowOptions},
+    failure::{Exit, Failure},
+    output::{Output, ms},
+    record_view,
+};
+
+const NO_RECORD: &str = "the key has no record";
+const NO_KEY: &str = "OPERATION and KEY are not the texts that `list` shows: printable ASCII without blanks and `|`";
+
+fn record_key(key: &Key) -> Result<RecordKey, Failure> {
+    if key.operation.contains(RecordKey::SEPARATOR) {
+        return Err(Failure::Usage(NO_KEY.to_owned()));
+    }
+    let text = format!("{}{}{}", key.operation, RecordKey::SEPARATOR, key.key);
+    text.parse().map_err(|_| Failure::Usage(NO_KEY.to_owned()))
+}
+
+pub(crate) async fn show(idempotency: &Idempotency, options: &ShowOptions, out: Output) -> Result<Exit, Failure> {
+    let key = record_key(&options.key)?;
+    let Some(record) = idempotency.inspect_record(&key).await? else {
+        out.say(&Value::Null, NO_RECORD)?;
+        return Ok(Exit::Found);
+    };
+    if out.is_json {
+        out.say(&record_view::json(&record, options.reveal), "")?;
+    } else {
+        out.table(&["FACT", "VALUE"], &record_view::facts(&record, options.reveal))?;
+    }
+    Ok(Exit::Fine)
+}
+
+pub(crate) async fn forget(idempotency: &Idempotency, options: &ForgetOptions, out: Output) -> Result<Exit, Failure> {
+    let was_there = idempotency.forget_record(&record_key(&options.key)?).await?;
+    out.say(&json!({ "forgotten": was_there }), if was_there { "forgotten: the next call runs" } else { NO_RECORD })?;
+    Ok(Exit::found_if(!was_there))
+}
+
+pub(crate) async fn explain(idempotency: &Idempotency, options: &ExplainOptions, out: Output) -> Result<Exit, Failure> {
+    let request = match &options.arguments {
+        Some(path) => request(path)?,
+        None => NextRequest::Unknown,
+    };
+    let explained = idempotency.operator().explain_record(&record_key(&options.key)?, &request).await?;
+    let policies =
+        [("rerun", OnAbandoned::Rerun), ("refuse", OnAbandoned::Refuse), ("reconcile", OnAbandoned::Reconcile)]
+            .map(|(word, policy)| (word, explained.next_call(policy, options.max_attempts)));
+    let compared = match (&explained.request, &explained.record) {
+        (_, None) => "no-record",
+        (RequestCheck::Same, _) => "same",
+        (RequestCheck::Differs { .. }, _) => "differs",
+        _ => "unknown",
+    };
+    if out.is_json {
+        let next: serde_json::Map<_, _> =
+            policies.iter().map(|(word, next)| ((*word).to_owned(), answer(next))).collect();
+        let record = explained.record.as_ref().map_or(Value::Null, |record| record_view::json(record, false));
+        out.say(
+            &json!({
+                "next": next,
+                "depends_on_policy": explained.depends_on_policy(),
+                "arguments": compared,
+                "record": record,
+            }),
+            "",
+        )?;
+        return Ok(Exit::Fine);
+    }
+    let [(_, first), rest @ ..] = &policies;
+    if rest.iter().all(|(_, next)| next == first) {
+        println!("{first}");
+    } else {
+        for (word, next) in &policies {
+            println!("with `abandoned = {word}`: {next}");
+        }
+    }
+    if compared == "unknown" {
+        match options.arguments {
+            Some(_) => println!("whether the arguments are those of the record, their JSON does not tell"),
+            None => println!("if its arguments are those of the record; --arguments FILE compares them"),
+        }
+    }
+    if explained.depends_on_policy() && options.max_attempts.is_none() {
+        println!("unless the function's `max_attempts` allows no further run; --max-attempts N takes it into account");
+    }
+    Ok(Exit::Fine)
+}
+
+fn request(path: &Path) -> Result<NextRequest, Failure> {
+    let mut json = Vec::new();
+    let read = if path == Path::new("-") {
+        io::stdin().read_to_end(&mut json).map(drop)
+    } else {
+        fs::read(path).map(|bytes| json = bytes)
+    };
+    read.map_err(|error| Failure::Usage(format!("the file of arguments cannot be read: {error}")))?;
+    match serde_json::from_slice::<Value>(&json) {
+        Ok(_) => Ok(NextRequest::Json(json.into())),
+        Err(_) => Err(Failure::Usage("the file of arguments is not JSON".to_owned())),
+    }
+}
+
+fn answer(next: &NextCall) -> Value {
+    let (kind, more) = match next {
+        NextCall::Runs { attempt, .. } => ("runs", json!({ "attempt": attempt })),
+        NextCall::Asks { attempt, .. } => ("asks", json!({ "attempt": attempt })),
+        NextCall::Waits { lease_left, attempt, .. } => {
+            ("waits", json!({ "attempt": attempt, "lease_left_ms": ms(*lease_left) }))
+        }
+        NextCall::Replayed { outcome, time_left, .. } => {
+            ("replayed", json!({ "outcome": outcome.as_str(), "time_left_ms": ms(*time_left) }))
+        }
+        NextCall::Mismatch { arguments, .. } => ("mismatch", json!({ "arguments": arguments })),
+        NextCall::Suspended { retry_after, attempt, .. } => {
+            ("suspended", json!({ "attempt": attempt, "retry_after_ms": ms(*retry_after) }))
+        }
+        NextCall::Abandoned { attempt, .. } => ("abandoned", json!({ "attempt": attempt })),
+        NextCall::Exhausted => ("exhausted", json!({})),
+        _ => ("other", json!({})),
+    };
+    let mut answer = more;
+    if let Some(object) = answer.as_object_mut() {
+        object.insert("answer".to_owned(), kind.into());
+        object.insert("text".to_owned(), next.to_string().into());
+    }
+    answer
+}

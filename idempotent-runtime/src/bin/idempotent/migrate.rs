@@ -1,0 +1,60 @@
+//! `migrate` and `purge`.
+
+use idempotent_runtime::Idempotency;
+use serde_json::json;
+
+use crate::{
+    arguments::Arguments,
+    connect::{self, Kind},
+    failure::{Exit, Failure},
+    output::Output,
+};
+
+const BATCH: usize = 1_000;
+
+/// Brings the schema up to date.
+pub(crate) async fn migrate(arguments: &Arguments, out: Output) -> Result<Exit, Failure> {
+    let (url, kind) = connect::url(arguments)?;
+    let text = match kind {
+        #[cfg(feature = "postgres")]
+        Kind::Postgres => {
+            use idempotent_runtime::store::postgres::PostgresStore;
+            PostgresStore::builder().table(&arguments.table).connect(url).await?;
+            "the schema is up to date"
+        }
+        #[cfg(feature = "sqlite")]
+        Kind::Sqlite => {
+            use idempotent_runtime::store::sqlite::SqliteStore;
+            SqliteStore::builder().table(&arguments.table).connect(url).await?;
+            "the schema is up to date"
+        }
+        Kind::Redis => {
+            connect::open(arguments).await?;
+            "Redis needs no schema"
+        }
+        #[cfg(not(all(feature = "postgres", feature = "sqlite")))]
+        _ => {
+            let _ = url;
+            "nothing to do"
+        }
+    };
+    out.say(&json!({ "migrated": kind != Kind::Redis }), text)?;
+    Ok(Exit::Fine)
+}
+
+/// Removes what has expired.
+pub(crate) async fn purge(idempotency: &Idempotency, out: Output) -> Result<Exit, Failure> {
+    let mut removed = 0;
+    loop {
+        let batch = idempotency.purge_expired(BATCH).await?;
+        removed += batch;
+        if batch < BATCH {
+            break;
+        }
+        if !out.is_json && console::Term::stderr().is_term() {
+            eprint!("\r{removed} removed so far");
+        }
+    }
+    out.say(&json!({ "removed": removed }), &format!("{removed} expired records removed"))?;
+    Ok(Exit::Fine)
+}

@@ -1,0 +1,90 @@
+//! Lines of JSON, or tables that fit the terminal.
+
+use std::{
+    io::{self, Write as _},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+/// The width of a table that is not for a terminal is not limited.
+const UNLIMITED: usize = usize::MAX;
+/// A column is never cut below this.
+const LEAST: usize = 8;
+
+#[derive(Clone, Copy)]
+pub(crate) struct Output {
+    pub(crate) is_json: bool,
+}
+
+impl Output {
+    pub(crate) const fn new(is_json: bool) -> Self {
+        Self { is_json }
+    }
+
+    /// Prints the object with `--json`, else the text.
+    pub(crate) fn say(self, json: &Value, text: &str) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        if self.is_json { writeln!(out, "{json}") } else { writeln!(out, "{text}") }
+    }
+
+    /// Prints a table.
+    pub(crate) fn table(self, head: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
+        let width = console::Term::stdout().size_checked().map_or(UNLIMITED, |(_, columns)| usize::from(columns));
+        let mut out = io::stdout().lock();
+        for line in lines(head, rows, width) {
+            writeln!(out, "{line}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The lines of a table, no wider than this where its columns can be cut.
+fn lines(head: &[&str], rows: &[Vec<String>], width: usize) -> Vec<String> {
+    let mut widths: Vec<usize> = head.iter().map(|title| title.len()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let gaps = 2 * widths.len().saturating_sub(1);
+    // The widest column gives way first.
+    while widths.iter().sum::<usize>() + gaps > width {
+        match widths.iter_mut().max() {
+            Some(widest) if *widest > LEAST => *widest -= 1,
+            _ => break,
+        }
+    }
+    let head = head.iter().map(|&title| title.to_owned()).collect::<Vec<_>>();
+    std::iter::once(&head)
+        .chain(rows)
+        .map(|row| {
+            let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{:width$}", fit(cell, width)));
+            cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+        })
+        .collect()
+}
+
+fn fit(cell: &str, width: usize) -> String {
+    if cell.chars().count() <= width {
+        return cell.to_owned();
+    }
+    cell.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// A time in its largest unit, or its two largest.
+pub(crate) fn time(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m{}s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{}h{}m", seconds / 3_600, seconds % 3_600 / 60),
+        86_400..1_000_000_000 => format!("{}d{}h", seconds / 86_400, seconds % 86_400 / 3_600),
+        _ => "no end".to_owned(),
+    }
+}
+
+/// A time as milliseconds.
+pub(crate) fn ms(time: Duration) -> Value {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).into()
+}

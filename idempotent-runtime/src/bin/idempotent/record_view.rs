@@ -1,0 +1,106 @@
+//! A record as JSON and as rows of a table.
+
+use idempotent_runtime::{NotKept, Outcome, Record, State, store::ClaimRequest};
+use serde_json::{Map, Value, json};
+
+use crate::output::{ms, time};
+
+/// True where the record has no end in practice, and no outcome.
+pub(crate) fn is_held(record: &Record) -> bool {
+    !matches!(record.state, State::Done(_)) && record.expires_in > ClaimRequest::HELD
+}
+
+/// The record; arguments and result only if they may be revealed.
+pub(crate) fn json(record: &Record, reveal: bool) -> Value {
+    let mut object = Map::new();
+    let mut put = |name: &str, value: Value| drop(object.insert(name.to_owned(), value));
+    put("operation", record.key.operation().into());
+    put("key", record.key.key().into());
+    put("state", record.state.as_str().into());
+    put("attempt", record.attempt.into());
+    put("failed", record.failed.into());
+    put("held", is_held(record).into());
+    put("expires_in_ms", ms(record.expires_in));
+    put("not_before_ms", record.not_before.map_or(Value::Null, ms));
+    put(
+        "lease_left_ms",
+        if let State::Running { lease_left, .. } = record.state { ms(lease_left) } else { Value::Null },
+    );
+    put("reason", reason(record).map_or(Value::Null, |why| why.as_str().into()));
+    put("result_bytes", result(record).map_or(Value::Null, |bytes| bytes.len().into()));
+    put("arguments_bytes", record.arguments.as_ref().map_or(Value::Null, |bytes| bytes.len().into()));
+    if reveal {
+        put("result", result(record).map_or(Value::Null, revealed));
+        put("arguments", record.arguments.as_deref().map_or(Value::Null, revealed));
+    }
+    object.into()
+}
+
+fn result(record: &Record) -> Option<&[u8]> {
+    match &record.state {
+        State::Done(Outcome::Ok(bytes) | Outcome::Err(bytes)) => Some(bytes),
+        _ => None,
+    }
+}
+
+fn reason(record: &Record) -> Option<NotKept> {
+    match &record.state {
+        State::Done(Outcome::NotKept(why)) => Some(*why),
+        _ => None,
+    }
+}
+
+/// Stored bytes: JSON as such, others as text.
+pub(crate) fn revealed(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes).unwrap_or_else(|_| json!({ "text": String::from_utf8_lossy(bytes) }))
+}
+
+/// The titles of [`row`].
+pub(crate) const HEAD: [&str; 7] = ["OPERATION", "KEY", "STATE", "ATTEMPT", "LEASE", "NOT BEFORE", "EXPIRES IN"];
+
+pub(crate) fn row(record: &Record) -> Vec<String> {
+    let lease = if let State::Running { lease_left, .. } = record.state { time(lease_left) } else { "-".to_owned() };
+    vec![
+        record.key.operation().to_owned(),
+        record.key.key().to_owned(),
+        record.state.as_str().to_owned(),
+        record.attempt.to_string(),
+        lease,
+        record.not_before.map_or_else(|| "-".to_owned(), time),
+        time(record.expires_in),
+    ]
+}
+
+/// The record, a line for each fact.
+pub(crate) fn facts(record: &Record, reveal: bool) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    let mut say = |name: &str, value: String| rows.push(vec![name.to_owned(), value]);
+    say("operation", record.key.operation().to_owned());
+    say("key", record.key.key().to_owned());
+    say("state", record.state.as_str().to_owned());
+    say("attempt", record.attempt.to_string());
+    say("failed attempts", record.failed.to_string());
+    if let State::Running { lease_left, .. } = record.state {
+        say("lease ends in", time(lease_left));
+    }
+    if let Some(not_before) = record.not_before {
+        say("next run not before", time(not_before));
+    }
+    if let Some(why) = reason(record) {
+        say("result", format!("not kept: {why}"));
+    }
+    let shown =
+        |bytes: &[u8]| if reveal { revealed(bytes).to_string() } else { format!("{} bytes, hidden", bytes.len()) };
+    if let Some(bytes) = result(record) {
+        say(if record.state.as_str() == "ok" { "result" } else { "error" }, shown(bytes));
+    }
+    say("arguments", record.arguments.as_deref().map_or_else(|| "not recorded".to_owned(), shown));
+    say("expires in", time(record.expires_in));
+    if is_held(record) {
+        say(
+            "held",
+            "yes: no call runs the key again until somebody resolves it, or a `reconcile` function does".to_owned(),
+        );
+    }
+    rows
+}

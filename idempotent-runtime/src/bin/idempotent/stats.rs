@@ -1,0 +1,32 @@
+//! `stats`.
+
+use std::collections::BTreeMap;
+
+use idempotent_runtime::{Idempotency, operator::Filter};
+use serde_json::json;
+
+use crate::{
+    arguments::StatsOptions,
+    failure::{Exit, Failure},
+    output::Output,
+};
+
+pub(crate) async fn stats(idempotency: &Idempotency, options: &StatsOptions, out: Output) -> Result<Exit, Failure> {
+    let filter = options.operation.iter().fold(Filter::new(), |filter, name| filter.operation(name));
+    let mut records = idempotency.operator().list(filter);
+    let mut counts: BTreeMap<(String, &str), u64> = BTreeMap::new();
+    while let Some(page) = records.next_page().await? {
+        for record in page {
+            *counts.entry((record.key.operation().to_owned(), record.state.as_str())).or_default() += 1;
+        }
+    }
+    if out.is_json {
+        for ((operation, state), records) in &counts {
+            out.say(&json!({ "operation": operation, "state": state, "records": records }), "")?;
+        }
+    } else {
+        let rows = counts.into_iter().map(|((operation, state), n)| vec![operation, state.to_owned(), n.to_string()]);
+        out.table(&["OPERATION", "STATE", "RECORDS"], &rows.collect::<Vec<_>>())?;
+    }
+    Ok(Exit::Fine)
+}
