@@ -50,7 +50,6 @@ impl Operator {
     }
 
     /// Lists the records that a filter lets pass, page by page.
-    #[must_use]
     pub fn list(&self, filter: Filter) -> Records {
         Records::new(self.idempotency.clone(), filter)
     }
@@ -91,7 +90,8 @@ impl Operator {
 
     /// Explains what the next call of the key of a record would get, and why.
     ///
-    /// The answer holds for the moment in which the record was read. A claim in a transaction that is still open is on
+    /// It is about calls: an inbox decides itself what it does with a message. The answer holds for the moment in which the
+    /// record was read. A claim in a transaction that is still open is on
     /// record only once that is committed: until then its duplicates wait, although the key looks new.
     ///
     /// # Errors

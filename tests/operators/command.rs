@@ -153,7 +153,7 @@ fn the_command_line_is_checked() {
 async fn a_store_that_cannot_be_used_is_one_line_without_credentials() {
     let free = idempotent_tests::process::free_port();
     let urls = [
-        "".to_owned(),
+        String::new(),
         "memory:".to_owned(),
         "http://operator:canary@localhost".to_owned(),
         format!("redis://operator:canary@127.0.0.1:{free}"),

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use idempotent_runtime::{
     Error, Execution, Fingerprint, Idempotency, OnAbandoned, Operation, Outcome, Reconciled, RecordKey, Store,
     operator::{NextCall, NextRequest},
@@ -90,15 +91,11 @@ fn json(value: &impl Serialize) -> Vec<u8> {
 
 async fn claim(store: &Arc<dyn Store>, key: &RecordKey, keep: Duration) -> Token {
     let request = ClaimRequest::new(Fingerprint::of(&Charge { amount: 1 }).unwrap(), Nonce::random(), LEASE, keep)
-        .with_arguments(bytes(&Charge { amount: 1 }));
+        .with_arguments(Bytes::from(json(&Charge { amount: 1 })));
     match store.claim(key, &request).await.unwrap() {
         ClaimOutcome::Claimed { token, .. } => token,
         other => panic!("{other:?}"),
     }
-}
-
-fn bytes(value: &impl Serialize) -> Option<bytes::Bytes> {
-    Some(json(value).into())
 }
 
 /// Leads a key to a state.
@@ -167,7 +164,7 @@ async fn call(
 }
 
 fn near(explained: Duration, told: Duration) -> bool {
-    told <= explained && explained - told < SOON
+    told <= explained && told + SOON > explained
 }
 
 /// True if a call got what was explained.

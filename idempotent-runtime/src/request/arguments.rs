@@ -338,6 +338,26 @@ mod tests {
     }
 
     #[test]
+    fn what_json_tells_apart_for_sure() {
+        let recorded = r#"{"amount":1.0,"big":18446744073709551615,"tags":["x",{"b":2,"a":1}],"to":null}"#;
+        let sure = |ours: &str| surely_differing(ours.as_bytes(), recorded.as_bytes());
+        assert_eq!(sure(recorded), None);
+        // A float that is written as an integer, and what may be a set.
+        assert_eq!(sure(r#"{"amount":1,"to":null,"tags":[{"a":1.0,"b":2},"x"],"big":18446744073709551615}"#), None);
+        let names = |names: &[&str]| Some(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
+        assert_eq!(
+            sure(r#"{"amount":2,"to":0,"tags":["x",{"b":2,"a":1}],"big":18446744073709551615}"#),
+            names(&["amount", "to"])
+        );
+        assert_eq!(
+            sure(r#"{"amount":1,"to":null,"tags":["x","x"],"big":18446744073709551615,"a b":1}"#),
+            names(&["tags"])
+        );
+        assert_eq!(sure("{}"), names(&[]), "names that only the record has are not told");
+        assert_eq!((sure("[1]"), sure("no JSON")), (names(&[]), None));
+    }
+
+    #[test]
     fn only_plain_names_of_our_own_are_told() {
         let ours = r#"{"a b":1,"canary@example.org":1,"\n":1,"fine_1":1,"Ü":1}"#;
         assert_eq!(names(ours, r#"{"canary":2}"#), ["fine_1", "Ü"]);

@@ -86,7 +86,10 @@ pub(crate) async fn postgres_pool(url: &str) -> Result<sqlx::PgPool, Failure> {
         )
     })?;
     let pool = PgPoolOptions::new().max_connections(2).acquire_timeout(PATIENCE);
-    let options = options.application_name("idempotent").disable_statement_logging();
+    // As the store's own connections: a default PgBouncer refuses `extra_float_digits`, and sqlx keeps the brackets of IPv6.
+    let address = options.get_host().strip_prefix('[').and_then(|host| host.strip_suffix(']')).map(str::to_owned);
+    let options = address.map_or_else(|| options.clone(), |address| options.clone().host(&address));
+    let options = options.application_name("idempotent").extra_float_digits(None).disable_statement_logging();
     // A pool tries again until its patience ends, and then does not say why: the first connection is opened apart.
     let first = tokio::time::timeout(PATIENCE, options.connect()).await;
     match first {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     arguments::DeadCommand,
     failure::{Exit, Failure},
-    output::{Output, ms, time},
+    output::{Output, ms, table, time},
     record_view::revealed,
 };
 
@@ -30,7 +30,7 @@ pub(crate) async fn dead(idempotency: &Idempotency, command: &DeadCommand, out: 
                         out.say(&letter_json(letter, *reveal), "")?;
                     }
                 } else {
-                    out.table(head, &page.iter().map(|letter| row(letter, *reveal)).collect::<Vec<_>>())?;
+                    table(head, &page.iter().map(|letter| row(letter, *reveal)).collect::<Vec<_>>())?;
                     head = &[""; HEAD.len()];
                 }
             }
@@ -86,7 +86,7 @@ fn letter_json(letter: &DeadLetter, reveal: bool) -> Value {
         "message_id": letter.message_id,
         "kind": letter.kind,
         "partition": letter.partition,
-        "payload_bytes": letter.payload.as_ref().map(|payload| payload.len()),
+        "payload_bytes": letter.payload.as_ref().map(bytes::Bytes::len),
     });
     if let Some(object) = json.as_object_mut().filter(|_| reveal) {
         object.insert("error".to_owned(), letter.error.clone().into());

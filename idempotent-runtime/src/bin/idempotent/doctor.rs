@@ -46,7 +46,9 @@ pub(crate) async fn doctor(arguments: &Arguments, out: Output) -> Result<Exit, F
     let (url, kind) = connect::url(arguments)?;
     let checks: Vec<Check> = match kind {
         #[cfg(feature = "redis")]
-        Kind::Redis => redis::checks(url).await?,
+        Kind::Redis => tokio::time::timeout(std::time::Duration::from_secs(10), redis::checks(url))
+            .await
+            .map_err(|_| Failure::Store("the Redis server does not answer".to_owned()))??,
         #[cfg(feature = "postgres")]
         Kind::Postgres => postgres::checks(url).await?,
         #[cfg(feature = "sqlite")]

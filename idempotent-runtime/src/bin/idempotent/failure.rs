@@ -28,6 +28,8 @@ impl From<Exit> for ExitCode {
 pub(crate) enum Failure {
     Usage(String),
     Store(String),
+    /// The reader of standard output has gone, as `head` does when it has enough.
+    Closed,
 }
 
 impl Failure {
@@ -44,19 +46,20 @@ impl Failure {
 
     pub(crate) fn exit(&self) -> ExitCode {
         ExitCode::from(match self {
+            Self::Closed => 0,
             Self::Usage(_) => 2,
             Self::Store(_) => 3,
         })
     }
 
-    /// One line, without the password of the URL, whatever a driver quotes.
-    pub(crate) fn line(&self, url: Option<&str>) -> String {
-        let (Self::Usage(text) | Self::Store(text)) = self;
+    /// One line, without the password of the URL, whatever a driver quotes; `None` where there is nothing to say.
+    pub(crate) fn line(&self, url: Option<&str>) -> Option<String> {
+        let (Self::Usage(text) | Self::Store(text)) = self else { return None };
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        match url.and_then(password) {
+        Some(match url.and_then(password) {
             Some(password) => text.replace(password, "***"),
             None => text,
-        }
+        })
     }
 }
 
@@ -83,9 +86,12 @@ impl From<idempotent_runtime::StoreError> for Failure {
     }
 }
 
-/// Of standard output, which was closed or is full.
+/// Of standard output.
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Self::Closed;
+        }
         Self::Usage(format!("the output cannot be written: {error}"))
     }
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::{
     arguments::{ExplainOptions, ForgetOptions, Key, ShowOptions},
     failure::{Exit, Failure},
-    output::{Output, ms},
+    output::{Output, ms, table},
     record_view,
 };
 
@@ -39,7 +39,7 @@ pub(crate) async fn show(idempotency: &Idempotency, options: &ShowOptions, out: 
     if out.is_json {
         out.say(&record_view::json(&record, options.reveal), "")?;
     } else {
-        out.table(&["FACT", "VALUE"], &record_view::facts(&record, options.reveal))?;
+        table(&["FACT", "VALUE"], &record_view::facts(&record, options.reveal))?;
     }
     Ok(Exit::Fine)
 }
@@ -81,22 +81,21 @@ pub(crate) async fn explain(idempotency: &Idempotency, options: &ExplainOptions,
         return Ok(Exit::Fine);
     }
     let [(_, first), rest @ ..] = &policies;
-    if rest.iter().all(|(_, next)| next == first) {
-        println!("{first}");
+    let mut lines = if rest.iter().all(|(_, next)| next == first) {
+        vec![first.to_string()]
     } else {
-        for (word, next) in &policies {
-            println!("with `abandoned = {word}`: {next}");
-        }
-    }
+        policies.iter().map(|(word, next)| format!("with `abandoned = {word}`: {next}")).collect()
+    };
     if compared == "unknown" {
-        match options.arguments {
-            Some(_) => println!("whether the arguments are those of the record, their JSON does not tell"),
-            None => println!("if its arguments are those of the record; --arguments FILE compares them"),
-        }
+        lines.push(match options.arguments {
+            Some(_) => "if its arguments are those of the record, which their JSON does not tell".to_owned(),
+            None => "if its arguments are those of the record: --arguments FILE compares them".to_owned(),
+        });
     }
     if explained.depends_on_policy() && options.max_attempts.is_none() {
-        println!("unless the function's `max_attempts` allows no further run; --max-attempts N takes it into account");
+        lines.push("unless the function's `max_attempts` allows no further run: --max-attempts N counts".to_owned());
     }
+    out.say(&Value::Null, &lines.join("\n"))?;
     Ok(Exit::Fine)
 }
 

@@ -5,7 +5,7 @@ use idempotent_runtime::{Idempotency, operator::Filter};
 use crate::{
     arguments::ListOptions,
     failure::{Exit, Failure},
-    output::Output,
+    output::{Output, table},
     record_view,
 };
 
@@ -32,7 +32,7 @@ pub(crate) async fn list(idempotency: &Idempotency, options: &ListOptions, out: 
                 out.say(&record_view::json(record, options.reveal), "")?;
             }
         } else {
-            out.table(head, &page.iter().map(record_view::row).collect::<Vec<_>>())?;
+            table(head, &page.iter().map(record_view::row).collect::<Vec<_>>())?;
             head = &[""; record_view::HEAD.len()];
         }
     }

@@ -31,8 +31,10 @@ fn main() -> ExitCode {
     match ended {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            eprintln!("idempotent: {}", failure.line(arguments.store.as_deref()));
-            failure.exit().into()
+            if let Some(line) = failure.line(arguments.store.as_deref()) {
+                eprintln!("idempotent: {line}");
+            }
+            failure.exit()
         }
     }
 }

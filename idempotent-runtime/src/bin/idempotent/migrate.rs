@@ -51,10 +51,9 @@ pub(crate) async fn purge(idempotency: &Idempotency, out: Output) -> Result<Exit
         if batch < BATCH {
             break;
         }
-        if !out.is_json && console::Term::stderr().is_term() {
-            eprint!("\r{removed} removed so far");
-        }
+        out.progress(&format!("{removed} removed so far"));
     }
+    out.progress("");
     out.say(&json!({ "removed": removed }), &format!("{removed} expired records removed"))?;
     Ok(Exit::Fine)
 }

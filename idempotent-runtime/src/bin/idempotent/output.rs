@@ -28,15 +28,22 @@ impl Output {
         if self.is_json { writeln!(out, "{json}") } else { writeln!(out, "{text}") }
     }
 
-    /// Prints a table.
-    pub(crate) fn table(self, head: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
-        let width = console::Term::stdout().size_checked().map_or(UNLIMITED, |(_, columns)| usize::from(columns));
-        let mut out = io::stdout().lock();
-        for line in lines(head, rows, width) {
-            writeln!(out, "{line}")?;
+    /// Shows how far long work has come, to people at a terminal.
+    pub(crate) fn progress(self, text: &str) {
+        if !self.is_json && console::Term::stderr().is_term() {
+            eprint!("\r\x1b[K{text}");
         }
-        Ok(())
     }
+}
+
+/// Prints a table; without its head where `head` has no titles.
+pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
+    let width = console::Term::stdout().size_checked().map_or(UNLIMITED, |(_, columns)| usize::from(columns));
+    let mut out = io::stdout().lock();
+    for line in lines(head, rows, width) {
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
 }
 
 /// The lines of a table, no wider than this where its columns can be cut.
@@ -56,7 +63,9 @@ fn lines(head: &[&str], rows: &[Vec<String>], width: usize) -> Vec<String> {
         }
     }
     let head = head.iter().map(|&title| title.to_owned()).collect::<Vec<_>>();
-    std::iter::once(&head)
+    let titles = head.iter().any(|title| !title.is_empty()).then_some(&head);
+    titles
+        .into_iter()
         .chain(rows)
         .map(|row| {
             let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{:width$}", fit(cell, width)));

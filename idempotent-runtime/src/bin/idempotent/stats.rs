@@ -8,25 +8,29 @@ use serde_json::json;
 use crate::{
     arguments::StatsOptions,
     failure::{Exit, Failure},
-    output::Output,
+    output::{Output, table},
 };
 
 pub(crate) async fn stats(idempotency: &Idempotency, options: &StatsOptions, out: Output) -> Result<Exit, Failure> {
-    let filter = options.operation.iter().fold(Filter::new(), |filter, name| filter.operation(name));
+    let filter = options.operation.iter().fold(Filter::new(), Filter::operation);
     let mut records = idempotency.operator().list(filter);
     let mut counts: BTreeMap<(String, &str), u64> = BTreeMap::new();
+    let mut seen = 0;
     while let Some(page) = records.next_page().await? {
+        seen += page.len();
+        out.progress(&format!("{seen} records so far"));
         for record in page {
             *counts.entry((record.key.operation().to_owned(), record.state.as_str())).or_default() += 1;
         }
     }
+    out.progress("");
     if out.is_json {
         for ((operation, state), records) in &counts {
             out.say(&json!({ "operation": operation, "state": state, "records": records }), "")?;
         }
     } else {
         let rows = counts.into_iter().map(|((operation, state), n)| vec![operation, state.to_owned(), n.to_string()]);
-        out.table(&["OPERATION", "STATE", "RECORDS"], &rows.collect::<Vec<_>>())?;
+        table(&["OPERATION", "STATE", "RECORDS"], &rows.collect::<Vec<_>>())?;
     }
     Ok(Exit::Fine)
 }
