@@ -225,7 +225,7 @@ async fn dead_letters_are_listed_replayed_and_discarded(backend: Backend) {
         let fingerprint = Fingerprint::from_bytes([number; 32]);
         let mut letter =
             DeadLetter::new("inbox".to_owned(), format!("m-{number}"), fingerprint, "permanent".to_owned());
-        letter.error = Some("canary-error".to_owned());
+        letter.error = Some("canary-error\u{1b}[2J\u{9b}2J".to_owned());
         letter.payload = payload.map(Into::into);
         letters.put(&letter).await.unwrap();
     }
@@ -236,7 +236,9 @@ async fn dead_letters_are_listed_replayed_and_discarded(backend: Backend) {
     assert_eq!((&first["payload_bytes"], &second["payload_bytes"]), (&json!(14), &Value::Null));
     let text = run(&url, &["dead", "list", "inbox"]).with(1).out;
     assert!(text.contains("hidden") && !text.contains("canary"), "{text}");
-    assert!(run(&url, &["dead", "list", "inbox", "--reveal"]).with(1).out.contains("canary-error"));
+    let revealed = run(&url, &["dead", "list", "inbox", "--reveal"]).with(1).out;
+    assert!(revealed.contains("canary-error"));
+    assert!(!revealed.contains(['\u{1b}', '\u{9b}']), "the terminal would obey it");
     let revealed = run(&url, &["dead", "list", "inbox", "--reveal", "--json"]).with(1).out;
     assert!(revealed.contains("canary-payload"), "{revealed}");
 

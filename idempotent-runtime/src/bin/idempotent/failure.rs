@@ -2,6 +2,8 @@
 
 use std::{error::Error as StdError, process::ExitCode};
 
+use crate::output::printable;
+
 /// The end of a command that has done its work.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -55,7 +57,7 @@ impl Failure {
     /// One line, without the password of the URL, whatever a driver quotes; `None` where there is nothing to say.
     pub(crate) fn line(&self, url: Option<&str>) -> Option<String> {
         let (Self::Usage(text) | Self::Store(text)) = self else { return None };
-        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let text = printable(&text.split_whitespace().collect::<Vec<_>>().join(" "));
         Some(match url.and_then(password) {
             Some(password) => text.replace(password, "***"),
             None => text,

@@ -39,8 +39,9 @@ impl Output {
 /// Prints a table; without its head where `head` has no titles.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
     let width = console::Term::stdout().size_checked().map_or(UNLIMITED, |(_, columns)| usize::from(columns));
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()).collect();
     let mut out = io::stdout().lock();
-    for line in lines(head, rows, width) {
+    for line in lines(head, &rows, width) {
         writeln!(out, "{line}")?;
     }
     Ok(())
@@ -72,6 +73,11 @@ fn lines(head: &[&str], rows: &[Vec<String>], width: usize) -> Vec<String> {
             cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
         })
         .collect()
+}
+
+/// The text without control characters: a terminal would obey them, and an error or a key can be somebody else's text.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 fn fit(cell: &str, width: usize) -> String {
