@@ -22,7 +22,9 @@ use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 
 #[cfg(any(feature = "local-cache", test))]
 pub(crate) use self::of_json::of_json;
-pub(crate) use self::to_json::{shown, to_json};
+#[cfg(any(feature = "memory", feature = "local-cache"))]
+pub(crate) use self::to_json::shown;
+pub(crate) use self::to_json::to_json;
 use self::{reader::Reader, writer::Writer};
 use crate::{Fingerprint, buffer::Buffer};
 

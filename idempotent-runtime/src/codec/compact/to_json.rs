@@ -7,9 +7,11 @@ use super::{
     reader::{Reader, Unread},
     tag,
 };
+#[cfg(any(feature = "memory", feature = "local-cache"))]
 use crate::store::Outcome;
 
 /// Gives an outcome as other stores have it: with its result as JSON.
+#[cfg(any(feature = "memory", feature = "local-cache"))]
 pub(crate) fn shown(outcome: Outcome) -> Outcome {
     match outcome {
         Outcome::Ok(bytes) => Outcome::Ok(to_json(&bytes).unwrap_or(bytes)),
