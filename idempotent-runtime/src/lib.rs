@@ -21,6 +21,7 @@
 //!
 //! # Where to look
 //!
+//! - [`guide`]: chapters for a first reader, from five minutes to running it.
 //! - [`macro@idempotent`]: the attribute, its options and rules.
 //! - [`install`] and [`Idempotency::connect`]: one line at start-up that makes the store a shared one. Without it, calls are
 //!   [`Error::NotInstalled`]; only where no shared store is compiled in is the embedded store used instead.
@@ -106,6 +107,8 @@ mod engine;
 mod error;
 mod execution;
 mod functions;
+#[cfg(doc)]
+pub mod guide;
 mod hex;
 mod idempotency;
 mod install;

@@ -1,0 +1,1 @@
+//! 10. Work each message off once, and send messages with an effect.

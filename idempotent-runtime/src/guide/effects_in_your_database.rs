@@ -1,0 +1,1 @@
+//! 8. Commit your rows and the result in one transaction.

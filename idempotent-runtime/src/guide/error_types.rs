@@ -1,0 +1,1 @@
+//! 7. Let your function return your own error.

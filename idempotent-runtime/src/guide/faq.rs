@@ -1,0 +1,1 @@
+//! Find a short answer to a question that people ask.

@@ -1,0 +1,1 @@
+//! 1. Make one function run once, and see each answer that it can give.

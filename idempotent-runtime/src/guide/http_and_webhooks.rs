@@ -1,0 +1,1 @@
+//! 9. Take an `Idempotency-Key` from clients, and webhooks from senders.

@@ -1,0 +1,1 @@
+//! 15. Call it from synchronous code, actix, tonic and background jobs.

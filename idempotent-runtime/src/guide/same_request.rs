@@ -1,0 +1,1 @@
+//! 3. Know which arguments count, and what a refactoring changes.

@@ -1,0 +1,1 @@
+//! 13. Know what is stored, and who may choose keys.

@@ -1,0 +1,1 @@
+//! 6. Choose a store by what it loses and what it costs.

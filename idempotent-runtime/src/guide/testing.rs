@@ -1,0 +1,1 @@
+//! 11. Test your functions with repeats, faults and time.
