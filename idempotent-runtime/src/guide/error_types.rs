@@ -1,7 +1,7 @@
 //! 7. Let your function return your own error.
 //!
-//! The call itself can fail: the store is down, a duplicate is still running. So your error type has to be able to hold the library's:
-//! `E: From<idempotent_runtime::Error>`. That is all, as long as errors are not kept.
+//! The call itself can fail: the store is down, a duplicate is still running. So your error type has to be able to hold the library's: `E:
+//! From<idempotent_runtime::Error>`. That is all, as long as errors are not kept.
 //!
 //! # An enum of yours
 //!
@@ -44,42 +44,19 @@
 //! # #[cfg(not(all(feature = "macros", feature = "memory")))] fn main() {}
 //! ```
 //!
-//! Rust allows no `impl From<idempotent_runtime::Error>` for `std::io::Error`, `String`, `sqlx::Error` or another type that is not yours. Wrap it
-//! in an enum, as `Network` above.
+//! Rust allows no `impl From<idempotent_runtime::Error>` for `std::io::Error`, `String`, `sqlx::Error` or another type that is not yours.
+//! Wrap it in an enum, as `Network` above.
 //!
 //! # `anyhow` and boxed errors
 //!
-//! `anyhow::Result<T>` works, and so does `Box<dyn Error + Send + Sync>`. Callers find the library's error by its type:
-//!
-//! ```
-//! # #[cfg(all(feature = "macros", feature = "memory"))] mod example {
-//! use idempotent_runtime::{Error, Idempotency, idempotent, install};
-//!
-//! type AnyError = Box<dyn std::error::Error + Send + Sync>;
-//!
-//! #[idempotent(name = "mail.send", key = message_id)]
-//! async fn send(message_id: &str, text: &str) -> Result<usize, AnyError> {
-//!     Ok(text.trim().len())
-//! }
-//!
-//! # #[tokio::main(flavor = "current_thread")]
-//! # pub async fn main() -> Result<(), AnyError> {
-//! # install(Idempotency::memory())?;
-//! send("m-1", "hello").await?;
-//! let error = send("m-1", "another text").await.unwrap_err();
-//! assert!(matches!(error.downcast_ref(), Some(Error::Mismatch { .. })));
-//! # Ok(()) }
-//! # }
-//! # #[cfg(all(feature = "macros", feature = "memory"))] fn main() { example::main().unwrap() }
-//! # #[cfg(not(all(feature = "macros", feature = "memory")))] fn main() {}
-//! ```
-//!
-//! Such errors cannot be kept: they have no form in which to store them.
+//! `anyhow::Result<T>` works, and so does `Box<dyn Error + Send + Sync>`. A caller finds the library's error by its type:
+//! `error.downcast_ref::<idempotent_runtime::Error>()`. Such errors cannot be kept: they have no form in which to store them. The
+//! attribute's page has [an example](macro@crate::idempotent#your-error-type).
 //!
 //! # Errors that are answers
 //!
-//! A declined card is an answer: a retry should get it again, and not ask the bank once more. A bank that is not available is no answer. A function
-//! tells them apart. Then errors are stored, so the type needs serde's traits:
+//! A declined card is an answer: a retry should get it again, and not ask the bank once more. A bank that is not available is no answer. A
+//! function tells them apart. Then errors are stored, so the type needs serde's traits:
 //!
 //! ```
 //! # #[cfg(all(feature = "macros", feature = "memory"))] mod example {
@@ -120,8 +97,7 @@
 //! # #[cfg(not(all(feature = "macros", feature = "memory")))] fn main() {}
 //! ```
 //!
-//! `errors = keep` keeps every `Err`. A variant with `#[serde(skip)]` frees the key all the same. An error that would not come back the same from
-//! its JSON is not replayed altered: repeats get [`ResultNotKept`](crate::Error::ResultNotKept).
+//! `errors = keep` keeps every `Err`. A variant with `#[serde(skip)]` frees the key all the same. An error that would not come back the
+//! same from its JSON is not replayed altered: repeats get [`ResultNotKept`](crate::Error::ResultNotKept).
 //!
-//! The attribute's page has the same with [`thiserror` and `anyhow`](macro@crate::idempotent#your-error-type). For HTTP, [`Error`](crate::Error) has a
-//! [status](crate::Error::http_status) and a [code](crate::Error::code).
+//! For HTTP, [`Error`](crate::Error) has a [status](crate::Error::http_status) and a [code](crate::Error::code).

@@ -1,10 +1,10 @@
 //! 1. Make one function run once, and see each answer that it can give.
 //!
-//! A caller that got no answer tries again: a client after a time-out, a sender of webhooks, a queue, a person who clicks twice. The
-//! first try may have worked. If the function charges a card, the second try charges it again.
+//! A caller that got no answer tries again: a client after a time-out, a sender of webhooks, a queue, a person who clicks twice. The first
+//! try may have worked. If the function charges a card, the second try charges it again.
 //!
-//! The attribute keeps a record of each call in a store. A call whose record is there gets the stored result, and the function's body
-//! does not run.
+//! The attribute keeps a record of each call in a store. A call whose record is there gets the stored result, and the function's body does
+//! not run.
 //!
 //! ```sh
 //! cargo add idempotent-runtime --features postgres   # or redis, sqlite; without a feature: the embedded store

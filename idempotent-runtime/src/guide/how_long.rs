@@ -28,9 +28,9 @@
 //! The facts about webhooks have their sources in [`webhooks`](crate::webhooks#the-time-to-live). Add a day to each: clocks differ, and
 //! people repeat by hand after a weekend.
 //!
-//! The other end counts, too. A system that you call with a [`child_key`](crate::Execution::child_key) forgets that key at some time: Stripe
-//! [may remove keys after 24 hours](https://docs.stripe.com/api/idempotent_requests). After that, a rerun of an abandoned run is a second
-//! charge there. If that can happen, use `abandoned = reconcile(…)`: see [when it fails](super::when_it_fails).
+//! The other end counts, too. A system that you call with a [`child_key`](crate::Execution::child_key) forgets that key at some time:
+//! Stripe [may remove keys after 24 hours](https://docs.stripe.com/api/idempotent_requests). After that, a rerun of an abandoned run is a
+//! second charge there. If that can happen, use `abandoned = reconcile(…)`: see [when it fails](super::when_it_fails).
 //!
 //! The price of a long `ttl` is room: records a day, times days, times the size of a record. [Stores](super::stores) has the figures.
 //!
@@ -50,18 +50,18 @@
 //! # Expired, abandoned, held
 //!
 //! - A **finished** record goes at the end of its `ttl`. A call then counts as the first one, with any arguments.
-//! - A run that **failed**, and whose attempts or [steps](crate::step) are remembered, is remembered for the `ttl` from its end. Each further run
-//!   begins that time anew.
+//! - A run that **failed**, and whose attempts or [steps](crate::step) are remembered, is remembered for the `ttl` from its end. Each
+//!   further run begins that time anew.
 //! - A run that **vanished** under `abandoned = rerun` may be taken over once its lease is over.
-//! - Under `refuse` and `reconcile`, a vanished run **holds** its key with no end: time alone never licenses a second run. An operator
-//!   or the `reconcile` function ends it.
+//! - Under `refuse` and `reconcile`, a vanished run **holds** its key with no end: time alone never licenses a second run. An operator or
+//!   the `reconcile` function ends it.
 //!
 //! The stores remove what has expired by themselves.
 //!
 //! # `lease`: how soon after a kill
 //!
-//! A body may run for hours: a task renews the lease at each third of it. Only if the process is killed or stopped does nobody renew it. So the
-//! `lease` is no limit for the body. It is the time for which the duplicates of a killed run are told `InFlight`.
+//! A body may run for hours: a task renews the lease at each third of it. Only if the process is killed or stopped does nobody renew it.
+//! So the `lease` is no limit for the body. It is the time for which the duplicates of a killed run are told `InFlight`.
 //!
 //! - Shorter: retries go on sooner after a kill. A process that stands still for so long loses its claim while it is alive. Its result is
 //!   then refused.
@@ -72,8 +72,8 @@
 //!
 //! # `wait`: what a duplicate does meanwhile
 //!
-//! A duplicate waits this long for the running call, and then gets [`InFlight`](crate::Error::InFlight) with the time after which to ask again. Choose it shorter than
-//! your caller's time-out. `wait = "0s"` refuses at once: this fits senders that come back by themselves.
+//! A duplicate waits this long for the running call, and then gets [`InFlight`](crate::Error::InFlight) with the time after which to ask
+//! again. Choose it shorter than your caller's time-out. `wait = "0s"` refuses at once: this fits senders that come back by themselves.
 //!
 //! # After a failed run
 //!

@@ -44,8 +44,8 @@
 //!
 //! # Never a new id per try
 //!
-//! An id that is made for each try makes each try another thing: every try runs. Make the id outside the loop that retries. If the
-//! process can die between two tries, store the id with the request before the first one.
+//! An id that is made for each try makes each try another thing: every try runs. Make the id outside the loop that retries. If the process
+//! can die between two tries, store the id with the request before the first one.
 //!
 //! ```
 //! # #[cfg(all(feature = "macros", feature = "memory"))] mod example {
@@ -70,15 +70,14 @@
 //!
 //! # Two services on one store
 //!
-//! The operation's `name` is part of the stored key. Two operations with different names never share a record. So begin each name with
-//! the service: `billing.charge`, `shop.charge`. Two services that use one name and one key answer for each other.
+//! The operation's `name` is part of the stored key. Two operations with different names never share a record. So begin each name with the
+//! service: `billing.charge`, `shop.charge`. Two services that use one name and one key answer for each other.
 //!
-//! Keep test and production on stores of their own: another database, or another
-//! [prefix](crate::store::redis::RedisStoreBuilder::prefix) of Redis, or another
-//! [table](crate::store::postgres::PostgresStoreBuilder::table) of PostgreSQL.
+//! Keep test and production on stores of their own: another database, or another [prefix](crate::store::redis::RedisStoreBuilder::prefix)
+//! of Redis, or another [table](crate::store::postgres::PostgresStoreBuilder::table) of PostgreSQL.
 //!
 //! # What can be a key
 //!
 //! Strings, integers, booleans, UUIDs, tuples and structs of these, or a template `"order:{order_id}"`. A key that is `None` or empty, or
-//! has such a part, is refused: otherwise all calls without an id would be one. Floats and maps are refused. `("a:b", "c")` and `("a", "b:c")`
-//! are two keys. The attribute's page has [the rules](macro@crate::idempotent#keys).
+//! has such a part, is refused: otherwise all calls without an id would be one. Floats and maps are refused. `("a:b", "c")` and `("a",
+//! "b:c")` are two keys. The attribute's page has [the rules](macro@crate::idempotent#keys).

@@ -1,7 +1,8 @@
 //! 3. Know which arguments count, and what a refactoring changes.
 //!
 //! A record has the key and a *fingerprint*: a SHA-256 hash of the arguments, by their names. A call whose key is on record, but whose
-//! fingerprint is another one, is refused with [`Error::Mismatch`](crate::Error::Mismatch). So a key that is used for two requests by mistake never returns the wrong result.
+//! fingerprint is another one, is refused with [`Error::Mismatch`](crate::Error::Mismatch). So a key that is used for two requests by
+//! mistake never returns the wrong result.
 //!
 //! ```
 //! # #[cfg(all(feature = "macros", feature = "memory"))] mod example {
@@ -27,16 +28,17 @@
 //! # #[cfg(not(all(feature = "macros", feature = "memory")))] fn main() {}
 //! ```
 //!
-//! Put into `skip(…)` what differs between two tries of one request: connections, trace ids, the time of the try, the number of the try. An
-//! argument in `skip` may differ, and nobody notices. So do not skip an amount or a receiver.
+//! Put into `skip(…)` what differs between two tries of one request: connections, trace ids, the time of the try, the number of the try.
+//! An argument in `skip` may differ, and nobody notices. So do not skip an amount or a receiver.
 //!
-//! Two values are equal if serde writes them equally. A decimal of 1.0 and one of 1.00 differ, and so does one instant in two time zones. Bring such
-//! values to one form before the call. Two equal sets (`HashSet`, `BTreeSet`, `IndexSet`) and maps are equal in any order; vectors are not.
+//! Two values are equal if serde writes them equally. A decimal of 1.0 and one of 1.00 differ, and so does one instant in two time zones.
+//! Bring such values to one form before the call. Two equal sets (`HashSet`, `BTreeSet`, `IndexSet`) and maps are equal in any order;
+//! vectors are not.
 //!
 //! # What a refactoring changes
 //!
-//! A record of yesterday meets the code of today. "Other" below means: with a `key`, a repeat of an older call is a mismatch; without one, the
-//! hash is the key, and the repeat runs the body again.
+//! A record of yesterday meets the code of today. "Other" below means: with a `key`, a repeat of an older call is a mismatch; without one,
+//! the hash is the key, and the repeat runs the body again.
 //!
 //! | change | a repeat of an older call |
 //! |---|---|
@@ -78,10 +80,11 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Where a change cannot be avoided, deploy it when no retry of an older call can come any more: one `ttl` after the last old call. During a
-//! deploy, old and new processes work on the same records. A name that changes meanwhile makes two records of one thing.
+//! Where a change cannot be avoided, deploy it when no retry of an older call can come any more: one `ttl` after the last old call. During
+//! a deploy, old and new processes work on the same records. A name that changes meanwhile makes two records of one thing.
 //!
 //! # Which argument differed
 //!
 //! A mismatch names the arguments that differ if the handle was built with
-//! [`record_arguments(true)`](crate::IdempotencyBuilder::record_arguments). The arguments are then in the store: see [security](super::security).
+//! [`record_arguments(true)`](crate::IdempotencyBuilder::record_arguments). The arguments are then in the store: see
+//! [security](super::security).

@@ -23,15 +23,15 @@
 //!
 //! | call | round trips |
 //! |---|---|
-//! | a repeat | 1; none with the embedded store, or while the [local cache](crate::IdempotencyBuilder) (feature `local-cache`) has the result |
+//! | a repeat | 1; none with the embedded store, or while the [local cache](crate::IdempotencyBuilder::local_cache) (feature `local-cache`) has the result |
 //! | a first call | 2: claim, and end |
 //! | each [step](crate::step) | 1 |
 //! | a renewal | 1 for each third of the `lease`, once the body has to wait |
 //!
-//! A record has the key, the result as JSON, and little else; with [`record_arguments`](crate::IdempotencyBuilder::record_arguments), also the
-//! arguments. The embedded store takes about 390 bytes a record if key and result have up to 246 bytes together. A million calls a day that
-//! are kept for 30 days are 30 million records: return an id, and not the whole document. A result above 1 MiB is
-//! [not kept](crate::IdempotencyBuilder::max_result_len). `FIGURES.md`, in the repository, has measurements.
+//! A record has the key, the result as JSON, and little else; with [`record_arguments`](crate::IdempotencyBuilder::record_arguments), also
+//! the arguments. The embedded store takes about 390 bytes a record if key and result have up to 246 bytes together. A million calls a day
+//! that are kept for 30 days are 30 million records: return an id, and not the whole document. A result above 1 MiB is [not
+//! kept](crate::IdempotencyBuilder::max_result_len). `FIGURES.md`, in the repository, has measurements.
 //!
 //! The SQL stores remove expired rows in passing, and Redis does so itself. Nothing has to be started.
 //!
@@ -51,9 +51,9 @@
 //! # fn main() {}
 //! ```
 //!
-//! Take the URL from the environment in production. If it is missing there, stop: a service that falls back to the embedded store runs each
-//! duplicate once per process. This is why calls are [`NotInstalled`](crate::Error::NotInstalled) where a shared store is compiled in and nothing is
-//! installed.
+//! Take the URL from the environment in production. If it is missing there, stop: a service that falls back to the embedded store runs
+//! each duplicate once per process. This is why calls are [`NotInstalled`](crate::Error::NotInstalled) where a shared store is compiled in
+//! and nothing is installed.
 //!
 //! To share a pool that you have, build the store with it: [`PostgresStore::builder`](crate::store::postgres::PostgresStore::builder),
 //! [`SqliteStore::builder`](crate::store::sqlite::SqliteStore::builder).
@@ -61,13 +61,13 @@
 //! # The store is out of reach
 //!
 //! Calls fail with [`Error::Store`](crate::Error::Store), and no body runs. A handle that was built with
-//! [`OnStoreFailure::RunUnprotected`](crate::OnStoreFailure::RunUnprotected) runs the body all the same: duplicates run too. Choose this only for
-//! what does no harm twice.
+//! [`OnStoreFailure::RunUnprotected`](crate::OnStoreFailure::RunUnprotected) runs the body all the same: duplicates run too. Choose this
+//! only for what does no harm twice.
 //!
 //! # From one store to another
 //!
 //! Records do not move. A repeat of a call whose record is in the old store runs again in the new one. Stop the callers, wait until no
-//! retry can come, and switch then; or switch operation by operation, with `store = …`, each at a time without retries.
-//! [Coming from](super::coming_from) has the same problem, and its way through.
+//! retry can come, and switch then; or switch operation by operation, with `store = …`, each at a time without retries. [Coming
+//! from](super::coming_from) has the same problem, and its way through.
 //!
 //! For a store of your own, [`store`](crate::store) has the contract, and [`testing`](crate::testing) the suite that checks it.

@@ -1,7 +1,8 @@
 //! 5. Look up what the next caller gets after an error, a panic, a kill or a lost reply.
 //!
-//! A run ends in one of three ways. It returns `Ok`: the result is kept. It returns `Err`: nothing is in doubt, and the key is free again. Or it
-//! *vanishes*, by a panic, a dropped future or a kill: what it did outside, nobody knows. The option `abandoned` decides what the next call does then.
+//! A run ends in one of three ways. It returns `Ok`: the result is kept. It returns `Err`: nothing is in doubt, and the key is free again.
+//! Or it *vanishes*, by a panic, a dropped future or a kill: what it did outside, nobody knows. The option `abandoned` decides what the
+//! next call does then.
 //!
 //! The next call, with the same key and the same arguments, gets:
 //!
@@ -21,8 +22,8 @@
 //! | is under way | waits, then its result or `InFlight` | the same | the same | waits for its commit |
 //!
 //! With `retry_after`, calls that come too early get [`Suspended`](crate::Error::Suspended). With [steps](crate::step), a rerun does not
-//! repeat those that are recorded. The attribute's page has [the rules](macro@crate::idempotent#after-a-crash), and the crate's `ARCHITECTURE.md` has
-//! every transition.
+//! repeat those that are recorded. The attribute's page has [the rules](macro@crate::idempotent#after-a-crash), and the crate's
+//! `ARCHITECTURE.md` has every transition.
 //!
 //! # Which policy
 //!
@@ -34,19 +35,19 @@
 //! | can be neither recognised nor asked, and twice is worse than never | `refuse`, and an alert: see [running it](super::running_it) |
 //! | does no harm twice | `rerun` |
 //!
-//! The policy of the call that *began* the run decides whether its key is held. So a run that vanished under `rerun` does not become safe by a
-//! later release with `refuse`.
+//! The policy of the call that *began* the run decides whether its key is held. So a run that vanished under `rerun` does not become safe
+//! by a later release with `refuse`.
 //!
 //! # An `Err` says: it did not happen
 //!
-//! The other system did not answer in time. Perhaps it has charged the card. If your body returns `Err` then, the key is free, and a
-//! retry asks the other system a second time. So either pass a `child_key`, or do not return an `Err` where you do not know: end such a run without
-//! an outcome, as [`step`](crate::step#no-answer) shows.
+//! The other system did not answer in time. Perhaps it has charged the card. If your body returns `Err` then, the key is free, and a retry
+//! asks the other system a second time. So either pass a `child_key`, or do not return an `Err` where you do not know: end such a run
+//! without an outcome, as [`step`](crate::step#no-answer) shows.
 //!
 //! # A caller that gives up
 //!
-//! A `timeout` around the call, or a client that disconnects, drops the future. The body stops where it is, as any async function does. With
-//! `detach` it runs on, and a later call gets its result. The HTTP layer lets handlers run on by itself.
+//! A `timeout` around the call, or a client that disconnects, drops the future. The body stops where it is, as any async function does.
+//! With `detach` it runs on, and a later call gets its result. The HTTP layer lets handlers run on by itself.
 //!
 //! ```
 //! # #[cfg(all(feature = "macros", feature = "memory"))] mod example {
@@ -76,14 +77,14 @@
 //!
 //! # The store fails
 //!
-//! - **Before the body:** the call gets [`Store`](crate::Error::Store), and the body does not run. A claim whose reply was lost is asked again, and
-//!   the store recognises it.
+//! - **Before the body:** the call gets [`Store`](crate::Error::Store), and the body does not run. A claim whose reply was lost is asked
+//!   again, and the store recognises it.
 //! - **After the body:** the call gets its result, and an error event. The library tries to record it until the lease is near its end. If
 //!   that fails, the run counts as killed.
 //! - **The store has lost the record:** the next call runs the body. [Stores](super::stores) says when that can be.
 //!
 //! # Two processes at once
 //!
-//! A process that was stopped for longer than its lease may go on while another one runs the body. The store refuses its result, and its caller gets
-//! the other run's. What it does *outside* meanwhile, no lease can prevent: pass [`fence`](crate::Execution::fence) to systems that can refuse
-//! an older number, or a `child_key`.
+//! A process that was stopped for longer than its lease may go on while another one runs the body. The store refuses its result, and its
+//! caller gets the other run's. What it does *outside* meanwhile, no lease can prevent: pass [`fence`](crate::Execution::fence) to systems
+//! that can refuse an older number, or a `child_key`.
