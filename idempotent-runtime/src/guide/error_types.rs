@@ -1,7 +1,7 @@
 //! 7. Let your function return your own error.
 //!
-//! The call itself can fail: the store is down, a duplicate is still running. So your error type has to be able to hold the library's: `E:
-//! From<idempotent_runtime::Error>`. That is all, as long as errors are not kept.
+//! The call itself can fail: the store is down, a duplicate is still running. So your error type has to be able to hold the library's:
+//! `E: From<idempotent_runtime::Error>`. That is all, as long as errors are not kept.
 //!
 //! # An enum of yours
 //!

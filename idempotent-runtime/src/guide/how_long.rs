@@ -19,11 +19,10 @@
 //! | GitHub's webhooks | after 3 days, by hand (Enterprise Server: 7) | 3 d (7 d) |
 //! | Shopify's webhooks | after 4 hours | 4 h |
 //! | Standard Webhooks | as the sender says | ask the sender, else 30 d |
-//! | Amazon SQS | the queue's `MessageRetentionPeriod`: [4 days by default, 14 at most](https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html), and again in its dead-letter queue | the sum of both |
-//! | Kafka | the topic's `retention.ms`: [7 days by default](https://kafka.apache.org/documentation/#topicconfigs_retention.ms) | that, and the time after which somebody resets an offset |
+//! | Amazon SQS | the queue's `MessageRetentionPeriod`: [4 days by default, 14 at most](https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html); later, from its dead-letter queue | that, and the time in the dead-letter queue |
+//! | Kafka | the topic's `retention.ms`: [7 days by default](https://kafka.apache.org/documentation/#topicconfigs_retention.ms) | that |
 //! | RabbitMQ and other queues | as long as the message stays in the queue, or in a dead-letter queue | the time after which nobody replays it |
-//! | your own client | its last try; for an app that was offline, the next start | that, and a day |
-//! | a person with a button | when the page is closed | 24 h |
+//! | your own client | its last try; for an app that was offline, one after the next start | that |
 //!
 //! The facts about webhooks have their sources in [`webhooks`](crate::webhooks#the-time-to-live). Add a day to each: clocks differ, and
 //! people repeat by hand after a weekend.
@@ -37,7 +36,7 @@
 //! ```
 //! # #[cfg(feature = "macros")] mod example {
 //! # use idempotent_runtime::{Error, idempotent};
-//! // Stripe's events, with their days of grace.
+//! // Stripe's events: 30 days, and one to spare.
 //! #[idempotent(name = "hooks.paid", key = ("stripe", event_id), ttl = "31d", lease = "1m", wait = "0s")]
 //! async fn paid(event_id: &str, cents: u64) -> Result<(), Error> {
 //!     println!("booked {cents}");
@@ -52,7 +51,8 @@
 //! - A **finished** record goes at the end of its `ttl`. A call then counts as the first one, with any arguments.
 //! - A run that **failed**, and whose attempts or [steps](crate::step) are remembered, is remembered for the `ttl` from its end. Each
 //!   further run begins that time anew.
-//! - A run that **vanished** under `abandoned = rerun` may be taken over once its lease is over.
+//! - A run that **vanished** under `abandoned = rerun` may be taken over: at once after a panic or a drop, once its lease is over after a
+//!   kill. If no call comes for the `ttl`, it is forgotten.
 //! - Under `refuse` and `reconcile`, a vanished run **holds** its key with no end: time alone never licenses a second run. An operator or
 //!   the `reconcile` function ends it.
 //!
@@ -63,8 +63,8 @@
 //! A body may run for hours: a task renews the lease at each third of it. Only if the process is killed or stopped does nobody renew it.
 //! So the `lease` is no limit for the body. It is the time for which the duplicates of a killed run are told `InFlight`.
 //!
-//! - Shorter: retries go on sooner after a kill. A process that stands still for so long loses its claim while it is alive. Its result is
-//!   then refused.
+//! - Shorter: retries go on sooner after a kill. A process that stands still for so long can lose its claim while it is alive: if another
+//!   call takes the key over, the result of the first run is refused.
 //! - Longer: such pauses do no harm, and retries wait longer after a kill.
 //!
 //! The renewal needs Tokio's timers. A body that blocks its thread for longer than the lease can lose its claim: put such work into

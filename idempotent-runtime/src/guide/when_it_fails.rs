@@ -2,7 +2,7 @@
 //!
 //! A run ends in one of three ways. It returns `Ok`: the result is kept. It returns `Err`: nothing is in doubt, and the key is free again.
 //! Or it *vanishes*, by a panic, a dropped future or a kill: what it did outside, nobody knows. The option `abandoned` decides what the
-//! next call does then.
+//! next call does then. An `Err` while a [step](crate::step) is in doubt counts as vanished, too.
 //!
 //! The next call, with the same key and the same arguments, gets:
 //!
@@ -13,8 +13,8 @@
 //! | returned `Err`, with `errors = keep` | the same `Err` | the same `Err` | the same `Err` | the same `Err`, if it was committed |
 //! | panicked | runs the body | `Abandoned` | asks `f` | runs the body: nothing was committed |
 //! | was dropped by its caller | runs the body | `Abandoned` | asks `f` | runs the body: nothing was committed |
-//! | its process was killed | `InFlight` until the lease is over, then runs the body | `InFlight`, then `Abandoned` | `InFlight`, then asks `f` | runs the body: nothing was committed |
-//! | returned `Ok`, and the caller lost the reply | the result | the result | the result | the result |
+//! | its process was killed | `InFlight` until the lease is over, then runs the body | `InFlight`, then `Abandoned` | `InFlight`, then asks `f` | the result if it was committed, else runs the body |
+//! | returned `Ok`, and the caller lost the reply | the result | the result | the result | the result, if it was committed |
 //! | returned `Ok`, and the reply to `COMMIT` was lost | – | – | – | the result if it was committed, else runs the body |
 //! | lost its claim to another run, which has ended | the other run's result | the same | the same | – |
 //! | was the last that `max_attempts` allows, and returned `Err` | `Exhausted` | `Exhausted` | `Exhausted` | – |
@@ -30,7 +30,7 @@
 //! | the effect | choose |
 //! |---|---|
 //! | is in the store's own database | `transaction = tx`: it happens once, whatever is killed. See [effects in your database](super::effects_in_your_database) |
-//! | goes to a system that takes an idempotency key | `rerun`, and pass [`child_key`](crate::Execution::child_key): that system recognises the repeat |
+//! | goes to a system that takes an idempotency key | `rerun`, and pass [`child_key`](crate::Execution::child_key): that system recognises the repeat, as long as it keeps the key |
 //! | goes to a system that can be asked | `reconcile(f)`, where `f` asks |
 //! | can be neither recognised nor asked, and twice is worse than never | `refuse`, and an alert: see [running it](super::running_it) |
 //! | does no harm twice | `rerun` |
@@ -86,5 +86,5 @@
 //! # Two processes at once
 //!
 //! A process that was stopped for longer than its lease may go on while another one runs the body. The store refuses its result, and its
-//! caller gets the other run's. What it does *outside* meanwhile, no lease can prevent: pass [`fence`](crate::Execution::fence) to systems
+//! caller gets the other run's, or a retryable [`ClaimLost`](crate::Error::ClaimLost) while there is none. What it does *outside* meanwhile, no lease can prevent: pass [`fence`](crate::Execution::fence) to systems
 //! that can refuse an older number, or a `child_key`.
