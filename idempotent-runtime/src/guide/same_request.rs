@@ -47,7 +47,7 @@
 //! | change the `name`, or what `key` is made of | **runs again** |
 //! | move an argument, or a field of a struct | is recognised |
 //! | rename an argument | other |
-//! | rename a field | other, unless `#[serde(rename = "…")]` keeps the old name |
+//! | rename a field, or a variant of an enum | other, unless `#[serde(rename = "…")]` keeps the old name |
 //! | add an argument, or a field | other, unless it is left out while it has no value (below) |
 //! | rename a type, wrap a field in a newtype, widen `u32` to `u64` | is recognised |
 //! | turn an integer into a float or a string | other |
