@@ -1,1 +1,90 @@
 //! 12. Watch it in production, and know what to do about each alert.
+//!
+//! Each answer and each fault is a `tracing` event, and with the feature `metrics` a counter: [the list](crate#events-and-counters) is on
+//! the crate's first page. Neither has keys, arguments or results. They have the operation, the attempt, and the error's
+//! [code](crate::Error::code).
+//!
+//! # Alerts
+//!
+//! The first table is worth waking somebody. The second can wait until the morning.
+//!
+//! | counter | says | do this |
+//! |---|---|---|
+//! | `idempotent_outcomes_not_recorded_total` | a body ran, and its result is not on record: a retry may run it again | Find out why the store failed. Look up outside what the run did. With `abandoned = rerun`, be quicker than the next retry. |
+//! | `idempotent_claims_lost_total` | a lease was over while its body ran: two bodies may have run | Look for a process that stood still (swapping, a blocked thread, a paused machine) and for a store that was out of reach. Then lengthen `lease`. |
+//! | `idempotent_steps_not_asked_for_total` | a rerun did not ask for recorded steps: under new names they ran twice | Look for a deploy that renamed a step. Undo it. |
+//! | `idempotent_calls_total{reason="store"}`, for minutes | nothing runs | Bring the store back. The event has the cause. |
+//! | `idempotent_calls_total{reason="not-installed"}`, `{reason="operation"}` | a release calls before `install`, or with policies that contradict each other | Roll it back. |
+//!
+//! | counter | says | do this |
+//! |---|---|---|
+//! | `idempotent_calls_total{reason="abandoned"}` | a run vanished, and nobody may run it again | Resolve it: below. |
+//! | `{reason="exhausted"}` | a key has failed as often as it may | Mend the cause, then `forget` the key. |
+//! | `{reason="mismatch"}` | one key for two requests | A client's mistake, or a deploy that changed an argument: see [same request](super::same_request). |
+//! | `{reason="undecodable"}` | a release cannot read the results of an older one | Let the type read the old JSON. |
+//! | `{reason="result-not-kept"}`, `idempotent_steps_not_kept_total` | a result is too large, or does not come back the same | Return an id instead; see the warning at the first call. |
+//! | `{reason="in-flight"}`, rising | runs take longer than callers wait | Look at the body's duration; choose `wait`. |
+//! | `{disposition="unprotected"}` | bodies run while the store is out of reach, because you chose so | Bring the store back; look for duplicates of that time. |
+//! | `idempotent_runs_abandoned_total`, rising | panics, or callers that give up | Mend the panic. Use `detach` where callers give up. |
+//! | `idempotent_deliveries_total{settled="dead"}`, `idempotent_outbox_messages_total{result="parked"}` | a message was given up | Read the dead letter, or the parked message. |
+//! | `idempotent_outbox_oldest_seconds`, rising | no relay works, or the broker does not confirm | Look at the relay's events. |
+//!
+//! # Resolve an abandoned key
+//!
+//! Look outside whether it has happened: ask the bank. If it has *not*, remove the record, and the next call runs the body. If it *has*, do
+//! not remove it: the next call would do it again. Tell the caller by hand. Where you can ask by program, let
+//! [`reconcile`](crate::Reconciled) do it.
+//!
+//! ```
+//! use idempotent_runtime::{Error, Idempotency, State};
+//!
+//! async fn abandoned(idempotency: &Idempotency) -> Result<(), Error> {
+//!     let mut after = None;
+//!     loop {
+//!         let page = idempotency.list(Some("payments.charge"), after.as_ref(), 500).await?;
+//!         for record in &page.records {
+//!             if matches!(record.state, State::Abandoned | State::Lapsed) {
+//!                 println!("{} {}, attempt {}", record.key.as_str(), record.state.as_str(), record.attempt);
+//!             }
+//!         }
+//!         let Some(next) = page.next else { return Ok(()) };
+//!         after = Some(next);
+//!     }
+//! }
+//!
+//! async fn it_did_not_happen(idempotency: &Idempotency, order: &str) -> Result<bool, Error> {
+//!     idempotency.forget("payments.charge", order).await // also removes a run that is alive: look at its state first
+//! }
+//! # fn main() {}
+//! ```
+//!
+//! On PostgreSQL, `SELECT * FROM idempotent_records_view` shows the same.
+//!
+//! # Stop a process
+//!
+//! A kill is safe, and costs: duplicates wait until the lease is over, and `abandoned` decides. So stop taking calls, and then wait:
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use idempotent_runtime::Idempotency;
+//! async fn stop(idempotency: &Idempotency) {
+//!     // The server has stopped: no new calls come. A service manager's time-out has to be longer than this.
+//!     let left = idempotency.drain(Duration::from_secs(25)).await;
+//!     if left > 0 { eprintln!("{left} runs are broken off") }
+//! }
+//! # fn main() {}
+//! ```
+//!
+//! `IdempotencyLayer::idle` waits for the handlers of the HTTP layer. Consumers take a shutdown future, and drain by themselves.
+//!
+//! # The store
+//!
+//! - **Cleanup**: none to set up. Redis expires records; PostgreSQL and SQLite remove them in passing, while claims come.
+//!   [`spawn_sweeper`](crate::Idempotency::spawn_sweeper) is for a store that gets no calls for long. Held records have no end.
+//! - **Migrations**: `connect` migrates. Where the service's role may not create tables, run `PostgresStore::migrate` with another role before
+//!   the deploy. A migration can have processes of an older release refused: the store's page names the versions.
+//! - **PostgreSQL**: grant what the page of `store::postgres` lists, and leave room for five more connections a process. A pooler that
+//!   shares sessions is refused.
+//! - **Redis**: `maxmemory-policy noeviction`, `appendonly yes`, and `appendfsync always` where a second run costs money. `connect` refuses a
+//!   server that evicts, and warns of one without an append-only file. It cannot see how often the file is synced.
+//! - **SQLite**: a local disk; copy with `VACUUM INTO`; slew the machine's clock, and do not step it.
