@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use idempotent_runtime::Idempotency;
 use idempotent_tests::{
-    backend::Backend, on_every_store, postgres_server::PostgresServer, redis_server::RedisServer,
+    backend::Backend, on_every_store, postgres_server::PostgresServer, redis_server::RedisProgram,
     sqlite_file::SqliteFile,
 };
 use serde_json::{Value, json};
@@ -194,11 +194,13 @@ async fn doctors_find_what_is_dangerous() {
         let found = found.inspect(|check| assert!(check["costs"].is_string() && check["mend"].is_string()));
         found.map(|check| check["check"].as_str().unwrap().to_owned()).collect()
     };
-    assert_eq!(find(&RedisServer::start_durable().await.url(), 0), [""; 0]);
-    let careless = RedisServer::start_with(&["--maxmemory-policy", "allkeys-lru", "--appendonly", "no"]).await;
-    assert_eq!(find(&careless.url(), 1), ["maxmemory-policy", "appendonly"]);
-    assert!(run(&careless.url(), &["doctor"]).with(1).out.contains("CONFIG SET appendonly yes"));
-    run(&careless.url(), &["list"]).with(0);
+    for program in [RedisProgram::Redis, RedisProgram::Valkey] {
+        assert_eq!(find(&program.start_durable().await.url(), 0), [""; 0]);
+        let careless = program.start_with(&["--maxmemory-policy", "allkeys-lru", "--appendonly", "no"]).await;
+        assert_eq!(find(&careless.url(), 1), ["maxmemory-policy", "appendonly"]);
+        assert!(run(&careless.url(), &["doctor"]).with(1).out.contains("CONFIG SET appendonly yes"));
+        run(&careless.url(), &["list"]).with(0);
+    }
 
     let file = SqliteFile::new();
     run(&file.url(), &["migrate"]).with(0);

@@ -35,6 +35,9 @@
 //! not remove it: the next call would do it again. Tell the caller by hand. Where you can ask by program, let
 //! [`reconcile`](crate::Reconciled) do it.
 //!
+//! The command `idempotent` (feature `cli`) does this from a shell: `list --state abandoned`, `explain OPERATION KEY`,
+//! `forget OPERATION KEY --yes`. `doctor` looks at the server's settings. In a program:
+//!
 //! ```
 //! use idempotent_runtime::{Error, Idempotency, State};
 //!
