@@ -57,7 +57,7 @@ pub use self::{
 };
 use crate::{request::fingerprint::Fingerprint, store::record::Hidden};
 
-#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod batcher;
 mod dead_letters;
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]

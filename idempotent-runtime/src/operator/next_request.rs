@@ -34,7 +34,7 @@ pub enum NextRequest {
 
 impl NextRequest {
     /// The request of a call with these arguments: of the same type as in
-    /// [`CallBuilder::arguments`](crate::CallBuilder::arguments), or a struct of the arguments that an annotated function hashes.
+    /// [`Call::arguments`](crate::Call::arguments), or a struct of the arguments that an annotated function hashes.
     ///
     /// # Errors
     ///

@@ -15,7 +15,6 @@ use std::{
 use tokio::{
     runtime::Handle,
     sync::oneshot,
-    task::yield_now,
     time::{Instant, timeout_at},
 };
 
@@ -202,9 +201,10 @@ impl<R: Request> Drop for Lane<R> {
 impl<R: Request> Lane<R> {
     /// Leaves the lane to those that wait. The task that then carries them may be the next one of this very thread: it is let
     /// through first, since what follows here may block the thread.
+    #[cfg(any(feature = "postgres", test))]
     pub(super) async fn pass(mut self) {
         if self.leave() {
-            yield_now().await;
+            tokio::task::yield_now().await;
         }
     }
 

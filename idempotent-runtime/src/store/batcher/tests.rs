@@ -2,6 +2,7 @@ use futures_util::{FutureExt as _, future::join_all};
 use tokio::{
     runtime::Builder,
     sync::Semaphore,
+    task::yield_now,
     time::{sleep, timeout},
 };
 
