@@ -7,6 +7,9 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark stops when it is wrong")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
+#[allow(unreachable_pub, clippy::incompatible_msrv, reason = "written for tests, which need a later Rust")]
+#[path = "../../tests/src/ports.rs"]
+mod ports;
 #[allow(dead_code, unreachable_pub, unfulfilled_lint_expectations, reason = "written for tests, which use the rest")]
 #[path = "../../tests/src/postgres_server.rs"]
 mod postgres_server;

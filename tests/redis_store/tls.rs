@@ -3,10 +3,7 @@
 use std::process::Command;
 
 use idempotent_runtime::{SetupError, StoreErrorKind, store::redis::RedisStoreBuilder};
-use idempotent_tests::{
-    certificates::Certificates,
-    process::{Process, free_port},
-};
+use idempotent_tests::{certificates::Certificates, ports::free_port, process::Process};
 
 use crate::{
     redis_server::{RedisProgram, RedisServer},

@@ -11,6 +11,7 @@ pub mod doomed;
 mod lists;
 pub mod mutants;
 pub mod pgbouncer;
+pub mod ports;
 pub mod postgres_database;
 pub mod postgres_server;
 pub mod process;

@@ -8,10 +8,7 @@ use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use crate::{
-    postgres_server::User,
-    process::{Process, free_port},
-};
+use crate::{ports::free_port, postgres_server::User, process::Process};
 
 const START_DEADLINE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(20);

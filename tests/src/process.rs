@@ -10,7 +10,6 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::Write as _,
-    net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
@@ -131,11 +130,4 @@ impl Drop for Process {
 
 fn appended(log: &Path) -> File {
     OpenOptions::new().create(true).append(true).open(log).expect("a log file")
-}
-
-/// A port that nobody uses. Another process may take it between its choice and its use.
-#[must_use]
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("an address").port()
 }

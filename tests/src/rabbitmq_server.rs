@@ -25,10 +25,7 @@ use lapin::{Connection, ConnectionProperties};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::{
-    process::{Process, free_port},
-    wait::wait_for,
-};
+use crate::{ports::free_port, process::Process, wait::wait_for};
 
 /// It loads a thousand modules, which takes four seconds of one processor.
 const START_DEADLINE: Duration = Duration::from_secs(25);

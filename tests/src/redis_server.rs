@@ -22,11 +22,7 @@ use redis::{AsyncConnectionConfig, FromRedisValue, aio::MultiplexedConnection};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use crate::{
-    process::{Process, free_port},
-    python::packages,
-    wait::wait_for,
-};
+use crate::{ports::free_port, process::Process, python::packages, wait::wait_for};
 
 const START_DEADLINE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(5);
