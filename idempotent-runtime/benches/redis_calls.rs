@@ -81,7 +81,7 @@ fn calls(runtime: &Runtime, server: &Server, on: &str, miss_bar: f64) {
     report_cpu(&format!("miss{on}"), &mut our_cpu, &mut bare_cpu);
 }
 
-/// What a call costs the server, and empties the figures.
+/// Prints the cost of a call to the server, and empties the figures.
 fn report_cpu(what: &str, ours: &mut Vec<f64>, bare: &mut Vec<f64>) {
     let [ours, bare] = [ours, bare].map(|figures| {
         figures.sort_by(f64::total_cmp);

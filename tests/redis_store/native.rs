@@ -63,7 +63,7 @@ impl Change {
         assert_eq!(self.make(store, key, token).await.unwrap(), Transition::Applied, "{self:?}");
     }
 
-    /// What the change, and nothing else, makes the server run.
+    /// Counts the commands of the change, and of nothing else.
     async fn cost(self, fixture: &Fixture, key: &RecordKey, token: &Token) -> BTreeMap<String, u64> {
         commands(&fixture.server, async || self.applies(&fixture.ours, key, token).await).await
     }
@@ -114,7 +114,7 @@ async fn a_renewed_run_and_a_fenced_one_end_by_a_native_command_too() {
     }
 }
 
-/// What stands there, compared byte for byte, is what a script would have written.
+/// A native command writes, byte for byte, what a script would have written.
 #[tokio::test]
 async fn a_record_is_the_same_whoever_writes_it() {
     let fixture = start().await;

@@ -125,7 +125,7 @@ impl Backend {
         Self::Redis { server: RedisProgram::Redis.start_durable().await }
     }
 
-    /// The same store on Valkey.
+    /// Redis's store on Valkey.
     pub async fn valkey() -> Self {
         Self::Redis { server: RedisProgram::Valkey.start_durable().await }
     }

@@ -77,7 +77,7 @@ impl Comparing {
     }
 }
 
-/// Whether a server has `SET … IFEQ`, `DELIFEQ` and `DELEX`.
+/// Says of each of `SET … IFEQ`, `DELIFEQ` and `DELEX` whether a server has it.
 fn commands(hello: Value) -> Option<[bool; 3]> {
     let hello = HashMap::<String, Value>::from_redis_value(hello).ok()?;
     let text = |name| String::from_redis_value_ref(hello.get(name)?).ok();

@@ -66,7 +66,7 @@ pub(super) struct Connector {
     timeouts: Timeouts,
     listener: Weak<Listener>,
     current: Mutex<Option<Arc<Link>>>,
-    /// What the servers of the last link can compare.
+    /// The comparing commands of the last link's servers.
     comparing: Comparing,
     /// The last failure to connect. Its lock is held while connecting: one caller connects, and the others wait for it.
     last_failure: tokio::sync::Mutex<Option<(Instant, StoreError)>>,
