@@ -10,6 +10,7 @@ use idempotent_runtime::{
 };
 use idempotent_tests::{backend::Backend, on_every_store};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 const LEASE: Duration = Duration::from_mins(1);
 const TTL: Duration = Duration::from_hours(1);
@@ -255,8 +256,15 @@ async fn a_run_of_the_engine_is_explained(backend: Backend) {
     // A body that vanishes, with a limit of one run: the engine holds the key itself.
     let operation = Operation::new("charge").max_attempts(1).abandoned(OnAbandoned::Rerun);
     let call = idempotency.call(operation).key("gone").arguments(&1);
-    let body = std::future::pending::<Result<(), Error>>();
-    assert!(tokio::time::timeout(Duration::from_millis(200), call.run(body)).await.is_err());
+    let started = Notify::new();
+    let body = async {
+        started.notify_one();
+        std::future::pending::<Result<(), Error>>().await
+    };
+    tokio::select! {
+        ended = call.run(body) => panic!("{ended:?}"),
+        () = started.notified() => {}
+    }
     assert_eq!(idempotency.drain(Duration::from_secs(20)).await, 0);
     let explained = idempotency.operator().explain("charge", "gone", &NextRequest::of(&1).unwrap()).await.unwrap();
     assert!(explained.depends_on_policy());
