@@ -2,6 +2,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    fs,
+    pin::pin,
     time::Duration,
 };
 
@@ -13,7 +16,7 @@ use idempotent_tests::{
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
 use sqlx::query_scalar;
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     bench::{LEASE, create_effects, message},
@@ -39,6 +42,8 @@ const MAX_ATTEMPTS: u32 = 100;
 const BATCH: usize = 50;
 /// The longest time without an effect.
 const STALLED: Duration = Duration::from_mins(1);
+/// The longest time that one step of the test takes: a broker that starts at the third try.
+const STEP: Duration = Duration::from_secs(90);
 
 async fn everything_at_once(kind: Kind) {
     let messages = variable("CONSUMER_MESSAGES", MESSAGES);
@@ -66,7 +71,7 @@ async fn everything_at_once(kind: Kind) {
                 break 'rounds;
             }
             sleep(Duration::from_millis(random.random_range(pause / 2..=pause * 3 / 2))).await;
-            stage.disturb(disturbance, &mut random).await;
+            within(disturbance, stage.disturb(disturbance, &mut random)).await;
             *counts.entry(disturbance).or_default() += 1;
             stage.respawn();
         }
@@ -75,7 +80,7 @@ async fn everything_at_once(kind: Kind) {
     for sender in senders {
         sender.await.unwrap();
     }
-    stage.work_off(expected).await;
+    stage.work_off(expected, &traffic).await;
     let elapsed = began.elapsed();
     stage.end().await;
 
@@ -139,8 +144,10 @@ impl Traffic {
 async fn send(mut sender: Sender, queue: &'static str, messages: Vec<Sent>, duration: Duration) {
     let pause = duration / u32::try_from(messages.len().div_ceil(BATCH)).unwrap();
     for batch in messages.chunks(BATCH) {
+        let began = Instant::now();
         while let Err(error) = sender.send(queue, batch).await {
             eprintln!("{queue}: {error}");
+            assert!(began.elapsed() < STEP, "{queue}: messages that the broker does not take");
             sleep(Duration::from_millis(200)).await;
         }
         sleep(pause).await;
@@ -225,6 +232,11 @@ impl Stage {
         self.database.number("SELECT count(*) FROM effects").await
     }
 
+    async fn waiting(&self) -> u64 {
+        let both = async { self.broker.waiting(LOOSE).await + self.broker.waiting(ORDERED).await };
+        within("a look at the queues", both).await
+    }
+
     /// Starts the workers that have ended.
     fn respawn(&mut self) {
         for (plan, worker) in &mut self.crew {
@@ -260,24 +272,48 @@ impl Stage {
     }
 
     /// Lets the workers work off what there is.
-    async fn work_off(&mut self, expected: i64) {
+    async fn work_off(&mut self, expected: i64, traffic: &Traffic) {
         let (mut effects, mut last) = (0, Instant::now());
         loop {
-            let now = self.effects().await;
-            let waiting = self.broker.waiting(LOOSE).await + self.broker.waiting(ORDERED).await;
+            let now = within("a look at the effects", self.effects()).await;
+            let waiting = self.waiting().await;
             if now >= expected && waiting == 0 {
                 return;
             }
             if now != effects {
                 (effects, last) = (now, Instant::now());
             }
-            assert!(
-                last.elapsed() < STALLED,
-                "stalled at {now} of {expected} effects, with {waiting} messages waiting"
-            );
+            if last.elapsed() > STALLED {
+                let held = self.held(traffic).await;
+                panic!("stalled at {now} of {expected} effects, with {waiting} messages waiting; {held}");
+            }
             self.respawn();
             sleep(Duration::from_millis(200)).await;
         }
+    }
+
+    /// Says who has the messages of a test that stands still: workers give them back, and a broker has lost the others.
+    async fn held(&mut self, traffic: &Traffic) -> String {
+        let mut drained = Vec::new();
+        for (plan, worker) in &mut self.crew {
+            if let Some(worker) = worker.take() {
+                drained
+                    .push((plan.name.clone(), within("a drain of a worker that stands still", worker.drain()).await));
+            }
+        }
+        let given_back = self.waiting().await;
+        let Database::Postgres(database) = &self.database else { unreachable!() };
+        let done = query_scalar("SELECT message FROM effects").fetch_all(&mut database.client().await).await.unwrap();
+        let done: BTreeSet<String> = done.into_iter().collect();
+        let missing: Vec<_> = traffic.succeeding.difference(&done).map(|id| self.notes(|other| other == id)).collect();
+        format!("{given_back} given back by {drained:?}; without an effect: {missing:#?}")
+    }
+
+    /// The notes of the workers about messages.
+    fn notes(&self, about: impl Fn(&str) -> bool) -> String {
+        let notes = fs::read_to_string(self.crew[0].0.notes()).unwrap();
+        let about = notes.lines().filter(|line| line.split_once(' ').is_some_and(|(id, _)| about(id)));
+        about.collect::<Vec<_>>().join("\n")
     }
 
     /// Ends all workers when nothing is left.
@@ -286,9 +322,9 @@ impl Stage {
             // What waits for its backoff, or is with a consumer that is gone.
             sleep(2 * LEASE).await;
             for (_, worker) in &mut self.crew {
-                self.reports += worker.take().unwrap().drain().await;
+                self.reports += within("a drain", worker.take().unwrap().drain()).await;
             }
-            if self.broker.waiting(LOOSE).await + self.broker.waiting(ORDERED).await == 0 {
+            if self.waiting().await == 0 {
                 return;
             }
             self.respawn();
@@ -308,7 +344,8 @@ impl Stage {
         let doubled: Vec<_> = effects.iter().filter(|&id| !seen.insert(id.clone())).collect();
         assert!(doubled.is_empty(), "more than one effect: {doubled:?}");
         let lost: Vec<_> = traffic.succeeding.difference(&seen).collect();
-        assert!(lost.is_empty(), "no effect: {lost:?}");
+        let notes = || lost.iter().map(|id| self.notes(|other| other == **id)).collect::<Vec<_>>();
+        assert!(lost.is_empty(), "no effect: {lost:?}, {:#?}", notes());
         assert_eq!(seen.len(), traffic.succeeding.len(), "effects of dead letters");
         let planned: BTreeSet<_> = traffic.poison.iter().map(|id| format!("permanent {id}")).collect();
         assert_eq!(letters.len(), planned.len());
@@ -323,10 +360,17 @@ impl Stage {
             let (key, number) = id.split_once('-').unwrap();
             let number: u64 = number.parse().unwrap();
             if let Some(before) = numbers.insert(key, number) {
-                assert!(before < number, "{id} after {before}");
+                let notes = || self.notes(|other| other.split_once('-').is_some_and(|(of, _)| of == key));
+                assert!(before < number, "{id} after {before}:\n{}", notes());
             }
         }
     }
+}
+
+/// Says which step does not end. What it holds is dropped in the panic, so that logs are printed.
+async fn within<T>(what: impl Debug, step: impl Future<Output = T>) -> T {
+    let mut step = pin!(step);
+    timeout(STEP, step.as_mut()).await.unwrap_or_else(|_| panic!("it does not end: {what:?}"))
 }
 
 /// Refuses and ends connections, for a while.

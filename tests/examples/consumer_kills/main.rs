@@ -44,8 +44,9 @@ macro_rules! on_each_broker {
     (@ $name:ident $kind:ident $broker:ident $deadline:path) => {
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $broker() {
-            let test = super::$name(crate::broker::Kind::$kind);
-            tokio::time::timeout($deadline(), test).await.expect("the test ends");
+            // Dropped in the panic, so that logs are printed.
+            let mut test = std::pin::pin!(super::$name(crate::broker::Kind::$kind));
+            tokio::time::timeout($deadline(), test.as_mut()).await.expect("the test ends");
         }
     };
     ($($name:ident),* $(,)?) => { $crate::on_each_broker! { crate::deadline; $($name),* } };

@@ -33,8 +33,15 @@ pub(crate) struct Plan {
     pub(crate) drain: Duration,
     /// Where it kills itself.
     pub(crate) dies: Option<Point>,
-    /// True if it writes its report only.
+    /// True if it writes its report only, and all else into a file of notes.
     pub(crate) is_quiet: bool,
+}
+
+impl Plan {
+    /// The file to which a quiet worker appends a line for each thing that happens to a message.
+    pub(crate) fn notes(&self) -> PathBuf {
+        self.runs.with_extension("notes")
+    }
 }
 
 /// Where the messages come from.
