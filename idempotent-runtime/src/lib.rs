@@ -60,7 +60,6 @@
 //! | `outbox` | | [`outbox`]: messages that are committed with an effect, and a relay to a broker; with `postgres` or `sqlite` |
 //! | `webhooks` | | [`webhooks`]: signatures of Standard Webhooks, Stripe, GitHub and Shopify |
 //! | `metrics` | | counters through the `metrics` facade |
-//! | `cli` | | the command `idempotent`, for operators |
 //! | `testing` | | the conformance suite, a store that fails on demand, a clock set by hand |
 //!
 //! # Events and counters

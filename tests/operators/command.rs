@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use idempotent_runtime::Idempotency;
 use idempotent_tests::{
-    backend::Backend, on_every_store, postgres_server::PostgresServer, redis_server::RedisProgram,
-    sqlite_file::SqliteFile,
+    backend::Backend, certificates::Certificates, on_every_store, ports::free_port, postgres_server::PostgresServer,
+    redis_server::RedisProgram, sqlite_file::SqliteFile,
 };
 use serde_json::{Value, json};
 
@@ -151,7 +151,7 @@ fn the_command_line_is_checked() {
 
 #[tokio::test]
 async fn a_store_that_cannot_be_used_is_one_line_without_credentials() {
-    let free = idempotent_tests::process::free_port();
+    let free = free_port();
     let urls = [
         String::new(),
         "memory:".to_owned(),
@@ -211,6 +211,23 @@ async fn doctors_find_what_is_dangerous() {
     let settings = ["fsync=off", "synchronous_commit=off", "default_transaction_isolation=serializable"];
     let careless = PostgresServer::start_with(&settings).await;
     assert_eq!(find(&careless.url(), 1), ["fsync", "synchronous_commit", "default_transaction_isolation"]);
+}
+
+/// Of an authority that nobody has named.
+#[tokio::test]
+async fn a_certificate_that_is_not_trusted_is_one_line() {
+    let certificates = Certificates::new();
+    let port = free_port().to_string();
+    let files = ["server.pem", "server.key", "ca.pem"].map(|name| certificates.path(name));
+    let mut arguments = vec!["--tls-port", &port, "--tls-auth-clients", "no"];
+    for (name, file) in ["--tls-cert-file", "--tls-key-file", "--tls-ca-cert-file"].iter().zip(&files) {
+        arguments.extend([name, file.as_str()]);
+    }
+    let _server = RedisProgram::Redis.start_with(&arguments).await;
+    for command in ["list", "doctor", "migrate"] {
+        let told = run(&format!("rediss://operator:canary@127.0.0.1:{port}"), &[command]).fails();
+        assert!(told.contains("certificate") && !told.contains("canary"), "{command}: {told}");
+    }
 }
 
 /// Letters of a store that keeps them.

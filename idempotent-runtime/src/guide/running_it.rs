@@ -35,7 +35,7 @@
 //! not remove it: the next call would do it again. Tell the caller by hand. Where you can ask by program, let
 //! [`reconcile`](crate::Reconciled) do it.
 //!
-//! The command `idempotent` (feature `cli`) does this from a shell: `list --state abandoned`, `explain OPERATION KEY`,
+//! The command `idempotent` (crate `idempotent-cli`) does this from a shell: `list --state abandoned`, `explain OPERATION KEY`,
 //! `forget OPERATION KEY --yes`. `doctor` looks at the server's settings. In a program:
 //!
 //! ```

@@ -1,10 +1,5 @@
 //! The command `idempotent`: records, and the calls that would meet them, for the people who run a service.
 
-#![cfg_attr(
-    not(any(feature = "redis", feature = "postgres", feature = "sqlite")),
-    allow(unused, reason = "without a store, all that the command can do is to say so")
-)]
-
 mod arguments;
 mod connect;
 mod dead;

@@ -1,10 +1,7 @@
 //! `doctor`: settings of the server that endanger records.
 
-#[cfg(feature = "postgres")]
 mod postgres;
-#[cfg(feature = "redis")]
 mod redis;
-#[cfg(feature = "sqlite")]
 mod sqlite;
 
 use serde_json::json;
@@ -45,19 +42,11 @@ impl Check {
 pub(crate) async fn doctor(arguments: &Arguments, out: Output) -> Result<Exit, Failure> {
     let (url, kind) = connect::url(arguments)?;
     let checks: Vec<Check> = match kind {
-        #[cfg(feature = "redis")]
         Kind::Redis => tokio::time::timeout(std::time::Duration::from_secs(10), redis::checks(url))
             .await
             .map_err(|_| Failure::Store("the Redis server does not answer".to_owned()))??,
-        #[cfg(feature = "postgres")]
         Kind::Postgres => postgres::checks(url).await?,
-        #[cfg(feature = "sqlite")]
         Kind::Sqlite => sqlite::checks(url, &arguments.table).await?,
-        #[cfg(not(all(feature = "redis", feature = "postgres", feature = "sqlite")))]
-        _ => {
-            let _ = url;
-            Vec::new()
-        }
     };
     for Check { name, found, trouble } in &checks {
         let (costs, mend) = trouble.as_ref().map(|trouble| (trouble.costs, trouble.mend)).unzip();
@@ -72,7 +61,6 @@ pub(crate) async fn doctor(arguments: &Arguments, out: Output) -> Result<Exit, F
 }
 
 /// Compares a server's clock with this machine's.
-#[cfg(any(feature = "postgres", feature = "redis"))]
 pub(crate) fn clock(server_seconds: i64) -> Check {
     use std::time::UNIX_EPOCH;
     #[expect(

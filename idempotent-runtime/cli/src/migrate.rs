@@ -1,6 +1,9 @@
 //! `migrate` and `purge`.
 
-use idempotent_runtime::Idempotency;
+use idempotent_runtime::{
+    Idempotency,
+    store::{postgres::PostgresStore, sqlite::SqliteStore},
+};
 use serde_json::json;
 
 use crate::{
@@ -16,26 +19,17 @@ const BATCH: usize = 1_000;
 pub(crate) async fn migrate(arguments: &Arguments, out: Output) -> Result<Exit, Failure> {
     let (url, kind) = connect::url(arguments)?;
     let text = match kind {
-        #[cfg(feature = "postgres")]
         Kind::Postgres => {
-            use idempotent_runtime::store::postgres::PostgresStore;
             PostgresStore::builder().table(&arguments.table).connect(url).await?;
             "the schema is up to date"
         }
-        #[cfg(feature = "sqlite")]
         Kind::Sqlite => {
-            use idempotent_runtime::store::sqlite::SqliteStore;
             SqliteStore::builder().table(&arguments.table).connect(url).await?;
             "the schema is up to date"
         }
         Kind::Redis => {
             connect::open(arguments).await?;
             "Redis needs no schema"
-        }
-        #[cfg(not(all(feature = "postgres", feature = "sqlite")))]
-        _ => {
-            let _ = url;
-            "nothing to do"
         }
     };
     out.say(&json!({ "migrated": kind != Kind::Redis }), text)?;

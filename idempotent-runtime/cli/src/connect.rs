@@ -1,6 +1,17 @@
 //! Opens the store of the URL, and leaves its schema as it is.
 
-use idempotent_runtime::Idempotency;
+use std::time::Duration;
+
+use idempotent_runtime::{
+    Idempotency,
+    store::{postgres::PostgresStore, redis::RedisStore, sqlite::SqliteStore},
+};
+use sqlx::{
+    ConnectOptions as _,
+    postgres::{PgConnectOptions, PgPoolOptions},
+    sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous},
+};
+use tokio::time::timeout;
 
 use crate::{arguments::Arguments, failure::Failure};
 
@@ -18,67 +29,43 @@ pub(crate) fn url(arguments: &Arguments) -> Result<(&str, Kind), Failure> {
         return Err(Failure::Usage("no store: write --store URL, or set IDEMPOTENT_STORE".to_owned()));
     };
     let scheme = url.split(':').next().unwrap_or_default();
-    let (kind, feature, is_compiled_in) = match scheme {
-        "postgres" | "postgresql" => (Kind::Postgres, "postgres", cfg!(feature = "postgres")),
-        "sqlite" => (Kind::Sqlite, "sqlite", cfg!(feature = "sqlite")),
-        "unix" => (Kind::Redis, "redis", cfg!(feature = "redis")),
-        _ if scheme.starts_with("redis") => (Kind::Redis, "redis", cfg!(feature = "redis")),
-        "memory" => {
-            return Err(Failure::Store("the records of memory: are seen by their own process alone".to_owned()));
-        }
-        _ => {
-            return Err(Failure::Store(
-                "the URL names no store: expected redis://, rediss://, redis+cluster://, redis+sentinel://, postgres:// or \
-                 sqlite://"
-                    .to_owned(),
-            ));
-        }
-    };
-    if is_compiled_in {
-        return Ok((url, kind));
+    match scheme {
+        "postgres" | "postgresql" => Ok((url, Kind::Postgres)),
+        "sqlite" => Ok((url, Kind::Sqlite)),
+        "unix" => Ok((url, Kind::Redis)),
+        _ if scheme.starts_with("redis") => Ok((url, Kind::Redis)),
+        "memory" => Err(Failure::Store("the records of memory: are seen by their own process alone".to_owned())),
+        _ => Err(Failure::Store(
+            "the URL names no store: expected redis://, rediss://, redis+cluster://, redis+sentinel://, postgres:// or \
+             sqlite://"
+                .to_owned(),
+        )),
     }
-    let text =
-        format!("this command was built without the store of the URL: build it with the feature `{feature}`, too");
-    Err(Failure::Store(text))
 }
 
 pub(crate) async fn open(arguments: &Arguments) -> Result<Idempotency, Failure> {
     let (url, kind) = url(arguments)?;
     match kind {
-        #[cfg(feature = "redis")]
         Kind::Redis => {
-            use idempotent_runtime::store::redis::RedisStore;
             // Records can be looked at on a server that may drop them: `doctor` says that it may.
             let store = RedisStore::builder().prefix(&arguments.prefix).allow_eviction(true).connect(url).await?;
             Ok(Idempotency::new(store))
         }
-        #[cfg(feature = "postgres")]
         Kind::Postgres => {
-            use idempotent_runtime::store::postgres::PostgresStore;
             let store = PostgresStore::builder().table(&arguments.table).build(postgres_pool(url).await?)?;
             store.check_schema().await?;
             Ok(Idempotency::new(store))
         }
-        #[cfg(feature = "sqlite")]
         Kind::Sqlite => {
-            use idempotent_runtime::store::sqlite::SqliteStore;
             let store = SqliteStore::builder().table(&arguments.table).build(sqlite_pool(url).await?)?;
             Ok(Idempotency::new(store))
         }
-        #[cfg(not(all(feature = "redis", feature = "postgres", feature = "sqlite")))]
-        _ => Err(Failure::Store("this command was built without the store of the URL".to_owned())),
     }
 }
 
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(5);
 
-#[cfg(feature = "postgres")]
 pub(crate) async fn postgres_pool(url: &str) -> Result<sqlx::PgPool, Failure> {
-    use sqlx::{
-        ConnectOptions as _,
-        postgres::{PgConnectOptions, PgPoolOptions},
-    };
     let options: PgConnectOptions = url.parse().map_err(|_| {
         // The driver's text may quote the URL, and with it a password.
         Failure::Store(
@@ -91,7 +78,7 @@ pub(crate) async fn postgres_pool(url: &str) -> Result<sqlx::PgPool, Failure> {
     let options = address.map_or_else(|| options.clone(), |address| options.clone().host(&address));
     let options = options.application_name("idempotent").extra_float_digits(None).disable_statement_logging();
     // A pool tries again until its patience ends, and then does not say why: the first connection is opened apart.
-    let first = tokio::time::timeout(PATIENCE, options.connect()).await;
+    let first = timeout(PATIENCE, options.connect()).await;
     match first {
         Ok(Ok(connection)) => drop(connection),
         Ok(Err(error)) => return Err(Failure::store(&error)),
@@ -100,12 +87,7 @@ pub(crate) async fn postgres_pool(url: &str) -> Result<sqlx::PgPool, Failure> {
     Ok(pool.connect_lazy_with(options))
 }
 
-#[cfg(feature = "sqlite")]
 pub(crate) async fn sqlite_pool(url: &str) -> Result<sqlx::SqlitePool, Failure> {
-    use sqlx::{
-        ConnectOptions as _,
-        sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous},
-    };
     let options: SqliteConnectOptions =
         url.parse().map_err(|_| Failure::Store("the URL is not understood: expected sqlite://path".to_owned()))?;
     let options = options
