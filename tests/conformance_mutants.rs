@@ -69,6 +69,17 @@ macro_rules! caught {
 }
 
 caught! {
+    resolves_the_living: ResolvesTheLiving by a_run_that_is_alive_is_not_resolved
+    resolves_unseen: ResolvesUnseen by only_what_was_seen_is_resolved
+    resolved_is_the_owners: ResolvedIsTheOwners by an_operator_says_what_happened
+    resolve_forgets_the_word: ResolveForgetsTheWord by an_operator_says_what_happened
+    resolve_drops_arguments: ResolveDropsArguments by an_operator_says_what_happened
+    resolve_repeat_is_changed: ResolveRepeatIsChanged by a_repeated_resolution_changes_nothing
+    resolve_is_silent: ResolveIsSilent by every_ending_wakes
+    resolved_kept_too_long: ResolvedKeptTooLong by a_resolved_record_is_kept_for_its_time
+    reopened_counts_on: ReopenedCountsOn by what_did_not_happen_is_run_again
+    takeover_keeps_context: TakeoverKeepsContext by a_context_is_kept_like_arguments
+    contexts_are_cut: ContextsAreCut by a_context_is_kept_like_arguments
     mismatch_unchecked_when_running: MismatchUncheckedWhenRunning by another_fingerprint_is_a_mismatch_in_every_state
     mismatch_unchecked_when_lapsed: MismatchUncheckedWhenLapsed by another_fingerprint_is_a_mismatch_in_every_state
     mismatch_unchecked_when_done: MismatchUncheckedWhenDone by another_fingerprint_is_a_mismatch_in_every_state

@@ -225,7 +225,7 @@ impl<'i, P> Call<'i, P> {
     fn prepare_as_it_is(mut self) -> engine::Call<P> {
         let request = self.request.take().unwrap_or_else(|| self.request_of(&()));
         let shared = &self.idempotency.shared;
-        let prepared = self.key.and_then(|key| Ok(Prepared { shared, key, request: request? }));
+        let prepared = self.key.and_then(|key| Ok(Prepared { shared, key, request: request?, request_id: None }));
         engine::Call::new(self.operation, prepared)
     }
 }

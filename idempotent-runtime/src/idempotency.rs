@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use serde::Serialize;
 
 use crate::{
-    engine::shared::{Limits, OnStoreFailure, Shared},
+    engine::shared::{Caller, Limits, OnStoreFailure, Shared},
     error::{Error, SetupError},
     operator::Operator,
     request::key,
@@ -222,13 +222,20 @@ impl fmt::Debug for Idempotency {
     }
 }
 
+impl fmt::Debug for IdempotencyBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IdempotencyBuilder").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
 const KEY_LIMIT: &str = "`max_key_len` is above 2,048 bytes, which is what every store can hold: lower it";
 
 /// Builds a handle with other limits than the default ones.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[must_use]
 pub struct IdempotencyBuilder {
     limits: Limits,
+    caller: Option<Caller>,
     #[cfg(feature = "local-cache")]
     local_cache: Option<usize>,
 }
@@ -363,6 +370,30 @@ impl IdempotencyBuilder {
         self
     }
 
+    /// Has each claim say who makes it, for operators: [`Record::context`](crate::Record::context) answers which request holds a key, or has run
+    /// it. The function is called for each claim, where the call is made; up to 256 bytes of its text are kept, for as long as
+    /// the record, and duplicates are not told. Nothing is said unless this is set; behind the layer for HTTP (feature `tower`)
+    /// it is the request's `x-request-id` where this says nothing.
+    ///
+    /// ```
+    /// # use idempotent_runtime::{Error, Idempotency, store::memory::MemoryStore};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
+    /// tokio::task_local! { static TRACE: String }
+    ///
+    /// let traced = || TRACE.try_with(Clone::clone).ok();
+    /// let idempotency = Idempotency::builder().context(traced).build(MemoryStore::new());
+    /// let charge = idempotency.call("charge").key("order-17").run(async { Ok::<_, Error>(()) });
+    /// TRACE.scope("trace 4bf92f35".to_owned(), charge).await?;
+    ///
+    /// let record = idempotency.inspect("charge", "order-17").await?.expect("a record");
+    /// assert_eq!(record.context.as_deref(), Some("trace 4bf92f35"));
+    /// # Ok(()) }
+    /// ```
+    pub fn context(mut self, caller: impl Fn() -> Option<String> + Send + Sync + 'static) -> Self {
+        self.caller = Some(Arc::new(caller));
+        self
+    }
+
     /// Makes a handle on this store.
     ///
     /// # Panics
@@ -380,7 +411,7 @@ impl IdempotencyBuilder {
             Some(max_bytes) => Arc::new(crate::store::local_cache::LocalCache::new(store, max_bytes)),
             None => store,
         };
-        Idempotency { shared: Arc::new(Shared::new(store, self.limits)) }
+        Idempotency { shared: Arc::new(Shared::new(store, self.limits, self.caller)) }
     }
 
     /// Makes a handle on the store that the URL names. See [`Idempotency::connect`].

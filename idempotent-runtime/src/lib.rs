@@ -83,6 +83,7 @@
 //! | a broker did not take what it was told | debug | `idempotent_deliveries_not_settled_total{operation,settled}` |
 //! | a handler begins | debug | `idempotent_handlers_total{operation}`, and the gauge `idempotent_handlers_running{operation}` |
 //! | the store failed while messages were worked off | error, once a second | `idempotent_deliveries_store_failed_total{operation}` |
+//! | an operator has resolved a record | info | `idempotent_records_resolved_total{operation}` |
 //! | expired records could not be removed | warn | |
 //! | a broker did not confirm messages, or confirmed some | debug, trace | `idempotent_outbox_messages_total{table,result}` |
 //! | a broker will never take messages, which are parked | error | the same, with `parked` |
@@ -116,6 +117,7 @@ mod operation;
 pub mod operator;
 #[cfg(all(feature = "outbox", any(feature = "postgres", feature = "sqlite")))]
 pub mod outbox;
+mod readable;
 mod reconcile;
 mod request;
 mod step;

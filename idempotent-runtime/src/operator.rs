@@ -4,6 +4,7 @@ mod explanation;
 mod filter;
 mod next_request;
 mod records;
+mod resolving;
 
 use std::fmt;
 
@@ -14,12 +15,17 @@ pub use self::{
     filter::{Filter, StateFilter},
     next_request::{NextRequest, RequestCheck},
     records::Records,
+    resolving::{Resolving, Verdict},
 };
-use crate::{error::Error, idempotency::Idempotency, store::RecordKey};
+use crate::{
+    error::Error,
+    idempotency::Idempotency,
+    store::{Record, RecordKey},
+};
 
 /// A view of a handle's records for the people who run the service. [`Idempotency::operator`] makes it.
 ///
-/// It changes nothing, and takes part in no call: [`Idempotency::forget_record`] removes a record.
+/// It takes part in no call, and changes a record only by [`resolve`](Self::resolve).
 ///
 /// ```
 /// use idempotent_runtime::{Error, Idempotency, operator::{Filter, NextRequest, StateFilter}};
@@ -100,6 +106,45 @@ impl Operator {
     pub async fn explain_record(&self, key: &RecordKey, request: &NextRequest) -> Result<Explanation, Error> {
         let record = self.idempotency.inspect_record(key).await?;
         Ok(Explanation::new(record, request))
+    }
+
+    /// Ends what a record leaves open: a run that vanished, is refused or exhausted, or whose result could not be kept.
+    ///
+    /// The record is changed only if it is the one that was `seen`: a run that began or ended meanwhile, or another operator,
+    /// comes first. To a late owner it is a takeover: it cannot record its end, and its caller gets the outcome that the
+    /// operator has recorded. [`Record::context`] says who has resolved the record, and why, until another claim of the
+    /// key is granted; an event says that it was resolved.
+    ///
+    /// ```
+    /// use idempotent_runtime::{Error, Idempotency, operator::{Resolving, Verdict}};
+    /// # use std::{future::pending, time::Duration};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let idempotency = Idempotency::memory();
+    /// let charge = || idempotency.call("charge").key("order-17").abandoned(idempotent_runtime::OnAbandoned::Refuse);
+    /// // Its caller leaves, and nobody knows whether the card was charged.
+    /// let vanished = charge().run(pending::<Result<u64, Error>>());
+    /// # tokio::time::timeout(Duration::from_millis(10), vanished).await.unwrap_err();
+    /// # idempotency.drain(Duration::from_secs(1)).await;
+    ///
+    /// let seen = idempotency.inspect("charge", "order-17").await?.expect("a record");
+    /// let verdict = Verdict::happened(&4_200, "alice", "the card's statement has it")?;
+    /// let resolving = idempotency.operator().resolve(&seen, verdict).await?;
+    /// assert_eq!(resolving, Resolving::Applied);
+    ///
+    /// assert_eq!(charge().run(async { Ok::<u64, Error>(0) }).await?, 4_200);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`]. The record may have been resolved then: look again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the record is as it was, or resolved.
+    pub async fn resolve(&self, seen: &Record, verdict: Verdict) -> Result<Resolving, Error> {
+        resolving::resolve(&self.idempotency, seen, verdict).await
     }
 }
 

@@ -108,7 +108,7 @@ fn prepare<P>(
         let key = key::record_key(&operation.name, shared.limits.max_key_len, |writer| {
             write_key(writer, &request.fingerprint)
         })?;
-        Ok(Prepared { shared, key, request })
+        Ok(Prepared { shared, key, request, request_id: None })
     });
     Call::new(operation, prepared)
 }

@@ -12,6 +12,8 @@
 //!     ├───────────────────────────────┘                           │
 //!     │ expiry, forget                                            │
 //!     └───────────────────────────────────────────────────────────┘
+//!
+//!                resolve: from any of these to done, failed or vacant
 //! ```
 //!
 //! The rules every store keeps, each tested by the conformance suite (feature `testing`):
@@ -31,17 +33,20 @@
 //! 5. Fences rise strictly per key, across takeover, expiry, forget and restart.
 //! 6. A store keeps a running or lapsed record for its lease plus its `ttl`, a suspended one for its `keep` from its
 //!    `not_before` on, a finished one for its `ttl`. Then the key is vacant, even if the record has not been removed yet.
-//! 7. The arguments of the claim that was granted last are in the record until the key is vacant, byte for byte. No
-//!    other claim changes them.
+//! 7. The arguments and the context of the claim that was granted last are in the record until the key is vacant, byte for
+//!    byte. No other claim changes them. A resolution puts its own context in the place of the claim's.
 //! 8. A claim looks at a record in this order: another request, a result, a live lease, an abandoned run that it may not take
 //!    over, a time before which nobody may. A claim that takes over tells what was before, also when it is repeated.
 //! 9. The journal of steps is the life's: takeovers keep it, and it goes in the same step as the record, or when the run is
 //!    completed. A record with a journal is never released, but suspended as failed.
+//! 10. A [`resolve`](Store::resolve) changes only the record that was seen, and no run that is alive unless it says so. To the
+//!     owner before it is a takeover.
 
 use std::{
     fmt::{self, Debug},
     future::Future,
     pin::Pin,
+    sync::Arc,
     time::Duration,
 };
 
@@ -52,6 +57,7 @@ pub use self::{
     dead_letters::{DeadLetter, DeadLetters, Replay},
     error::{StoreError, StoreErrorKind},
     record::{Finished, NotKept, Outcome, Record, RecordKey, RecordKeyError, State, Step},
+    resolve::{Resolution, ResolveRequest, Resolved, Seen},
     subscriptions::{Subscribers, Subscription},
     token::{Generation, Nonce, Token},
 };
@@ -75,6 +81,7 @@ pub mod postgres;
 mod record;
 #[cfg(feature = "redis")]
 pub mod redis;
+mod resolve;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod sql;
 #[cfg(feature = "sqlite")]
@@ -122,6 +129,8 @@ pub struct ClaimRequest {
     pub take_over: TakeOver,
     /// The request itself, where the record keeps it beside its fingerprint.
     pub arguments: Option<Bytes>,
+    /// The caller, for operators: what the record says of who has, or had, the key.
+    pub context: Option<Arc<str>>,
 }
 
 impl ClaimRequest {
@@ -130,10 +139,11 @@ impl ClaimRequest {
     /// operator, ends it.
     pub const HELD: Duration = Duration::from_secs(50 * 365 * 24 * 60 * 60);
 
-    /// A request that may take over an abandoned or lapsed claim that is not held, and records no arguments.
+    /// A request that may take over an abandoned or lapsed claim that is not held, and records neither arguments nor a context.
     #[must_use]
     pub const fn new(fingerprint: Fingerprint, nonce: Nonce, lease: Duration, ttl: Duration) -> Self {
-        Self { fingerprint, nonce, lease, ttl, take_over: TakeOver::UnlessHeld, arguments: None }
+        let take_over = TakeOver::UnlessHeld;
+        Self { fingerprint, nonce, lease, ttl, take_over, arguments: None, context: None }
     }
 
     /// Sets which abandoned and lapsed claims may be taken over.
@@ -147,6 +157,13 @@ impl ClaimRequest {
     #[must_use]
     pub fn with_arguments(mut self, arguments: impl Into<Option<Bytes>>) -> Self {
         self.arguments = arguments.into();
+        self
+    }
+
+    /// Records who makes this claim; `None` records nothing of that.
+    #[must_use]
+    pub fn with_context(mut self, context: impl Into<Option<Arc<str>>>) -> Self {
+        self.context = context.into();
         self
     }
 }
@@ -163,17 +180,18 @@ pub enum TakeOver {
     Always,
 }
 
-/// Arguments are not for logs.
+/// Arguments and contexts are not for logs.
 impl Debug for ClaimRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { fingerprint, nonce, lease, ttl, take_over, arguments } = self;
+        let Self { fingerprint, nonce, lease, ttl, take_over, arguments, context } = self;
         f.debug_struct("ClaimRequest")
             .field("fingerprint", fingerprint)
             .field("nonce", nonce)
             .field("lease", lease)
             .field("ttl", ttl)
             .field("take_over", take_over)
-            .field("arguments", &Hidden(arguments.as_ref()))
+            .field("arguments", &Hidden(arguments.as_deref()))
+            .field("context", &Hidden(context.as_deref().map(str::as_bytes)))
             .finish()
     }
 }
@@ -480,6 +498,12 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// Removes the record whatever its state; says whether there was one. Wakes subscribers. For operators.
     async fn forget(&self, key: &RecordKey) -> StoreResult<bool>;
+
+    /// Leaves the key as an operator says, if its record is the one that was seen. Wakes subscribers. For operators.
+    ///
+    /// A vacant key is as asked for where it is to be [`Vacant`](Resolution::Vacant). A repeat is [`Resolved::Applied`] while the
+    /// record shows it.
+    async fn resolve(&self, key: &RecordKey, request: &ResolveRequest) -> StoreResult<Resolved>;
 
     /// The record as it stands, `None` where the key is vacant. For operators.
     async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>>;

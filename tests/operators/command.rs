@@ -53,7 +53,7 @@ async fn records_are_listed_and_counted(backend: Backend) {
     assert_eq!(run(&url, &["purge", "--json"]).with(0).json(), [json!({ "removed": 0 })]);
 }
 
-async fn a_key_is_shown_explained_and_forgotten(backend: Backend) {
+async fn a_key_is_shown_and_explained(backend: Backend) {
     fill(&backend).await;
     let url = backend.url();
     let shown = run(&url, &["show", "each", "ok", "--json"]).with(0).json().remove(0);
@@ -99,11 +99,6 @@ async fn a_key_is_shown_explained_and_forgotten(backend: Backend) {
     let float = explained(r#"{"amount":1.0,"card":"canary-argument"}"#).with(0).json().remove(0);
     assert_eq!(float["arguments"], "unknown", "an integer, or a float that is written so");
     explained("not JSON").with(2);
-
-    run(&url, &["forget", "each", "ok"]).with(2);
-    assert_eq!(run(&url, &["forget", "each", "ok", "--yes", "--json"]).with(0).json(), [json!({ "forgotten": true })]);
-    run(&url, &["forget", "each", "ok", "--yes"]).with(1);
-    run(&url, &["show", "each", "ok"]).with(1);
 }
 
 async fn a_migration_is_asked_for(backend: Backend) {
@@ -122,7 +117,7 @@ async fn a_migration_is_asked_for(backend: Backend) {
 }
 
 on_every_store!(
-    without memory: records_are_listed_and_counted, a_key_is_shown_explained_and_forgotten, a_migration_is_asked_for,
+    without memory: records_are_listed_and_counted, a_key_is_shown_and_explained, a_migration_is_asked_for,
 );
 
 #[test]

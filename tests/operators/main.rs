@@ -6,3 +6,4 @@ mod command;
 mod explained;
 mod fixture;
 mod listed;
+mod resolved;

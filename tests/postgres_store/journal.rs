@@ -169,5 +169,6 @@ async fn the_view_shows_pauses_and_failures() {
     assert_eq!(value::<String>(&database, shown).await, "failed 1 true");
     let sql = "SELECT attname FROM pg_attribute WHERE attrelid = 'idempotent_records_view'::regclass ORDER BY attnum";
     let names: Vec<String> = sqlx::query_scalar(sql).fetch_all(&mut database.client().await).await.expect("names");
-    assert!(names.ends_with(&["arguments", "failed", "not_before"].map(String::from)), "{names:?}");
+    let last = ["arguments", "failed", "not_before", "context"].map(String::from);
+    assert!(names.ends_with(&last), "{names:?}");
 }

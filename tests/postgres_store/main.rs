@@ -22,4 +22,5 @@ mod support;
 mod tls;
 mod version_2;
 mod version_3;
+mod version_5;
 mod wakes;

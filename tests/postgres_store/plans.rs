@@ -9,24 +9,24 @@ use crate::{PostgresDatabase, PostgresServer, support::*};
 /// A statement's file with the types and the values of its parameters.
 type Case = (&'static str, &'static str, &'static str, &'static str);
 
-const CASES: [Case; 17] = [
+const CASES: [Case; 18] = [
     (
         "claim, hit",
         include_str!("../../idempotent-runtime/src/store/postgres/claim.sql"),
         "text, text, bytea, bytea, bigint, bigint, bigint",
-        "'op', '77', '', '', 1, 1, 1, NULL, NULL",
+        "'op', '77', '', '', 1, 1, 1, NULL, NULL, NULL",
     ),
     (
         "claim, miss",
         include_str!("../../idempotent-runtime/src/store/postgres/claim.sql"),
         "text, text, bytea, bytea, bigint, bigint, bigint",
-        "'op', 'new', '', '', 1, 1, 1, NULL, NULL",
+        "'op', 'new', '', '', 1, 1, 1, NULL, NULL, NULL",
     ),
     (
         "claims",
         include_str!("../../idempotent-runtime/src/store/postgres/claim.sql"),
         "text[], text[], bytea[], bytea[], bigint[], bigint[], bigint",
-        "'{op,op}', '{77,new}', '{a,a}', '{a,a}', '{1,1}', '{1,1}', 1, NULL, '{a,a}'",
+        "'{op,op}', '{77,new}', '{a,a}', '{a,a}', '{1,1}', '{1,1}', 1, NULL, '{a,a}', '{a,a}'",
     ),
     (
         "renew",
@@ -51,6 +51,12 @@ const CASES: [Case; 17] = [
         include_str!("../../idempotent-runtime/src/store/postgres/suspend.sql"),
         "text, text, bytea, text, bigint, bigint, text",
         "'op', '77', '', 'failed', 1, 1, ''",
+    ),
+    (
+        "resolve",
+        include_str!("../../idempotent-runtime/src/store/postgres/resolve.sql"),
+        "text, text, bytea, text, boolean, bytea, text, bytea, text, bigint, text, text",
+        "'op', '77', '', 'abandoned', false, 'b', 'ok', '', NULL, 1, '', ''",
     ),
     (
         "append",

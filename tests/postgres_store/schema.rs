@@ -26,7 +26,7 @@ async fn many_migrate_at_once() {
     }
     migrations.join_all().await;
     let version: i32 = value(&database, "SELECT version FROM idempotent_records_schema").await;
-    assert_eq!(version, 5);
+    assert_eq!(version, 6);
     assert_eq!(value::<i64>(&database, "SELECT count(*) FROM idempotent_records_schema").await, 1);
     assert_eq!(value::<i64>(&database, "SELECT count(*) FROM idempotent_records").await, 16);
 }
@@ -77,7 +77,7 @@ async fn many_upgrade_an_older_schema_at_once() {
         });
     }
     migrations.join_all().await;
-    assert_eq!(value::<i32>(&database, "SELECT version FROM idempotent_records_schema").await, 5);
+    assert_eq!(value::<i32>(&database, "SELECT version FROM idempotent_records_schema").await, 6);
     assert_eq!(value::<i64>(&database, "SELECT count(*) FROM idempotent_records_schema").await, 1);
 
     let store = connect(&database.url()).await;
@@ -119,7 +119,7 @@ async fn an_upgrade_that_waits_lets_others_pass() {
     sqlx::raw_sql("COMMIT").execute(&mut reader).await.expect("its end");
     let store = upgrade.await.expect("an upgrade");
     assert!(is_done(&store, &key("done")).await);
-    assert_eq!(value::<i32>(&database, "SELECT version FROM idempotent_records_schema").await, 5);
+    assert_eq!(value::<i32>(&database, "SELECT version FROM idempotent_records_schema").await, 6);
 }
 
 /// The sessions of this database that wait for an advisory lock.
@@ -189,7 +189,7 @@ async fn a_missing_or_newer_schema_is_refused() {
     store.migrate().await.expect("the same schema");
     finish(&store, &key("k")).await;
 
-    database.execute("UPDATE idempotent_records_schema SET version = 6").await;
+    database.execute("UPDATE idempotent_records_schema SET version = 7").await;
     assert_eq!(kind(&store.migrate().await.expect_err("a newer schema")), StoreErrorKind::Refused);
     let error = PostgresStore::connect(&database.url()).await.expect_err("a newer schema");
     assert_eq!(kind(&error), StoreErrorKind::Refused);

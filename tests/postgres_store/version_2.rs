@@ -120,7 +120,7 @@ async fn many_upgrade_records_of_every_state_at_once() {
         });
     }
     migrations.join_all().await;
-    assert_eq!(value::<i32>(&database, "SELECT version FROM idempotent_records_schema").await, 5);
+    assert_eq!(value::<i32>(&database, "SELECT version FROM idempotent_records_schema").await, 6);
     for (name, in_table, in_view) in [
         ("running", "running", "running"),
         ("lapsed", "running", "lapsed"),

@@ -7,8 +7,8 @@ use idempotent_runtime::{
     Error, Execution, Idempotency, Operation, Store, StoreErrorKind, idempotent,
     store::{
         Appended, ClaimOutcome, ClaimRequest, Cursor, DeadLetters, Finished, Nonce, Outcome, Page, Record, RecordKey,
-        Step, StoreResult, Subscription, Suspension, Token, Transition, Why, immediate::Immediate,
-        transactional::Transactional,
+        ResolveRequest, Resolved, Step, StoreResult, Subscription, Suspension, Token, Transition, Why,
+        immediate::Immediate, transactional::Transactional,
     },
     testing::{Fault, Method},
 };
@@ -285,6 +285,10 @@ impl Store for Spy {
 
     async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {
         self.inner.forget(key).await
+    }
+
+    async fn resolve(&self, key: &RecordKey, request: &ResolveRequest) -> StoreResult<Resolved> {
+        self.inner.resolve(key, request).await
     }
 
     async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {

@@ -14,3 +14,4 @@ mod schema;
 mod support;
 mod version_2;
 mod version_3;
+mod version_5;

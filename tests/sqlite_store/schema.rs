@@ -58,7 +58,7 @@ async fn many_upgrade_an_older_schema_at_once() {
     }
     stores.join_all().await;
     let versions = sqlx::query_scalar::<_, i64>("SELECT version FROM idempotent_records_schema");
-    assert_eq!(versions.fetch_all(&mut file.connection().await).await.expect("rows"), [5]);
+    assert_eq!(versions.fetch_all(&mut file.connection().await).await.expect("rows"), [6]);
     assert!(is_done(&old, &key("done")).await, "a store that was there before goes on");
 
     let store = connect(&file).await;
@@ -84,7 +84,7 @@ async fn many_upgrade_an_older_schema_at_once() {
 async fn a_newer_schema_is_refused() {
     let file = SqliteFile::new();
     drop(connect(&file).await);
-    file.execute("UPDATE idempotent_records_schema SET version = 6").await;
+    file.execute("UPDATE idempotent_records_schema SET version = 7").await;
     let error = SqliteStore::connect(&file.url()).await.expect_err("too new");
     assert_eq!(kind(&error), StoreErrorKind::Refused);
     let store = SqliteStore::new(file.pool(|options| options));

@@ -142,7 +142,7 @@ async fn many_upgrade_records_of_every_state_at_once() {
     }
     migrations.join_all().await;
     let version = sqlx::query_scalar::<_, i64>("SELECT version FROM idempotent_records_schema");
-    assert_eq!(version.fetch_all(&mut file.connection().await).await.expect("rows"), [5]);
+    assert_eq!(version.fetch_all(&mut file.connection().await).await.expect("rows"), [6]);
 }
 
 #[tokio::test]

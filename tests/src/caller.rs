@@ -38,7 +38,8 @@ impl Caller {
 #[must_use]
 pub fn calls(store: &FaultyStore<Arc<dyn Store>>) -> usize {
     use Method::{
-        Append, Claim, Complete, Fence, Forget, Inspect, List, PurgeExpired, Release, Renew, Steps, Subscribe, Suspend,
+        Append, Claim, Complete, Fence, Forget, Inspect, List, PurgeExpired, Release, Renew, Resolve, Steps, Subscribe,
+        Suspend,
     };
     let asking = [
         Claim,
@@ -50,6 +51,7 @@ pub fn calls(store: &FaultyStore<Arc<dyn Store>>) -> usize {
         Steps,
         Fence,
         Forget,
+        Resolve,
         Inspect,
         List,
         PurgeExpired,

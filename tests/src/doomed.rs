@@ -22,7 +22,7 @@ use std::{
 use async_trait::async_trait;
 use idempotent_runtime::store::{
     Appended, ClaimOutcome, ClaimRequest, Cursor, DeadLetter, DeadLetters, Finished, Outcome, Page, Record, RecordKey,
-    Replay, Step, Store, StoreResult, Subscription, Suspension, Token, Transition, Why,
+    Replay, ResolveRequest, Resolved, Step, Store, StoreResult, Subscription, Suspension, Token, Transition, Why,
     immediate::Immediate,
     transactional::{Connection, Transactional, Turn},
 };
@@ -293,6 +293,10 @@ impl Store for DoomedStore {
 
     async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {
         self.doom.call("forget", self.store.forget(key)).await
+    }
+
+    async fn resolve(&self, key: &RecordKey, request: &ResolveRequest) -> StoreResult<Resolved> {
+        self.doom.call("resolve", self.store.resolve(key, request)).await
     }
 
     async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {

@@ -18,8 +18,9 @@ use idempotent_runtime::{
     Fingerprint,
     store::{
         Appended, Before, ClaimOutcome, ClaimRequest, Cursor, DeadLetters, Finished, Nonce, NotKept, Outcome, Page,
-        Past, Record, RecordKey, State, Step, Store, StoreResult, Subscribers, Subscription, Suspension, TakeOver,
-        Token, Transition, Why, immediate::Immediate, memory::MemoryStore, transactional::Transactional,
+        Past, Record, RecordKey, ResolveRequest, Resolved, State, Step, Store, StoreResult, Subscribers, Subscription,
+        Suspension, TakeOver, Token, Transition, Why, immediate::Immediate, memory::MemoryStore,
+        transactional::Transactional,
     },
 };
 
@@ -43,6 +44,8 @@ struct Seen {
     fence_base: HashMap<RecordKey, u64>,
     fences_made: u64,
     renewed: HashSet<RecordKey>,
+    resolutions: HashSet<Nonce>,
+    resolved: HashSet<RecordKey>,
     /// The arguments that a key's claims have recorded.
     arguments: HashMap<RecordKey, Bytes>,
 }
@@ -157,6 +160,12 @@ impl Mutant {
             Some(Bug::TakeoverKeepsArguments) => {
                 request.arguments = self.record(key).await?.map_or(request.arguments, |record| record.arguments);
             }
+            Some(Bug::TakeoverKeepsContext) => {
+                request.context = self.record(key).await?.map_or(request.context, |record| record.context);
+            }
+            Some(Bug::ContextsAreCut) => {
+                request.context = request.context.map(|text| text.chars().take(255).collect::<String>().into());
+            }
             Some(Bug::ArgumentsAreMadeUp) => request.arguments = request.arguments.or(Some(Bytes::new())),
             Some(Bug::ArgumentsAreCut) => {
                 request.arguments = request.arguments.map(|bytes| bytes.slice(..bytes.len().min(65_535)));
@@ -194,6 +203,7 @@ impl Mutant {
         match self.bug {
             Some(Bug::RepeatedClaimIsANewAttempt) if repeated => attempt += 1,
             Some(Bug::AttemptsUncounted) => attempt = 1,
+            Some(Bug::ReopenedCountsOn) if seen.resolved.contains(key) => attempt += 1,
             Some(Bug::AttemptsNeverReset) if !repeated => {
                 let attempts = seen.attempts.entry(key.clone()).or_default();
                 *attempts += 1;
@@ -288,6 +298,9 @@ impl Mutant {
         match self.bug {
             Some(Bug::CompleteIgnoresOwner) if answer == Transition::Lost => {
                 return self.store.complete(key, &owner, outcome, ttl).await;
+            }
+            Some(Bug::ResolvedIsTheOwners) if answer == Transition::Lost && self.seen().resolved.contains(key) => {
+                return self.store.complete(key, &Token::new(record.owner), outcome, ttl).await;
             }
             Some(Bug::CompleteRevivesAbandoned)
                 if record.state == State::Abandoned && owner.nonce == token.nonce && answer == Transition::Lost =>
@@ -469,6 +482,23 @@ impl Mutant {
         Ok(self.store.forget(key).await? && !self.is(Bug::ForgetIsDenied))
     }
 
+    async fn mutant_resolve(&self, key: &RecordKey, request: &ResolveRequest) -> StoreResult<Resolved> {
+        let (key, mut request) = (&self.place(key), request.clone());
+        match self.bug {
+            Some(Bug::ResolvesTheLiving) => request.even_if_alive = true,
+            Some(Bug::ResolvesUnseen) => {
+                request.seen = self.record(key).await?.map_or(request.seen, |record| record.seen());
+            }
+            Some(Bug::ResolvedKeptTooLong) => request.keep += TICK,
+            Some(Bug::ResolveRepeatIsChanged) if !self.seen().resolutions.insert(request.nonce) => {
+                return Ok(Resolved::Changed);
+            }
+            _ => {}
+        }
+        self.seen().resolved.insert(key.clone());
+        self.store.resolve(key, &request).await
+    }
+
     async fn mutant_inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {
         let mut record = self.record(&self.place(key)).await?;
         if let Some(record) = &mut record {
@@ -490,6 +520,8 @@ impl Mutant {
         match (self.bug, &record.state) {
             (Some(Bug::CompleteDropsArguments), State::Done(_))
             | (Some(Bug::AbandonDropsArguments), State::Abandoned) => record.arguments = None,
+            (Some(Bug::ResolveForgetsTheWord), _) if seen.resolved.contains(&record.key) => record.context = None,
+            (Some(Bug::ResolveDropsArguments), _) if seen.resolved.contains(&record.key) => record.arguments = None,
             (Some(Bug::RenewDropsArguments), _) if seen.renewed.contains(&record.key) => record.arguments = None,
             (Some(Bug::ArgumentsOutliveTheirRecord), _) if record.arguments.is_none() => {
                 record.arguments = seen.arguments.get(&record.key).cloned();
@@ -598,6 +630,11 @@ impl Store for Mutant {
     async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {
         let answer = self.mutant_forget(key).await;
         self.wake(key, answer, &true, Bug::ForgetIsSilent)
+    }
+
+    async fn resolve(&self, key: &RecordKey, request: &ResolveRequest) -> StoreResult<Resolved> {
+        let answer = self.mutant_resolve(key, request).await;
+        self.wake(key, answer, &Resolved::Applied, Bug::ResolveIsSilent)
     }
 
     async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {

@@ -40,10 +40,12 @@ pub(crate) enum Command {
     ///
     /// The policies of the function are not on record. Where the answer depends on them, there is one for each.
     Explain(ExplainOptions),
-    /// Removes the record of a key, whatever its state: the next call runs the body. Exit code 1 where the key has none.
+    /// Ends what a record leaves open: it did happen, it did not, or it is forgotten.
     ///
-    /// A body that is running now cannot record its result. Make sure first that what the run did is known.
-    Forget(ForgetOptions),
+    /// The record is changed only if it is still the one that was looked at: of two operators, or an operator and a run, one comes
+    /// first. A run that is alive is left alone, and exit code 1 says that nothing was changed. The record keeps who has
+    /// resolved it, when and why: `show` tells it.
+    Resolve(ResolveOptions),
     /// Dead letters: messages that were given up. PostgreSQL and SQLite keep them.
     #[command(subcommand)]
     Dead(DeadCommand),
@@ -109,12 +111,47 @@ pub(crate) struct ExplainOptions {
 }
 
 #[derive(Args)]
-pub(crate) struct ForgetOptions {
+pub(crate) struct ResolveOptions {
     #[command(flatten)]
     pub(crate) key: Key,
-    /// Confirms it.
-    #[arg(long, required = true)]
+    #[command(flatten)]
+    pub(crate) said: Said,
+    /// Why, for whoever looks at the record later.
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub(crate) reason: String,
+    /// Who says so, unless it is the user of this terminal.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) by: Option<String>,
+    /// Changes nothing if the record is at another attempt.
+    #[arg(long, value_name = "N")]
+    pub(crate) if_attempt: Option<u32>,
+    /// The time for which the record is kept from now on: 30m, 12h, 7d.
+    #[arg(long, value_name = "TIME", default_value = "1d", value_parser = duration)]
+    pub(crate) keep: Duration,
+    /// Resolves a run that is alive, too. It may be at work: what it does stays done, and it cannot record its end.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Confirms it without being asked.
+    #[arg(long)]
     pub(crate) yes: bool,
+}
+
+/// What happened.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Said {
+    /// It did happen, with this result, as the JSON that serde writes of it: all further calls get it.
+    #[arg(long, value_name = "JSON")]
+    pub(crate) result: Option<String>,
+    /// It failed for good, with this error, as JSON, for a function that keeps its errors: all further calls get it.
+    #[arg(long, value_name = "JSON")]
+    pub(crate) error: Option<String>,
+    /// It did not happen: the next call runs it, as the first attempt. Recorded steps are not repeated.
+    #[arg(long)]
+    pub(crate) rerun: bool,
+    /// Nothing is known of it any more: the record is removed, and the next call runs.
+    #[arg(long)]
+    pub(crate) forget: bool,
 }
 
 #[derive(Subcommand)]

@@ -1,4 +1,4 @@
-//! `show`, `explain` and `forget`: the commands about one key.
+//! `show` and `explain`: the commands that look at one key.
 
 use std::{
     fs,
@@ -13,16 +13,16 @@ use idempotent_runtime::{
 use serde_json::{Value, json};
 
 use crate::{
-    arguments::{ExplainOptions, ForgetOptions, Key, ShowOptions},
+    arguments::{ExplainOptions, Key, ShowOptions},
     failure::{Exit, Failure},
     output::{Output, ms, table},
     record_view,
 };
 
-const NO_RECORD: &str = "the key has no record";
+pub(crate) const NO_RECORD: &str = "the key has no record";
 const NO_KEY: &str = "OPERATION and KEY are not the texts that `list` shows: printable ASCII without blanks and `|`";
 
-fn record_key(key: &Key) -> Result<RecordKey, Failure> {
+pub(crate) fn record_key(key: &Key) -> Result<RecordKey, Failure> {
     if key.operation.contains(RecordKey::SEPARATOR) {
         return Err(Failure::Usage(NO_KEY.to_owned()));
     }
@@ -42,12 +42,6 @@ pub(crate) async fn show(idempotency: &Idempotency, options: &ShowOptions, out: 
         table(&["FACT", "VALUE"], &record_view::facts(&record, options.reveal))?;
     }
     Ok(Exit::Fine)
-}
-
-pub(crate) async fn forget(idempotency: &Idempotency, options: &ForgetOptions, out: Output) -> Result<Exit, Failure> {
-    let was_there = idempotency.forget_record(&record_key(&options.key)?).await?;
-    out.say(&json!({ "forgotten": was_there }), if was_there { "forgotten: the next call runs" } else { NO_RECORD })?;
-    Ok(Exit::found_if(!was_there))
 }
 
 pub(crate) async fn explain(idempotency: &Idempotency, options: &ExplainOptions, out: Output) -> Result<Exit, Failure> {

@@ -10,6 +10,7 @@ mod list;
 mod migrate;
 mod output;
 mod record_view;
+mod resolve;
 mod stats;
 
 use std::process::ExitCode;
@@ -45,7 +46,7 @@ async fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         Command::List(options) => list::list(&connect::open(arguments).await?, options, out).await,
         Command::Show(options) => keys::show(&connect::open(arguments).await?, options, out).await,
         Command::Explain(options) => keys::explain(&connect::open(arguments).await?, options, out).await,
-        Command::Forget(options) => keys::forget(&connect::open(arguments).await?, options, out).await,
+        Command::Resolve(options) => resolve::resolve(&connect::open(arguments).await?, options, out).await,
         Command::Dead(command) => dead::dead(&connect::open(arguments).await?, command, out).await,
         Command::Stats(options) => stats::stats(&connect::open(arguments).await?, options, out).await,
         Command::Purge => migrate::purge(&connect::open(arguments).await?, out).await,

@@ -28,6 +28,7 @@ pub(crate) fn json(record: &Record, reveal: bool) -> Value {
     );
     put("reason", reason(record).map_or(Value::Null, |why| why.as_str().into()));
     put("result_bytes", result(record).map_or(Value::Null, |bytes| bytes.len().into()));
+    put("context", record.context.as_deref().map_or(Value::Null, Value::from));
     put("arguments_bytes", record.arguments.as_ref().map_or(Value::Null, |bytes| bytes.len().into()));
     if reveal {
         put("result", result(record).map_or(Value::Null, revealed));
@@ -95,6 +96,9 @@ pub(crate) fn facts(record: &Record, reveal: bool) -> Vec<Vec<String>> {
         say(if record.state.as_str() == "ok" { "result" } else { "error" }, shown(bytes));
     }
     say("arguments", record.arguments.as_deref().map_or_else(|| "not recorded".to_owned(), shown));
+    if let Some(context) = &record.context {
+        say("context", context.to_string());
+    }
     say("expires in", time(record.expires_in));
     if is_held(record) {
         say(

@@ -32,6 +32,7 @@ use crate::{
         scope::Scope,
     },
     lock::lock,
+    readable::{readable, shortened},
     request::arguments::Request,
     store::DeadLetter,
 };
@@ -382,7 +383,8 @@ impl<'a, E: Display> Attempt<'a, E> {
 
     fn call(&self) -> engine::Call<ReleaseErrors> {
         let request = Request { fingerprint: self.fingerprint, arguments: None };
-        let prepared = Prepared { shared: &self.inbox.idempotency.shared, key: self.key.clone(), request };
+        let prepared =
+            Prepared { shared: &self.inbox.idempotency.shared, key: self.key.clone(), request, request_id: None };
         engine::Call::new(self.inbox.operation.clone(), Ok(prepared))
     }
 
@@ -429,7 +431,7 @@ impl<'a, E: Display> Attempt<'a, E> {
         let mut letter = letter(&self.inbox.letters_of, self.message, self.key.key(), why);
         letter.fingerprint = self.fingerprint;
         letter.attempts = attempts;
-        letter.error = error.map(|error| shortened(&error.to_string()));
+        letter.error = error.map(|error| shortened(&error.to_string(), MAX_ERROR_LEN));
         (RunEnd::Dead(Box::new(letter), self.refused_for), Verdict::Dead(why))
     }
 
@@ -569,21 +571,6 @@ fn letter(operation: &str, message: Message<'_>, key: &str, why: Dead) -> DeadLe
     letter.headers = (!message.headers.is_empty()).then(|| serde_json::to_string(message.headers).ok()).flatten();
     letter.payload = (why != Dead::TooLarge).then(|| Bytes::copy_from_slice(message.payload));
     letter
-}
-
-/// Without zero characters, which PostgreSQL's `text` cannot hold.
-fn readable(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
-}
-
-fn shortened(error: &str) -> String {
-    let mut error = readable(error);
-    let mut len = MAX_ERROR_LEN.min(error.len());
-    while !error.is_char_boundary(len) {
-        len -= 1;
-    }
-    error.truncate(len);
-    error
 }
 
 impl<E> InboxShared<E> {

@@ -258,6 +258,12 @@ pub(crate) fn held(more: i32) {
     let _ = more;
 }
 
+/// An operator has resolved a record.
+pub(crate) fn resolved(operation: &str, to: &'static str) {
+    info!(operation, to, "an operator has resolved a record");
+    count!("idempotent_records_resolved_total", operation);
+}
+
 /// A sweeper's round failed.
 pub(crate) fn not_swept(reason: &StoreError) {
     warn!(kind = ?reason.kind(), error = %Chain(reason), "expired records could not be removed");

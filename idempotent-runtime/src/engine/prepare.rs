@@ -25,6 +25,8 @@ pub(crate) struct Prepared<'h> {
     pub(crate) shared: &'h Arc<Shared>,
     pub(crate) key: RecordKey,
     pub(crate) request: Request,
+    /// The id of the HTTP request that it answers.
+    pub(crate) request_id: Option<&'h str>,
 }
 
 /// A call that is ready to be answered.
@@ -54,7 +56,7 @@ impl<P> Call<P> {
         };
         let settle_after = (abandoned == OnAbandoned::Reconcile).then(|| settle_after.unwrap_or(lease));
         let attempts = Attempts { max: max_attempts, pauses: retry_after, settle_after };
-        let preparation = prepared.and_then(|Prepared { shared, key, request }| {
+        let preparation = prepared.and_then(|Prepared { shared, key, request, request_id }| {
             check_durations(lease, ttl)?;
             check_attempts(attempts, ttl)?;
             let Request { fingerprint, arguments } = request;
@@ -68,7 +70,8 @@ impl<P> Call<P> {
                 _ => {
                     let request = ClaimRequest::new(fingerprint, Nonce::random(), lease, keep)
                         .with_take_over(take_over)
-                        .with_arguments(arguments);
+                        .with_arguments(arguments)
+                        .with_context(shared.context(request_id));
                     let shared = Arc::clone(shared);
                     let flight = Flight::new();
                     let (own_transaction, is_of_message) = (OwnTransaction::No, false);

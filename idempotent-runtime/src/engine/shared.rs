@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{runs::Runs, single_flight::SingleFlight};
-use crate::store::Store;
+use crate::{readable::shortened, store::Store};
 
 /// The store of a handle, its limits, and the calls under way through it.
 pub(crate) struct Shared {
@@ -17,12 +17,25 @@ pub(crate) struct Shared {
     pub(super) waiters: AtomicUsize,
     /// The runs that have not ended.
     pub(crate) runs: Runs,
+    caller: Option<Caller>,
 }
 
+/// Tells who makes the call that is under way.
+pub(crate) type Caller = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
+/// The most bytes that a claim says of its caller.
+const MAX_CONTEXT_LEN: usize = 256;
+
 impl Shared {
-    pub(crate) fn new(store: Arc<dyn Store>, limits: Limits) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>, limits: Limits, caller: Option<Caller>) -> Self {
         let (single_flight, waiters) = (SingleFlight::new(), AtomicUsize::new(0));
-        Self { store, limits, single_flight, waiters, runs: Runs::default() }
+        Self { store, limits, single_flight, waiters, runs: Runs::default(), caller }
+    }
+
+    /// The context of a claim that is made now: what the application says, or else the id of its request.
+    pub(super) fn context(&self, request_id: Option<&str>) -> Option<Arc<str>> {
+        let said = self.caller.as_ref().and_then(|caller| caller());
+        said.as_deref().or(request_id).map(|context| shortened(context, MAX_CONTEXT_LEN).into())
     }
 }
 

@@ -19,7 +19,7 @@
 //! | counter | says | do this |
 //! |---|---|---|
 //! | `idempotent_calls_total{reason="abandoned"}` | a run vanished, and nobody may run it again | Resolve it: below. |
-//! | `{reason="exhausted"}` | a key has failed as often as it may | Mend the cause, then `forget` the key. |
+//! | `{reason="exhausted"}` | a key has failed as often as it may | Mend the cause, then have the key run again: below. |
 //! | `{reason="mismatch"}` | one key for two requests | A client's mistake, or a deploy that changed an argument: see [same request](super::same_request). |
 //! | `{reason="undecodable"}` | a release cannot read the results of an older one | Let the type read the old JSON. |
 //! | `{reason="result-not-kept"}`, `idempotent_steps_not_kept_total` | a result is too large, or does not come back the same | Return an id instead; see the warning at the first call. |
@@ -31,35 +31,43 @@
 //!
 //! # Resolve an abandoned key
 //!
-//! Look outside whether it has happened: ask the bank. If it has *not*, remove the record, and the next call runs the body. If it *has*, do
-//! not remove it: the next call would do it again. Tell the caller by hand. Where you can ask by program, let
-//! [`reconcile`](crate::Reconciled) do it.
+//! Look outside whether it has happened: ask the bank. Then say so, and why; the record keeps it:
 //!
-//! The command `idempotent` (crate `idempotent-cli`) does this from a shell: `list --state abandoned`, `explain OPERATION KEY`,
-//! `forget OPERATION KEY --yes`. `doctor` looks at the server's settings. In a program:
+//! ```text
+//! idempotent list --state abandoned
+//! idempotent explain payments.charge order-17
+//! idempotent resolve payments.charge order-17 --result '{"id":"ch_1","amount_cents":4200}' --reason 'on the statement of 28 November'
+//! idempotent resolve payments.charge order-18 --rerun --reason 'not on the statement'
+//! ```
+//!
+//! With `--result`, all further calls get that result: it is the JSON that serde writes of what the function returns. With `--rerun`, the
+//! next call runs the body, as its first attempt, and goes on after recorded [steps](crate::step()). A record that has changed since it
+//! was shown is left alone, and so is a run that is alive. The command is in the crate `idempotent-cli`; its `doctor` looks at the server's
+//! settings. Where you can ask the bank by program, let [`reconcile`](crate::Reconciled) do it.
+//!
+//! In a program:
 //!
 //! ```
-//! use idempotent_runtime::{Error, Idempotency, State};
+//! use idempotent_runtime::{Error, Idempotency, operator::{Filter, Resolving, StateFilter, Verdict}};
 //!
-//! async fn abandoned(idempotency: &Idempotency) -> Result<(), Error> {
-//!     let mut after = None;
-//!     loop {
-//!         let page = idempotency.list(Some("payments.charge"), after.as_ref(), 500).await?;
-//!         for record in &page.records {
-//!             if matches!(record.state, State::Abandoned | State::Lapsed) {
-//!                 println!("{} {}, attempt {}", record.key.as_str(), record.state.as_str(), record.attempt);
+//! async fn not_on_the_statement(idempotency: &Idempotency) -> Result<(), Error> {
+//!     let operator = idempotency.operator();
+//!     let mut records = operator.list(Filter::new().operation("payments.charge").state(StateFilter::Abandoned));
+//!     while let Some(page) = records.next_page().await? {
+//!         for record in page {
+//!             let verdict = Verdict::never_happened("the nightly job", "not on the statement");
+//!             if operator.resolve(&record, verdict).await? != Resolving::Applied {
+//!                 println!("{} has changed since", record.key.as_str());
 //!             }
 //!         }
-//!         let Some(next) = page.next else { return Ok(()) };
-//!         after = Some(next);
 //!     }
-//! }
-//!
-//! async fn it_did_not_happen(idempotency: &Idempotency, order: &str) -> Result<bool, Error> {
-//!     idempotency.forget("payments.charge", order).await // also removes a run that is alive: look at its state first
+//!     Ok(())
 //! }
 //! # fn main() {}
 //! ```
+//!
+//! With [`IdempotencyBuilder::context`](crate::IdempotencyBuilder::context) each record says who has, or had, its key: a trace's id, a
+//! request's. The layer for HTTP takes the request's `x-request-id`.
 //!
 //! On PostgreSQL, `SELECT * FROM idempotent_records_view` shows the same.
 //!

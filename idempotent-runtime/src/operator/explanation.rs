@@ -77,7 +77,11 @@ impl Explanation {
             Some(max) if next > max && in_doubt => NextCall::Abandoned { attempt },
             Some(max) if next > max => NextCall::Exhausted,
             _ => {
-                let reason = if in_doubt { RunReason::Vanished } else { RunReason::Failed };
+                let reason = match in_doubt {
+                    true => RunReason::Vanished,
+                    false if attempt == 0 => RunReason::Reopened,
+                    false => RunReason::Failed,
+                };
                 NextCall::Runs { attempt: next, reason }
             }
         }
@@ -152,6 +156,8 @@ pub enum RunReason {
     New,
     /// The run before ended in an error, and left nothing in doubt.
     Failed,
+    /// An operator has left it to run again, as if for the first time.
+    Reopened,
     /// The run before vanished, and the function says that it is run again.
     Vanished,
 }
@@ -167,6 +173,7 @@ impl fmt::Display for NextCall {
                 let why = match reason {
                     RunReason::New => "the key has no record",
                     RunReason::Failed => "the attempt before ended in an error that is not kept",
+                    RunReason::Reopened => "it was left to run again",
                     RunReason::Vanished => "the attempt before vanished without an outcome",
                 };
                 write!(f, "runs as attempt {attempt}: {why}")

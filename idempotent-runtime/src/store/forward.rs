@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use super::{
-    Appended, ClaimOutcome, ClaimRequest, Cursor, DeadLetters, Finished, Outcome, Page, Record, RecordKey, Step, Store,
-    StoreResult, Subscription, Suspension, Token, Transition, Why, immediate::Immediate, transactional::Transactional,
+    Appended, ClaimOutcome, ClaimRequest, Cursor, DeadLetters, Finished, Outcome, Page, Record, RecordKey,
+    ResolveRequest, Resolved, Step, Store, StoreResult, Subscription, Suspension, Token, Transition, Why,
+    immediate::Immediate, transactional::Transactional,
 };
 
 macro_rules! forward_store {
@@ -83,6 +84,9 @@ macro_rules! forward_store {
             }
             async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {
                 (**self).forget(key).await
+            }
+            async fn resolve(&self, key: &RecordKey, request: &ResolveRequest) -> StoreResult<Resolved> {
+                (**self).resolve(key, request).await
             }
             async fn inspect(
                 &self,

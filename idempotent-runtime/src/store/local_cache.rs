@@ -2,7 +2,7 @@
 //!
 //! An entry repeats what the store itself said. It is shown for nine tenths of the time that the record had left, and for
 //! [`MAX_AGE`] at most; both count from before the store was asked. So the entry is gone before the record expires on the
-//! store's clock, and what others do to the record (`forget`) is seen within `MAX_AGE`, whatever was under way meanwhile.
+//! store's clock, and what others do to the record (`forget`, `resolve`) is seen within `MAX_AGE`, whatever was under way meanwhile.
 //!
 //! A completion does not tell which request it belongs to. A repeated completion does not tell when the first one was
 //! applied. So a granted claim leaves an entry, and the first completion takes it. A result that another process completed
@@ -28,8 +28,8 @@ use tokio::time::Instant;
 
 use super::{
     Appended, ClaimOutcome, ClaimRequest, Cursor, DeadLetters, Finished, Nonce, Outcome, Page, Record, RecordKey,
-    State, Step, Store, StoreResult, Subscription, Suspension, Token, Transactional, Transition, Why,
-    immediate::Immediate,
+    ResolveRequest, Resolved, State, Step, Store, StoreResult, Subscription, Suspension, Token, Transactional,
+    Transition, Why, immediate::Immediate,
 };
 use crate::{codec::compact, request::fingerprint::Fingerprint};
 
@@ -47,9 +47,9 @@ const MAX_SHARDS: usize = 64;
 pub(crate) struct LocalCache {
     store: Arc<dyn Store>,
     entries: Cache<RecordKey, CachedRun, Weight, RandomState>,
-    /// Counts the calls of `forget` through this handle. An answer is not kept if the count rose while the store was
-    /// asked: the answer may be older than the `forget`, which has removed the entry already.
-    forgets: AtomicU64,
+    /// Counts what operators do through this handle, `forget` and `resolve`. An answer is not kept if the count rose while the
+    /// store was asked: the answer may be older than the change, which has removed the entry already.
+    changes: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -66,11 +66,11 @@ enum CachedRun {
     },
 }
 
-/// The moment at which the store was asked: the time, and the number of `forget` calls so far.
+/// The moment at which the store was asked: the time, and the number of changes by operators so far.
 #[derive(Clone, Copy)]
 struct AskedAt {
     at: Instant,
-    forgets: u64,
+    changes: u64,
 }
 
 impl LocalCache {
@@ -88,11 +88,11 @@ impl LocalCache {
             .build()
             .expect("both capacities are set");
         let entries = Cache::with_options(options, Weight, RandomState::default(), DefaultLifecycle::default());
-        Self { store, entries, forgets: AtomicU64::new(0) }
+        Self { store, entries, changes: AtomicU64::new(0) }
     }
 
     fn asked(&self) -> AskedAt {
-        AskedAt { at: Instant::now(), forgets: self.forgets.load(SeqCst) }
+        AskedAt { at: Instant::now(), changes: self.changes.load(SeqCst) }
     }
 
     /// Keeps a finished record that the store keeps for at least `left` from when it was asked.
@@ -105,9 +105,15 @@ impl LocalCache {
         // Shows it for a tenth less, since the two clocks may run at different rates.
         let until = asked.at + MAX_AGE.min(left.saturating_sub(left / 10));
         self.entries.insert(key.clone(), CachedRun::Done { finished, until });
-        if self.forgets.load(SeqCst) != asked.forgets {
+        if self.changes.load(SeqCst) != asked.changes {
             self.entries.remove(key);
         }
+    }
+
+    /// Drops the entry of a record that an operator may have changed, whatever the store has answered.
+    fn changed(&self, key: &RecordKey) {
+        self.changes.fetch_add(1, SeqCst);
+        self.entries.remove(key);
     }
 
     /// Reads the record, and keeps it if it is finished.
@@ -234,9 +240,13 @@ impl Store for LocalCache {
 
     async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {
         let answer = self.store.forget(key).await;
-        // After an error too, since the record may be gone.
-        self.forgets.fetch_add(1, SeqCst);
-        self.entries.remove(key);
+        self.changed(key);
+        answer
+    }
+
+    async fn resolve(&self, key: &RecordKey, request: &ResolveRequest) -> StoreResult<Resolved> {
+        let answer = self.store.resolve(key, request).await;
+        self.changed(key);
         answer
     }
 

@@ -44,8 +44,8 @@ use async_trait::async_trait;
 
 use self::{transitions::MemoryShared, usage::Usage};
 use super::{
-    Appended, ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Record, RecordKey, Step, Store, StoreResult,
-    Subscription, Suspension, Token, Transition, Why, immediate::Immediate,
+    Appended, ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Record, RecordKey, ResolveRequest, Resolved,
+    Step, Store, StoreResult, Subscription, Suspension, Token, Transition, Why, immediate::Immediate,
 };
 use crate::store::memory::clock::Clock;
 
@@ -212,6 +212,10 @@ impl Store for MemoryStore {
 
     async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {
         Ok(self.shared.forget(key))
+    }
+
+    async fn resolve(&self, key: &RecordKey, request: &ResolveRequest) -> StoreResult<Resolved> {
+        Ok(self.shared.resolve(key, request))
     }
 
     async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {

@@ -78,7 +78,8 @@
 //! to version 4, the next call of a process of an older release gets [`Error::Store`](crate::Error::Store) (`Refused`),
 //! before its body runs. Such a process can end the runs that it has begun. Deploy the new release everywhere, or expect
 //! such refusals until you have. Version 4 brings the table of steps, version 5 that of dead letters: grant them to the roles
-//! that use the store. Version 5 changes nothing for older processes.
+//! that use the store. Versions 5 and 6 change nothing for older processes. Version 6 brings the column `context`: what a claim says of its caller, or
+//! who has resolved the record. A process of version 5 that takes a record over leaves the context of the claim before.
 //!
 //! # Transactions of the caller's
 //!
@@ -142,9 +143,9 @@ use sqlx::PgPool;
 use tokio::sync::OnceCell;
 
 use super::{
-    Appended, ClaimOutcome, ClaimRequest, Cursor, DeadLetters, Outcome, Page, Record, RecordKey, Step, Store,
-    StoreError, StoreErrorKind, StoreResult, Subscription, Suspension, Token, Transactional, Transition, Why,
-    sql::sweep::Sweep,
+    Appended, ClaimOutcome, ClaimRequest, Cursor, DeadLetters, Outcome, Page, Record, RecordKey, ResolveRequest,
+    Resolved, Step, Store, StoreError, StoreErrorKind, StoreResult, Subscription, Suspension, Token, Transactional,
+    Transition, Why, sql::sweep::Sweep,
 };
 use crate::error::SetupError;
 
@@ -348,6 +349,10 @@ impl Store for PostgresStore {
 
     async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {
         self.shared.forget(key).await
+    }
+
+    async fn resolve(&self, key: &RecordKey, request: &ResolveRequest) -> StoreResult<Resolved> {
+        self.shared.resolve(key, request).await
     }
 
     async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {

@@ -1,10 +1,10 @@
 //! The record that a store keeps of a key. No I/O here.
 
-use std::{error::Error as StdError, fmt, str::FromStr, time::Duration};
+use std::{error::Error as StdError, fmt, str::FromStr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::token::Generation;
+use super::token::{Generation, Nonce};
 use crate::request::fingerprint::Fingerprint;
 
 /// The identity of a record: operation name and key, as one text that no other pair shares.
@@ -250,12 +250,14 @@ pub struct Record {
     /// The fingerprint of the request that made it.
     pub fingerprint: Fingerprint,
     /// The number of the run that is under way, or was the last: the claims that were granted since the key was last
-    /// vacant, without those that began no body.
+    /// vacant or left to a first run by an operator, without those that began no body. Zero before that first run.
     pub attempt: u32,
     /// The number of those runs that ended in an error, and left the key to a further run.
     pub failed: u32,
     /// The life of the key that this record is of.
     pub generation: Generation,
+    /// The claim that was granted last, or the resolution since.
+    pub owner: Nonce,
     /// Its state on the store's clock, when it was read.
     pub state: State,
     /// The time for which the store will keep it, unless something changes it.
@@ -265,21 +267,37 @@ pub struct Record {
     /// The request itself, as JSON, where the run that had the key last
     /// [recorded](crate::IdempotencyBuilder::record_arguments) it.
     pub arguments: Option<Bytes>,
+    /// The caller who had the key last, as it [says](crate::IdempotencyBuilder::context) itself, or the operator who has
+    /// resolved it, and why.
+    pub context: Option<Arc<str>>,
 }
 
 impl Record {
     /// A record with these parts, for implementations of a store. No run of it has failed, it may be run again now, and it
-    /// has no arguments.
+    /// has neither arguments nor a context.
     #[must_use]
     pub const fn new(
         key: RecordKey,
         fingerprint: Fingerprint,
         generation: Generation,
+        owner: Nonce,
         attempt: u32,
         state: State,
         expires_in: Duration,
     ) -> Self {
-        Self { key, fingerprint, attempt, failed: 0, generation, state, expires_in, not_before: None, arguments: None }
+        Self {
+            key,
+            fingerprint,
+            attempt,
+            failed: 0,
+            generation,
+            owner,
+            state,
+            expires_in,
+            not_before: None,
+            arguments: None,
+            context: None,
+        }
     }
 
     /// Sets how many runs have ended in an error.
@@ -302,28 +320,38 @@ impl Record {
         self.arguments = arguments.into();
         self
     }
+
+    /// Adds the context of the last granted claim, or of the resolution since; `None` for none.
+    #[must_use]
+    pub fn with_context(mut self, context: impl Into<Option<Arc<str>>>) -> Self {
+        self.context = context.into();
+        self
+    }
 }
 
-/// Arguments are not for logs.
+/// Arguments and contexts are not for logs.
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key, fingerprint, attempt, failed, generation, state, expires_in, not_before, arguments } = self;
+        let Self { key, fingerprint, attempt, failed, generation, owner, .. } = self;
+        let Self { state, expires_in, not_before, arguments, context, .. } = self;
         f.debug_struct("Record")
             .field("key", key)
             .field("fingerprint", fingerprint)
             .field("attempt", attempt)
             .field("failed", failed)
             .field("generation", generation)
+            .field("owner", owner)
             .field("state", state)
             .field("expires_in", expires_in)
             .field("not_before", not_before)
-            .field("arguments", &Hidden(arguments.as_ref()))
+            .field("arguments", &Hidden(arguments.as_deref()))
+            .field("context", &Hidden(context.as_deref().map(str::as_bytes)))
             .finish()
     }
 }
 
 /// Bytes that a log may count and not show.
-pub(crate) struct Hidden<'a>(pub(crate) Option<&'a Bytes>);
+pub(crate) struct Hidden<'a>(pub(crate) Option<&'a [u8]>);
 
 impl fmt::Debug for Hidden<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -99,8 +99,9 @@ use bytes::Bytes;
 use redis::{Cmd, RedisWrite, ToRedisArgs, Value};
 
 use super::{
-    Appended, ClaimOutcome, ClaimRequest, Cursor, Outcome, Page, Record, RecordKey, State, Step, Store, StoreErrorKind,
-    StoreResult, Subscribers, Subscription, Suspension, Token, Transition, Why, duration::millis,
+    Appended, ClaimOutcome, ClaimRequest, Cursor, Outcome, Page, Record, RecordKey, Resolution, ResolveRequest,
+    Resolved, State, Step, Store, StoreErrorKind, StoreResult, Subscribers, Subscription, Suspension, Token,
+    Transition, Why, duration::millis,
 };
 use crate::error::SetupError;
 
@@ -287,7 +288,7 @@ impl RedisShared {
         let stored = record::decode(&bytes)?;
         let (lease_left, not_before) = (stored.lease_left(left_ms), stored.pause_left(left_ms));
         let (generation, failed) = (stored.generation(), stored.failed());
-        let RedisRecord { fingerprint, attempt, state, .. } = stored;
+        let RedisRecord { fingerprint, nonce, attempt, state, .. } = stored;
         let state = match (state, lease_left) {
             (RedisState::Done(outcome), _) => State::Done(outcome),
             (_, Some(lease_left)) => State::running(lease_left),
@@ -296,9 +297,34 @@ impl RedisShared {
             (RedisState::Abandoned, None) => State::Abandoned,
         };
         let expires_in = Duration::from_millis(u64::try_from(left_ms).unwrap_or_default());
-        let record = Record::new(key.clone(), fingerprint, generation, attempt, state, expires_in);
-        let arguments = record::arguments(&bytes);
-        Ok(Some(record.with_failed(failed).with_not_before(not_before).with_arguments(arguments)))
+        let record = Record::new(key.clone(), fingerprint, generation, nonce, attempt, state, expires_in);
+        let (arguments, context) = record::beside(&bytes).ok_or_else(record::corrupt)?;
+        let record = record.with_failed(failed).with_not_before(not_before);
+        Ok(Some(record.with_arguments(arguments).with_context(context)))
+    }
+
+    async fn resolve(&self, key: &RecordKey, request: &ResolveRequest) -> StoreResult<Resolved> {
+        let (seen, keep_ms) = (&request.seen, millis(request.keep));
+        let (state, payload): (&[u8], &[u8]) = match &request.resolution {
+            Resolution::Done(outcome) => (record::letter(outcome.as_str()), record::encode_outcome(outcome).1),
+            Resolution::Failed => (b"F", b""),
+            Resolution::Vacant => (b"", b""),
+        };
+        let mut context = Vec::new();
+        // Writing to memory does not fail.
+        let _ = record::write_context(&request.context, &mut context);
+        let answer = self.commands.run(&script::RESOLVE, |command| {
+            command.arg(self.full_key(key)).arg(seen.owner().as_bytes().as_slice()).arg(record::letter(seen.state()));
+            command.arg(u8::from(request.even_if_alive)).arg(request.nonce.as_bytes().as_slice());
+            command.arg(state).arg(payload).arg(&context).arg(keep_ms.to_be_bytes().as_slice()).arg(keep_ms);
+        });
+        match answer.await? {
+            Value::Nil => Ok(request.of_vacant()),
+            Value::Int(1) => Ok(Resolved::Applied),
+            Value::Int(0) => Ok(Resolved::Changed),
+            Value::Int(left_ms @ ..=-1) => Ok(Resolved::running(Duration::from_millis(left_ms.unsigned_abs()))),
+            _ => Err(unexpected_reply()),
+        }
     }
 
     async fn subscribe(&self, key: &RecordKey) -> Subscription {
@@ -459,6 +485,10 @@ impl Store for RedisStore {
             Value::Int(removed) => Ok(removed == 1),
             _ => Err(unexpected_reply()),
         }
+    }
+
+    async fn resolve(&self, key: &RecordKey, request: &ResolveRequest) -> StoreResult<Resolved> {
+        self.shared.resolve(key, request).await
     }
 
     async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {

@@ -83,8 +83,9 @@ use async_trait::async_trait;
 use sqlx::sqlite::SqlitePool;
 
 use super::{
-    Appended, ClaimOutcome, ClaimRequest, Cursor, DeadLetters, Outcome, Page, Record, RecordKey, Step, Store,
-    StoreError, StoreErrorKind, StoreResult, Subscription, Suspension, Token, Transactional, Transition, Why,
+    Appended, ClaimOutcome, ClaimRequest, Cursor, DeadLetters, Outcome, Page, Record, RecordKey, ResolveRequest,
+    Resolved, Step, Store, StoreError, StoreErrorKind, StoreResult, Subscription, Suspension, Token, Transactional,
+    Transition, Why,
 };
 use crate::error::SetupError;
 
@@ -282,6 +283,10 @@ impl Store for SqliteStore {
         let rows = self.database.write(named(&self.database.statements.forget, key)).await?;
         self.database.listener.ended(key);
         rows.first().map_or(Ok(false), row::was_alive)
+    }
+
+    async fn resolve(&self, key: &RecordKey, request: &ResolveRequest) -> StoreResult<Resolved> {
+        self.try_resolve(key, request).await
     }
 
     async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {

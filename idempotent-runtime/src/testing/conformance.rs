@@ -38,6 +38,7 @@ mod owners;
 mod payloads;
 mod races;
 mod replays;
+mod resolutions;
 mod subject;
 mod times;
 mod transactions;
@@ -145,11 +146,21 @@ macro_rules! __conformance_rules {
             arguments::arguments_come_back_byte_for_byte
             arguments::arguments_are_those_of_the_claim_that_took_over
             arguments::arguments_end_with_their_record
+            arguments::a_context_is_kept_like_arguments
             operators::inspect_in_every_state
             operators::forget_in_every_state
             operators::list_shows_every_live_record
             operators::list_shows_what_exists_throughout
             operators::purge_leaves_what_is_alive
+            resolutions::an_operator_says_what_happened
+            resolutions::what_did_not_happen_is_run_again
+            resolutions::fences_rise_across_a_resolution
+            resolutions::a_resolution_ends_the_journal_or_keeps_it
+            resolutions::only_what_was_seen_is_resolved
+            resolutions::a_run_that_is_alive_is_not_resolved
+            resolutions::a_repeated_resolution_changes_nothing
+            resolutions::a_resolved_record_is_kept_for_its_time
+            resolutions::one_of_many_operators
             wakes::every_ending_wakes
             wakes::every_subscriber_is_woken
             wakes::an_ending_right_after_subscribing_wakes

@@ -16,8 +16,8 @@ use crate::{
     lock::lock,
     store::{
         Appended, BoxFuture, ClaimOutcome, ClaimRequest, Cursor, DeadLetters, Finished, Outcome, Page, Record,
-        RecordKey, Step, Store, StoreError, StoreErrorKind, StoreResult, Subscription, Suspension, Token, Transition,
-        Why, immediate::Immediate, transactional::Transactional,
+        RecordKey, ResolveRequest, Resolved, Step, Store, StoreError, StoreErrorKind, StoreResult, Subscription,
+        Suspension, Token, Transition, Why, immediate::Immediate, transactional::Transactional,
     },
 };
 
@@ -34,6 +34,7 @@ pub enum Method {
     Steps,
     Fence,
     Forget,
+    Resolve,
     Inspect,
     List,
     PurgeExpired,
@@ -390,6 +391,10 @@ impl<S: Store> Store for FaultyStore<S> {
 
     async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {
         self.shared.call(Method::Forget, move |inner| inner.forget(key)).await
+    }
+
+    async fn resolve(&self, key: &RecordKey, request: &ResolveRequest) -> StoreResult<Resolved> {
+        self.shared.call(Method::Resolve, move |inner| inner.resolve(key, request)).await
     }
 
     async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {

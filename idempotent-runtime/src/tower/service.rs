@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, request::Parts};
 use http_body::Body;
 use http_body_util::LengthLimitError;
 use tokio::sync::oneshot;
@@ -35,6 +35,8 @@ use crate::{
     request::{arguments::Request as CallRequest, key},
     store::BoxFuture,
 };
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// A service behind an [`IdempotencyLayer`](super::IdempotencyLayer).
 #[derive(Clone, Debug)]
@@ -171,7 +173,9 @@ fn at_hand<R>(
             None => writer.value(key),
         })?;
         let arguments = shared.limits.recorded_len().map(|max_len| recorded_request::json(parts, data, max_len));
-        Ok(Prepared { shared, key, request: CallRequest { fingerprint, arguments: arguments.transpose()? } })
+        let request = CallRequest { fingerprint, arguments: arguments.transpose()? };
+        let request_id = parts.headers.get(X_REQUEST_ID).and_then(|id| id.to_str().ok());
+        Ok(Prepared { shared, key, request, request_id })
     });
     let call = engine::Call::new(config.operation.clone(), prepared);
     call.at_hand(StoredResponse::decode)

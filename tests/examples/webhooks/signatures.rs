@@ -159,7 +159,7 @@ impl Counted {
 
     fn store_calls(&self) -> usize {
         use Method::{
-            Append, Claim, Complete, Fence, Forget, Inspect, List, Peek, PurgeExpired, Release, Renew, Steps,
+            Append, Claim, Complete, Fence, Forget, Inspect, List, Peek, PurgeExpired, Release, Renew, Resolve, Steps,
             Subscribe, Suspend,
         };
         [
@@ -172,6 +172,7 @@ impl Counted {
             Steps,
             Fence,
             Forget,
+            Resolve,
             Inspect,
             List,
             Peek,

@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use idempotent_runtime::{
     store::{
         Appended, BoxFuture, ClaimOutcome, ClaimRequest, Cursor, DeadLetters, Finished, Outcome, Page, Record,
-        RecordKey, Step, Store, StoreError, StoreErrorKind, StoreResult, Subscription, Suspension, Token, Transition,
-        Why, immediate::Immediate, transactional::Transactional,
+        RecordKey, ResolveRequest, Resolved, Step, Store, StoreError, StoreErrorKind, StoreResult, Subscription,
+        Suspension, Token, Transition, Why, immediate::Immediate, transactional::Transactional,
     },
     testing::ManualClock,
 };
@@ -177,6 +177,11 @@ impl Store for Network {
     async fn forget(&self, key: &RecordKey) -> StoreResult<bool> {
         let key = key.clone();
         self.pass(move |store| Box::pin(async move { store.forget(&key).await })).await
+    }
+
+    async fn resolve(&self, key: &RecordKey, request: &ResolveRequest) -> StoreResult<Resolved> {
+        let (key, request) = (key.clone(), request.clone());
+        self.pass(move |store| Box::pin(async move { store.resolve(&key, &request).await })).await
     }
 
     async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {

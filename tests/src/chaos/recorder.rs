@@ -5,8 +5,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use idempotent_runtime::store::{
     self, Appended, BoxFuture, ClaimOutcome, ClaimRequest, Cursor, DeadLetters, Finished, Nonce, Outcome, Page, Record,
-    RecordKey, Store, StoreResult, Subscription, Suspension, Token, Transition, Why, immediate::Immediate,
-    transactional::Transactional,
+    RecordKey, ResolveRequest, Resolved, Store, StoreResult, Subscription, Suspension, Token, Transition, Why,
+    immediate::Immediate, transactional::Transactional,
 };
 
 use super::history::{Log, Step, Told, What};
@@ -133,6 +133,10 @@ impl<S: Store> Store for Recorder<S> {
 
     async fn fence(&self, key: &RecordKey, token: &Token) -> StoreResult<Option<u64>> {
         self.store.fence(key, token).await
+    }
+
+    async fn resolve(&self, key: &RecordKey, request: &ResolveRequest) -> StoreResult<Resolved> {
+        self.store.resolve(key, request).await
     }
 
     async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {

@@ -13,8 +13,8 @@ use std::{
 use async_trait::async_trait;
 use idempotent_runtime::store::{
     Appended, ClaimOutcome, ClaimRequest, Cursor, DeadLetters, Finished, Nonce, Outcome, Page, Past, Record, RecordKey,
-    State, Step, Store, StoreResult, Subscribers, Subscription, Suspension, Token, Transition, Why,
-    immediate::Immediate, transactional::Transactional,
+    ResolveRequest, Resolved, State, Step, Store, StoreResult, Subscribers, Subscription, Suspension, Token,
+    Transition, Why, immediate::Immediate, transactional::Transactional,
 };
 
 use crate::{backend::Backend, sqlite_file::SqliteFile};
@@ -238,6 +238,10 @@ impl Store for BeyondMutant {
         }
         let answer = self.store.forget(key).await;
         self.wake(key, answer, &true)
+    }
+
+    async fn resolve(&self, key: &RecordKey, request: &ResolveRequest) -> StoreResult<Resolved> {
+        self.store.resolve(key, request).await
     }
 
     async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {

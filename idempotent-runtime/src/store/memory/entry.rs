@@ -1,11 +1,11 @@
 //! The memory store's form of a record.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
 use super::{
-    inline_bytes::Packed,
+    inline_bytes::{Beside, Packed},
     life::{Life, Rest, RestKind},
     usage::Size,
 };
@@ -13,8 +13,8 @@ use crate::{
     codec::compact,
     request::fingerprint::Fingerprint,
     store::{
-        ClaimRequest, Finished, Nonce, NotKept, Outcome, Past, Record, RecordKey, State, Step, Token, Why,
-        memory::clock::Moment,
+        ClaimRequest, Finished, Nonce, NotKept, Outcome, Past, Record, RecordKey, ResolveRequest, State, Step, Token,
+        Why, memory::clock::Moment,
     },
 };
 
@@ -29,7 +29,7 @@ pub(super) struct MemoryEntry {
     fence: u64,
     /// `None` where the key was run once and without steps.
     life: Option<Box<Life>>,
-    /// The key, followed by the result, and the arguments.
+    /// The key, followed by the result, and what lies beside them.
     packed: Packed,
 }
 
@@ -77,7 +77,7 @@ impl MemoryEntry {
     pub(super) fn new(key: &RecordKey, request: &ClaimRequest, now: Moment, fence: u64) -> Option<Self> {
         let lease_end = now.plus(request.lease);
         Some(Self {
-            packed: Packed::new(key.as_str(), request.arguments.as_ref()),
+            packed: Packed::new(key.as_str(), Beside::of(request)),
             key_len: u32::try_from(key.as_str().len()).ok()?,
             attempt: 1,
             expires: lease_end.plus(request.ttl),
@@ -101,12 +101,18 @@ impl MemoryEntry {
         self.attempt = self.attempt.saturating_add(1);
         self.nonce = request.nonce;
         self.fence = fence;
-        if self.packed.arguments() != request.arguments.as_ref()
-            && let Some(packed) = self.key().map(|key| Packed::new(key, request.arguments.as_ref()))
+        self.put_beside(Beside::of(request));
+        self.run_for(request.lease, request.ttl, now);
+    }
+
+    /// Drops the result, if there is one.
+    fn put_beside(&mut self, beside: Beside) {
+        let is_bare = self.packed.bytes().len() == self.key_len as usize;
+        if (!is_bare || *self.packed.beside() != beside)
+            && let Some(packed) = self.key().map(|key| Packed::new(key, beside))
         {
             self.packed = packed;
         }
-        self.run_for(request.lease, request.ttl, now);
     }
 
     pub(super) fn run_for(&mut self, lease: Duration, ttl: Duration, now: Moment) {
@@ -147,6 +153,27 @@ impl MemoryEntry {
         self.phase = EntryState::Suspended(rest.kind);
         self.expires = not_before.plus(keep);
         true
+    }
+
+    /// Leaves the record as an operator says. `kept` is its outcome; without one it is as before its first run.
+    pub(super) fn resolve(&mut self, request: &ResolveRequest, kept: Option<Kept<'_>>, now: Moment) {
+        let life = self.life_mut();
+        life.before = None;
+        life.not_before = None;
+        self.nonce = request.nonce;
+        let arguments = self.packed.beside().arguments.clone();
+        self.put_beside(Beside { arguments, context: Some(Arc::clone(&request.context)) });
+        let expires = now.plus(request.keep);
+        if let Some(kept) = kept {
+            self.finish(kept, expires);
+            return;
+        }
+        let life = self.life_mut();
+        life.rest = Some(Rest { kind: RestKind::Failed, since: now });
+        life.failed = 0;
+        self.attempt = 0;
+        self.phase = EntryState::Suspended(RestKind::Failed);
+        self.expires = expires;
     }
 
     /// Records a step, unless there is one of its name; renews the lease. `None` if this claim's is recorded, else the value
@@ -216,10 +243,10 @@ impl MemoryEntry {
         Token::new(self.nonce).with_fence(self.fence)
     }
 
-    /// The bytes of its key, result, arguments and steps, and whether it is held, as counted against the limits.
+    /// The bytes of its key, result, steps and what lies beside them, and whether it is held, as counted against the limits.
     pub(super) fn size(&self) -> Size {
-        let arguments = self.packed.arguments().map_or(0, Bytes::len);
-        let bytes = self.packed.bytes().len() + arguments + self.life.as_ref().map_or(0, |life| life.bytes());
+        let bytes =
+            self.packed.bytes().len() + self.packed.beside().len() + self.life.as_ref().map_or(0, |life| life.bytes());
         let is_done = matches!(self.phase, EntryState::Done(_));
         Size { bytes, is_held: !is_done && Self::is_endless(self.expires) }
     }
@@ -248,10 +275,13 @@ impl MemoryEntry {
             EntryState::Suspended(RestKind::Abandoned) => State::Abandoned,
             EntryState::Done(kind) => State::Done(compact::shown(self.outcome(kind))),
         };
-        let (key, arguments) = (self.key()?.parse().ok()?, self.packed.arguments().cloned());
+        let (key, expires_in) = (self.key()?.parse().ok()?, now.until(self.expires));
+        let Beside { arguments, context } = self.packed.beside().clone();
         let Past { generation, failed, .. } = self.past(now);
-        let record = Record::new(key, self.fingerprint, generation, self.attempt, state, now.until(self.expires));
-        Some(record.with_failed(failed).with_not_before(self.suspended_for(now)).with_arguments(arguments))
+        let (fingerprint, owner, attempt) = (self.fingerprint, self.nonce, self.attempt);
+        let record = Record::new(key, fingerprint, generation, owner, attempt, state, expires_in);
+        let record = record.with_failed(failed).with_not_before(self.suspended_for(now));
+        Some(record.with_arguments(arguments).with_context(context))
     }
 
     fn outcome(&self, kind: OutcomeKind) -> Outcome {

@@ -1,10 +1,14 @@
-//! The bytes of a record: its key and its result, one after the other, inside the record if they fit; and its arguments.
+//! The bytes of a record: its key and its result, one after the other, inside the record if they fit; and what lies beside them.
 //!
 //! At ten million records nearly every memory access of a hit is a cache miss. A short result therefore lies in the
 //! record itself, next to what the lookup reads anyway, and is copied out. Claims, completions and expiry of such records
 //! never call the allocator, whose own bookkeeping can stall a call for milliseconds.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+
+use crate::store::ClaimRequest;
 
 /// The most bytes that a record holds itself.
 const INLINE: usize = 246;
@@ -14,22 +18,43 @@ pub(super) enum Packed {
         len: u8,
         bytes: [u8; INLINE],
     },
-    /// Bytes in an allocation of their own. With arguments, even short bytes lie here: arguments are rare, so `Inline` has
-    /// no room for a pointer to them.
+    /// Bytes in an allocation of their own. With something beside them, even short bytes lie here: that is rare, so `Inline`
+    /// has no room for a pointer to it.
     Apart {
         bytes: Bytes,
-        arguments: Option<Bytes>,
+        beside: Beside,
     },
 }
 
+/// The request that has the key, and the caller.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Beside {
+    pub(super) arguments: Option<Bytes>,
+    pub(super) context: Option<Arc<str>>,
+}
+
+impl Beside {
+    /// Nothing.
+    pub(super) const NONE: Self = Self { arguments: None, context: None };
+
+    pub(super) fn of(request: &ClaimRequest) -> Self {
+        Self { arguments: request.arguments.clone(), context: request.context.clone() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.arguments.as_ref().map_or(0, Bytes::len) + self.context.as_ref().map_or(0, |context| context.len())
+    }
+
+    const fn is_none(&self) -> bool {
+        self.arguments.is_none() && self.context.is_none()
+    }
+}
+
 impl Packed {
-    /// A key without a result, and its arguments.
-    pub(super) fn new(key: &str, arguments: Option<&Bytes>) -> Self {
-        let inline = if arguments.is_none() { Self::inline(key.as_bytes()) } else { None };
-        inline.unwrap_or_else(|| Self::Apart {
-            bytes: Bytes::copy_from_slice(key.as_bytes()),
-            arguments: arguments.cloned(),
-        })
+    /// A key without a result.
+    pub(super) fn new(key: &str, beside: Beside) -> Self {
+        let inline = if beside.is_none() { Self::inline(key.as_bytes()) } else { None };
+        inline.unwrap_or_else(|| Self::Apart { bytes: Bytes::copy_from_slice(key.as_bytes()), beside })
     }
 
     fn inline(key: &[u8]) -> Option<Self> {
@@ -47,7 +72,7 @@ impl Packed {
     /// Puts a key and its result, made by [`apart`](Self::apart), in the place of a key.
     pub(super) fn replace(&mut self, key_and_result: Bytes) {
         match self {
-            Self::Inline { .. } => *self = Self::Apart { bytes: key_and_result, arguments: None },
+            Self::Inline { .. } => *self = Self::Apart { bytes: key_and_result, beside: Beside::NONE },
             Self::Apart { bytes, .. } => *bytes = key_and_result,
         }
     }
@@ -76,10 +101,11 @@ impl Packed {
         }
     }
 
-    pub(super) const fn arguments(&self) -> Option<&Bytes> {
+    pub(super) const fn beside(&self) -> &Beside {
+        static NONE: Beside = Beside::NONE;
         match self {
-            Self::Inline { .. } => None,
-            Self::Apart { arguments, .. } => arguments.as_ref(),
+            Self::Inline { .. } => &NONE,
+            Self::Apart { beside, .. } => beside,
         }
     }
 
@@ -99,21 +125,23 @@ mod tests {
     #[test]
     fn keeps_every_length() {
         let text = "k".repeat(300);
-        let arguments = Bytes::from_static(b"{}");
+        let arguments = Beside { arguments: Some(Bytes::from_static(b"{}")), context: None };
+        let context = Beside { arguments: None, context: Some("request 17".into()) };
         let result: Vec<u8> = (0..=255).cycle().take(300).collect();
         for key_len in 1..text.len() {
-            assert_eq!(Packed::new(&text[..key_len], None).bytes(), &text.as_bytes()[..key_len]);
-            for (result_len, arguments) in (0..result.len()).flat_map(|len| [(len, None), (len, Some(&arguments))]) {
+            assert_eq!(Packed::new(&text[..key_len], Beside::NONE).bytes(), &text.as_bytes()[..key_len]);
+            let each = |len| [(len, &Beside::NONE), (len, &arguments), (len, &context)];
+            for (result_len, beside) in (0..result.len()).flat_map(each) {
                 let (key, result) = (&text[..key_len], &result[..result_len]);
-                let mut packed = Packed::new(key, arguments);
+                let mut packed = Packed::new(key, beside.clone());
                 match Packed::apart(key, result) {
                     Some(apart) => packed.replace(apart),
                     None => packed.append(result),
                 }
                 assert_eq!(packed.bytes(), [key.as_bytes(), result].concat());
                 assert_eq!(packed.tail(key_len), result);
-                assert_eq!(packed.arguments(), arguments);
-                let inline = key_len + result_len <= INLINE && arguments.is_none();
+                assert_eq!(packed.beside(), beside);
+                let inline = key_len + result_len <= INLINE && beside.is_none();
                 assert_eq!(matches!(packed, Packed::Inline { .. }), inline);
             }
         }

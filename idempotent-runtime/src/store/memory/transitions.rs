@@ -10,11 +10,11 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use foldhash::fast::RandomState;
 
 use super::{
     entry::{EntryState, Kept, MemoryEntry},
+    inline_bytes::Beside,
     life::RestKind,
     shard::Shard,
     usage::{NoRoom, Size, Usage},
@@ -22,8 +22,9 @@ use super::{
 use crate::{
     lock::lock,
     store::{
-        Appended, ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Past, Record, RecordKey, Step,
-        StoreError, StoreErrorKind, StoreResult, Subscribers, Suspension, TakeOver, Token, Transition, Why,
+        Appended, ClaimOutcome, ClaimRequest, Cursor, Finished, Outcome, Page, Past, Record, RecordKey, Resolution,
+        ResolveRequest, Resolved, Step, StoreError, StoreErrorKind, StoreResult, Subscribers, Suspension, TakeOver,
+        Token, Transition, Why,
         immediate::Immediate,
         memory::{
             clock,
@@ -128,7 +129,7 @@ impl MemoryShared {
         self.remove_due(&mut shard, now, EXPIRED_PER_CLAIM);
 
         let size = Size {
-            bytes: key.as_str().len() + request.arguments.as_ref().map_or(0, Bytes::len),
+            bytes: key.as_str().len() + Beside::of(request).len(),
             is_held: MemoryEntry::is_endless(now.plus(request.lease).plus(request.ttl)),
         };
         self.usage.admit(size)?;
@@ -278,6 +279,26 @@ impl MemoryShared {
         self.remove(&mut live.shard, live.slot);
         self.ended(live, key);
         true
+    }
+
+    pub(super) fn resolve(&self, key: &RecordKey, request: &ResolveRequest) -> Resolved {
+        let kept = match &request.resolution {
+            Resolution::Done(outcome) => Some(Kept::new(key, outcome)),
+            Resolution::Failed | Resolution::Vacant => None,
+        };
+        let Some(mut live) = self.live(key) else { return request.of_vacant() };
+        let Some(record) = live.entry().and_then(|entry| entry.record(live.now)) else { return request.of_vacant() };
+        if let Some(answer) = request.answer(&record) {
+            return answer;
+        }
+        match request.resolution {
+            Resolution::Vacant => self.remove(&mut live.shard, live.slot),
+            Resolution::Done(_) | Resolution::Failed => {
+                self.change(&mut live, |entry, now| entry.resolve(request, kept, now));
+            }
+        }
+        self.ended(live, key);
+        Resolved::Applied
     }
 
     pub(super) fn inspect(&self, key: &RecordKey) -> Option<Record> {

@@ -131,6 +131,7 @@ fn claims<'q>(query: Bound<'q>, batch: &'q [Claim]) -> Bound<'q> {
         .bind(longest_rest)
         .bind(None::<&str>)
         .bind(requests().map(|request| request.arguments.as_deref()).collect::<Vec<_>>())
+        .bind(requests().map(|request| request.context.as_deref()).collect::<Vec<_>>())
 }
 
 /// The parameters of `complete.sql` for several runs.

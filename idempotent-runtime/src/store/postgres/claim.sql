@@ -1,5 +1,6 @@
 -- `asked` has a row for each claim: one, or several of different keys, which travel together (asked/claim.sql, asked/claims.sql)
 -- $1 operation  $2 key  $3 fingerprint  $4 nonce  $5 lease in µs  $6 time to live in µs  $9 arguments
+-- $10 context
 -- $7 how long in µs an abandoned or lapsed record may still be kept, for this claim to take it over
 -- $8 NULL, or in a transaction of the caller's: for how many ms to wait for another transaction that has the key
 --    (elsewhere 50: a claim that waits has a connection, which others need)
@@ -73,14 +74,16 @@ WITH patience AS MATERIALIZED (
         )
 ), claimed AS (
     INSERT INTO "{table}" AS record
-        (operation, key, state, fingerprint, nonce, attempt, lease_until, expires_at, life_began_at, unended, arguments)
+        (operation, key, state, fingerprint, nonce, attempt, lease_until, expires_at, life_began_at, unended, arguments,
+         context)
     SELECT
         asked.operation, asked.key, 'running', asked.fingerprint, asked.nonce, 1,
         clock_timestamp() + asked.lease * interval '1 microsecond',
         clock_timestamp() + (asked.lease + asked.ttl) * interval '1 microsecond',
         clock_timestamp(),
         CASE WHEN $8 IS NOT NULL THEN 1 END,
-        asked.arguments
+        asked.arguments,
+        asked.context
     FROM patience CROSS JOIN asked
     WHERE patience.ours IS NOT NULL AND NOT EXISTS (SELECT FROM standing WHERE standing.number = asked.number)
     ORDER BY asked.operation, asked.key
@@ -97,6 +100,7 @@ WITH patience AS MATERIALIZED (
         reason = NULL,
         unended = excluded.unended,
         arguments = excluded.arguments,
+        context = excluded.context,
         not_before = NULL,
         -- One look at the clock for all: the life goes on as a whole, or begins anew.
         (attempt, life_began_at, generation, failed, before, since, has_steps) = (

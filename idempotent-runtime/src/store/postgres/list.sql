@@ -12,7 +12,9 @@ SELECT
     record.arguments,
     coalesce(record.generation, record.nonce),
     record.failed,
-    (extract(epoch FROM record.not_before - clock.now) * 1000000)::bigint
+    (extract(epoch FROM record.not_before - clock.now) * 1000000)::bigint,
+    record.nonce,
+    record.context
 FROM "{table}" AS record CROSS JOIN (SELECT clock_timestamp() AS now) AS clock
 WHERE (record.operation, record.key) >= ($1, $2) AND record.operation <= $3 AND record.expires_at > clock.now
 ORDER BY record.operation, record.key

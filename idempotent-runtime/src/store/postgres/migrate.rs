@@ -16,12 +16,13 @@ use crate::{
 };
 
 /// The scripts that lead from each version to the next; an empty database is at version 0. Never changed, only added to.
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 6] = [
     include_str!("schema_1.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
     include_str!("schema_4.sql"),
     include_str!("schema_5.sql"),
+    include_str!("schema_6.sql"),
 ];
 
 /// The oldest release that will do: from this one on `extract` returns exact numbers.

@@ -2,9 +2,17 @@
 
 use std::sync::Weak;
 
-use super::{PostgresShared, executor::User, listener::payload, parameters::of, row};
+use super::{
+    PostgresShared, contended,
+    executor::User,
+    listener::payload,
+    parameters::{of, resolve},
+    row,
+    transitions::TRIES,
+};
 use crate::store::{
-    ClaimOutcome, Cursor, Page, Record, RecordKey, StoreError, StoreErrorKind, StoreResult, Subscription,
+    ClaimOutcome, Cursor, Page, Record, RecordKey, ResolveRequest, Resolved, StoreError, StoreErrorKind, StoreResult,
+    Subscription,
 };
 
 /// The most records of a page of a listing, and of a batch of a purge.
@@ -18,6 +26,20 @@ impl PostgresShared {
         let bind = |query| of(query, key).bind(payload(key));
         let answer = self.executor.row(User::Anybody, &self.statements.forget, bind);
         answer.await?.map_or(Ok(false), |row| row::get(&row, 0))
+    }
+
+    pub(super) async fn resolve(&self, key: &RecordKey, request: &ResolveRequest) -> StoreResult<Resolved> {
+        for _ in 0..TRIES {
+            let bind = |query| resolve(query, key, request);
+            if self.executor.row(User::Anybody, &self.statements.resolve, bind).await?.is_some() {
+                return Ok(Resolved::Applied);
+            }
+            let Some(record) = self.inspect(key).await? else { return Ok(request.of_vacant()) };
+            if let Some(answer) = request.answer(&record) {
+                return Ok(answer);
+            }
+        }
+        Err(contended())
     }
 
     pub(super) async fn inspect(&self, key: &RecordKey) -> StoreResult<Option<Record>> {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{executor::Bound, listener::payload};
 use crate::store::{
-    ClaimRequest, Outcome, RecordKey, Step, Token, duration,
-    sql::states::{EndColumns, longest_rest},
+    ClaimRequest, Outcome, RecordKey, ResolveRequest, Step, Token, duration,
+    sql::states::{EndColumns, ResolvedColumns, longest_rest},
 };
 
 pub(super) fn micros(duration: Duration) -> i64 {
@@ -43,6 +43,7 @@ pub(super) fn claim<'q>(
         .bind(longest_rest_micros(request))
         .bind(wait.map(lock_timeout))
         .bind(request.arguments.as_deref())
+        .bind(request.context.as_deref())
 }
 
 pub(super) fn longest_rest_micros(request: &ClaimRequest) -> i64 {
@@ -72,6 +73,22 @@ pub(super) fn suspend<'q>(
 ) -> Bound<'q> {
     let pause = (!not_before.is_zero()).then(|| micros(not_before));
     owned(query, key, token).bind(why).bind(pause).bind(micros(keep)).bind(payload(key))
+}
+
+/// Those of `resolve.sql`.
+pub(super) fn resolve<'q>(query: Bound<'q>, key: &'q RecordKey, request: &'q ResolveRequest) -> Bound<'q> {
+    let ResolvedColumns { state, result, reason } = ResolvedColumns::of(&request.resolution);
+    of(query, key)
+        .bind(request.seen.owner().as_bytes().as_slice())
+        .bind(request.seen.state())
+        .bind(request.even_if_alive)
+        .bind(request.nonce.as_bytes().as_slice())
+        .bind(state)
+        .bind(result)
+        .bind(reason)
+        .bind(micros(request.keep))
+        .bind(&*request.context)
+        .bind(payload(key))
 }
 
 /// Those of `append.sql`.

@@ -1,6 +1,6 @@
 //! Reads outcomes and records from rows.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use sqlx::{Row, postgres::PgRow};
@@ -9,8 +9,8 @@ use super::fault::{store_error, undecodable};
 use crate::{
     request::fingerprint::Fingerprint,
     store::{
-        ClaimOutcome, ClaimRequest, Finished, Generation, NotKept, Outcome, Past, Record, RecordKey, State, Step,
-        StoreResult, Token,
+        ClaimOutcome, ClaimRequest, Finished, Generation, Nonce, NotKept, Outcome, Past, Record, RecordKey, State,
+        Step, StoreResult, Token,
         sql::states::{self, RowState},
     },
 };
@@ -148,6 +148,9 @@ pub(super) fn record(row: &PgRow) -> StoreResult<Record> {
     let (generation, attempt) = (generation(row, 10)?, attempt(row, 3, row_state)?);
     let expires_in = left(row, 6)?.unwrap_or_default();
     let arguments = get::<Option<Vec<u8>>>(row, 9)?.map(Bytes::from);
-    let record = Record::new(key, Fingerprint::from_bytes(fingerprint), generation, attempt, state, expires_in);
-    Ok(record.with_failed(failed(row, 11)?).with_not_before(left(row, 12)?).with_arguments(arguments))
+    let owner = get::<&[u8]>(row, 13)?.try_into().map(Nonce::from_bytes).map_err(|_| undecodable())?;
+    let context = get::<Option<&str>>(row, 14)?.map(Arc::from);
+    let record = Record::new(key, Fingerprint::from_bytes(fingerprint), generation, owner, attempt, state, expires_in);
+    let record = record.with_failed(failed(row, 11)?).with_not_before(left(row, 12)?);
+    Ok(record.with_arguments(arguments).with_context(context))
 }

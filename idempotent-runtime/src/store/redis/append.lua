@@ -17,7 +17,7 @@ if string.sub(record, 1, 4) == 'IDM1' then
   return 1
 end
 local at, answer, is_new = 104, 1, true
-if string.byte(record, 6) >= 50 then -- '2': with arguments
+if string.byte(record, 6) >= 50 then -- '2': with something beside
   at = 108 + struct.unpack('>I4', record, 104)
 end
 -- The name with its length in front. It may also stand in a value: only the walk can tell. A new name is usually nowhere, and

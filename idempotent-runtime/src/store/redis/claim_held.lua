@@ -52,12 +52,12 @@ end
 if state ~= 'R' and string.sub(record, 7, 22) == string.sub(fresh, 7, 22) then
   return {1, attempt}
 end
--- The life so far: generation, failed, before, since. Then the arguments, which become the new claim's, and the journal.
+-- The life so far: generation, failed, before, since. Then what lies beside, which becomes the new claim's, and the journal.
 local life, journal_at = string.sub(record, 75, 103), 104
 if magic == 'IDM1' then
   -- An old abandoned record does not tell since when: it is taken as now.
   life, journal_at = string.sub(record, 7, 22) .. string.rep('\0', 5) .. struct.pack('>I8', now), #record + 1
-elseif flags >= 50 then -- '2': with arguments
+elseif flags >= 50 then -- '2': with something beside
   journal_at = 108 + struct.unpack('>I4', record, 104)
 end
 local before = state .. string.sub(life, 22)

@@ -37,8 +37,8 @@ use crate::{
 /// The number of claims whose bytes are remembered at least. A process that has more in hand ends the others by script.
 const REMEMBERED: usize = 16_384;
 
-/// The longest arguments of a record that is compared: it is sent again at its end, which scripts do not need.
-const LONGEST_ARGUMENTS: usize = 4096;
+/// The most beside a record that is compared: it is sent again at its end, which scripts do not need.
+const LONGEST_BESIDE: usize = 4096;
 
 impl ToRedisArgs for ClaimRecord {
     fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
@@ -120,7 +120,7 @@ impl Granted {
 impl RedisShared {
     /// Remembers what a claim has written, where its end can make use of it.
     pub(super) fn remember(&self, nonce: Nonce, record: ClaimRecord) {
-        if self.commands.comparing().set.load(Relaxed) && record.arguments_len() <= LONGEST_ARGUMENTS {
+        if self.commands.comparing().set.load(Relaxed) && record.beside_len() <= LONGEST_BESIDE {
             self.granted.put(nonce, record);
         }
     }

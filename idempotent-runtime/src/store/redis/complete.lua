@@ -15,13 +15,13 @@ if state ~= 82 then -- 'R'
   return (state == 65 or state == 70) and 0 or 1 -- 'A', 'F'
 end
 local start, rest = ARGV[2], string.sub(header, 4)
-if version == 50 or flags >= 50 then -- "IDM2", or '2': with arguments
-  -- The life so far and the arguments stay. The journal goes.
+if version == 50 or flags >= 50 then -- "IDM2", or '2': with something beside
+  -- The life so far and what lies beside stay. The journal goes.
   local last = -1
   if version == 50 then
     last = flags < 50 and 102 or 106 + struct.unpack('>I4', call('GETRANGE', key, 103, 106))
   end
-  start = 'IDM' .. string.char(version) .. string.sub(start, 5, 5) .. (flags < 50 and '0' or '2')
+  start = 'IDM' .. string.char(version) .. string.sub(start, 5, 5) .. string.char(flags - flags % 2)
   rest = call('GETRANGE', key, 6, last)
 end
 call('SET', key, start .. rest .. ARGV[3], 'PX', ARGV[4])

@@ -3,14 +3,16 @@
 //! ```text
 //!  0  magic "IDM1"        4
 //!  4  state               1   R running, A abandoned, O ok, E err, U done without a result, X exhausted
-//!  5  flags               1   '0', plus 1 where somebody listens for the end of the run, plus 2 with arguments
+//!  5  flags               1   '0', plus 1 where somebody listens for the end of the run, plus 2 with arguments, plus 4 with a
+//!                             context
 //!  6  nonce              16   of the owner; of the last owner once the run has ended
 //! 22  fence               8   big endian, 0 where it was not made yet
 //! 30  attempt             4   big endian
 //! 34  time to live, ms    8   big endian: the time for which the record is kept after its lease or its pause has ended
 //! 42  fingerprint        32
-//! 74  length              4   big endian, of the arguments; only with arguments
-//! 78  arguments               only with arguments
+//! 74  length              4   big endian, of what lies beside: the context and the arguments; only where one of them does
+//! 78  length, context     2   big endian; only with a context
+//!     arguments               only with arguments
 //!     payload                 O, E: the result as the codec wrote it; U: one byte, the reason; otherwise nothing
 //! ```
 //!
@@ -23,7 +25,7 @@
 //! 90  failed              4   big endian: the number of runs that ended in an error
 //! 94  before              1   the end of the run before: '0' none, F failed, A abandoned; of a running record
 //! 95  since, ms           8   big endian, since 1970: when that end was; of a suspended record, when its own was
-//! 103 length, arguments       as above
+//! 103 length, beside          as above
 //!     payload                 of a finished record, as above
 //!     journal                 of any other: see `journal.rs`
 //! ```
@@ -35,7 +37,7 @@
 //! outlives its record or meets another life's. At the end it grows in place, and a completion leaves it out. The price: a
 //! duplicate that meets a running record gets its journal along with it.
 
-use std::{io, num::NonZeroU64, time::Duration};
+use std::{io, num::NonZeroU64, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -51,7 +53,7 @@ use crate::{
 #[cfg(test)]
 mod tests;
 
-/// The length of the header, and of a first run's record without arguments and payload.
+/// The length of the header, and of a first run's record with nothing beside it and no payload.
 pub(crate) const HEADER_LEN: usize = 74;
 
 /// The length of the life so far.
@@ -117,20 +119,22 @@ pub(crate) enum RedisState {
     Done(Outcome),
 }
 
-/// The running record of a first claim, in parts: its header and, where there are any, its arguments.
+/// The running record of a first claim, in parts: its header, and what lies beside.
 #[derive(Clone)]
 pub(crate) struct ClaimRecord {
     header: [u8; HEADER_LEN],
     arguments: Option<Bytes>,
+    context: Option<Arc<str>>,
 }
 
 impl ClaimRecord {
     pub(crate) fn new(request: &ClaimRequest) -> Self {
-        Self { header: claim_header(request), arguments: request.arguments.clone() }
+        Self { header: claim_header(request), arguments: request.arguments.clone(), context: request.context.clone() }
     }
 
-    pub(crate) fn arguments_len(&self) -> usize {
-        self.arguments.as_ref().map_or(0, Bytes::len)
+    pub(crate) fn beside_len(&self) -> usize {
+        let context = self.context.as_deref().map_or(0, |context| 2 + context_of(context).len());
+        self.arguments.as_ref().map_or(0, Bytes::len) + context
     }
 
     /// The record with this fence.
@@ -151,21 +155,36 @@ impl ClaimRecord {
 
     pub(crate) fn write_to(&self, out: &mut impl io::Write) -> io::Result<()> {
         out.write_all(&self.header)?;
-        self.write_arguments(out)
+        self.write_beside(out)
     }
 
-    fn write_arguments(&self, out: &mut impl io::Write) -> io::Result<()> {
-        if let Some(arguments) = &self.arguments {
-            // Redis takes values of up to 512 MB, so that a longer length is never stored.
-            let len = u32::try_from(arguments.len()).unwrap_or(u32::MAX);
-            out.write_all(&len.to_be_bytes())?;
-            out.write_all(arguments)?;
+    fn write_beside(&self, out: &mut impl io::Write) -> io::Result<()> {
+        if self.arguments.is_none() && self.context.is_none() {
+            return Ok(());
         }
-        Ok(())
+        // Redis takes values of up to 512 MB, so that a longer length is never stored.
+        let len = u32::try_from(self.beside_len()).unwrap_or(u32::MAX);
+        out.write_all(&len.to_be_bytes())?;
+        if let Some(context) = &self.context {
+            write_context(context, out)?;
+        }
+        out.write_all(self.arguments.as_deref().unwrap_or_default())
     }
 }
 
-/// The finished record of a first run, which has its header and arguments from the running one.
+/// Writes a context with its length in front.
+pub(crate) fn write_context(context: &str, out: &mut impl io::Write) -> io::Result<()> {
+    let context = context_of(context);
+    out.write_all(&u16::try_from(context.len()).unwrap_or(u16::MAX).to_be_bytes())?;
+    out.write_all(context)
+}
+
+/// The part of a context that its length can tell. The engine's are far shorter.
+fn context_of(context: &str) -> &[u8] {
+    context.as_bytes().get(..usize::from(u16::MAX)).unwrap_or(context.as_bytes())
+}
+
+/// The finished record of a first run, which has its header and what lies beside from the running one.
 pub(crate) struct FinishedRecord<'a> {
     pub(crate) running: &'a ClaimRecord,
     pub(crate) outcome: &'a Outcome,
@@ -177,7 +196,7 @@ impl FinishedRecord<'_> {
         let (_, flags_and_rest) = self.running.header.split_at(FLAGS);
         out.write_all(start.split_at(FLAGS).0)?;
         out.write_all(flags_and_rest)?;
-        self.running.write_arguments(out)?;
+        self.running.write_beside(out)?;
         out.write_all(payload)
     }
 }
@@ -186,7 +205,12 @@ fn claim_header(request: &ClaimRequest) -> [u8; HEADER_LEN] {
     let mut record = [0; HEADER_LEN];
     let parts: [&[u8]; 7] = [
         &FIRST,
-        if request.arguments.is_some() { b"R2" } else { b"R0" },
+        match (&request.arguments, &request.context) {
+            (None, None) => b"R0",
+            (Some(_), None) => b"R2",
+            (None, Some(_)) => b"R4",
+            (Some(_), Some(_)) => b"R6",
+        },
         request.nonce.as_bytes(),
         &[0; 8],
         &1_u32.to_be_bytes(),
@@ -249,12 +273,14 @@ fn parse(bytes: &Bytes) -> Option<RedisRecord> {
         LATER => rest.split_first_chunk::<LIFE_LEN>().map(|(life, rest)| (Some(life), rest))?,
         _ => return None,
     };
-    let (_, payload) = split_arguments(flags, rest)?;
+    let (_, payload) = split_beside(flags, rest)?;
 
     let fence = u64::from_be_bytes(*fence);
     let attempt = u32::from_be_bytes(*attempt);
     let ttl_ms = u64::from_be_bytes(*ttl);
-    let plausible = matches!(flags, b'0'..=b'3') && fence < EXACT && attempt > 0 && (1..=MAX_MILLIS).contains(&ttl_ms);
+    // A failed record that an operator has reopened is before its first run.
+    let has_run = attempt > 0 || state == b'F';
+    let plausible = matches!(flags, b'0'..=b'7') && fence < EXACT && has_run && (1..=MAX_MILLIS).contains(&ttl_ms);
     let (state, has_steps) = match (state, payload) {
         (b'R', []) => (RedisState::Running, false),
         (b'A', []) => (RedisState::Abandoned, false),
@@ -314,21 +340,46 @@ fn parse_life(life: &[u8; LIFE_LEN], has_steps: bool) -> Option<RedisLife> {
     (since_ms < EXACT).then_some(RedisLife { generation, failed, before, has_steps })
 }
 
-/// The arguments, where they are, and what is behind them.
-fn split_arguments(flags: u8, rest: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
-    if !matches!(flags, b'2' | b'3') {
-        return Some((None, rest));
+/// What lies beside, and what is behind it.
+fn split_beside(flags: u8, rest: &[u8]) -> Option<(&[u8], &[u8])> {
+    if flags < b'2' {
+        return Some((&[], rest));
     }
     let (len, rest) = rest.split_first_chunk::<4>()?;
-    let (arguments, rest) = rest.split_at_checked(u32::from_be_bytes(*len) as usize)?;
-    Some((Some(arguments), rest))
+    rest.split_at_checked(u32::from_be_bytes(*len) as usize)
 }
 
-/// The arguments of a record, as a slice of `bytes`, not a copy. [`decode`] leaves them out, since a hit does not need them.
-pub(crate) fn arguments(bytes: &Bytes) -> Option<Bytes> {
+/// The arguments of a record, as a slice of `bytes`, and its context. [`decode`] leaves them out, since a hit does not need
+/// them.
+pub(crate) fn beside(bytes: &Bytes) -> Option<(Option<Bytes>, Option<Arc<str>>)> {
     let start = if bytes.starts_with(&LATER) { HEADER_LEN + LIFE_LEN } else { HEADER_LEN };
-    let (arguments, _) = split_arguments(*bytes.get(FLAGS)?, bytes.get(start..)?)?;
-    arguments.map(|arguments| bytes.slice_ref(arguments))
+    let flags = *bytes.get(FLAGS)?;
+    let (beside, _) = split_beside(flags, bytes.get(start..)?)?;
+    let bits = flags.saturating_sub(b'0');
+    let (has_arguments, has_context) = (bits & 2 != 0, bits & 4 != 0);
+    let (context, arguments) = if has_context {
+        let (len, rest) = beside.split_first_chunk::<2>()?;
+        let (context, arguments) = rest.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
+        (Some(String::from_utf8_lossy(context).into()), arguments)
+    } else {
+        (None, beside)
+    };
+    Some((has_arguments.then(|| bytes.slice_ref(arguments)), context))
+}
+
+/// The letter of the state that [`Seen::state`](crate::store::Seen::state) names.
+pub(crate) fn letter(state: &str) -> &'static [u8] {
+    match state {
+        "running" => b"R",
+        "failed" => b"F",
+        "abandoned" => b"A",
+        "ok" => b"O",
+        "error" => b"E",
+        "not-kept" => b"U",
+        "exhausted" => b"X",
+        "dead" => b"D",
+        _ => b"?",
+    }
 }
 
 impl RedisRecord {

@@ -46,6 +46,7 @@ scripts! {
     FORGET = "forget.lua";
     INSPECT = "inspect.lua";
     RENEW = "renew.lua";
+    RESOLVE = "resolve.lua";
     STEPS = "steps.lua";
     SUSPEND = "suspend.lua";
 }

@@ -10,7 +10,7 @@ if string.sub(record, 1, 4) == 'IDM1' then
   return ''
 end
 local at = 104
-if string.byte(record, 6) >= 50 then -- '2': with arguments
+if string.byte(record, 6) >= 50 then -- '2': with something beside
   at = 108 + struct.unpack('>I4', record, 104)
 end
 return string.sub(record, at)

@@ -18,7 +18,7 @@ end
 if state ~= 'R' then
   return (why ~= 'R' or state == 'F') and 1 or 0
 end
--- The life so far: generation, failed, before, since. Then the arguments and the journal.
+-- The life so far: generation, failed, before, since. Then what lies beside, and the journal.
 local life, rest = string.sub(record, 75, 103), string.sub(record, 104)
 if magic == 'IDM1' then
   life, rest = ARGV[1] .. string.rep('\0', 4) .. '0' .. string.rep('\0', 8), string.sub(record, 75)
@@ -27,8 +27,8 @@ local flags, attempt = string.byte(record, 6), struct.unpack('>I4', record, 31)
 local failed, before, since = struct.unpack('>I4', life, 17), string.sub(life, 21, 21), string.sub(life, 22)
 local vacant = why == 'U' and before == '0'
 if why == 'R' then
-  local arguments = flags >= 50 and 4 + struct.unpack('>I4', rest) or 0 -- '2': with arguments
-  vacant, why = #rest == arguments, 'F'
+  local beside = flags >= 50 and 4 + struct.unpack('>I4', rest) or 0 -- '2': with something beside
+  vacant, why = #rest == beside, 'F'
 end
 if vacant then
   redis.call('DEL', KEYS[1])
@@ -40,7 +40,7 @@ else
     state, since = why, struct.pack('>I8', now[1] * 1000 + math.floor(now[2] / 1000))
     failed = why == 'F' and math.min(failed + 1, 4294967295) or failed
   end
-  record = 'IDM2' .. state .. (flags >= 50 and '2' or '0') .. string.sub(record, 7, 30)
+  record = 'IDM2' .. state .. string.char(flags - flags % 2) .. string.sub(record, 7, 30)
     .. struct.pack('>I4', attempt) .. ARGV[3] .. string.sub(record, 43, 74)
     .. string.sub(life, 1, 16) .. struct.pack('>I4', failed) .. '0' .. since .. rest
   redis.call('SET', KEYS[1], record, 'PX', ARGV[4])

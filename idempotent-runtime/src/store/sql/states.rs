@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::store::{Before, ClaimRequest, NotKept, Outcome, TakeOver, Why};
+use crate::store::{Before, ClaimRequest, NotKept, Outcome, Resolution, TakeOver, Why};
 
 const FAILED: &str = "failed";
 const ABANDONED: &str = "abandoned";
@@ -100,6 +100,26 @@ impl<'a> EndColumns<'a> {
     /// The bytes that an outcome carries.
     pub(crate) fn weight(outcome: &'a Outcome) -> usize {
         Self::of(outcome).result.map_or(0, <[u8]>::len)
+    }
+}
+
+/// The columns `state`, `result` and `reason` that a resolution leaves; no state where it leaves no record.
+pub(crate) struct ResolvedColumns<'a> {
+    pub(crate) state: Option<&'static str>,
+    pub(crate) result: Option<&'a [u8]>,
+    pub(crate) reason: Option<&'static str>,
+}
+
+impl<'a> ResolvedColumns<'a> {
+    pub(crate) fn of(resolution: &'a Resolution) -> Self {
+        match resolution {
+            Resolution::Done(outcome) => {
+                let EndColumns { state, result, reason } = EndColumns::of(outcome);
+                Self { state: Some(state), result, reason }
+            }
+            Resolution::Failed => Self { state: Some(FAILED), result: None, reason: None },
+            Resolution::Vacant => Self { state: None, result: None, reason: None },
+        }
     }
 }
 

@@ -4,14 +4,14 @@
 -- ?1 operation, ?2 key, ?3 fingerprint, ?4 nonce, ?5 lease in ms, ?6 time to live in ms,
 -- ?7 how long in ms an abandoned or lapsed record may still be kept, for this claim to take it over
 -- ?8 NULL, or 1 in a transaction of the caller's: the claim has to be ended in it (see the schema)
--- ?9 arguments
+-- ?9 arguments, ?10 context
 -- A row if the claim was granted.
 INSERT INTO {table} AS old
   (operation, key, state, fingerprint, nonce, fence, attempt, lease_until, expires_at, life_began_at, unended,
-   arguments, completed_at)
+   arguments, context, completed_at)
 VALUES
   (?1, ?2, 'running', ?3, ?4, max((SELECT fence_floor FROM {table}_schema) + 1, {now} * 1000), 1,
-   {now} + ?5, {now} + ?5 + ?6, {now}, ?8, ?9, {now})
+   {now} + ?5, {now} + ?5 + ?6, {now}, ?8, ?9, ?10, {now})
 ON CONFLICT (operation, key) DO UPDATE SET
   state         = 'running',
   fingerprint   = excluded.fingerprint,
@@ -26,6 +26,7 @@ ON CONFLICT (operation, key) DO UPDATE SET
   reason        = NULL,
   unended       = excluded.unended,
   arguments     = excluded.arguments,
+  context       = excluded.context,
   generation    = iif(old.expires_at <= {now}, NULL, coalesce(old.generation, old.nonce)),
   failed        = iif(old.expires_at <= {now}, 0, old.failed),
   before        = CASE WHEN old.expires_at <= {now} THEN NULL WHEN old.state = 'failed' THEN 'failed' ELSE 'abandoned' END,

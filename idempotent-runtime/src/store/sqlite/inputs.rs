@@ -6,8 +6,8 @@ use sqlx::SqlStr;
 
 use super::{database::Bound, statements::Statements};
 use crate::store::{
-    ClaimRequest, Outcome, RecordKey, Step, Token, duration,
-    sql::states::{EndColumns, longest_rest},
+    ClaimRequest, Outcome, RecordKey, ResolveRequest, Step, Token, duration,
+    sql::states::{EndColumns, ResolvedColumns, longest_rest},
 };
 
 /// Binds the inputs that all statements about one record begin with.
@@ -35,6 +35,7 @@ pub(super) fn claim<'q>(
         .bind(i64::try_from(longest_rest(request.take_over).as_millis()).unwrap_or(i64::MAX))
         .bind(in_transaction.then_some(1))
         .bind(request.arguments.as_deref())
+        .bind(request.context.as_deref())
 }
 
 /// The statement that ends a run with an outcome.
@@ -70,6 +71,27 @@ pub(super) fn suspend<'q>(
 ) -> Bound<'q> {
     let pause = (!not_before.is_zero()).then(|| millis(not_before));
     owned(&statements.suspend, key, token).bind(why).bind(pause).bind(millis(keep))
+}
+
+/// The statement that leaves a record as an operator says.
+pub(super) fn resolve<'q>(statements: &Statements, key: &'q RecordKey, request: &'q ResolveRequest) -> Bound<'q> {
+    let ResolvedColumns { state, result, reason } = ResolvedColumns::of(&request.resolution);
+    let seen = |sql| {
+        named(sql, key)
+            .bind(request.seen.owner().as_bytes().as_slice())
+            .bind(request.seen.state())
+            .bind(request.even_if_alive)
+    };
+    if state.is_none() {
+        return seen(&statements.remove);
+    }
+    seen(&statements.resolve)
+        .bind(request.nonce.as_bytes().as_slice())
+        .bind(state)
+        .bind(result)
+        .bind(reason)
+        .bind(millis(request.keep))
+        .bind(&*request.context)
 }
 
 /// The statements that record a step.

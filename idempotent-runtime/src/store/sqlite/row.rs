@@ -1,6 +1,6 @@
 //! Reads records from rows.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use sqlx::{Row as _, sqlite::SqliteRow};
@@ -27,6 +27,7 @@ pub(super) struct SqliteRecord {
     /// The time before which nobody may take over; zero where one may do so now.
     pause: Duration,
     arguments: Option<Bytes>,
+    context: Option<Arc<str>>,
     /// True if the clock is behind the time at which it was written, and it has no end by this clock yet.
     pub(super) is_behind: bool,
     pub(super) state: SqliteState,
@@ -128,8 +129,22 @@ fn parse(row: &SqliteRow) -> sqlx::Result<Option<SqliteRecord>> {
     let pause = milliseconds(row.try_get::<Option<i64>, _>("pause_left")?.unwrap_or_default());
     let left = milliseconds(row.try_get("record_left")?);
     let arguments = row.try_get::<Option<Vec<u8>>, _>("arguments")?.map(Bytes::from);
+    let context = row.try_get::<Option<&str>, _>("context")?.map(Arc::from);
     let is_behind = row.try_get("is_behind")?;
-    Ok(Some(SqliteRecord { key, nonce, fence, fingerprint, attempt, past, left, pause, arguments, is_behind, state }))
+    Ok(Some(SqliteRecord {
+        key,
+        nonce,
+        fence,
+        fingerprint,
+        attempt,
+        past,
+        left,
+        pause,
+        arguments,
+        context,
+        is_behind,
+        state,
+    }))
 }
 
 fn past(row: &SqliteRow) -> sqlx::Result<Option<Past>> {
@@ -200,9 +215,10 @@ impl SqliteRecord {
             SqliteState::Abandoned => State::Abandoned,
         };
         let Past { generation, failed, .. } = self.past;
-        Record::new(self.key, self.fingerprint, generation, self.attempt, state, self.left)
+        Record::new(self.key, self.fingerprint, generation, self.nonce, self.attempt, state, self.left)
             .with_failed(failed)
             .with_not_before((!self.pause.is_zero()).then_some(self.pause))
             .with_arguments(self.arguments)
+            .with_context(self.context)
     }
 }

@@ -9,12 +9,13 @@ use crate::error::SetupError;
 
 /// The scripts that lead from each version of the schema to the next; an empty file is at version 0. Never changed, only
 /// added to.
-pub(super) const STEPS: [&str; 5] = [
+pub(super) const STEPS: [&str; 6] = [
     include_str!("schema_1.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
     include_str!("schema_4.sql"),
     include_str!("schema_5.sql"),
+    include_str!("schema_6.sql"),
 ];
 
 /// The longest name of a table.
@@ -69,6 +70,8 @@ pub(super) struct Statements {
     pub(super) step: SqlStr,
     pub(super) steps: SqlStr,
     pub(super) forget: SqlStr,
+    pub(super) resolve: SqlStr,
+    pub(super) remove: SqlStr,
     pub(super) purge: SqlStr,
     pub(super) list: SqlStr,
     pub(super) ended: SqlStr,
@@ -100,6 +103,8 @@ impl Statements {
             step: table.fill(include_str!("step.sql")),
             steps: table.fill(include_str!("steps.sql")),
             forget: table.fill(include_str!("forget.sql")),
+            resolve: table.fill(include_str!("resolve.sql")),
+            remove: table.fill(include_str!("remove.sql")),
             purge: table.fill(include_str!("purge.sql")),
             list: table.fill(include_str!("list.sql")),
             ended: table.fill(include_str!("ended.sql")),
@@ -147,6 +152,8 @@ mod tests {
             (&statements.step, by_step),
             (&statements.steps, of_life),
             (&statements.forget, by_key),
+            (&statements.resolve, by_key),
+            (&statements.remove, by_key),
             (&statements.ended, by_key),
             (&statements.purge, "USING COVERING INDEX idempotent_records_expiry (expires_at<?)"),
             (&statements.list, "SEARCH idempotent_records USING INTEGER PRIMARY KEY (rowid>?)"),

@@ -5,11 +5,12 @@ use std::time::Duration;
 use super::{
     SqliteStore, changing,
     database::Bound,
-    inputs::{append, claim, complete, millis, named, owned, release, suspend},
+    inputs::{append, claim, complete, millis, named, owned, release, resolve, suspend},
     row::{self, SqliteRecord, SqliteState},
 };
 use crate::store::{
-    Appended, ClaimOutcome, ClaimRequest, Outcome, RecordKey, Step, StoreResult, Suspension, Token, Transition, Why,
+    Appended, ClaimOutcome, ClaimRequest, Outcome, RecordKey, ResolveRequest, Resolved, Step, StoreResult, Suspension,
+    Token, Transition, Why,
     sql::states::{self, EndColumns},
 };
 
@@ -129,6 +130,19 @@ impl SqliteStore {
             }
             let Some(found) = self.look(key).await? else { return Ok(Suspension::Vacant) };
             if let Some(answer) = found.suspension(token) {
+                return Ok(answer);
+            }
+        }
+        Err(changing())
+    }
+
+    pub(super) async fn try_resolve(&self, key: &RecordKey, request: &ResolveRequest) -> StoreResult<Resolved> {
+        for _ in 0..TRIES {
+            if self.end(key, vec![resolve(&self.database.statements, key, request)]).await? {
+                return Ok(Resolved::Applied);
+            }
+            let Some(found) = self.look(key).await? else { return Ok(request.of_vacant()) };
+            if let Some(answer) = request.answer(&found.into_record()) {
                 return Ok(answer);
             }
         }

@@ -1,9 +1,11 @@
-//! Recorded arguments: in the record for as long as it is there, and nobody else's.
+//! Recorded arguments and contexts: in the record for as long as it is there, and nobody else's.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::subject::{LONG, OTHER_PRINT, Stage, Subject, applied, claim, ok, request};
-use crate::store::{ClaimOutcome, ClaimRequest, Outcome, RecordKey, State, TakeOver};
+use super::subject::{LONG, OTHER_PRINT, Stage, Subject, applied, claim, ok, request, suspend, suspended};
+use crate::store::{Appended, ClaimOutcome, ClaimRequest, Outcome, RecordKey, State, Step, TakeOver, Why};
 
 const GIVEN: Option<Bytes> = Some(Bytes::from_static(b"{\"amount\":4200,\"to\":\"\xC3\xA9\"}"));
 
@@ -108,5 +110,57 @@ pub(super) async fn arguments_end_with_their_record(subject: &Subject) {
         assert_eq!(shown(subject, &key).await, None, "{stage:?}");
         applied(subject.a().complete(&key, &token, &ok(b"1"), LONG).await);
         assert_eq!(shown(subject, &key).await, None, "{stage:?}, done");
+    }
+}
+
+/// Of any text, and beside any arguments.
+pub(super) async fn a_context_is_kept_like_arguments(subject: &Subject) {
+    let contexts = ["", "request 17", "'; --", "\u{e9}\u{fffd}\n", &"c".repeat(256), &"long ".repeat(200)];
+    let contexts: Vec<Option<Arc<str>>> = contexts.into_iter().map(|text| Some(text.into())).chain([None]).collect();
+    for stage in Stage::PRESENT {
+        for (number, context) in contexts.iter().enumerate() {
+            for arguments in [None, Some(Bytes::new()), GIVEN] {
+                let key = subject.key(format_args!("{stage:?}-{number}-{:?}", arguments.as_ref().map(Bytes::len)));
+                let mine = recording(arguments.clone()).with_context(context.clone());
+                let token = subject.bring_with(&key, stage, mine).await;
+                let record = subject.record(&key).await.expect("a record");
+                assert_eq!((&record.context, &record.arguments), (context, &arguments), "{stage:?}");
+                let other = request().with_take_over(TakeOver::Never).with_context(Arc::from("another"));
+                let next = contexts.get(number + 1).cloned().flatten();
+                match claim(subject.b(), &key, &other).await {
+                    // Of the claim that took over, and of no other.
+                    ClaimOutcome::Claimed { token, .. } => {
+                        let record = subject.record(&key).await.expect("a record");
+                        assert_eq!((record.context.as_deref(), record.arguments), (Some("another"), None));
+                        suspended(suspend(subject.a(), &key, &token, Why::Abandoned).await);
+                    }
+                    _ => subject.unchanged(&key, Some(&record), "a claim that was refused").await,
+                }
+                if stage == Stage::Running {
+                    subject.b().fence(&key, &token).await.expect("fence");
+                    drop(subject.b().subscribe(&key).await.expect("subscribe"));
+                    applied(subject.b().renew(&key, &token, LONG, LONG).await);
+                    let step = Step::new("s".to_owned(), Ok(Bytes::from_static(b"1")));
+                    assert_eq!(
+                        subject.b().append(&key, &token, &step, LONG, LONG).await.expect("append"),
+                        Appended::Applied
+                    );
+                    suspended(suspend(subject.a(), &key, &token, Why::Abandoned).await);
+                    let second = recording(arguments.clone()).with_context(next.clone());
+                    let second = subject.take(subject.b(), &key, &second).await.token;
+                    assert_eq!(subject.b().steps(&key, &second).await.expect("steps"), Some(vec![step]));
+                    applied(subject.a().complete(&key, &second, &ok(b"done"), LONG).await);
+                    let record = subject.record(&key).await.expect("a record");
+                    assert_eq!((record.context, record.arguments), (next, arguments), "taken over, and done");
+                    assert_eq!(record.state, State::Done(ok(b"done")));
+                }
+            }
+        }
+    }
+    for stage in Stage::VACANT {
+        let key = subject.key(format_args!("{stage:?}"));
+        subject.bring_with(&key, stage, request().with_context(Arc::from("gone"))).await;
+        subject.run(&key).await;
+        assert_eq!(subject.record(&key).await.expect("a record").context, None, "{stage:?}");
     }
 }

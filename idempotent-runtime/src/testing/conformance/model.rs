@@ -1,6 +1,6 @@
 //! Random steps on the store and on the simplest thing that could be right.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -9,8 +9,8 @@ use super::subject::{OTHER_PRINT, PRINT, Subject, TAKE_OVER, claim, inspect};
 use crate::{
     Fingerprint, Store,
     store::{
-        Appended, Before, ClaimOutcome, ClaimRequest, Finished, Generation, Nonce, NotKept, Outcome, RecordKey, State,
-        Step, Suspension, TakeOver, Token, Transition, Why,
+        Appended, Before, ClaimOutcome, ClaimRequest, Finished, Generation, Nonce, NotKept, Outcome, RecordKey,
+        Resolution, ResolveRequest, Resolved, State, Step, Suspension, TakeOver, Token, Transition, Why,
     },
 };
 
@@ -43,6 +43,7 @@ struct Entry {
     attempt: u32,
     expires: u32,
     arguments: Option<Bytes>,
+    context: Option<Arc<str>>,
     phase: ModelState,
     generation: Generation,
     failed: u32,
@@ -103,7 +104,7 @@ impl<'a> Run<'a> {
         let store = self.subject.both()[random.random_range(0..2)];
         let key = self.keys[number].clone();
         let token = Token::new(self.nonce(random, number));
-        match random.random_range(0..15) {
+        match random.random_range(0..16) {
             0..=3 => self.claim(random, number, store, token.nonce).await,
             4 => {
                 let (lease, ttl) = (self.ticks(random), self.ticks(random));
@@ -144,6 +145,7 @@ impl<'a> Run<'a> {
                 let steps = |entry: &mut Entry| entry.steps.iter().map(|(_, step)| step.clone()).collect();
                 assert_eq!(shown, self.unended(number, token.nonce).map(steps), "steps");
             }
+            15 => self.resolve(random, number, store).await,
             9 => self.fence(number, store, token.nonce).await,
             10 => {
                 let forgotten = store.forget(&key).await.expect("forget");
@@ -196,9 +198,11 @@ impl<'a> Run<'a> {
         let fingerprint = if random.random_range(0..6) == 0 { OTHER_PRINT } else { PRINT };
         let take_over = TAKE_OVER[random.random_range(0..TAKE_OVER.len())];
         let arguments: Option<Bytes> = random.random::<bool>().then(|| bytes(random));
+        let context: Option<Arc<str>> = random.random::<bool>().then(|| random.random::<u32>().to_string().into());
         let request = ClaimRequest::new(fingerprint, nonce, self.time(lease), self.time(ttl))
             .with_take_over(take_over)
-            .with_arguments(arguments.clone());
+            .with_arguments(arguments.clone())
+            .with_context(context.clone());
         let answer = match store.immediate().filter(|_| random.random()) {
             Some(store) => store.claim(&self.keys[number], &request).expect("claim"),
             None => claim(store, &self.keys[number], &request).await,
@@ -212,6 +216,7 @@ impl<'a> Run<'a> {
             attempt: 1,
             expires: now + lease + ttl,
             arguments,
+            context,
             phase: running,
             generation: nonce.into(),
             failed: 0,
@@ -410,6 +415,60 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// An operator says something about the record, or about one that is not there.
+    async fn resolve(&mut self, random: &mut StdRng, number: usize, store: &dyn Store) {
+        let keep = self.ticks(random);
+        let resolution = match random.random_range(0..4) {
+            0 | 1 => Resolution::Done(outcome(random)),
+            2 => Resolution::Failed,
+            _ => Resolution::Vacant,
+        };
+        let key = &self.keys[number];
+        let Some(record) = inspect(store, key).await else { return };
+        let is_same = random.random_range(0..5) > 0;
+        let mut stranger = record.clone();
+        stranger.owner = Nonce::from_bytes(random.random());
+        let seen = if is_same { record.seen() } else { stranger.seen() };
+        let word = random.random::<u32>().to_string();
+        let even_if_alive = random.random_range(0..4) == 0;
+        let request = ResolveRequest::new(seen, resolution.clone(), self.time(keep), word.as_str());
+        let request = request.even_if_alive(even_if_alive);
+        let answer = store.resolve(key, &request).await.expect("resolve");
+        let now = self.now;
+        let Some(entry) = &mut self.entries[number] else { panic!("{record:?} is shown, and none expected") };
+        let lease_left = match entry.phase {
+            ModelState::Running { lease_end } => lease_end.saturating_sub(now),
+            _ => 0,
+        };
+        match answer {
+            Resolved::Changed => return assert!(!is_same, "{entry:?}: a record that was seen"),
+            Resolved::Running { lease_left: left } => {
+                assert!(is_same && !even_if_alive, "{entry:?}");
+                return self.is_left(left, self.time(lease_left));
+            }
+            Resolved::Applied => assert!(is_same && (even_if_alive || lease_left == 0), "{entry:?}"),
+        }
+        entry.nonce = request.nonce;
+        entry.context = Some(word.into());
+        entry.before = ModelBefore::Fresh;
+        entry.not_before = 0;
+        entry.expires = now + keep;
+        match resolution {
+            Resolution::Done(outcome) => {
+                entry.phase = ModelState::Done(outcome);
+                entry.steps.clear();
+            }
+            Resolution::Failed => {
+                if matches!(entry.phase, ModelState::Done(_)) {
+                    entry.steps.clear();
+                }
+                entry.phase = ModelState::Suspended(ModelBefore::Failed { since: now });
+                (entry.attempt, entry.failed) = (0, 0);
+            }
+            Resolution::Vacant => self.entries[number] = None,
+        }
+    }
+
     /// The store shows of a key what the model has.
     async fn agree(&self, store: &dyn Store, number: usize) {
         let (key, entry) = (&self.keys[number], &self.entries[number]);
@@ -419,7 +478,8 @@ impl<'a> Run<'a> {
             return;
         };
         assert_eq!((shown.fingerprint, shown.attempt), (entry.fingerprint, entry.attempt));
-        assert_eq!(shown.arguments, entry.arguments);
+        assert_eq!((&shown.arguments, &shown.context), (&entry.arguments, &entry.context));
+        assert_eq!(shown.owner, entry.nonce);
         assert_eq!((shown.generation, shown.failed), (entry.generation, entry.failed));
         match shown.not_before {
             Some(left) => self.is_left(left, self.time(entry.not_before - self.now)),

@@ -247,7 +247,8 @@ impl Subject {
         state
             && after.expires_in <= before.expires_in
             && (&after.key, after.fingerprint, after.attempt) == (&before.key, before.fingerprint, before.attempt)
-            && after.arguments == before.arguments
+            && (&after.arguments, &after.context) == (&before.arguments, &before.context)
+            && after.owner == before.owner
             && (after.generation, after.failed) == (before.generation, before.failed)
             && after.not_before <= before.not_before
     }

@@ -5,10 +5,13 @@ use std::{fmt::Debug, time::Duration};
 use bytes::Bytes;
 use tokio::{task, time::timeout};
 
-use super::subject::{LONG, Subject, applied, claim, ok, request, suspend, suspended};
+use super::{
+    resolutions::resolve,
+    subject::{LONG, Subject, applied, claim, inspect, ok, request, suspend, suspended},
+};
 use crate::{
     Store,
-    store::{ClaimOutcome, RecordKey, Subscription, Token, Why},
+    store::{ClaimOutcome, RecordKey, Resolution, ResolveRequest, Resolved, Subscription, Token, Why},
 };
 
 /// A wake-up that takes longer is lost.
@@ -20,10 +23,11 @@ enum Ending {
     Release,
     Suspend,
     Forget,
+    Resolve,
 }
 
 impl Ending {
-    const ALL: [Self; 4] = [Self::Complete, Self::Release, Self::Suspend, Self::Forget];
+    const ALL: [Self; 5] = [Self::Complete, Self::Release, Self::Suspend, Self::Forget, Self::Resolve];
 
     async fn bring(self, store: &dyn Store, key: &RecordKey, token: &Token) {
         match self {
@@ -31,6 +35,11 @@ impl Ending {
             Self::Release => applied(store.release(key, token, LONG).await),
             Self::Suspend => suspended(suspend(store, key, token, Why::Abandoned).await),
             Self::Forget => assert!(store.forget(key).await.expect("forget")),
+            Self::Resolve => {
+                let seen = inspect(store, key).await.expect("a record").seen();
+                let saying = ResolveRequest::new(seen, Resolution::Failed, LONG, "alice").even_if_alive(true);
+                assert_eq!(resolve(store, key, &saying).await, Resolved::Applied);
+            }
         }
     }
 }

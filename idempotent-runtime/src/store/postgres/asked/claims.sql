@@ -1,4 +1,5 @@
 SELECT
-        number, operation, key, fingerprint, nonce, lease, ttl, arguments
-    FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bytea[], $5::bigint[], $6::bigint[], $9::bytea[]) WITH ORDINALITY
-        AS asked (operation, key, fingerprint, nonce, lease, ttl, arguments, number)
+        number, operation, key, fingerprint, nonce, lease, ttl, arguments, context
+    FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bytea[], $5::bigint[], $6::bigint[], $9::bytea[],
+        $10::text[]) WITH ORDINALITY
+        AS asked (operation, key, fingerprint, nonce, lease, ttl, arguments, context, number)

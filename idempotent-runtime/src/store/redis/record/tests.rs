@@ -41,16 +41,20 @@ fn later(state: [u8; 2], before: u8, since_ms: u64, rest: &[u8]) -> Bytes {
 #[test]
 fn a_claim_is_written_as_the_golden_bytes() {
     let arguments = |arguments| request().with_arguments(Bytes::from_static(arguments));
+    let context = |request: ClaimRequest| request.with_context(Arc::from("r-17"));
     for (request, expected) in [
         (request(), golden(*b"R0", 0, 1, b"")),
         (arguments(b"{\"a\":1}"), golden(*b"R2", 0, 1, b"\0\0\0\x07{\"a\":1}")),
         (arguments(b""), golden(*b"R2", 0, 1, b"\0\0\0\0")),
+        (context(request()), golden(*b"R4", 0, 1, b"\0\0\0\x06\0\x04r-17")),
+        (context(arguments(b"[1]")), golden(*b"R6", 0, 1, b"\0\0\0\x09\0\x04r-17[1]")),
     ] {
         let mut written = Vec::new();
         ClaimRecord::new(&request).write_to(&mut written).expect("memory");
         assert_eq!(written, expected);
         let stored = decode(&expected).expect("a record");
-        assert_eq!((super::arguments(&expected), stored.state), (request.arguments, RedisState::Running));
+        assert_eq!(stored.state, RedisState::Running);
+        assert_eq!(beside(&expected), Some((request.arguments, request.context)));
     }
 }
 
@@ -76,7 +80,7 @@ fn golden_records_are_read() {
         assert_eq!(stored.ttl_ms, 86_400_000);
         assert_eq!(stored.fingerprint.as_bytes(), &[0xF0; 32]);
         assert_eq!(stored.past(None), Some(Past::none(stored.nonce)));
-        assert_eq!(arguments(&record), None);
+        assert_eq!(beside(&record), Some((None, None)));
         assert_eq!(stored.state, state);
     }
 }
@@ -95,7 +99,7 @@ fn golden_records_with_arguments_are_read() {
     for (start, payload, state) in cases {
         let payload = [b"\0\0\0\x05[1,2]", payload.as_bytes()].concat();
         let record = golden(start, 0, 1, &payload);
-        assert_eq!(arguments(&record).as_deref(), Some(&b"[1,2]"[..]));
+        assert_eq!(beside(&record), Some((Some(Bytes::from_static(b"[1,2]")), None)));
         assert_eq!(decode(&record).expect("a record").state, state);
     }
 }
@@ -118,15 +122,22 @@ fn golden_records_of_later_runs_are_read() {
         (*b"D0", "", RedisState::Done(Outcome::Dead), false),
     ];
     for (start, rest, state, has_steps) in cases {
-        for (flags, arguments, before) in [(0, "", b'0'), (2, "\0\0\0\x05[1,2]", b'F')] {
+        let all = [
+            (0, "", b'0'),
+            (2, "\0\0\0\x05[1,2]", b'F'),
+            (4, "\0\0\0\x03\0\x01r", b'F'),
+            (6, "\0\0\0\x08\0\x01r[1,2]", b'F'),
+        ];
+        for (flags, around, before) in all {
             let start = [start[0], start[1] + flags];
-            let record = later(start, before, 1_700_000_000_000, format!("{arguments}{rest}").as_bytes());
+            let record = later(start, before, 1_700_000_000_000, format!("{around}{rest}").as_bytes());
             let stored = decode(&record).expect("a record");
             assert_eq!((stored.nonce.as_bytes(), stored.fence, stored.attempt), (&[0xA1; 16], NonZeroU64::new(7), 3));
             assert_eq!((stored.ttl_ms, stored.fingerprint.as_bytes()), (86_400_000, &[0xF0; 32]));
             let before = if flags == 0 { Before::Fresh } else { Before::Failed };
             assert_eq!(stored.past(None), Some(Past::new(Generation::from_bytes([0xB2; 16]), before, 2, has_steps)));
-            assert_eq!(super::arguments(&record).as_deref(), (flags == 2).then_some(&b"[1,2]"[..]));
+            let arguments = (flags & 2 != 0).then_some(Bytes::from_static(b"[1,2]"));
+            assert_eq!(beside(&record), Some((arguments, (flags & 4 != 0).then(|| Arc::from("r")))));
             assert_eq!(stored.state, state);
         }
     }
@@ -201,6 +212,8 @@ fn what_was_never_written_is_corrupt() {
         golden(*b"O2", 0, 1, b"\0\0\0"),
         golden(*b"U2", 0, 1, b"\0\0\0\x01L"),
         golden(*b"R4", 0, 1, b""),
+        golden(*b"R8", 0, 1, b"\0\0\0\0"),
+        golden(*b"A0", 0, 0, b""),
         golden(*b"R0", 0, 0, b""),
         golden(*b"R0", EXACT, 1, b""),
         golden(*b"R0", 0, 1, b"").slice(..HEADER_LEN - 1),
@@ -221,6 +234,6 @@ proptest! {
     #[test]
     fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let bytes = Bytes::from(bytes);
-        let (_, _) = (decode(&bytes), arguments(&bytes));
+        let (_, _) = (decode(&bytes), beside(&bytes));
     }
 }
