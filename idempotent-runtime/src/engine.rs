@@ -42,7 +42,6 @@ mod transaction;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 use std::ops::ControlFlow;
 use std::{
-    borrow::Cow,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -68,9 +67,11 @@ use std::{future::poll_fn, sync::Arc};
 
 #[cfg(feature = "consumer")]
 use self::call::CallWithBody;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+use self::events::About;
 use self::{
     call::{CallMachine, poll_body},
-    prepare::Preparation,
+    prepare::{Called, Preparation},
     reply::{Answer, Reply, decode},
 };
 pub use self::{prepare::Call, transaction::Begun};
@@ -94,7 +95,7 @@ impl<P> Call<P> {
     {
         let Self { preparation, errors } = self;
         match preparation {
-            Preparation::AtHand(answer, operation) => Answering::AtHand(Some(AtHand { answer, operation, errors })),
+            Preparation::AtHand(answer, call) => Answering::AtHand(Some(AtHand { answer, call, errors })),
             Preparation::Ask(context) => Answering::Asked(Running::new(CallMachine::new(context), errors, body)),
         }
     }
@@ -133,7 +134,7 @@ where
 /// An answer that is at hand.
 struct AtHand<P> {
     answer: Result<Answer, Error>,
-    operation: Cow<'static, str>,
+    call: Called,
     errors: P,
 }
 
@@ -143,8 +144,8 @@ impl<P> AtHand<P> {
     where
         P: ErrorPolicy<E>,
     {
-        let Self { answer, operation, errors } = self;
-        Reply::new(&operation, answer, None, |outcome| decode_result(&errors, outcome))
+        let Self { answer, call, errors } = self;
+        Reply::new(call.about(), answer, None, |outcome| decode_result(&errors, outcome))
     }
 }
 
@@ -213,7 +214,7 @@ where
             let ended = ready!(body(cx));
             Poll::Ready(encode_output(errors, output.insert(ended), here))
         }));
-        Poll::Ready(Reply::new(call.operation(), answer, output.take(), |outcome| decode_result(errors, outcome)))
+        Poll::Ready(Reply::new(call.about(), answer, output.take(), |outcome| decode_result(errors, outcome)))
     }
 }
 
@@ -234,19 +235,19 @@ impl<P> Call<P> {
     {
         let Self { preparation, errors } = self;
         let reply = match preparation {
-            Preparation::AtHand(answer, operation) => {
-                Reply::new(&operation, answer, None, |outcome| decode_result(&errors, outcome))
+            Preparation::AtHand(answer, call) => {
+                Reply::new(call.about(), answer, None, |outcome| decode_result(&errors, outcome))
             }
             Preparation::Ask(context) => {
                 let encode = |output: &Result<T, E>, transaction: Option<Box<dyn RunTransaction>>| {
                     RunEnd::in_transaction(encode_output(&errors, output, None), output.is_ok(), transaction)
                 };
                 let begin = async { Ok(ControlFlow::Continue(begin_run(pool).await?)) };
-                let operation = context.key.operation().to_owned();
+                let key = context.key.clone();
                 // Boxed: it is large, and would be part of the caller's future beside the body.
                 let ended = Box::pin(commit::in_own_transaction(context, begin, body, encode));
                 let commit::Ended { answer, output } = ended.await;
-                Reply::new(&operation, answer, output, |outcome| decode_result(&errors, outcome))
+                Reply::new(About::Record(&key), answer, output, |outcome| decode_result(&errors, outcome))
             }
         };
         reply.give().unwrap_or_else(|error| Err(error.into()))

@@ -65,7 +65,8 @@
 //! # Events and counters
 //!
 //! Every answer and every fault is a `tracing` event, and with the feature `metrics` a counter. Keys, arguments and
-//! results are in neither.
+//! results are in neither. Events about a record have its `key_digest` ([`KeyDigest`](store::KeyDigest)), as has the span
+//! `idempotent.run` around each body, at the level of info; `idempotent show --digest` finds the record of one.
 //!
 //! | event | level | counter |
 //! |---|---|---|

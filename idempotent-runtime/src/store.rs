@@ -56,7 +56,7 @@ use bytes::Bytes;
 pub use self::{
     dead_letters::{DeadLetter, DeadLetters, Replay},
     error::{StoreError, StoreErrorKind},
-    record::{Finished, NotKept, Outcome, Record, RecordKey, RecordKeyError, State, Step},
+    record::{Finished, KeyDigest, NotKept, Outcome, Record, RecordKey, RecordKeyError, State, Step},
     resolve::{Resolution, ResolveRequest, Resolved, Seen},
     subscriptions::{Subscribers, Subscription},
     token::{Generation, Nonce, Token},

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use idempotent_runtime::Idempotency;
 use idempotent_tests::{
-    backend::Backend, certificates::Certificates, on_every_store, ports::free_port, postgres_server::PostgresServer,
-    redis_server::RedisProgram, sqlite_file::SqliteFile,
+    backend::Backend, captured_events::CapturedEvents, certificates::Certificates, on_every_store, ports::free_port,
+    postgres_server::PostgresServer, redis_server::RedisProgram, sqlite_file::SqliteFile,
 };
 use serde_json::{Value, json};
 
@@ -116,8 +116,33 @@ async fn a_migration_is_asked_for(backend: Backend) {
     assert_eq!(run(&url, &["list", "--json"]).with(0).out, "");
 }
 
+/// A warning leads to its record.
+async fn an_event_leads_to_a_record(backend: Backend) {
+    let events = CapturedEvents::start();
+    let idempotency = Idempotency::new(backend.store().await);
+    let charge = async |amount: u32| {
+        let call = idempotency.call("charge").key("canary-key").arguments(&amount);
+        call.run(async { Ok::<_, idempotent_runtime::Error>(()) }).await
+    };
+    charge(1).await.unwrap();
+    idempotency.call("charge").key("another").run(async { Ok::<_, idempotent_runtime::Error>(()) }).await.unwrap();
+    drop(events.take());
+    charge(2).await.unwrap_err();
+    let [event] = &events.take()[..] else { panic!("one warning") };
+    assert!(!event.contains("canary"), "{event}");
+    let digest = event.split_once("key_digest=").unwrap().1.split_whitespace().next().unwrap();
+    for arguments in [&["show", "--digest", digest, "--json"][..], &["show", "charge", "--digest", digest, "--json"]] {
+        let shown = run(&backend.url(), arguments).with(0).json().remove(0);
+        assert_eq!((&shown["key"], &shown["key_digest"]), (&json!("canary-key"), &json!(digest)));
+    }
+    run(&backend.url(), &["show", "other", "--digest", digest]).with(1);
+    run(&backend.url(), &["show", "--digest", "0123456789abcdef"]).with(1);
+    run(&backend.url(), &["show", "--digest", "0123"]).with(2);
+    run(&backend.url(), &["show", "charge", "canary-key", "--digest", digest]).with(2);
+}
+
 on_every_store!(
-    without memory: records_are_listed_and_counted, a_key_is_shown_and_explained, a_migration_is_asked_for,
+    without memory: an_event_leads_to_a_record, records_are_listed_and_counted, a_key_is_shown_and_explained, a_migration_is_asked_for,
 );
 
 #[test]

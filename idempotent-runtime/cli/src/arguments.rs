@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use idempotent_runtime::operator::StateFilter;
+use idempotent_runtime::{operator::StateFilter, store::KeyDigest};
 
 /// Looks at the records of idempotent functions, and explains what the next call of a key would get.
 ///
@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Lists records, page by page. A record can be listed twice.
     List(ListOptions),
-    /// Shows one record. Exit code 1 where the key has none.
+    /// Shows one record, of a key or of the digest that an event has. Exit code 1 where there is none.
     Show(ShowOptions),
     /// Explains what the next call of a key would get, and why.
     ///
@@ -91,8 +91,15 @@ pub(crate) struct ListOptions {
 
 #[derive(Args)]
 pub(crate) struct ShowOptions {
-    #[command(flatten)]
-    pub(crate) key: Key,
+    /// The operation, as `list` shows it.
+    #[arg(required_unless_present = "digest")]
+    pub(crate) operation: Option<String>,
+    /// The key, encoded as `list` shows it. Quote it for the shell: it may hold ( ) ~ # and %.
+    #[arg(required_unless_present = "digest", conflicts_with = "digest")]
+    pub(crate) key: Option<String>,
+    /// The `key_digest` of an event, in place of the key. All records are looked at, or all of OPERATION.
+    #[arg(long, value_name = "HEX")]
+    pub(crate) digest: Option<KeyDigest>,
     /// Shows arguments, result and error.
     #[arg(long)]
     pub(crate) reveal: bool,

@@ -7,8 +7,8 @@ use std::{
 };
 
 use idempotent_runtime::{
-    Idempotency, OnAbandoned, RecordKey,
-    operator::{NextCall, NextRequest, RequestCheck},
+    Idempotency, OnAbandoned, Record, RecordKey,
+    operator::{Filter, NextCall, NextRequest, RequestCheck},
 };
 use serde_json::{Value, json};
 
@@ -31,8 +31,7 @@ pub(crate) fn record_key(key: &Key) -> Result<RecordKey, Failure> {
 }
 
 pub(crate) async fn show(idempotency: &Idempotency, options: &ShowOptions, out: Output) -> Result<Exit, Failure> {
-    let key = record_key(&options.key)?;
-    let Some(record) = idempotency.inspect_record(&key).await? else {
+    let Some(record) = find(idempotency, options).await? else {
         out.say(&Value::Null, NO_RECORD)?;
         return Ok(Exit::Found);
     };
@@ -42,6 +41,16 @@ pub(crate) async fn show(idempotency: &Idempotency, options: &ShowOptions, out: 
         table(&["FACT", "VALUE"], &record_view::facts(&record, options.reveal))?;
     }
     Ok(Exit::Fine)
+}
+
+async fn find(idempotency: &Idempotency, options: &ShowOptions) -> Result<Option<Record>, Failure> {
+    let Some(digest) = options.digest else {
+        let (operation, key) = (options.operation.clone().unwrap_or_default(), options.key.clone().unwrap_or_default());
+        return Ok(idempotency.inspect_record(&record_key(&Key { operation, key })?).await?);
+    };
+    let filter = options.operation.iter().fold(Filter::new(), Filter::operation);
+    let found = idempotency.operator().list(filter.digest(digest).limit(1)).next_page().await?;
+    Ok(found.and_then(|page| page.into_iter().next()))
 }
 
 pub(crate) async fn explain(idempotency: &Idempotency, options: &ExplainOptions, out: Output) -> Result<Exit, Failure> {

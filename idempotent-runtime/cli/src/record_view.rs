@@ -16,6 +16,7 @@ pub(crate) fn json(record: &Record, reveal: bool) -> Value {
     let mut put = |name: &str, value: Value| drop(object.insert(name.to_owned(), value));
     put("operation", record.key.operation().into());
     put("key", record.key.key().into());
+    put("key_digest", record.key.digest().to_string().into());
     put("state", record.state.as_str().into());
     put("attempt", record.attempt.into());
     put("failed", record.failed.into());
@@ -78,6 +79,7 @@ pub(crate) fn facts(record: &Record, reveal: bool) -> Vec<Vec<String>> {
     let mut say = |name: &str, value: String| rows.push(vec![name.to_owned(), value]);
     say("operation", record.key.operation().to_owned());
     say("key", record.key.key().to_owned());
+    say("key digest", record.key.digest().to_string());
     say("state", record.state.as_str().to_owned());
     say("attempt", record.attempt.to_string());
     say("failed attempts", record.failed.to_string());

@@ -28,7 +28,7 @@ use crate::{
     engine::{
         self, Prepared, RunEnd, Worked,
         claim::{Claim, RunStage},
-        events,
+        events::{self, About},
         scope::Scope,
     },
     lock::lock,
@@ -476,7 +476,7 @@ impl<'a, E: Display> Attempt<'a, E> {
             Error::ClaimLost => Verdict::Busy { after: inbox.backoff.after(begun.max(1)) },
             Error::CommitUnknown(_) => Verdict::Unknown { error, after: inbox.operation.lease },
             error => {
-                events::refused(&inbox.operation.name, &error);
+                events::refused(About::Record(&self.key), &error);
                 Verdict::Unknown { error, after: inbox.backoff.longest() }
             }
         }

@@ -298,7 +298,7 @@ fn unavailable(context: &Arc<CallContext>, reply: ClaimReply, error: StoreError)
     if !may_run {
         return Err(error.into());
     }
-    events::unprotected(context.key.operation(), &error);
+    events::unprotected(&context.key, &error);
     Ok(Claim::unprotected(Arc::clone(context), sent))
 }
 

@@ -16,6 +16,7 @@ use super::{
     background::FinishInBackground,
     claim::RunStage,
     context::CallContext,
+    events::About,
     record::RunEnd,
     reply::Answer,
     run::Run,
@@ -88,8 +89,8 @@ impl CallMachine {
         Self { context, stage: Stage::New }
     }
 
-    pub(super) fn operation(&self) -> &str {
-        self.context.key.operation()
+    pub(super) fn about(&self) -> About<'_> {
+        About::Record(&self.context.key)
     }
 
     /// The most bytes that the JSON of a result may have, if only this process reads the record.

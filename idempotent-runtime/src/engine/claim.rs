@@ -156,13 +156,13 @@ impl Claim {
     pub(super) fn tell_lost(&self) {
         let was_lost = std::mem::replace(&mut self.held().lost, true);
         if !was_lost {
-            events::claim_lost(self.context.key.operation(), self.attempt);
+            events::claim_lost(&self.context.key, self.attempt);
         }
     }
 
     /// Tells that the body has ended, and that its outcome is not on record.
     pub(super) fn tell_unrecorded(&self, error: &StoreError) {
-        events::not_recorded(self.context.key.operation(), self.attempt, error);
+        events::not_recorded(&self.context.key, self.attempt, error);
     }
 
     /// True while the claim is surely ours.
@@ -256,7 +256,7 @@ impl Claim {
     fn tell_steps_not_asked_for(&self) {
         let not_asked_for = self.journal_if_any().and_then(Journal::not_asked_for);
         if not_asked_for != Some(0) {
-            events::steps_not_asked_for(self.context.key.operation(), self.attempt);
+            events::steps_not_asked_for(&self.context.key, self.attempt);
         }
     }
 
@@ -267,7 +267,7 @@ impl Claim {
                 Rest::unstarted(&self.context, self.past.before)
             }
             RunStage::Body | RunStage::Exhausted | RunStage::Reconciled => {
-                events::abandoned(self.context.key.operation(), self.attempt);
+                events::abandoned(&self.context.key, self.attempt);
                 Rest::abandoned(self)
             }
         };

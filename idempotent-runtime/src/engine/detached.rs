@@ -21,7 +21,7 @@ impl<P> Call<P> {
         let Self { preparation, errors } = self;
         async move {
             let context = match preparation {
-                Preparation::AtHand(answer, operation) => return result(AtHand { answer, operation, errors }.reply()),
+                Preparation::AtHand(answer, call) => return result(AtHand { answer, call, errors }.reply()),
                 Preparation::Ask(context) => context,
             };
             // Before anything is claimed: outside a runtime it panics.
@@ -29,7 +29,7 @@ impl<P> Call<P> {
             // Boxed: the machine would be part of this future beside the body.
             let mut call = Box::new(CallMachine::new(context));
             if let ControlFlow::Break(answer) = call.admit().await {
-                let reply = Reply::new(call.operation(), answer, None, |outcome| decode_result(&errors, outcome));
+                let reply = Reply::new(call.about(), answer, None, |outcome| decode_result(&errors, outcome));
                 return result(reply);
             }
             let attempt = call.attempt();
@@ -78,6 +78,7 @@ mod encoded {
             Call, Preparation,
             call::{CallMachine, CallWithBody},
             context::CallContext,
+            events::About,
             record::RunEnd,
             reply::{Answer, Reply, decode},
         },
@@ -99,8 +100,8 @@ mod encoded {
             decode: fn(&Bytes) -> Result<T, Error>,
         ) -> ControlFlow<Result<T, Error>, Unanswered<T>> {
             match self.preparation {
-                Preparation::AtHand(answer, operation) => {
-                    let reply = Reply::new(&operation, answer, None, |outcome| decoded(outcome, decode));
+                Preparation::AtHand(answer, call) => {
+                    let reply = Reply::new(call.about(), answer, None, |outcome| decoded(outcome, decode));
                     ControlFlow::Break(reply.give())
                 }
                 Preparation::Ask(context) => ControlFlow::Continue(Unanswered { context, decode }),
@@ -128,7 +129,7 @@ mod encoded {
             let runtime = Handle::current();
             let mut call = CallMachine::new(context);
             let reply = if let ControlFlow::Break(answer) = call.admit().await {
-                reply(call.operation(), answer, false, decode)
+                reply(call.about(), answer, false, decode)
             } else {
                 on_own_task(&runtime, call.attempt(), drive(call, body, recorded, decode)).await?
             };
@@ -152,7 +153,7 @@ mod encoded {
         })
         .await;
         let rest = until_recorded.filter(|_| matches!(answer, Ok(Answer::Own(_) | Answer::Told | Answer::Refused(_))));
-        let reply = reply(call.call.operation(), answer, true, decode);
+        let reply = reply(call.call.about(), answer, true, decode);
         if let Some(rest) = rest {
             recorded(rest);
         }
@@ -160,12 +161,12 @@ mod encoded {
     }
 
     fn reply<T>(
-        operation: &str,
+        about: About<'_>,
         answer: Result<Answer, Error>,
         has_run: bool,
         decode: fn(&Bytes) -> Result<T, Error>,
     ) -> Reply<Option<T>> {
-        Reply::new(operation, answer, has_run.then_some(None), |outcome| decoded(outcome, decode).map(Some))
+        Reply::new(about, answer, has_run.then_some(None), |outcome| decoded(outcome, decode).map(Some))
     }
 
     fn decoded<T>(outcome: Outcome, ok: fn(&Bytes) -> Result<T, Error>) -> Result<T, Error> {

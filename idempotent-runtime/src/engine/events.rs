@@ -3,12 +3,16 @@
 
 use std::{error::Error as StdError, fmt};
 
-use tracing::{Span, debug, error, info, warn};
+use tracing::{
+    Span, debug, error,
+    field::{DisplayValue, display},
+    info, warn,
+};
 
 use super::disposition::Disposition;
 use crate::{
     error::Error,
-    store::{NotKept, StoreError},
+    store::{KeyDigest, NotKept, RecordKey, StoreError},
 };
 
 #[cfg(feature = "metrics")]
@@ -20,6 +24,31 @@ macro_rules! count {
 #[cfg(not(feature = "metrics"))]
 macro_rules! count {
     ($($ignored:tt)*) => {};
+}
+
+/// The call, or the record, that an event is about.
+#[derive(Clone, Copy)]
+pub(crate) enum About<'a> {
+    /// A call that has no record's key.
+    Operation(&'a str),
+    Record(&'a RecordKey),
+}
+
+impl<'a> About<'a> {
+    fn operation(self) -> &'a str {
+        match self {
+            Self::Operation(name) => name,
+            Self::Record(key) => key.operation(),
+        }
+    }
+
+    /// The field of an event that leads to the record.
+    fn digest(self) -> Option<DisplayValue<KeyDigest>> {
+        match self {
+            Self::Operation(_) => None,
+            Self::Record(key) => Some(display(key.digest())),
+        }
+    }
 }
 
 /// A fault and its causes, in one line. Their texts are free of keys, values and credentials.
@@ -38,46 +67,53 @@ impl fmt::Display for Chain<'_> {
 }
 
 /// The span around a body.
-pub(crate) fn run_span(operation: &str, attempt: u32) -> Span {
-    tracing::debug_span!("idempotent_run", operation, attempt)
+pub(crate) fn run_span(key: &RecordKey, attempt: u32) -> Span {
+    tracing::info_span!("idempotent.run", operation = key.operation(), key_digest = %key.digest(), attempt)
 }
 
 /// A call was answered.
-pub(crate) fn answered(operation: &str, disposition: Disposition) {
-    count!("idempotent_calls_total", operation, "disposition" => disposition.as_str());
+pub(crate) fn answered(about: About<'_>, disposition: Disposition) {
+    count!("idempotent_calls_total", about.operation(), "disposition" => disposition.as_str());
     if disposition == Disposition::TookOver {
-        info!(operation, %disposition, "idempotent call answered");
+        info!(operation = about.operation(), key_digest = about.digest(), %disposition, "idempotent call answered");
     } else {
-        debug!(operation, %disposition, "idempotent call answered");
+        debug!(operation = about.operation(), key_digest = about.digest(), %disposition, "idempotent call answered");
     }
 }
 
 /// A call was refused.
-pub(crate) fn refused(operation: &str, reason: &Error) {
-    count!("idempotent_calls_total", operation, "disposition" => Disposition::Refused.as_str(), "reason" => reason.code());
-    let code = reason.code();
+pub(crate) fn refused(about: About<'_>, reason: &Error) {
+    let (operation, code) = (about.operation(), reason.code());
+    count!("idempotent_calls_total", operation, "disposition" => Disposition::Refused.as_str(), "reason" => code);
     match reason {
         Error::InFlight { .. } | Error::Suspended { .. } | Error::ClaimLost => {
-            debug!(operation, code, "idempotent call refused");
+            debug!(operation, key_digest = about.digest(), code, "idempotent call refused");
         }
-        Error::Store(fault) | Error::CommitUnknown(fault) => {
-            error!(operation, code, kind = ?fault.kind(), error = %Chain(fault), "idempotent call refused");
+        Error::Store(fault) | Error::CommitUnknown(fault) => error!(
+            operation,
+            key_digest = about.digest(),
+            code,
+            kind = ?fault.kind(),
+            error = %Chain(fault),
+            "idempotent call refused"
+        ),
+        Error::Undecodable(_) | Error::ResultNotKept(_) => {
+            error!(operation, key_digest = about.digest(), code, "idempotent call refused");
         }
-        Error::Undecodable(_) | Error::ResultNotKept(_) => error!(operation, code, "idempotent call refused"),
-        _ => warn!(operation, code, "idempotent call refused"),
+        _ => warn!(operation, key_digest = about.digest(), code, "idempotent call refused"),
     }
 }
 
 /// The store says that the claim of a running body is another's.
-pub(crate) fn claim_lost(operation: &str, attempt: u32) {
-    count!("idempotent_claims_lost_total", operation);
-    error!(operation, attempt, "the claim of a running body was lost to another run");
+pub(crate) fn claim_lost(key: &RecordKey, attempt: u32) {
+    count!("idempotent_claims_lost_total", key.operation());
+    error!(operation = key.operation(), key_digest = %key.digest(), attempt, "the claim of a running body was lost to another run");
 }
 
 /// The lease of a running body could not be renewed in time: another may take the key over.
-pub(crate) fn lease_lapsed(operation: &str, attempt: u32, reason: &StoreError) {
-    count!("idempotent_claims_lost_total", operation);
-    error!(operation, attempt, kind = ?reason.kind(), error = %Chain(reason), "the lease of a running body could not be renewed in time");
+pub(crate) fn lease_lapsed(key: &RecordKey, attempt: u32, reason: &StoreError) {
+    count!("idempotent_claims_lost_total", key.operation());
+    error!(operation = key.operation(), key_digest = %key.digest(), attempt, kind = ?reason.kind(), error = %Chain(reason), "the lease of a running body could not be renewed in time");
 }
 
 /// Two functions have one name, which both spell out.
@@ -86,47 +122,46 @@ pub(crate) fn shared_name(name: &str, first: &str, second: &str) {
 }
 
 /// A run ended by a panic, or its future was dropped.
-pub(crate) fn abandoned(operation: &str, attempt: u32) {
-    count!("idempotent_runs_abandoned_total", operation);
-    warn!(operation, attempt, "a run ended without an outcome: it panicked or was dropped");
+pub(crate) fn abandoned(key: &RecordKey, attempt: u32) {
+    count!("idempotent_runs_abandoned_total", key.operation());
+    warn!(operation = key.operation(), key_digest = %key.digest(), attempt, "a run ended without an outcome: it panicked or was dropped");
 }
 
 /// A body ran, and its outcome is not on record.
-pub(crate) fn not_recorded(operation: &str, attempt: u32, reason: &StoreError) {
-    count!("idempotent_outcomes_not_recorded_total", operation);
-    error!(operation, attempt, kind = ?reason.kind(), error = %Chain(reason), "a body ran and its outcome could not be recorded");
+pub(crate) fn not_recorded(key: &RecordKey, attempt: u32, reason: &StoreError) {
+    count!("idempotent_outcomes_not_recorded_total", key.operation());
+    error!(operation = key.operation(), key_digest = %key.digest(), attempt, kind = ?reason.kind(), error = %Chain(reason), "a body ran and its outcome could not be recorded");
 }
 
 /// A body ran, and its result is not kept.
-pub(crate) fn not_kept(operation: &str, attempt: u32, reason: NotKept) {
-    warn!(operation, attempt, %reason, "a result is not kept: repeats of this call will be refused");
+pub(crate) fn not_kept(key: &RecordKey, attempt: u32, reason: NotKept) {
+    warn!(operation = key.operation(), key_digest = %key.digest(), attempt, %reason, "a result is not kept: repeats of this call will be refused");
 }
 
 /// A step has run, and its value is not kept.
-pub(crate) fn step_not_kept(operation: &str, attempt: u32, reason: NotKept) {
-    count!("idempotent_steps_not_kept_total", operation);
-    error!(operation, attempt, %reason, "the value of a step is not kept: a later attempt cannot go on after it");
+pub(crate) fn step_not_kept(key: &RecordKey, attempt: u32, reason: NotKept) {
+    count!("idempotent_steps_not_kept_total", key.operation());
+    error!(operation = key.operation(), key_digest = %key.digest(), attempt, %reason, "the value of a step is not kept: a later attempt cannot go on after it");
 }
 
 /// A run has ended with a result, and earlier attempts had recorded steps that it did not ask for.
-pub(crate) fn steps_not_asked_for(operation: &str, attempt: u32) {
-    count!("idempotent_steps_not_asked_for_total", operation);
-    error!(
-        operation,
+pub(crate) fn steps_not_asked_for(key: &RecordKey, attempt: u32) {
+    count!("idempotent_steps_not_asked_for_total", key.operation());
+    error!(operation = key.operation(), key_digest = %key.digest(),
         attempt,
         "a run did not ask for steps that an earlier attempt had recorded: they may have run twice under new names"
     );
 }
 
 /// An error that is kept was written in a transaction of the caller's, and is not committed seconds later.
-pub(crate) fn not_committed(operation: &str, attempt: u32) {
-    count!("idempotent_outcomes_not_recorded_total", operation);
-    error!(operation, attempt, "a kept error is not on record: its transaction was rolled back, or is still open");
+pub(crate) fn not_committed(key: &RecordKey, attempt: u32) {
+    count!("idempotent_outcomes_not_recorded_total", key.operation());
+    error!(operation = key.operation(), key_digest = %key.digest(), attempt, "a kept error is not on record: its transaction was rolled back, or is still open");
 }
 
 /// A body runs without a claim.
-pub(crate) fn unprotected(operation: &str, reason: &StoreError) {
-    warn!(operation, kind = ?reason.kind(), error = %Chain(reason), "the store is out of reach: the body runs without protection");
+pub(crate) fn unprotected(key: &RecordKey, reason: &StoreError) {
+    warn!(operation = key.operation(), key_digest = %key.digest(), kind = ?reason.kind(), error = %Chain(reason), "the store is out of reach: the body runs without protection");
 }
 
 /// Counts a handler among those that run, until it is dropped.
@@ -259,9 +294,9 @@ pub(crate) fn held(more: i32) {
 }
 
 /// An operator has resolved a record.
-pub(crate) fn resolved(operation: &str, to: &'static str) {
-    info!(operation, to, "an operator has resolved a record");
-    count!("idempotent_records_resolved_total", operation);
+pub(crate) fn resolved(key: &RecordKey, to: &'static str) {
+    info!(operation = key.operation(), key_digest = %key.digest(), to, "an operator has resolved a record");
+    count!("idempotent_records_resolved_total", key.operation());
 }
 
 /// A sweeper's round failed.

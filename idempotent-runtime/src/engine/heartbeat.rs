@@ -75,7 +75,7 @@ async fn renew(claim: Arc<Claim>, token: Token, first: Sleep) {
                 // Once: the owner cannot know whether another has the key now.
                 if !late && next >= claim.until() {
                     late = true;
-                    events::lease_lapsed(context.key.operation(), claim.attempt, &error);
+                    events::lease_lapsed(&context.key, claim.attempt, &error);
                 }
             }
         }

@@ -254,7 +254,7 @@ fn within_limits(claim: &Claim, step: Step) -> Step {
     steps.len = steps.len.saturating_add(step.len());
     drop(steps);
     if let Err(why) = &step.value {
-        events::step_not_kept(claim.context.key.operation(), claim.attempt, *why);
+        events::step_not_kept(&claim.context.key, claim.attempt, *why);
     }
     step
 }

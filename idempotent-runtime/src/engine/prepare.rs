@@ -5,6 +5,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use super::{
     context::{Attempts, CallContext, OwnTransaction},
     disposition::Disposition,
+    events::About,
     reply::Answer,
     shared::Shared,
     single_flight::Flight,
@@ -37,10 +38,25 @@ pub struct Call<P> {
 
 /// The result of preparation.
 pub(super) enum Preparation {
-    /// Answered without asking the store, on behalf of the operation of this name.
-    AtHand(Result<Answer, Error>, Cow<'static, str>),
+    /// Answered without asking the store.
+    AtHand(Result<Answer, Error>, Called),
     /// The store is to be asked.
     Ask(Arc<CallContext>),
+}
+
+/// The call that is answered at hand: its operation, or its key where that is known.
+pub(super) enum Called {
+    Operation(Cow<'static, str>),
+    Record(RecordKey),
+}
+
+impl Called {
+    pub(super) fn about(&self) -> About<'_> {
+        match self {
+            Self::Operation(name) => About::Operation(name),
+            Self::Record(key) => About::Record(key),
+        }
+    }
 }
 
 impl<P> Call<P> {
@@ -63,10 +79,13 @@ impl<P> Call<P> {
             match shared.store.at_hand(&key) {
                 Some(finished) if finished.fingerprint == fingerprint => {
                     let answer = Answer::Other(finished.outcome, Disposition::Replayed);
-                    Ok(Preparation::AtHand(Ok(answer), name.clone()))
+                    Ok(Preparation::AtHand(Ok(answer), Called::Record(key)))
                 }
                 // Which arguments differ is in the store's record, and asking for it may wait: the claim does so.
-                Some(_) if arguments.is_none() => Err(Error::Mismatch { arguments: Arc::default() }),
+                Some(_) if arguments.is_none() => {
+                    let mismatch = Error::Mismatch { arguments: Arc::default() };
+                    Ok(Preparation::AtHand(Err(mismatch), Called::Record(key)))
+                }
                 _ => {
                     let request = ClaimRequest::new(fingerprint, Nonce::random(), lease, keep)
                         .with_take_over(take_over)
@@ -90,7 +109,7 @@ impl<P> Call<P> {
                 }
             }
         });
-        let preparation = preparation.unwrap_or_else(|error| Preparation::AtHand(Err(error), name));
+        let preparation = preparation.unwrap_or_else(|error| Preparation::AtHand(Err(error), Called::Operation(name)));
         Self { preparation, errors }
     }
 }

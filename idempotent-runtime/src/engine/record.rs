@@ -96,7 +96,7 @@ fn kept(outcome: Outcome, claim: &Claim) -> Outcome {
         Outcome::NotKept(NotKept::TooLarge)
     };
     if let Outcome::NotKept(why) = &outcome {
-        events::not_kept(claim.context.key.operation(), claim.attempt, *why);
+        events::not_kept(&claim.context.key, claim.attempt, *why);
     }
     outcome
 }
@@ -174,7 +174,7 @@ async fn end_run(claim: &Arc<Claim>, leadership: Leadership, end: RunEnd, own: A
             Ok(fail(claim, token, leadership, own).await)
         }
         RunEnd::Abandon => {
-            events::abandoned(claim.context.key.operation(), claim.attempt);
+            events::abandoned(&claim.context.key, claim.attempt);
             Ok(Box::pin(suspend(claim, token, Rest::abandoned(claim), leadership, own)).await)
         }
         RunEnd::GiveBack => {
@@ -221,7 +221,7 @@ async fn fail_with_steps(
     own: Answer,
 ) -> Answer {
     if journal.is_in_doubt() {
-        events::abandoned(claim.context.key.operation(), claim.attempt);
+        events::abandoned(&claim.context.key, claim.attempt);
         return suspend(claim, token, Rest::abandoned(claim), leadership, own).await;
     }
     fail(claim, token, leadership, own).await

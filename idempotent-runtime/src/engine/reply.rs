@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     disposition::Disposition,
-    events,
+    events::{self, About},
     scope::{Scope, TransactionEnd},
 };
 use crate::{error::Error, store::Outcome};
@@ -30,7 +30,7 @@ pub(super) struct Reply<R> {
 impl<R> Reply<R> {
     /// Answers a call: with `own`, the output of its body, or with the outcome of another run, decoded.
     pub(super) fn new(
-        operation: &str,
+        about: About<'_>,
         answer: Result<Answer, Error>,
         own: Option<R>,
         decode: impl FnOnce(Outcome) -> Result<R, Error>,
@@ -40,7 +40,7 @@ impl<R> Reply<R> {
             Ok(Answer::Own(disposition)) => (own.ok_or(Error::ClaimLost), Some(disposition)),
             Ok(Answer::Told) => return Self { result: own.ok_or(Error::ClaimLost), disposition: None },
             Ok(Answer::Refused(reason)) => {
-                events::refused(operation, &reason);
+                events::refused(about, &reason);
                 return Self { result: own.ok_or(Error::ClaimLost), disposition: Some(Disposition::Refused) };
             }
             Ok(Answer::Other(outcome, disposition)) => (decode(outcome), Some(disposition)),
@@ -51,11 +51,11 @@ impl<R> Reply<R> {
                 if matches!(error, Error::Store(fault) if fault.is_retryable()) {
                     Scope::note_transaction(TransactionEnd::TryAgain);
                 }
-                events::refused(operation, error);
+                events::refused(about, error);
                 Self { result, disposition: Some(Disposition::Refused) }
             }
             (Ok(_), Some(answered)) => {
-                events::answered(operation, answered);
+                events::answered(about, answered);
                 Self { result, disposition }
             }
             (Ok(_), None) => Self { result, disposition },

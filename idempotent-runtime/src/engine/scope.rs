@@ -146,7 +146,7 @@ pub struct BodyScope {
 
 impl BodyScope {
     pub(super) fn of(claim: &Arc<Claim>) -> Self {
-        let span = events::run_span(claim.context.key.operation(), claim.attempt);
+        let span = events::run_span(&claim.context.key, claim.attempt);
         Self { span, scope: Scope::of_body(Arc::clone(claim)) }
     }
 

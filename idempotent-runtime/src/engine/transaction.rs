@@ -24,7 +24,8 @@ use super::{
     context::CallContext,
     decode_result,
     disposition::Disposition,
-    encode_output, events,
+    encode_output,
+    events::{self, About},
     prepare::LONGEST,
     reply::{Answer, Reply},
     runs::RunGuard,
@@ -34,7 +35,7 @@ use crate::{
     error::{Error, OperationError},
     operation::ErrorPolicy,
     store::{
-        ClaimOutcome, Outcome, StoreResult, Token,
+        ClaimOutcome, Outcome, RecordKey, StoreResult, Token,
         transactional::{Connection, Transactional},
     },
 };
@@ -70,8 +71,8 @@ impl<P> Call<P> {
         Scope::note_transaction(TransactionEnd::Unknown);
         let Self { preparation, errors } = self;
         let answer = match preparation {
-            Preparation::AtHand(answer, operation) => {
-                Reply::new(&operation, answer, None, |outcome| decode_result(&errors, outcome))
+            Preparation::AtHand(answer, call) => {
+                Reply::new(call.about(), answer, None, |outcome| decode_result(&errors, outcome))
             }
             Preparation::Ask(context) => match admit(&context, connection(transaction), P::MAY_KEEP).await {
                 ControlFlow::Continue(run) => {
@@ -85,8 +86,7 @@ impl<P> Call<P> {
                     });
                 }
                 ControlFlow::Break(answer) => {
-                    let operation = context.key.operation();
-                    Reply::new(operation, answer, None, |outcome| decode_result(&errors, outcome))
+                    Reply::new(About::Record(&context.key), answer, None, |outcome| decode_result(&errors, outcome))
                 }
             },
         };
@@ -115,7 +115,7 @@ impl<X: ?Sized, T, E, P> Begun<'_, X, T, E, P> {
         let answer = run.end(connection(transaction), end, output.is_err()).await;
         let answer = answer.map(|()| Answer::Own(run.disposition()));
         // The claim is in this transaction: no other run can have an outcome to answer with.
-        let reply = Reply::new(run.operation(), answer, Some(output), |_| Err(Error::ClaimLost));
+        let reply = Reply::new(About::Record(run.key()), answer, Some(output), |_| Err(Error::ClaimLost));
         reply.give().unwrap_or_else(|error| Err(from_error(error)))
     }
 }
@@ -197,8 +197,8 @@ async fn claim(
 }
 
 impl TransactionRun {
-    fn operation(&self) -> &str {
-        self.claim.context.key.operation()
+    fn key(&self) -> &RecordKey {
+        &self.claim.context.key
     }
 
     fn disposition(&self) -> Disposition {
@@ -221,7 +221,7 @@ impl TransactionRun {
             return Ok(());
         };
         if !failed && self.claim.past.has_steps {
-            events::steps_not_asked_for(self.operation(), self.claim.attempt);
+            events::steps_not_asked_for(self.key(), self.claim.attempt);
         }
         let recorded = self.record(store, connection, &outcome, failed).await;
         if recorded.is_err() {
@@ -267,14 +267,14 @@ fn watch_commit(context: Arc<CallContext>, attempt: u32) {
                 return;
             }
         }
-        events::not_committed(context.key.operation(), attempt);
+        events::not_committed(&context.key, attempt);
     }));
 }
 
 impl Drop for TransactionRun {
     fn drop(&mut self) {
         if !self.ended {
-            events::abandoned(self.operation(), self.claim.attempt);
+            events::abandoned(self.key(), self.claim.attempt);
         }
     }
 }

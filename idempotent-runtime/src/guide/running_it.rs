@@ -2,7 +2,7 @@
 //!
 //! Each answer and each fault is a `tracing` event, and with the feature `metrics` a counter: [the list](crate#events-and-counters) is on
 //! the crate's first page. Neither has keys, arguments or results. They have the operation, the attempt, and the error's
-//! [code](crate::Error::code).
+//! [code](crate::Error::code). Events have a `key_digest` too: `idempotent show --digest` finds the record that one is about.
 //!
 //! # Alerts
 //!

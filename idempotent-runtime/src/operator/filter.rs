@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use crate::store::{Record, State};
+use crate::store::{KeyDigest, Record, State};
 
 /// The records that [`Operator::list`](super::Operator::list) gives. All, unless said otherwise.
 #[derive(Clone, Debug, Default)]
@@ -12,6 +12,7 @@ pub struct Filter {
     pub(super) limit: Option<usize>,
     state: Option<StateFilter>,
     expires_within: Option<Duration>,
+    digest: Option<KeyDigest>,
 }
 
 impl Filter {
@@ -39,6 +40,12 @@ impl Filter {
         self
     }
 
+    /// Lets those with this digest of their key pass: the `key_digest` of an event.
+    pub const fn digest(mut self, digest: KeyDigest) -> Self {
+        self.digest = Some(digest);
+        self
+    }
+
     /// Ends the listing after so many records.
     pub const fn limit(mut self, records: usize) -> Self {
         self.limit = Some(records);
@@ -48,6 +55,7 @@ impl Filter {
     pub(super) fn lets_pass(&self, record: &Record) -> bool {
         self.state.is_none_or(|state| state.lets_pass(record))
             && self.expires_within.is_none_or(|time| record.expires_in <= time)
+            && self.digest.is_none_or(|digest| record.key.digest() == digest)
     }
 }
 

@@ -125,7 +125,7 @@ pub(super) async fn resolve(idempotency: &Idempotency, seen: &Record, verdict: V
     };
     Ok(match answer {
         Resolved::Applied => {
-            events::resolved(seen.key.operation(), request.resolution.as_str());
+            events::resolved(&seen.key, request.resolution.as_str());
             Resolving::Applied
         }
         Resolved::Changed => Resolving::Changed,

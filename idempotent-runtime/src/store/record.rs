@@ -3,6 +3,7 @@
 use std::{error::Error as StdError, fmt, str::FromStr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 
 use super::token::{Generation, Nonce};
 use crate::request::fingerprint::Fingerprint;
@@ -54,6 +55,54 @@ impl RecordKey {
     #[must_use]
     pub fn key(&self) -> &str {
         self.text.get(self.operation_len + 1..).unwrap_or_default()
+    }
+}
+
+/// A digest of a [`RecordKey`], for logs: 16 hex digits, the first eight bytes of the SHA-256 of its text.
+///
+/// Spans and events have it as `key_digest`, so that a warning leads to its record. It is no secret: whoever can guess a key can
+/// check the guess.
+///
+/// ```
+/// use idempotent_runtime::store::{KeyDigest, RecordKey};
+///
+/// let key: RecordKey = "shop.charge|order-17".parse()?;
+/// assert_eq!(key.digest().to_string(), "d2c9095a70b4ef3a");
+/// assert_eq!(key.digest().to_string().parse(), Ok(key.digest()));
+/// # Ok::<(), idempotent_runtime::store::RecordKeyError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyDigest(u64);
+
+impl RecordKey {
+    /// Its digest.
+    #[must_use]
+    pub fn digest(&self) -> KeyDigest {
+        let hash = Sha256::digest(self.text.as_bytes());
+        KeyDigest(hash.first_chunk().map_or(0, |start| u64::from_be_bytes(*start)))
+    }
+}
+
+impl fmt::Display for KeyDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for KeyDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyDigest({self})")
+    }
+}
+
+/// Reads 16 hex digits.
+impl FromStr for KeyDigest {
+    type Err = RecordKeyError;
+
+    fn from_str(text: &str) -> Result<Self, RecordKeyError> {
+        let is_digest = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = u64::from_str_radix(text, 16).ok().filter(|_| is_digest);
+        number.map(Self).ok_or(RecordKeyError { _private: () })
     }
 }
 
