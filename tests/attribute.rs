@@ -392,3 +392,37 @@ fn a_detached_body_may_be_large() {
         assert_eq!(call.await.unwrap().unwrap(), 512 << 10);
     });
 }
+
+static INNER_RUNS: AtomicU32 = AtomicU32::new(0);
+
+#[idempotent(name = "attribute.inner", key = order_id)]
+async fn inner(order_id: &str) -> Result<u32, Error> {
+    tokio::task::yield_now().await;
+    Ok(INNER_RUNS.fetch_add(1, Ordering::Relaxed) + 1)
+}
+
+#[idempotent(name = "attribute.outer", key = order_id, detach)]
+async fn outer(order_id: String) -> Result<u32, Error> {
+    inner(&order_id).await
+}
+
+/// Also what the test detaches, and whatever other tests do beside it.
+#[tokio::test]
+async fn a_test_has_a_handle_of_its_own() {
+    let handles = [Idempotency::memory(), Idempotency::memory()];
+    let test = async |handle: &Idempotency| {
+        let test = async {
+            let first = outer("order-1".to_owned()).await.unwrap();
+            assert_eq!(outer("order-1".to_owned()).await.unwrap(), first);
+            assert_eq!(inner("order-1").await.unwrap(), first);
+            first
+        };
+        idempotent_runtime::testing::with(handle.clone(), test).await
+    };
+    let (first, second) = tokio::join!(test(&handles[0]), test(&handles[1]));
+    assert_ne!(first, second, "each has run by itself");
+    for handle in &handles {
+        assert_eq!(handle.list(None, None, 10).await.unwrap().records.len(), 2);
+    }
+    assert!(matches!(inner("order-1").await, Err(Error::NotInstalled)), "outside of it, nothing has changed");
+}

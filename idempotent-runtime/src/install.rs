@@ -1,5 +1,8 @@
 //! The handle of functions that name none.
 
+#[cfg(feature = "testing")]
+pub(crate) mod scoped;
+
 use std::sync::OnceLock;
 
 use crate::{
@@ -35,6 +38,10 @@ pub fn install(idempotency: Idempotency) -> Result<(), SetupError> {
 /// [`Error::NotInstalled`] where nothing is installed and a shared store is compiled in (features `redis`, `postgres` and
 /// `sqlite`), or the embedded one is not: each process would keep its own records, and duplicates would run.
 pub fn installed() -> Result<&'static Idempotency, Error> {
+    #[cfg(feature = "testing")]
+    if let Some(handle) = scoped::handle() {
+        return Ok(handle);
+    }
     #[cfg(all(feature = "memory", not(any(feature = "redis", feature = "postgres", feature = "sqlite"))))]
     return Ok(INSTALLED.get_or_init(|| {
         crate::engine::events::embedded();
@@ -43,6 +50,14 @@ pub fn installed() -> Result<&'static Idempotency, Error> {
     #[cfg(any(not(feature = "memory"), feature = "redis", feature = "postgres", feature = "sqlite"))]
     INSTALLED.get().ok_or(Error::NotInstalled)
 }
+
+/// The future of a task that goes on with what the present one has begun, with its handle.
+#[cfg(not(feature = "testing"))]
+pub(crate) fn handed_on<F>(future: F) -> F {
+    future
+}
+#[cfg(feature = "testing")]
+pub(crate) use scoped::handed_on;
 
 #[cfg(test)]
 mod tests {

@@ -116,12 +116,13 @@ impl Operator {
     /// key is granted; an event says that it was resolved.
     ///
     /// ```
-    /// use idempotent_runtime::{Error, Idempotency, operator::{Resolving, Verdict}};
-    /// # use std::{future::pending, time::Duration};
+    /// use std::{future::pending, time::Duration};
+    /// use idempotent_runtime::{Error, Idempotency, OnAbandoned, Operation, operator::{Resolving, Verdict}};
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let idempotency = Idempotency::memory();
-    /// let charge = || idempotency.call("charge").key("order-17").abandoned(idempotent_runtime::OnAbandoned::Refuse);
+    /// let charging = || Operation::new("charge").abandoned(OnAbandoned::Refuse);
+    /// let charge = || idempotency.call(charging()).key("order-17");
     /// // Its caller leaves, and nobody knows whether the card was charged.
     /// let vanished = charge().run(pending::<Result<u64, Error>>());
     /// # tokio::time::timeout(Duration::from_millis(10), vanished).await.unwrap_err();

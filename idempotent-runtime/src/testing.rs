@@ -4,6 +4,7 @@
 //! - [`FaultyStore`]: a store that fails, hangs and counts on demand
 //! - [`ManualClock`]: time that passes when it is told to
 //! - `ScriptedBroker`, with the feature `consumer`: a message broker that fails on demand
+//! - [`with`]: a handle for one test, in place of the installed one
 //! - [`forget_function_names`]: a process in which no annotated function has been called yet
 #![expect(clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail so")]
 
@@ -27,3 +28,4 @@ pub use self::{
     clock::ManualClock,
     faulty::{Fault, FaultyStore, Gate, Method},
 };
+pub use crate::install::scoped::with;

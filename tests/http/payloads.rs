@@ -1,5 +1,10 @@
 //! What of a request is compared, and what is recorded.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use axum::{Router, extract::Request};
 use http::{Method, StatusCode};
 use idempotent_runtime::{
@@ -12,6 +17,7 @@ use crate::support::{Backend, Client, Runs, Server, charge, serve};
 idempotent_tests::on_every_store!(
     a18_json_numbers_are_compared_by_value,
     a18_multipart_is_compared_by_parts,
+    a_record_has_the_id_of_its_request,
     requests_are_recorded_without_their_headers,
 );
 
@@ -84,6 +90,34 @@ async fn a18_multipart_is_compared_by_parts(backend: Backend) {
         let large = form("x", &"1".repeat(1000), "a.txt", "text/plain");
         post("x", large).await.assert_problem(413, "body-too-large");
         assert_eq!(server.runs.count(), 1);
+    }
+}
+
+/// So that an operator finds the request that holds a key.
+async fn a_record_has_the_id_of_its_request(backend: Backend) {
+    let silent = Arc::new(AtomicBool::new(true));
+    let says_nothing = Arc::clone(&silent);
+    let said = move || (!says_nothing.load(Ordering::Relaxed)).then(|| "trace\0 4bf92f35".to_owned());
+    let caller = backend.caller_with(Idempotency::builder().context(said)).await;
+    let layer = IdempotencyLayer::ietf("traced", caller.idempotency.clone()).unscoped().build().unwrap();
+    let runs = Runs::default();
+    let router = Router::new().fallback(move |request: Request| charge(runs.begin(), request)).layer(layer);
+    let client = Client::of(serve(router).await);
+    let long = "r".repeat(300);
+    for (key, id, is_silent, expected) in [
+        ("id", &b"r-17"[..], true, Some("r-17")),
+        ("long", long.as_bytes(), true, Some(&long[..256])),
+        ("bytes", b"r-\xff", true, None),
+        ("said", b"r-17", false, Some("trace\u{fffd} 4bf92f35")),
+    ] {
+        silent.store(is_silent, Ordering::Relaxed);
+        for id in [id, b"another"] {
+            let headers = [("idempotency-key", key.as_bytes()), ("x-request-id", id)];
+            let reply = client.send(Method::POST, "/c", &headers, "").await;
+            assert_eq!(reply.status, StatusCode::CREATED);
+            let record = caller.idempotency.inspect("traced", key).await.unwrap().expect("a record");
+            assert_eq!(record.context.as_deref(), expected, "{key}");
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use idempotent_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::fixture::{one_of_each, run};
+use crate::fixture::{one_of_each, run, watch};
 
 const WORDS: [&str; 10] =
     ["running", "lapsed", "failed", "suspended", "abandoned", "ok", "error", "not-kept", "exhausted", "dead"];
@@ -50,6 +50,12 @@ async fn records_are_listed_and_counted(backend: Backend) {
     assert_eq!(counts, [json!({ "operation": "each", "state": "failed", "records": 2 })]);
     assert_eq!(run(&url, &["stats", "other", "--json"]).with(0).out, "");
     assert!(run(&url, &["stats"]).with(0).out.contains("abandoned"));
+    let mut watching = watch(&url, &["stats", "--watch", "1s", "--json"]);
+    let counts = std::io::BufRead::lines(std::io::BufReader::new(watching.stdout.take().unwrap()));
+    let counts: Vec<Value> = counts.take(19).map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+    watching.kill().unwrap();
+    watching.wait().unwrap();
+    assert!(counts[..9].iter().all(|count| counts[9..18].contains(count)), "counted again: {counts:?}");
     assert_eq!(run(&url, &["purge", "--json"]).with(0).json(), [json!({ "removed": 0 })]);
 }
 
@@ -146,6 +152,14 @@ on_every_store!(
 );
 
 #[test]
+fn a_shell_gets_completions() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let printed = run("", &["completions", shell]).with(0).out;
+        assert!(printed.contains("resolve") && printed.contains("--if-attempt"), "{shell}: {printed}");
+    }
+}
+
+#[test]
 fn the_command_line_is_checked() {
     for command in [
         &[][..],
@@ -164,7 +178,13 @@ fn the_command_line_is_checked() {
         let ended = run(&file.url(), command).with(2);
         assert!(!ended.err.is_empty() && ended.out.is_empty(), "{command:?}: {}", ended.out);
     }
-    for command in [&["--help"][..], &["list", "--help"], &["explain", "--help"], &["dead", "replay", "--help"]] {
+    for command in [
+        &["--help"][..],
+        &["list", "--help"],
+        &["explain", "--help"],
+        &["resolve", "--help"],
+        &["dead", "replay", "--help"],
+    ] {
         assert!(run("", command).with(0).out.contains("--store"), "{command:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! Records in every state, and the command.
 
 use std::{
-    process::{Command, Output},
+    process::{Child, Command, Output, Stdio},
     time::Duration,
 };
 
@@ -87,4 +87,10 @@ pub(crate) fn run(url: &str, arguments: &[&str]) -> Ended {
     let Output { status, stdout, stderr } = command.env("IDEMPOTENT_STORE", url).args(arguments).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ended { code: status.code().unwrap(), out: text(stdout), err: text(stderr) }
+}
+
+/// Starts the command on a store, and leaves it to the test to end it.
+pub(crate) fn watch(url: &str, arguments: &[&str]) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_idempotent"));
+    command.env("IDEMPOTENT_STORE", url).args(arguments).stdout(Stdio::piped()).spawn().unwrap()
 }

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use idempotent_runtime::{operator::StateFilter, store::KeyDigest};
 
 /// Looks at the records of idempotent functions, and explains what the next call of a key would get.
@@ -59,6 +60,11 @@ pub(crate) enum Command {
     ///
     /// Exit code 1 where there is one.
     Doctor,
+    /// Prints the completions for a shell, to be read by it at its start.
+    Completions {
+        /// bash, elvish, fish, powershell or zsh.
+        shell: Shell,
+    },
 }
 
 /// A key is written as two arguments, as `list` shows them: OPERATION and KEY.
@@ -194,6 +200,9 @@ pub(crate) enum DeadCommand {
 pub(crate) struct StatsOptions {
     /// Only records of this operation.
     pub(crate) operation: Option<String>,
+    /// Counts again after this time, until it is interrupted: 10s, 5m. All records are read each time.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) watch: Option<Duration>,
 }
 
 /// Reads a number of seconds, minutes, hours or days.

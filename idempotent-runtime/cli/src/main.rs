@@ -15,7 +15,8 @@ mod stats;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
+use clap_complete::generate;
 
 use crate::{
     arguments::{Arguments, Command},
@@ -52,5 +53,9 @@ async fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         Command::Purge => migrate::purge(&connect::open(arguments).await?, out).await,
         Command::Migrate => migrate::migrate(arguments, out).await,
         Command::Doctor => doctor::doctor(arguments, out).await,
+        Command::Completions { shell } => {
+            generate(*shell, &mut Arguments::command(), "idempotent", &mut std::io::stdout());
+            Ok(Exit::Fine)
+        }
     }
 }

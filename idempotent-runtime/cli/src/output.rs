@@ -28,6 +28,16 @@ impl Output {
         if self.is_json { writeln!(out, "{json}") } else { writeln!(out, "{text}") }
     }
 
+    /// Separates a table from the one before it: on a terminal, by clearing the screen. With `--json` it is one object more.
+    pub(crate) fn next_table(self) -> io::Result<()> {
+        let screen = console::Term::stdout();
+        match (self.is_json, screen.is_term()) {
+            (true, _) => Ok(()),
+            (false, true) => screen.clear_screen(),
+            (false, false) => writeln!(io::stdout()),
+        }
+    }
+
     /// Shows how far long work has come, to people at a terminal.
     pub(crate) fn progress(self, text: &str) {
         if !self.is_json && console::Term::stderr().is_term() {

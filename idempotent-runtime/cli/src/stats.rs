@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use idempotent_runtime::{Idempotency, operator::Filter};
 use serde_json::json;
+use tokio::time::sleep;
 
 use crate::{
     arguments::StatsOptions,
@@ -12,6 +13,15 @@ use crate::{
 };
 
 pub(crate) async fn stats(idempotency: &Idempotency, options: &StatsOptions, out: Output) -> Result<Exit, Failure> {
+    loop {
+        count(idempotency, options, out).await?;
+        let Some(pause) = options.watch else { return Ok(Exit::Fine) };
+        sleep(pause).await;
+        out.next_table()?;
+    }
+}
+
+async fn count(idempotency: &Idempotency, options: &StatsOptions, out: Output) -> Result<(), Failure> {
     let filter = options.operation.iter().fold(Filter::new(), Filter::operation);
     let mut records = idempotency.operator().list(filter);
     let mut counts: BTreeMap<(String, &str), u64> = BTreeMap::new();
@@ -32,5 +42,5 @@ pub(crate) async fn stats(idempotency: &Idempotency, options: &StatsOptions, out
         let rows = counts.into_iter().map(|((operation, state), n)| vec![operation, state.to_owned(), n.to_string()]);
         table(&["OPERATION", "STATE", "RECORDS"], &rows.collect::<Vec<_>>())?;
     }
-    Ok(Exit::Fine)
+    Ok(())
 }

@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use tracing::Instrument;
 
 use super::{AtHand, Call, Preparation, Running, call::CallMachine, decode_result, reply::Reply, result};
-use crate::{error::Error, operation::ErrorPolicy};
+use crate::{error::Error, install::handed_on, operation::ErrorPolicy};
 
 impl<P> Call<P> {
     /// Answers the call. Once the key is claimed, the body runs on its own task: dropping this future does not stop it.
@@ -48,7 +48,7 @@ fn on_own_task<R: Send + 'static, C: Future<Output = R> + Send + 'static>(
     attempt: u32,
     call: C,
 ) -> impl Future<Output = Result<R, Error>> + use<R, C> {
-    let task = runtime.spawn(call.in_current_span());
+    let task = runtime.spawn(handed_on(call.in_current_span()));
     async move {
         match task.await {
             Ok(reply) => Ok(reply),

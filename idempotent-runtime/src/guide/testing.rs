@@ -2,7 +2,7 @@
 //!
 //! Each test needs a store of its own. The installed handle belongs to the process, so tests in one process would find each other's
 //! records. Pass the handle to the function (`store = …`), and give each test [`Idempotency::memory`](crate::Idempotency::memory). Where the function
-//! uses the installed handle, use a fresh key in each test.
+//! uses the installed handle, run the test in `testing::with(Idempotency::memory(), async { … })` (feature `testing`).
 //!
 //! # A repeat
 //!
