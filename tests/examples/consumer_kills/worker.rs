@@ -32,7 +32,7 @@ use tokio::{
 };
 use tokio_stream::StreamExt as _;
 
-use crate::plan::{Order, PLAN, Plan, Point, Report, Source, Then};
+use crate::plan::{Order, PLAN, Plan, Point, Report, Source, Then, note};
 
 const GROUP: &str = "billing";
 const HANDLER: &str = "book";
@@ -140,7 +140,8 @@ impl Desk {
         let watched = deliveries.map(|delivery| {
             self.reach(Point::Delivered);
             if self.plan.is_quiet {
-                self.note("delivered", &id_of(&delivery));
+                let count = delivery.deliveries().unwrap_or_default();
+                self.note(&format!("delivered ({count})"), &id_of(&delivery));
             }
             Watched { inner: delivery, desk: Arc::clone(&self) }
         });
@@ -239,9 +240,7 @@ impl Desk {
 
     /// Puts it on record for a test that fails.
     fn note(&self, what: &str, id: &str) {
-        let mut notes = fs::OpenOptions::new().create(true).append(true).open(self.plan.notes()).unwrap();
-        let process = std::process::id();
-        notes.write_all(format!("{id} {what} by {}, process {process}\n", self.plan.name).as_bytes()).unwrap();
+        note(&self.plan.notes(), id, &format!("{what} by {}, process {}", self.plan.name, std::process::id()));
     }
 }
 
