@@ -137,8 +137,8 @@ impl Deliveries {
 
     /// Closes the channel, without waiting for an answer.
     ///
-    /// lapin would cancel the consumer that is dropped. The next one of an ordered queue would then begin with what came later,
-    /// before the channel is closed and the broker has the deliveries of this one back.
+    /// lapin would cancel the consumer that is dropped, and an ordered queue would change places: what is on its way to a cancelled
+    /// consumer goes back before what it has, and the next consumer begins before the channel is closed and all is back.
     fn close(&mut self) {
         if let Some((channel, _consumer)) = self.open.take() {
             let _ = channel.close(REPLY_SUCCESS, "".into()).now_or_never();
