@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use futures_util::stream::{self, Stream};
+use futures_util::{
+    FutureExt as _,
+    stream::{self, Stream},
+};
 use idempotent_runtime::consumer::{self, BoxError, Dead, Message};
 use lapin::{
     Channel, Connection, ConnectionProperties, Consumer,
@@ -11,6 +14,7 @@ use lapin::{
         BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions, BasicRejectOptions,
         QueueDeclareOptions,
     },
+    protocol::constants::REPLY_SUCCESS,
     types::{AMQPValue, FieldTable, ShortString},
 };
 use tokio::time::{sleep, timeout};
@@ -46,6 +50,10 @@ pub async fn declare(channel: &Channel, queue: &str, max_attempts: u32) -> lapin
 /// Declares a queue whose messages have partitions: one consumer at a time gets them, however many there are, and another only
 /// when all of the last one's are back. The order of a partition needs that.
 ///
+/// It needs a producer, too, that waits for the confirm of a message before it sends the next one of its partition, and sends
+/// again what is not confirmed: the server may refuse one message and take the next one. Let it set `mandatory`: RabbitMQ confirms
+/// what no queue takes.
+///
 /// # Errors
 ///
 /// As [`declare`].
@@ -79,7 +87,7 @@ async fn declare_with(channel: &Channel, queue: &str, max_attempts: u32, is_orde
     Ok(())
 }
 
-/// The deliveries of a queue. When it is dropped, the broker takes back those that were not handed out.
+/// The deliveries of a queue. When it is dropped, its channel is closed, and the broker takes back what is not settled.
 pub struct Deliveries {
     url: String,
     queue: String,
@@ -107,7 +115,7 @@ impl Deliveries {
                 Ok(None) => say("the broker has cancelled the consumer"),
                 Err(error) => say(format_args!("RabbitMQ: {error}")),
             }
-            self.open = None;
+            self.close();
             sleep(PAUSE).await;
         }
     }
@@ -127,6 +135,16 @@ impl Deliveries {
         stream::unfold(self, async |mut deliveries| Some((deliveries.next().await, deliveries)))
     }
 
+    /// Closes the channel, without waiting for an answer.
+    ///
+    /// lapin would cancel the consumer that is dropped, and an ordered queue would change places: what is on its way to a cancelled
+    /// consumer goes back before what it has, and the next consumer begins before the channel is closed and all is back.
+    fn close(&mut self) {
+        if let Some((channel, _consumer)) = self.open.take() {
+            let _ = channel.close(REPLY_SUCCESS, "".into()).now_or_never();
+        }
+    }
+
     /// Opens a channel on a new connection. lapin could reconnect by itself, but the deliveries of the old channel would then
     /// acknowledge tags of the new one.
     async fn connect(&self) -> lapin::Result<(Channel, Consumer)> {
@@ -136,6 +154,12 @@ impl Deliveries {
         let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
         let consumer = channel.basic_consume(self.queue.as_str().into(), "".into(), options, arguments).await?;
         Ok((channel, consumer))
+    }
+}
+
+impl Drop for Deliveries {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -169,7 +193,8 @@ impl Delivery {
         self.settled(self.received.nack(options).await)
     }
 
-    /// lapin returns `false` where the channel was closed before: the broker then delivers the message again.
+    /// lapin returns `false` where the channel was closed before: the broker then delivers the message again. Where the connection
+    /// ends at this moment, lapin 4.12 may never return: the inbox waits for a lease, and goes on.
     fn settled(&self, sent: lapin::Result<bool>) -> Result<(), BoxError> {
         if sent? {
             return Ok(());

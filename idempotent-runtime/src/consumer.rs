@@ -93,6 +93,7 @@
 //! | RabbitMQ: quorum queues, `x-delivery-limit` far above `max_attempts` | each return to the queue counts there, also of a delivery that was no attempt |
 //! | RabbitMQ: `consumer_timeout` (30 minutes) above the longest handler | the server closes the channel of a delivery that is not settled by then |
 //! | RabbitMQ: acknowledge on the channel of the delivery | a tag of an old channel names another delivery on a new one |
+//! | RabbitMQ, in order: a single active consumer, whose end closes its channel and does not cancel it | cancelled, it keeps what it has until then; what is on its way to it goes back first, and the next one begins with what came later |
 //! | Redis: `XAUTOCLAIM` with an idle time of a lease or more; append-only file | a shorter one hands a message out that is being worked off |
 //! | Redis: never delete a consumer with pending entries | they are lost |
 //! | retention at the broker below the inbox's [`ttl`](InboxBuilder::ttl) | a message that comes after its record has expired runs again |
@@ -101,7 +102,8 @@
 //!
 //! A broker that takes a message back changes its order. With a [partition](Message::partition), [`Inbox::run`] works the
 //! messages of one off in the order in which they come, and tries a failing one again in place. The broker has to
-//! deliver a partition to one consumer at a time.
+//! deliver a partition to one consumer at a time, and its producer has to wait for the confirm of a message before it sends the next
+//! one: a broker may refuse one, and take the next.
 //!
 //! # What is not promised
 //!

@@ -28,6 +28,7 @@ on_each_database! {
     t16_what_a_drain_breaks_off_is_not_counted,
     t18_each_partition_is_in_order,
     t18_what_waits_for_its_partition_stays_ours,
+    t18_a_broker_that_does_not_answer_holds_no_partition_up,
     one_slot_is_enough_for_what_is_tried_again_in_place,
     t07_what_may_have_killed_runs_alone,
 }
@@ -291,6 +292,23 @@ async fn t18_what_waits_for_its_partition_stays_ours(database: Database) {
 }
 
 /// The broker has nothing more to deliver, and stays open.
+async fn t18_a_broker_that_does_not_answer_holds_no_partition_up(database: Database) {
+    let broker = ScriptedBroker::new();
+    for number in 0..3 {
+        broker.send(message(number).with_partition("partition"));
+    }
+    broker.close();
+    // The acknowledgement of the first one, for ever.
+    broker.next(SettleKind::Ack, SettleFault::Hold(Gate::new()));
+    let desk = Desk::open_with(&database, |inbox| inbox.lease(Duration::from_millis(300))).await;
+    let handler = |_, _| -> crate::desk::Then { Box::pin(async { Ok(()) }) };
+    let run = desk.run(&broker, Limits::new(2), std::future::pending(), handler);
+    let summary = tokio::time::timeout(Duration::from_secs(20), run).await.expect("the partition goes on");
+    assert_eq!((summary.done, summary.duplicates, summary.not_settled), (2, 1, 1), "{summary:?}");
+    assert_eq!(broker.settlements("0"), [SettleKind::Drop, SettleKind::Ack]);
+    assert_eq!(database.number("SELECT count(*) FROM booked").await, 3);
+}
+
 async fn one_slot_is_enough_for_what_is_tried_again_in_place(database: Database) {
     let broker = ScriptedBroker::new();
     broker.send(message("m").with_partition("one"));

@@ -140,9 +140,12 @@ impl RabbitmqServer {
     pub async fn wait_until_kept(&self, queue: &str) {
         let names = self.dir.path().join("data/rabbit@localhost/quorum/rabbit@localhost/names.dets");
         let name = format!("%2F_{queue}");
+        // With its length before it: names may begin with this one.
+        let len = u8::try_from(name.len()).expect("a name of less than 256 bytes");
+        let name = [&[len], name.as_bytes()].concat();
         wait_for("the name of the log on disk", async || {
             let names = fs::read(&names).unwrap_or_default();
-            names.windows(name.len()).any(|window| window == name.as_bytes())
+            names.windows(name.len()).any(|window| window == name)
         })
         .await;
     }

@@ -10,6 +10,9 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// A message as a broker handed it over, to be settled once. Dropped, it is left to the broker.
 ///
+/// What settles it may fail: the broker then delivers it again, and it is a duplicate. If it does not end within the inbox's lease,
+/// it is dropped, and taken for failed.
+///
 /// Implement it for what your broker's client delivers; the [module](super) tells what matters.
 ///
 /// ```

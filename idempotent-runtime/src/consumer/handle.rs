@@ -287,15 +287,18 @@ impl<E: Display + Send + Sync + 'static> Inbox<E> {
 
     /// Tells the broker what became of the message.
     pub(super) async fn settle<D: Delivery>(&self, delivery: D, verdict: Verdict) -> Settled {
+        let lease = self.shared.operation.lease;
         let (answer, settled) = match verdict {
-            Verdict::Done => (delivery.ack().await, Settled::Done),
-            Verdict::Duplicate => (delivery.ack().await, Settled::Duplicate),
-            Verdict::Busy { after } => (delivery.retry(after).await, Settled::Busy { after }),
-            Verdict::Retried { attempt, after } => (delivery.retry(after).await, Settled::Retried { attempt, after }),
-            Verdict::Dead(why) => (delivery.reject(&why).await, Settled::Dead(why)),
+            Verdict::Done => (answered(lease, delivery.ack()).await, Settled::Done),
+            Verdict::Duplicate => (answered(lease, delivery.ack()).await, Settled::Duplicate),
+            Verdict::Busy { after } => (given_back(lease, delivery, after).await, Settled::Busy { after }),
+            Verdict::Retried { attempt, after } => {
+                (given_back(lease, delivery, after).await, Settled::Retried { attempt, after })
+            }
+            Verdict::Dead(why) => (answered(lease, delivery.reject(&why)).await, Settled::Dead(why)),
             // Not acknowledged, and given back, so that the broker need not wait for the connection to end.
             Verdict::Unknown { error, after } => {
-                (delivery.retry(after).await, Settled::NotSettled(BoxError::from(error)))
+                (given_back(lease, delivery, after).await, Settled::NotSettled(BoxError::from(error)))
             }
         };
         let settled = match answer {
@@ -309,6 +312,17 @@ impl<E: Display + Send + Sync + 'static> Inbox<E> {
         events::delivery_settled(self.operation(), settled.as_str(), reason);
         settled
     }
+}
+
+/// Waits for the answer of the broker. A client whose connection ends may never have one, and others wait for this delivery: those
+/// behind it in its partition, and a drain.
+async fn answered(within: Duration, answer: impl Future<Output = Result<(), BoxError>>) -> Result<(), BoxError> {
+    tokio::time::timeout(within, answer).await.unwrap_or_else(|_| Err("the broker has not answered in time".into()))
+}
+
+/// Gives a delivery back. Where the broker cannot delay, its client may.
+pub(super) async fn given_back<D: Delivery>(lease: Duration, delivery: D, after: Duration) -> Result<(), BoxError> {
+    answered(lease.saturating_add(after), delivery.retry(after)).await
 }
 
 /// For deliveries outside a loop: they are never broken off by a drain.

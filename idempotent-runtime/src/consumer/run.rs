@@ -22,7 +22,7 @@ use tokio::{
 
 use super::{
     delivery::{BoxError, Delivery, Message},
-    handle::{Verdict, keep_visible},
+    handle::{Verdict, given_back, keep_visible},
     inbox::Inbox,
     settled::{Dead, Settled},
 };
@@ -523,7 +523,7 @@ async fn unless_draining<T>(draining: &mut watch::Receiver<bool>, wait: impl Fut
 
 /// Gives a delivery back that has not begun.
 async fn give_back<E, D: Delivery>(inbox: &Inbox<E>, delivery: D) {
-    if delivery.retry(Duration::ZERO).await.is_err() {
+    if given_back(inbox.shared.operation.lease, delivery, Duration::ZERO).await.is_err() {
         events::delivery_not_settled(&inbox.shared.operation.name, "given-back");
     }
 }

@@ -14,7 +14,7 @@ use idempotent_tests::{
     wait::wait_for,
 };
 use lapin::{
-    BasicProperties, Channel, Connection, ConnectionProperties,
+    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties,
     options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable},
 };
@@ -222,13 +222,23 @@ impl Sender {
                         .with_delivery_mode(2)
                         .with_message_id(message.id.as_str().into())
                         .with_headers(headers);
-                    let (options, payload) = (BasicPublishOptions::default(), message.payload.as_bytes());
+                    let (options, payload) = (
+                        BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() },
+                        message.payload.as_bytes(),
+                    );
                     confirms.push(channel.basic_publish("".into(), queue.into(), options, payload, properties).await?);
                 }
-                for confirm in confirms {
-                    if !confirm.await?.is_ack() {
-                        return Err("not confirmed".into());
+                let mut refused = Vec::new();
+                for (confirm, message) in confirms.into_iter().zip(messages) {
+                    match confirm.await? {
+                        Confirmation::Ack(None) => {}
+                        // No queue has it: the broker confirms that it is gone.
+                        Confirmation::Ack(Some(_)) => refused.push(format!("{} is returned", message.id)),
+                        _ => refused.push(format!("{} is refused", message.id)),
                     }
+                }
+                if !refused.is_empty() {
+                    return Err(refused.join(", ").into());
                 }
                 *open = Some((connection, channel));
             }

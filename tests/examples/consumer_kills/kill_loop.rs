@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Debug,
     fs,
+    path::Path,
     pin::pin,
     time::Duration,
 };
@@ -16,13 +17,16 @@ use idempotent_tests::{
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
 use sqlx::query_scalar;
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until, timeout},
+};
 
 use crate::{
     bench::{LEASE, create_effects, message},
     broker::{Broker, Kind, Sender, Sent},
     on_each_broker,
-    plan::{Plan, Report, Then, Worker},
+    plan::{ALL, Plan, Report, Then, Worker, note},
     variable,
 };
 
@@ -56,10 +60,11 @@ async fn everything_at_once(kind: Kind) {
 
     let mut stage = Stage::new(kind).await;
     let began = Instant::now();
-    let senders = [(LOOSE, &traffic.loose), (ORDERED, &traffic.ordered)].map(|(queue, messages)| {
-        let (sender, messages) = (stage.broker.sender(), messages.clone());
-        tokio::spawn(send(sender, queue, messages, duration))
-    });
+    let mut senders = JoinSet::new();
+    for (queue, messages) in [(LOOSE, &traffic.loose), (ORDERED, &traffic.ordered)] {
+        let (sender, messages, notes) = (stage.broker.sender(), messages.clone(), stage.crew[0].0.notes());
+        senders.spawn(async move { send(sender, queue, messages, duration, &notes).await });
+    }
     let mut counts = BTreeMap::<_, u32>::new();
     let expected = traffic.succeeding.len() as i64;
     // One round as a whole, and others until the end is near.
@@ -74,11 +79,14 @@ async fn everything_at_once(kind: Kind) {
             within(disturbance, stage.disturb(disturbance, &mut random)).await;
             *counts.entry(disturbance).or_default() += 1;
             stage.respawn();
+            while let Some(sent) = senders.try_join_next() {
+                sent.unwrap();
+            }
         }
     }
     let disturbed = began.elapsed();
-    for sender in senders {
-        sender.await.unwrap();
+    while let Some(sent) = senders.join_next().await {
+        sent.unwrap();
     }
     stage.work_off(expected, &traffic).await;
     let elapsed = began.elapsed();
@@ -141,17 +149,36 @@ impl Traffic {
 }
 
 /// Sends all messages, spread over a time. A batch that is not confirmed is sent again, as a whole.
-async fn send(mut sender: Sender, queue: &'static str, messages: Vec<Sent>, duration: Duration) {
-    let pause = duration / u32::try_from(messages.len().div_ceil(BATCH)).unwrap();
-    for batch in messages.chunks(BATCH) {
+async fn send(mut sender: Sender, queue: &'static str, messages: Vec<Sent>, duration: Duration, notes: &Path) {
+    let pause = duration / u32::try_from(messages.len()).unwrap();
+    for batch in batches(&messages) {
         let began = Instant::now();
+        let tell = |what: &str| batch.iter().for_each(|message| note(notes, &message.id, what));
+        tell("is sent");
         while let Err(error) = sender.send(queue, batch).await {
+            tell(&format!("is sent again: {error}"));
             eprintln!("{queue}: {error}");
             assert!(began.elapsed() < STEP, "{queue}: messages that the broker does not take");
             sleep(Duration::from_millis(200)).await;
         }
-        sleep(pause).await;
+        tell("is confirmed");
+        sleep_until(began + pause * u32::try_from(batch.len()).unwrap()).await;
     }
+}
+
+/// Each has one message of a partition at most: a broker may refuse one message, and take the next one.
+fn batches(mut messages: &[Sent]) -> impl Iterator<Item = &[Sent]> {
+    std::iter::from_fn(move || {
+        let mut partitions = BTreeSet::new();
+        let second = messages
+            .iter()
+            .take(BATCH)
+            .position(|message| message.partition.as_ref().is_some_and(|partition| !partitions.insert(partition)));
+        let len = second.unwrap_or(BATCH.min(messages.len()));
+        let (batch, rest) = messages.split_at(len);
+        messages = rest;
+        (len > 0).then_some(batch)
+    })
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -248,8 +275,10 @@ impl Stage {
 
     async fn disturb(&mut self, disturbance: Disturbance, random: &mut StdRng) {
         let at = random.random_range(0..self.crew.len());
-        let worker = &mut self.crew[at].1;
         let pause = Duration::from_millis(random.random_range(0..1_000));
+        let notes = self.crew[at].0.notes();
+        note(&notes, ALL, &format!("{disturbance:?} {} begins", self.crew[at].0.name));
+        let worker = &mut self.crew[at].1;
         match disturbance {
             Disturbance::KillWorker => drop(worker.take()),
             Disturbance::StopWorker => {
@@ -269,6 +298,7 @@ impl Stage {
                 database.server().restart().await;
             }
         }
+        note(&notes, ALL, &format!("{disturbance:?} ends"));
     }
 
     /// Lets the workers work off what there is.
@@ -312,7 +342,7 @@ impl Stage {
     /// The notes of the workers about messages.
     fn notes(&self, about: impl Fn(&str) -> bool) -> String {
         let notes = fs::read_to_string(self.crew[0].0.notes()).unwrap();
-        let about = notes.lines().filter(|line| line.split_once(' ').is_some_and(|(id, _)| about(id)));
+        let about = notes.lines().filter(|line| line.split_once(' ').is_some_and(|(id, _)| id == ALL || about(id)));
         about.collect::<Vec<_>>().join("\n")
     }
 

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use idempotent_examples::rabbitmq::Deliveries;
 use idempotent_tests::{database::Database, postgres_database::PostgresDatabase, proxy::Proxy};
+use lapin::{options::BasicConsumeOptions, types::FieldTable};
 use sqlx::query_scalar;
 use tokio::time::sleep;
+use tokio_stream::StreamExt as _;
 
 use crate::{
     bench::{Bench, message},
@@ -95,6 +98,34 @@ async fn t16_a_drain_keeps_a_partition_in_order(kind: Kind) {
     assert_eq!(effects, ids);
     assert!(bench.runs().iter().all(|(id, attempts)| attempts.len() == 1 + usize::from(id == "p-00")));
     bench.assert_settled(&[]).await;
+}
+
+/// The consumer that waits for its turn gets what the last one has left, and then what came later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t16_the_next_consumer_of_an_ordered_queue_goes_on_where_the_last_one_was() {
+    let broker = Broker::shared(Kind::Rabbitmq).await;
+    broker.create("handed-over", 5, true).await;
+    let ids: Vec<_> = (0..30).map(|number| format!("p-{number:02}")).collect();
+    let messages: Vec<_> = ids.iter().map(|id| message(id, 0, Then::Succeed)).collect();
+    broker.send("handed-over", &messages).await;
+    let Broker::Rabbitmq(server) = &broker else { unreachable!() };
+    let mut deliveries = Deliveries::new(&server.url(), "handed-over", 10);
+    let mut held = Vec::new();
+    for _ in 0..10 {
+        held.push(deliveries.next().await);
+    }
+    let channel = server.client().await.create_channel().await.unwrap();
+    let consumer =
+        channel.basic_consume("handed-over".into(), "".into(), BasicConsumeOptions::default(), FieldTable::default());
+    let mut next = consumer.await.unwrap();
+
+    drop((deliveries, held));
+    let mut seen = Vec::new();
+    while seen.len() < ids.len() {
+        let delivery = next.next().await.unwrap().unwrap();
+        seen.push(delivery.properties.message_id().as_ref().unwrap().to_string());
+    }
+    assert_eq!(seen, ids);
 }
 
 async fn t17_a_broker_that_is_restarted_and_connections_that_are_cut(kind: Kind) {

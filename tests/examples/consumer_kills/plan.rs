@@ -2,10 +2,12 @@
 
 use std::{
     env,
+    fs::OpenOptions,
+    io::Write as _,
     ops::AddAssign,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use idempotent_runtime::consumer::Summary;
@@ -43,6 +45,19 @@ impl Plan {
         self.runs.with_extension("notes")
     }
 }
+
+/// Appends a line to the notes: about a message, or about [`ALL`] of them.
+#[expect(clippy::disallowed_methods, reason = "processes that are compared by eye have one clock")]
+pub(crate) fn note(notes: &Path, about: &str, what: &str) {
+    let mut notes = OpenOptions::new().create(true).append(true).open(notes).unwrap();
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let (minute, second, millis) = (time.as_secs() / 60 % 60, time.as_secs() % 60, time.subsec_millis());
+    let line = format!("{about} {minute:02}:{second:02}.{millis:03} {what}\n");
+    notes.write_all(line.as_bytes()).unwrap();
+}
+
+/// Stands for all messages in a note.
+pub(crate) const ALL: &str = "*";
 
 /// Where the messages come from.
 #[derive(Clone, Debug, Serialize, Deserialize)]

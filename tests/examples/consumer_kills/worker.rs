@@ -32,7 +32,7 @@ use tokio::{
 };
 use tokio_stream::StreamExt as _;
 
-use crate::plan::{Order, PLAN, Plan, Point, Report, Source, Then};
+use crate::plan::{Order, PLAN, Plan, Point, Report, Source, Then, note};
 
 const GROUP: &str = "billing";
 const HANDLER: &str = "book";
@@ -140,7 +140,8 @@ impl Desk {
         let watched = deliveries.map(|delivery| {
             self.reach(Point::Delivered);
             if self.plan.is_quiet {
-                self.note("delivered", &id_of(&delivery));
+                let count = delivery.deliveries().unwrap_or_default();
+                self.note(&format!("delivered ({count})"), &id_of(&delivery));
             }
             Watched { inner: delivery, desk: Arc::clone(&self) }
         });
@@ -224,11 +225,6 @@ impl Desk {
         reached(self.plan.dies, point);
     }
 
-    fn settled(&self, how: &str, id: &str, answer: Result<(), BoxError>) -> Result<(), BoxError> {
-        self.say(if answer.is_ok() { how } else { "unsettled" }, id);
-        answer
-    }
-
     fn say(&self, what: &str, id: &str) {
         if self.plan.is_quiet {
             self.note(what, id);
@@ -239,9 +235,7 @@ impl Desk {
 
     /// Puts it on record for a test that fails.
     fn note(&self, what: &str, id: &str) {
-        let mut notes = fs::OpenOptions::new().create(true).append(true).open(self.plan.notes()).unwrap();
-        let process = std::process::id();
-        notes.write_all(format!("{id} {what} by {}, process {process}\n", self.plan.name).as_bytes()).unwrap();
+        note(&self.plan.notes(), id, &format!("{what} by {}, process {}", self.plan.name, std::process::id()));
     }
 }
 
@@ -305,23 +299,49 @@ impl<D: Delivery> Delivery for Watched<D> {
 
     async fn ack(self) -> Result<(), BoxError> {
         let Self { inner, desk } = self;
-        let id = id_of(&inner);
+        let settling = Settling::new(&desk, &inner);
         desk.reach(Point::Committed);
         let answer = inner.ack().await;
         desk.reach(Point::Acked);
-        desk.settled("ack", &id, answer)
+        settling.ended("ack", answer)
     }
 
     async fn retry(self, after: Duration) -> Result<(), BoxError> {
         let Self { inner, desk } = self;
-        let id = id_of(&inner);
-        desk.settled("retry", &id, inner.retry(after).await)
+        let settling = Settling::new(&desk, &inner);
+        settling.ended("retry", inner.retry(after).await)
     }
 
     async fn reject(self, why: &Dead) -> Result<(), BoxError> {
         let Self { inner, desk } = self;
-        let id = id_of(&inner);
-        desk.settled("reject", &id, inner.reject(why).await)
+        let settling = Settling::new(&desk, &inner);
+        settling.ended("reject", inner.reject(why).await)
+    }
+}
+
+/// Tells that a delivery is unsettled, also where nobody waits for the answer any more.
+struct Settling<'a> {
+    desk: &'a Desk,
+    id: String,
+    how: &'static str,
+}
+
+impl<'a> Settling<'a> {
+    fn new(desk: &'a Desk, delivery: &impl Delivery) -> Self {
+        Self { desk, id: id_of(delivery), how: "unsettled" }
+    }
+
+    fn ended(mut self, how: &'static str, answer: Result<(), BoxError>) -> Result<(), BoxError> {
+        if answer.is_ok() {
+            self.how = how;
+        }
+        answer
+    }
+}
+
+impl Drop for Settling<'_> {
+    fn drop(&mut self) {
+        self.desk.say(self.how, &self.id);
     }
 }
 
