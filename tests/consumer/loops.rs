@@ -291,7 +291,6 @@ async fn t18_what_waits_for_its_partition_stays_ours(database: Database) {
     assert_eq!(database.number("SELECT count(*) FROM booked").await, 3);
 }
 
-/// The broker has nothing more to deliver, and stays open.
 async fn t18_a_broker_that_does_not_answer_holds_no_partition_up(database: Database) {
     let broker = ScriptedBroker::new();
     for number in 0..3 {
@@ -309,6 +308,7 @@ async fn t18_a_broker_that_does_not_answer_holds_no_partition_up(database: Datab
     assert_eq!(database.number("SELECT count(*) FROM booked").await, 3);
 }
 
+/// The broker has nothing more to deliver, and stays open.
 async fn one_slot_is_enough_for_what_is_tried_again_in_place(database: Database) {
     let broker = ScriptedBroker::new();
     broker.send(message("m").with_partition("one"));

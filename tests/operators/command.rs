@@ -155,7 +155,7 @@ on_every_store!(
 fn a_shell_gets_completions() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let printed = run("", &["completions", shell]).with(0).out;
-        assert!(printed.contains("resolve") && printed.contains("--if-attempt"), "{shell}: {printed}");
+        assert!(printed.contains("resolve") && printed.contains("if-attempt"), "{shell}: {printed}");
     }
 }
 

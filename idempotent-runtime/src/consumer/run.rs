@@ -29,6 +29,7 @@ use super::{
 use crate::{
     Execution, StoreError,
     engine::events,
+    install::handed_on,
     store::{BoxFuture, DeadLetter, Store},
 };
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -342,7 +343,7 @@ where
     fn take<D: Delivery>(&mut self, delivery: D, permit: Option<OwnedSemaphorePermit>) {
         let worker = Arc::clone(&self.worker);
         let Some(partition) = delivery.message().partition.map(str::to_owned) else {
-            self.tasks.spawn(async move { worker.deliver(delivery, permit, None).await });
+            self.tasks.spawn(handed_on(async move { worker.deliver(delivery, permit, None).await }));
             return;
         };
         self.taken += 1;
@@ -351,11 +352,11 @@ where
         let before = self.last.insert(partition.clone(), (number, Some(has_ended))).and_then(|(_, before)| before);
         // One that waits needs no slot.
         let permit = permit.filter(|_| before.is_none());
-        self.tasks.spawn(async move {
+        self.tasks.spawn(handed_on(async move {
             let end = worker.deliver(delivery, permit, before).await;
             drop(ended);
             TaskEnd { partition: Some((partition, number)), ..end }
-        });
+        }));
     }
 
     /// Works a dead letter off once more, unless that is under way.
@@ -363,10 +364,10 @@ where
         let id = letter.dead.id;
         if self.letters.insert(id) {
             let worker = Arc::clone(&self.worker);
-            self.tasks.spawn(async move {
+            self.tasks.spawn(handed_on(async move {
                 let end = worker.deliver(letter, None, None).await;
                 TaskEnd { letter: Some(id), ..end }
-            });
+            }));
         }
     }
 
