@@ -62,7 +62,7 @@ async fn a_delivery_is_settled_as_it_says() {
     a_retry_comes_after_a_while(&server).await;
     a_rejected_message_is_a_dead_letter_and_can_be_sent_again(&server).await;
     a_message_that_is_never_settled_is_a_dead_letter(&server).await;
-    what_runs_is_settled_after_the_deliveries_are_dropped(&server).await;
+    what_is_not_settled_when_the_deliveries_are_dropped_comes_again(&server).await;
 }
 
 async fn every_field_is_there(server: &RabbitmqServer) {
@@ -134,17 +134,23 @@ async fn a_message_that_is_never_settled_is_a_dead_letter(server: &RabbitmqServe
     assert_eq!(letter.properties.message_id().as_ref().unwrap().as_str(), "m-1");
 }
 
-async fn what_runs_is_settled_after_the_deliveries_are_dropped(server: &RabbitmqServer) {
+async fn what_is_not_settled_when_the_deliveries_are_dropped_comes_again(server: &RabbitmqServer) {
     let channel = open(server, "drain").await;
-    for id in ["runs", "prefetched"] {
+    for id in ["settled", "runs", "prefetched"] {
         publish(&channel, "drain", "", with_id(id)).await;
     }
     let mut deliveries = Deliveries::new(&server.url(), "drain", 10);
+    next(&mut deliveries).await.ack().await.unwrap();
     let runs = next(&mut deliveries).await;
+    assert_eq!(runs.message().id, Some("runs"));
     drop(deliveries);
-    runs.ack().await.unwrap();
+    runs.ack().await.unwrap_err();
     let mut others = Deliveries::new(&server.url(), "drain", 10);
-    assert_eq!(next(&mut others).await.message().id, Some("prefetched"));
+    for id in ["runs", "prefetched"] {
+        let again = next(&mut others).await;
+        assert_eq!(again.message().id, Some(id));
+        again.ack().await.unwrap();
+    }
     nothing(A_WHILE, others.next()).await;
 }
 
