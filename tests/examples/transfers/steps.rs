@@ -85,13 +85,20 @@ async fn a_crash_at_any_step_leaves_all_or_nothing_in_sqlite() {
 }
 
 /// Behind a proxy that takes its time, so that every answer is waited for.
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_crash_at_any_step_leaves_all_or_nothing_in_postgres() {
+async fn crash_everywhere_in_postgres(outcome: &str, entries: i64) {
     let database = PostgresDatabase::create().await;
     let proxy = Proxy::start(database.address()).await;
     proxy.set(Fault::Delay(Duration::from_millis(1)));
     let url = database.url_at(proxy.address());
-    let database = Database::Postgres(database);
-    crash_everywhere(&database, &url, "made", 2).await;
-    crash_everywhere(&database, &url, "refused", 0).await;
+    crash_everywhere(&Database::Postgres(database), &url, outcome, entries).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_crash_at_any_step_leaves_all_or_nothing_in_postgres() {
+    crash_everywhere_in_postgres("made", 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_crash_at_any_step_of_a_refusal_leaves_all_or_nothing_in_postgres() {
+    crash_everywhere_in_postgres("refused", 0).await;
 }
