@@ -42,7 +42,8 @@
 //!
 //! With `--result`, all further calls get that result: it is the JSON that serde writes of what the function returns. With `--rerun`, the
 //! next call runs the body, as its first attempt, and goes on after recorded [steps](crate::step()). A record that has changed since it
-//! was shown is left alone, and so is a run that is alive. The command is in the crate `idempotent-cli`; its `doctor` looks at the server's
+//! was shown is left alone, and so is a run that is alive. Records of the layer for HTTP have whole responses, which are not to be
+//! written by hand: leave them to run again, or forget them. The command is in the crate `idempotent-cli`; its `doctor` looks at the server's
 //! settings. Where you can ask the bank by program, let [`reconcile`](crate::Reconciled) do it.
 //!
 //! In a program:
