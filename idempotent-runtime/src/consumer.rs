@@ -78,7 +78,8 @@
 //!
 //! PostgreSQL and SQLite keep the letters of messages that are given up in `idempotent_records_dead`, written in the step that ends
 //! the record. The message is rejected after that, and a later delivery of it is rejected again. [`Inbox::replay`] has a running
-//! consumer work one off once more, as the first attempt; [`Inbox::discard`] removes one. With other stores, dead letters are the
+//! consumer work one off once more, as the first attempt, outside of the order of its partition; [`Inbox::discard`] removes one. The text
+//! of a handler's error is kept, that of a panic is not. With other stores, dead letters are the
 //! broker's, and its record is kept for one lease after the rejection: a message that an operator sends again afterwards runs as the
 //! first attempt.
 //!
@@ -86,17 +87,26 @@
 //!
 //! A broker is connected by an implementation of [`Delivery`]. The examples have two, for RabbitMQ (`lapin`) and for Redis Streams.
 //!
-//! | setting | why |
+//! | any broker | why |
 //! |---|---|
 //! | an id from the producer (`message_id` on RabbitMQ, a field on Redis) | without it a message is a dead letter; the broker's own numbers differ between two sendings of one message |
 //! | prefetch: what runs, and what waits for its backoff | what is taken is held until it is settled |
-//! | RabbitMQ: quorum queues, `x-delivery-limit` far above `max_attempts` | each return to the queue counts there, also of a delivery that was no attempt |
-//! | RabbitMQ: `consumer_timeout` (30 minutes) above the longest handler | the server closes the channel of a delivery that is not settled by then |
-//! | RabbitMQ: acknowledge on the channel of the delivery | a tag of an old channel names another delivery on a new one |
-//! | RabbitMQ, in order: a single active consumer, whose end closes its channel and does not cancel it | cancelled, it keeps what it has until then; what is on its way to it goes back first, and the next one begins with what came later |
-//! | Redis: `XAUTOCLAIM` with an idle time of a lease or more; append-only file | a shorter one hands a message out that is being worked off |
-//! | Redis: never delete a consumer with pending entries | they are lost |
+//! | a stream of deliveries that connects again, and does not end with its connection | what it has handed out is worked off to its end first, with all backoffs |
 //! | retention at the broker below the inbox's [`ttl`](InboxBuilder::ttl) | a message that comes after its record has expired runs again |
+//!
+//! | RabbitMQ | why |
+//! |---|---|
+//! | a quorum queue; `x-delivery-limit` far above `max_attempts` | each return to the queue counts there, also of a delivery that was no attempt: at the limit the broker gives a message up that has hardly run |
+//! | [`retry`](Delivery::retry) sleeps, and then sends `basic.nack` with `requeue` | RabbitMQ cannot delay: given back at once, a message goes round hundreds of times a second, and comes to the limit |
+//! | `consumer_timeout` (30 minutes) above the longest handler and the longest backoff | the server closes the channel of a delivery that is not settled by then |
+//! | acknowledge on the channel of the delivery; lapin's answer `false` is an error | a tag of an old channel names another delivery on a new one; `false` says that nothing was sent |
+//! | in order: a queue with `x-single-active-consumer`, which only its declaration can set | one consumer at a time has its messages |
+//! | in order: a consumer ends by closing its channel, and is not cancelled. lapin cancels it when its last clone is dropped: keep one until the channel is closed | cancelled, it keeps what it has until then; what is on its way to it goes back first, and the next one begins with what came later |
+//!
+//! | Redis Streams | why |
+//! |---|---|
+//! | `XAUTOCLAIM` with an idle time of a lease or more; append-only file | a shorter one hands a message out that is being worked off |
+//! | never delete a consumer with pending entries | they are lost |
 //!
 //! # Order
 //!

@@ -37,10 +37,8 @@ pub enum Error {
         arguments: Arc<[String]>,
     },
     /// A run of this key ended without an outcome: its effects may or may not have happened. The body did not run again. Where
-    /// the operation says `abandoned = refuse`, or allows no further run, an operator resolves it with [`Idempotency::forget`].
+    /// the operation says `abandoned = refuse`, or allows no further run, an operator [resolves](crate::operator::Operator::resolve) it.
     /// Where it says `abandoned = reconcile(…)`, a later call may find out what happened.
-    ///
-    /// [`Idempotency::forget`]: crate::Idempotency::forget
     #[non_exhaustive]
     Abandoned {
         /// The attempt that was abandoned.

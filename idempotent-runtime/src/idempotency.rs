@@ -152,8 +152,9 @@ impl Idempotency {
         Ok(self.shared.store.inspect(key).await?)
     }
 
-    /// Removes the record of a key, whatever its state, and says whether there was one. For operators: this is how an
-    /// abandoned key is resolved. The next call runs the body; a body that is running now cannot record its result.
+    /// Removes the record of a key, whatever its state, and says whether there was one. The next call runs the body; a body that is
+    /// running now cannot record its result. An operator ends what a record leaves open with
+    /// [`Operator::resolve`](crate::operator::Operator::resolve), which changes only what was seen.
     ///
     /// `key` is a value, as [`inspect`](Self::inspect) takes it.
     ///
@@ -296,8 +297,8 @@ impl IdempotencyBuilder {
     /// - The cache refuses a key with another request, as the store does.
     /// - It shows no result past its expiry on the store's clock. Only if that clock is set ahead, or the store loses its
     ///   records, can it show a result for [`LOCAL_CACHE_MAX_AGE`](Self::LOCAL_CACHE_MAX_AGE) after that.
-    /// - [`forget`](Idempotency::forget) through this handle or a clone takes effect at once. Through another handle or
-    ///   process, it takes effect here within `LOCAL_CACHE_MAX_AGE`.
+    /// - [`forget`](Idempotency::forget) and [`resolve`](crate::operator::Operator::resolve) through this handle or a clone take
+    ///   effect at once. Through another handle or process, they take effect here within `LOCAL_CACHE_MAX_AGE`.
     ///
     /// A result of a body that ran through this handle is cached as it completes. For a result of another process, the
     /// first repeat here asks the store twice, and again each time `LOCAL_CACHE_MAX_AGE` has passed.

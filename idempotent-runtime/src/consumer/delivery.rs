@@ -11,9 +11,10 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// A message as a broker handed it over, to be settled once. Dropped, it is left to the broker.
 ///
 /// What settles it may fail: the broker then delivers it again, and it is a duplicate. If it does not end within the inbox's lease,
-/// it is dropped, and taken for failed.
+/// or [`retry`](Self::retry) within that after its time, it is dropped, and taken for failed.
 ///
-/// Implement it for what your broker's client delivers; the [module](super) tells what matters.
+/// Implement it for what your broker's client delivers; the [module](super) tells what matters. What a [`Message`] borrows has to be
+/// in it, also its headers and its partition: convert them when it comes.
 ///
 /// ```
 /// use std::time::Duration;
@@ -53,11 +54,13 @@ pub trait Delivery: Send + Sync + 'static {
     /// It is worked off: the broker forgets it.
     fn ack(self) -> impl Future<Output = Result<(), BoxError>> + Send;
 
-    /// It is not worked off: the broker delivers it again, not before that time where it can delay. A broker that
-    /// cannot may do so at once: the store refuses a run that comes too early.
+    /// It is not worked off: the broker delivers it again, after that time. Where the broker cannot delay, wait here, and then give it
+    /// back: it takes a place of the prefetch meanwhile, and none of a handler. Given back at once it would go round, since the store
+    /// refuses a run that comes too early.
     fn retry(self, after: Duration) -> impl Future<Output = Result<(), BoxError>> + Send;
 
-    /// It is given up: the broker moves it to its dead letters, or forgets it where the store keeps them.
+    /// It is given up: the broker moves it to its dead letters, or forgets it where the store keeps them. Keep them in one place: a
+    /// [replay](super::Inbox::replay) removes the store's.
     fn reject(self, why: &Dead) -> impl Future<Output = Result<(), BoxError>> + Send;
 }
 

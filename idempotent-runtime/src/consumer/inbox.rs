@@ -76,7 +76,8 @@ impl<E> Inbox<E> {
 
     /// Has a running consumer ([`run`](Self::run)) work a dead letter off once more, as if its message had never been run. The
     /// letter goes when that has succeeded, and is dead again if it fails. Its recorded [steps](crate::step) are not repeated. A letter
-    /// without an id or a payload cannot be replayed. For operators.
+    /// without an id or a payload cannot be replayed, nor can one whose id another message has: see [`Replay`]. Whichever process runs it is not that
+    /// of its partition. For operators.
     ///
     /// # Errors
     ///

@@ -77,7 +77,7 @@ pub struct Summary {
     pub dead: u64,
     /// [`Settled::NotSettled`].
     pub not_settled: u64,
-    /// Given back to the broker by the shutdown before they had begun.
+    /// Left to the broker by the shutdown while no run of theirs was under way: given back, or dropped where they have a partition.
     pub given_back: u64,
     /// Broken off by the shutdown.
     pub broken_off: u64,
@@ -167,7 +167,8 @@ impl<E: Display + Send + Sync + 'static> Inbox<E> {
     /// without a partition goes back to the broker. Dead letters that are [replayed](Self::replay) run beside the
     /// deliveries.
     ///
-    /// How many deliveries are held is the broker's to limit, by its prefetch: this takes them as they come.
+    /// How many deliveries are held is the broker's to limit, by its prefetch: this takes them as they come. A stream that has lost its
+    /// connection should connect again, and not end: at its end, what it has handed out is worked off first, with all its backoffs.
     ///
     /// The shutdown takes no further delivery, gives back what has not begun, lets handlers end within
     /// [`Limits::drain`], and breaks off those that do not. These are neither acknowledged nor counted. What has a partition and

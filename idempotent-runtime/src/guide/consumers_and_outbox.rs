@@ -58,4 +58,26 @@
 //! - Messages of one key keep their order. A message that fails holds up its key, and no other.
 //! - `PublishError::Permanent` parks a message: `Outbox::replay` and `discard` are for operators.
 //!
-//! The page of the module `outbox` has an example, the privileges, and the limits.
+//! In a handler of an inbox, the transaction is the run's:
+//!
+//! ```no_run
+//! # #[cfg(all(feature = "consumer", feature = "outbox", feature = "postgres"))] mod example {
+//! # use sqlx::PgPool;
+//! use idempotent_runtime::{consumer::{BoxError, Delivery, Inbox, Settled}, outbox::{Outbox, Outgoing}};
+//!
+//! async fn book<D: Delivery>(inbox: &Inbox<BoxError>, outbox: &Outbox, pool: &PgPool, delivery: D) -> Settled {
+//!     inbox.handle_in(pool, delivery, |tx, message, _run| Box::pin(async move {
+//!         let book = sqlx::query("INSERT INTO payment (event, body) VALUES ($1, $2)");
+//!         book.bind(message.id).bind(message.payload).execute(&mut **tx.0).await?;
+//!         let booked = Outgoing { label: Some("booked"), key: message.partition, ..Outgoing::new("bookings", message.payload) };
+//!         outbox.publish(tx.0, booked).await?;
+//!         Ok(())
+//!     })).await
+//! }
+//! # }
+//! # fn main() {}
+//! ```
+//!
+//! Its relay sends the message on once the run is committed. Give each message of a handler a label of its own.
+//!
+//! The page of the module `outbox` has the publisher, the privileges, and the limits.

@@ -52,7 +52,7 @@
 //! ```
 //! # #[cfg(all(feature = "macros", feature = "memory"))] mod example {
 //! use std::time::Duration;
-//! use idempotent_runtime::{Error, Idempotency, idempotent, install, installed};
+//! use idempotent_runtime::{Error, Idempotency, idempotent, install, installed, operator::{Resolving, Verdict}};
 //!
 //! #[idempotent(name = "cards.print", key = card, abandoned = refuse)]
 //! async fn print(card: u32, minutes: u64) -> Result<(), Error> {
@@ -68,7 +68,9 @@
 //! assert!(matches!(print(17, 2).await, Err(Error::Abandoned { .. }))); // for every later call
 //!
 //! // Somebody has looked, and there is none. The next call runs the body.
-//! assert!(installed()?.forget("cards.print", &17).await?);
+//! let seen = installed()?.inspect("cards.print", &17).await?.expect("a record");
+//! let verdict = Verdict::never_happened("alice", "the printer is empty");
+//! assert_eq!(installed()?.operator().resolve(&seen, verdict).await?, Resolving::Applied);
 //! # Ok(()) }
 //! # }
 //! # #[cfg(all(feature = "macros", feature = "memory"))] fn main() { example::main().unwrap() }

@@ -142,6 +142,10 @@ async fn s47_a_server_that_is_killed_keeps_what_was_committed() {
     }
 }
 
+/// The most passes over all steps. A call waits more or less often, depending on how fast the answers come, so one pass may miss
+/// the last step.
+const MOST_PASSES: usize = 10;
+
 /// The server is killed when a call has waited for it once, twice, … and it has done what was asked. Then the call goes
 /// on, and is made again.
 #[tokio::test]
@@ -165,34 +169,41 @@ async fn s47_a_server_that_is_killed_at_any_step_keeps_all_or_nothing() {
         Ok::<_, Failure>(tx.commit().await?)
     };
     let (mut kept, mut lost) = (0, 0);
-    for waits in 0.. {
-        let id = format!("after {waits}");
-        let mut first = pin!(call(&id));
-        let mut left = waits;
-        let ended = poll_fn(|cx| match first.as_mut().poll(cx) {
-            Poll::Ready(answer) => Poll::Ready(Some(answer)),
-            Poll::Pending if left == 0 => Poll::Ready(None),
-            Poll::Pending => {
-                left -= 1;
-                Poll::Pending
+    let mut passes = 0..MOST_PASSES;
+    while lost < 8 || kept < 1 {
+        let pass = passes.next().unwrap_or_else(|| panic!("{lost} lost, {kept} kept"));
+        for waits in 0.. {
+            let id = format!("after {waits}, pass {pass}");
+            let mut first = pin!(call(&id));
+            let mut left = waits;
+            let ended = poll_fn(|cx| match first.as_mut().poll(cx) {
+                Poll::Ready(answer) => Poll::Ready(Some(answer)),
+                Poll::Pending if left == 0 => Poll::Ready(None),
+                Poll::Pending => {
+                    left -= 1;
+                    Poll::Pending
+                }
+            });
+            if let Some(answer) = ended.await {
+                answer.unwrap();
+                break;
             }
-        });
-        if let Some(answer) = ended.await {
-            answer.unwrap();
-            break;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            bank.database.server().restart().await;
+            let told = first.await;
+            let (effects, record) = (bank.effects(&id).await, bank.record("deposit", &id).await);
+            assert_eq!(
+                record.map(|record| matches!(record.state, State::Done(_))),
+                (effects == 1).then_some(true),
+                "{id}"
+            );
+            assert!(told.is_err() || effects == 1, "{id}: what was told is lost");
+            *(if effects == 1 { &mut kept } else { &mut lost }) += 1;
+            call(&id).await.unwrap();
+            assert_eq!(bank.effects(&id).await, 1, "{id}");
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        bank.database.server().restart().await;
-        let told = first.await;
-        let (effects, record) = (bank.effects(&id).await, bank.record("deposit", &id).await);
-        assert_eq!(record.map(|record| matches!(record.state, State::Done(_))), (effects == 1).then_some(true), "{id}");
-        assert!(told.is_err() || effects == 1, "{id}: what was told is lost");
-        *(if effects == 1 { &mut kept } else { &mut lost }) += 1;
-        call(&id).await.unwrap();
-        assert_eq!(bank.effects(&id).await, 1, "{id}");
     }
     println!("{lost} servers killed before the commit, {kept} after it");
-    assert!(lost >= 8 && kept >= 1, "{lost} lost, {kept} kept");
 }
 
 /// The pool is the caller's: a call needs no other connection than the transaction's own.
