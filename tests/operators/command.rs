@@ -50,7 +50,7 @@ async fn records_are_listed_and_counted(backend: Backend) {
     assert_eq!(counts, [json!({ "operation": "each", "state": "failed", "records": 2 })]);
     assert_eq!(run(&url, &["stats", "other", "--json"]).with(0).out, "");
     assert!(run(&url, &["stats"]).with(0).out.contains("abandoned"));
-    let mut watching = watch(&url, &["stats", "--watch", "1s", "--json"]);
+    let mut watching = watch(&url, &["stats", "--watch", "50ms", "--json"]);
     let counts = std::io::BufRead::lines(std::io::BufReader::new(watching.stdout.take().unwrap()));
     let counts: Vec<Value> = counts.take(19).map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
     watching.kill().unwrap();

@@ -3,7 +3,10 @@
 use std::{
     future::{pending, poll_fn},
     pin::pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::SeqCst},
+    },
     task::Poll,
     time::Duration,
 };
@@ -137,7 +140,7 @@ async fn an_owner_that_is_resolved_away_is_told(backend: Backend) {
     assert_eq!(charge(&idempotency, OnAbandoned::Refuse, 3).await, Ok(2));
 }
 
-/// Whoever is first; the others are told that they looked at something else.
+/// The first one; the others are told that they looked at something else.
 async fn of_many_operators_one_wins(backend: Backend) {
     let idempotency = Idempotency::new(backend.store().await);
     abandon(&idempotency, OnAbandoned::Refuse).await;
@@ -161,17 +164,18 @@ async fn of_many_operators_one_wins(backend: Backend) {
 /// Steps that earlier runs recorded are not repeated, and the run counts from one.
 async fn what_did_not_happen_goes_on_after_its_steps(backend: Backend) {
     let idempotency = Idempotency::new(backend.store().await);
-    let mails = Arc::new(std::sync::atomic::AtomicU32::new(0));
-    let body = |fails: bool| {
-        let mails = Arc::clone(&mails);
+    let (mails, recorded) = (Arc::new(AtomicU32::new(0)), Arc::new(Notify::new()));
+    let body = |hangs: bool| {
+        let (mails, recorded) = (Arc::clone(&mails), Arc::clone(&recorded));
         async move {
             let execution = Execution::current().unwrap();
             let mailed = idempotent_runtime::step("mail", async {
-                mails.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                mails.fetch_add(1, SeqCst);
                 Ok::<_, Failed>(5)
             });
             let number = mailed.await?;
-            if fails {
+            if hangs {
+                recorded.notify_one();
                 pending::<()>().await;
             }
             Ok::<_, Failed>(10 * execution.attempt() + number)
@@ -179,13 +183,7 @@ async fn what_did_not_happen_goes_on_after_its_steps(backend: Backend) {
     };
     {
         let mut call = pin!(idempotency.call(charging(OnAbandoned::Refuse)).key("order-17").run(body(true)));
-        let until = async {
-            while mails.load(std::sync::atomic::Ordering::SeqCst) == 0 {
-                tokio::task::yield_now().await;
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        };
-        tokio::select! { _ = call.as_mut() => panic!("it hangs"), () = until => {} }
+        tokio::select! { _ = call.as_mut() => panic!("it hangs"), () = recorded.notified() => {} }
     }
     assert_eq!(idempotency.drain(Duration::from_mins(1)).await, 0);
     let verdict = Verdict::never_happened("alice", "the card was not charged");
@@ -193,7 +191,7 @@ async fn what_did_not_happen_goes_on_after_its_steps(backend: Backend) {
     assert_eq!(idempotency.operator().resolve(&seen, verdict).await.unwrap(), Resolving::Applied);
     let again = idempotency.call(charging(OnAbandoned::Refuse)).key("order-17").run(body(false)).await;
     assert_eq!(again, Ok(15), "the first attempt, after the step");
-    assert_eq!(mails.load(std::sync::atomic::Ordering::SeqCst), 1);
+    assert_eq!(mails.load(SeqCst), 1);
 }
 
 on_every_store!(

@@ -85,7 +85,7 @@ pub(crate) struct ListOptions {
     #[arg(long, value_name = "STATE")]
     pub(crate) state: Option<StateFilter>,
     /// Only records that the store keeps for no longer than this: 30s, 10m, 2h, 7d.
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) expires_within: Option<Duration>,
     /// The most records.
     #[arg(long, value_name = "N")]
@@ -132,14 +132,14 @@ pub(crate) struct ResolveOptions {
     /// Why, for whoever looks at the record later.
     #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(crate) reason: String,
-    /// Who says so, unless it is the user of this terminal.
+    /// The name of whoever says so; the user of this terminal unless it is given.
     #[arg(long, value_name = "NAME")]
     pub(crate) by: Option<String>,
     /// Changes nothing if the record is at another attempt.
     #[arg(long, value_name = "N")]
     pub(crate) if_attempt: Option<u32>,
     /// The time for which the record is kept from now on: 30m, 12h, 7d.
-    #[arg(long, value_name = "TIME", default_value = "1d", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "1d", value_parser = humantime::parse_duration)]
     pub(crate) keep: Duration,
     /// Resolves a run that is alive, too. It may be at work: what it does stays done, and it cannot record its end.
     #[arg(long)]
@@ -149,7 +149,7 @@ pub(crate) struct ResolveOptions {
     pub(crate) yes: bool,
 }
 
-/// What happened.
+/// The operator's word about what happened.
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct Said {
@@ -201,20 +201,6 @@ pub(crate) struct StatsOptions {
     /// Only records of this operation.
     pub(crate) operation: Option<String>,
     /// Counts again after this time, until it is interrupted: 10s, 5m. All records are read each time.
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) watch: Option<Duration>,
-}
-
-/// Reads a number of seconds, minutes, hours or days.
-fn duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3_600,
-        "d" => 86_400,
-        _ => return Err("write a number and s, m, h or d, such as 10m".to_owned()),
-    };
-    let number: u64 = number.parse().map_err(|_| "write a number and s, m, h or d, such as 10m".to_owned())?;
-    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(|| "the time is too long".to_owned())
 }

@@ -10,8 +10,8 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// A message as a broker handed it over, to be settled once. Dropped, it is left to the broker.
 ///
-/// What settles it may fail: the broker then delivers it again, and it is a duplicate. If it does not end within the inbox's lease,
-/// or [`retry`](Self::retry) within that after its time, it is dropped, and taken for failed.
+/// A settlement may fail: the broker then delivers the message again, and it is a duplicate. One that does not end within the inbox's
+/// lease, or [`retry`](Self::retry) within that after its time, is dropped, and taken for failed.
 ///
 /// Implement it for what your broker's client delivers; the [module](super) tells what matters. What a [`Message`] borrows has to be
 /// in it, also its headers and its partition: convert them when it comes.

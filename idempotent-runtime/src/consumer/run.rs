@@ -167,7 +167,7 @@ impl<E: Display + Send + Sync + 'static> Inbox<E> {
     /// without a partition goes back to the broker. Dead letters that are [replayed](Self::replay) run beside the
     /// deliveries.
     ///
-    /// How many deliveries are held is the broker's to limit, by its prefetch: this takes them as they come. A stream that has lost its
+    /// The broker limits how many deliveries are held, by its prefetch: this takes them as they come. A stream that has lost its
     /// connection should connect again, and not end: at its end, what it has handed out is worked off first, with all its backoffs.
     ///
     /// The shutdown takes no further delivery, gives back what has not begun, lets handlers end within

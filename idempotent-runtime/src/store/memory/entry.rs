@@ -74,10 +74,16 @@ impl<'a> Kept<'a> {
 
 impl MemoryEntry {
     /// The record of a vacant key's claim; `None` for a key of 4 GiB or more.
-    pub(super) fn new(key: &RecordKey, request: &ClaimRequest, now: Moment, fence: u64) -> Option<Self> {
+    pub(super) fn new(
+        key: &RecordKey,
+        request: &ClaimRequest,
+        beside: Beside,
+        now: Moment,
+        fence: u64,
+    ) -> Option<Self> {
         let lease_end = now.plus(request.lease);
         Some(Self {
-            packed: Packed::new(key.as_str(), Beside::of(request)),
+            packed: Packed::new(key.as_str(), beside),
             key_len: u32::try_from(key.as_str().len()).ok()?,
             attempt: 1,
             expires: lease_end.plus(request.ttl),

@@ -27,7 +27,7 @@ pub(super) enum Packed {
 }
 
 /// The request that has the key, and the caller.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Beside {
     pub(super) arguments: Option<Bytes>,
     pub(super) context: Option<Arc<str>>,

@@ -152,7 +152,7 @@ mod tests {
     use super::*;
     use crate::{
         request::fingerprint::Fingerprint,
-        store::{ClaimRequest, Nonce, RecordKey, Why},
+        store::{ClaimRequest, Nonce, RecordKey, Why, memory::inline_bytes::Beside},
     };
 
     fn moment(nanos: u64) -> Moment {
@@ -167,7 +167,7 @@ mod tests {
             Duration::ZERO,
             Duration::from_nanos(expires),
         );
-        MemoryEntry::new(&key, &request, moment(0), 1).unwrap()
+        MemoryEntry::new(&key, &request, Beside::NONE, moment(0), 1).unwrap()
     }
 
     proptest! {

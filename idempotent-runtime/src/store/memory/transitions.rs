@@ -128,12 +128,13 @@ impl MemoryShared {
         }
         self.remove_due(&mut shard, now, EXPIRED_PER_CLAIM);
 
+        let beside = Beside::of(request);
         let size = Size {
-            bytes: key.as_str().len() + Beside::of(request).len(),
+            bytes: key.as_str().len() + beside.len(),
             is_held: MemoryEntry::is_endless(now.plus(request.lease).plus(request.ttl)),
         };
         self.usage.admit(size)?;
-        let entry = MemoryEntry::new(key, request, now, self.next_fence());
+        let entry = MemoryEntry::new(key, request, beside, now, self.next_fence());
         let token = entry.as_ref().map(MemoryEntry::token);
         if !entry.is_some_and(|entry| shard.insert(hash, entry)) {
             self.usage.dismiss(size);

@@ -340,7 +340,7 @@ fn parse_life(life: &[u8; LIFE_LEN], has_steps: bool) -> Option<RedisLife> {
     (since_ms < EXACT).then_some(RedisLife { generation, failed, before, has_steps })
 }
 
-/// What lies beside, and what is behind it.
+/// Splits what lies beside from what is behind it.
 fn split_beside(flags: u8, rest: &[u8]) -> Option<(&[u8], &[u8])> {
     if flags < b'2' {
         return Some((&[], rest));
