@@ -76,7 +76,8 @@
 //! # gRPC
 //!
 //! A response of gRPC (`Content-Type: application/grpc…`, gRPC-Web included) is HTTP 200, whatever happened. The layer goes by the
-//! `grpc-status` in its headers, its trailers, or the last frame of gRPC-Web:
+//! `grpc-status` in its headers, its trailers, or the last frame of gRPC-Web. Where two of them differ, one that leaves the record
+//! vacant decides:
 //!
 //! | `grpc-status` | the record |
 //! |---|---|

@@ -2,8 +2,12 @@
 
 mod bank;
 
+use std::future::ready;
+
+use axum::body::Body;
 use bytes::Bytes;
-use http::{Method, StatusCode, uri::PathAndQuery};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, uri::PathAndQuery};
+use http_body_util::{BodyExt, Full};
 use idempotent_runtime::{
     OnAbandoned, StoreErrorKind,
     testing::{Fault, Gate, Method as Step},
@@ -27,6 +31,7 @@ idempotent_tests::on_every_store!(
     a24_refusals_are_trailers_only,
     a24_what_is_not_begun_is_not_kept,
     a24_a_client_does_not_choose_the_rule,
+    a24_of_two_statuses_that_differ_the_failure_counts,
 );
 
 fn text<'m>(metadata: &'m MetadataMap, name: &str) -> Option<&'m str> {
@@ -256,5 +261,21 @@ async fn a24_a_client_does_not_choose_the_rule(backend: Backend) {
     let headers: [(&str, &[u8]); 2] = [("idempotency-key", b"k"), ("content-type", b"application/grpc")];
     for replayed in [false, true] {
         server.client().send(Method::POST, "/charges", &headers, "amount=1").await.assert_charge(1, replayed);
+    }
+}
+
+/// Clients differ in which status they believe, so a call whose statuses differ is one that failed for some of them.
+async fn a24_of_two_statuses_that_differ_the_failure_counts(backend: Backend) {
+    let answer = |run, _| async move {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", HeaderValue::from_static(if run == 1 { "14" } else { "0" }));
+        let body = Full::new(Bytes::from_static(b"paid")).with_trailers(ready(Some(Ok(trailers))));
+        let head = http::Response::builder().header("content-type", "application/grpc").header("grpc-status", "0");
+        head.body(Body::new(body)).unwrap()
+    };
+    let server = HttpServer::start(&backend, |builder| builder, answer).await;
+    for runs in [1, 2, 2] {
+        server.client_of_http2().send(Method::POST, "/charges", &[("idempotency-key", b"k")], "amount=1").await;
+        assert_eq!(server.runs.count(), runs);
     }
 }

@@ -11,6 +11,11 @@ use serde::ser::{self, Error as _, Serialize, Serializer};
 /// `serde_json` reads up to 127 levels of brackets.
 const MAX_DEPTH: u8 = 127;
 
+const NULL: &str = "`Some` of a value that is null in JSON";
+
+/// The name of the struct that a `RawValue` is written as: `TOKEN` in `serde_json`, `src/raw.rs`.
+const RAW_VALUE: &str = "$serde_json::private::RawValue";
+
 /// Writes the value as JSON.
 pub(crate) fn write<T: Serialize + ?Sized>(json: &mut Vec<u8>, value: &T) -> serde_json::Result<()> {
     // Room for most results, so that there is one allocation.
@@ -41,7 +46,7 @@ const fn part<T: ?Sized>(value: &T, depth: u8) -> Faithful<&T> {
 
 impl<S: Serializer> Faithful<S> {
     fn null(&self) -> Result<(), S::Error> {
-        if self.optional { Err(S::Error::custom("`Some` of a value that is null in JSON")) } else { Ok(()) }
+        if self.optional { Err(S::Error::custom(NULL)) } else { Ok(()) }
     }
 
     /// The depth within `levels` more brackets.
@@ -153,19 +158,19 @@ impl<S: Serializer> Serializer for Faithful<S> {
     #[inline]
     fn serialize_seq(self, len: Option<usize>) -> Result<Self::SerializeSeq, S::Error> {
         let depth = self.deeper(1)?;
-        Ok(Compound { inner: self.inner.serialize_seq(len)?, depth })
+        Ok(Compound { inner: self.inner.serialize_seq(len)?, depth, is_optional_text: false })
     }
 
     #[inline]
     fn serialize_tuple(self, len: usize) -> Result<Self::SerializeTuple, S::Error> {
         let depth = self.deeper(1)?;
-        Ok(Compound { inner: self.inner.serialize_tuple(len)?, depth })
+        Ok(Compound { inner: self.inner.serialize_tuple(len)?, depth, is_optional_text: false })
     }
 
     #[inline]
     fn serialize_tuple_struct(self, name: &'static str, len: usize) -> Result<Self::SerializeTupleStruct, S::Error> {
         let depth = self.deeper(1)?;
-        Ok(Compound { inner: self.inner.serialize_tuple_struct(name, len)?, depth })
+        Ok(Compound { inner: self.inner.serialize_tuple_struct(name, len)?, depth, is_optional_text: false })
     }
 
     #[inline]
@@ -177,19 +182,27 @@ impl<S: Serializer> Serializer for Faithful<S> {
         len: usize,
     ) -> Result<Self::SerializeTupleVariant, S::Error> {
         let depth = self.deeper(2)?;
-        Ok(Compound { inner: self.inner.serialize_tuple_variant(name, index, variant, len)?, depth })
+        Ok(Compound {
+            inner: self.inner.serialize_tuple_variant(name, index, variant, len)?,
+            depth,
+            is_optional_text: false,
+        })
     }
 
     #[inline]
     fn serialize_map(self, len: Option<usize>) -> Result<Self::SerializeMap, S::Error> {
         let depth = self.deeper(1)?;
-        Ok(Compound { inner: self.inner.serialize_map(len)?, depth })
+        Ok(Compound { inner: self.inner.serialize_map(len)?, depth, is_optional_text: false })
     }
 
     #[inline]
     fn serialize_struct(self, name: &'static str, len: usize) -> Result<Self::SerializeStruct, S::Error> {
         let depth = self.deeper(1)?;
-        Ok(Compound { inner: self.inner.serialize_struct(name, len)?, depth })
+        Ok(Compound {
+            inner: self.inner.serialize_struct(name, len)?,
+            depth,
+            is_optional_text: self.optional && name == RAW_VALUE,
+        })
     }
 
     #[inline]
@@ -201,7 +214,11 @@ impl<S: Serializer> Serializer for Faithful<S> {
         len: usize,
     ) -> Result<Self::SerializeStructVariant, S::Error> {
         let depth = self.deeper(2)?;
-        Ok(Compound { inner: self.inner.serialize_struct_variant(name, index, variant, len)?, depth })
+        Ok(Compound {
+            inner: self.inner.serialize_struct_variant(name, index, variant, len)?,
+            depth,
+            is_optional_text: false,
+        })
     }
 
     #[inline]
@@ -219,6 +236,8 @@ impl<S: Serializer> Serializer for Faithful<S> {
 struct Compound<C> {
     inner: C,
     depth: u8,
+    /// True for a `Some` of a `RawValue`, whose only part is its JSON.
+    is_optional_text: bool,
 }
 
 macro_rules! elements {
@@ -255,6 +274,9 @@ macro_rules! fields {
 
             #[inline]
             fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), C::Error> {
+                if self.is_optional_text && serde_json::to_string(value).is_ok_and(|text| text == "\"null\"") {
+                    return Err(C::Error::custom(NULL));
+                }
                 self.inner.serialize_field(key, &part(value, self.depth))
             }
 

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 
 use super::{
     NotFaithful,
@@ -219,6 +219,13 @@ fn what_would_become_null_is_refused() {
     is_refused(&Some(Newtype(None::<u8>)));
     is_refused(&Newtype(Some(Newtype(()))));
     is_refused(&Some(Value::Null));
+    let raw = |json: &str| RawValue::from_string(json.to_owned()).unwrap();
+    is_refused(&Some(raw("null")));
+    is_refused(&vec![Some(Newtype(raw(" null ")))]);
+    for json in ["\"null\"", "[null]", "0"] {
+        assert!(encode(&Some(raw(json))).is_ok(), "{json}");
+    }
+    assert!(encode(&raw("null")).is_ok());
     is_refused(&HashMap::from([("key".to_owned(), Some(std::marker::PhantomData::<u8>))]));
 }
 

@@ -52,8 +52,7 @@ pub(super) enum Ended {
 
 impl Ended {
     /// The end that a `grpc-status` says.
-    pub(super) fn with(status: Option<&[u8]>) -> Self {
-        let Some(status) = status else { return Self::WithoutStatus };
+    fn with(status: &[u8]) -> Self {
         match std::str::from_utf8(status).map(str::parse::<u8>) {
             Ok(Ok(status)) if status <= 16 && AGAIN.iter().all(|code| *code as u8 != status) => Self::Answered,
             // Clients read what is no status as `UNKNOWN`.
@@ -61,12 +60,24 @@ impl Ended {
         }
     }
 
-    /// The end that a whole response says after its head.
+    /// The end that headers or trailers say; `None` if they say none.
+    pub(super) fn said_in(headers: &HeaderMap) -> Option<Self> {
+        headers.get_all(STATUS).iter().map(|status| Self::with(status.as_bytes())).reduce(Self::and)
+    }
+
+    /// The end that a whole response says.
     pub(super) fn of(headers: &HeaderMap, body: &Bytes, trailers: Option<&HeaderMap>) -> Self {
-        match trailers.and_then(|trailers| trailers.get(STATUS)) {
-            Some(status) => Self::with(Some(status.as_bytes())),
-            None => Self::with(content_type(headers).and_then(|of_type| web_status(of_type, body)).as_deref()),
-        }
+        let in_body = || content_type(headers).and_then(|of_type| web_end(of_type, body));
+        [Self::said_in(headers), trailers.and_then(Self::said_in), in_body()]
+            .into_iter()
+            .flatten()
+            .reduce(Self::and)
+            .unwrap_or(Self::WithoutStatus)
+    }
+
+    /// What two statuses of one call say: clients differ in which of them they believe, so both must be an answer.
+    fn and(self, other: Self) -> Self {
+        if self == Self::Answered { other } else { self }
     }
 }
 
@@ -84,8 +95,8 @@ fn starts_with(value: &HeaderValue, prefix: &str) -> bool {
     value.as_bytes().get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
 }
 
-/// The status in the last frame of a body of gRPC-Web: <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-WEB.md>
-fn web_status(content_type: &HeaderValue, body: &[u8]) -> Option<Vec<u8>> {
+/// The end in the last frame of a body of gRPC-Web: <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-WEB.md>
+fn web_end(content_type: &HeaderValue, body: &[u8]) -> Option<Ended> {
     const TRAILERS: u8 = 0x80;
     if !is_web(content_type) {
         return None;
@@ -102,10 +113,12 @@ fn web_status(content_type: &HeaderValue, body: &[u8]) -> Option<Vec<u8>> {
         let [flags, len @ ..] = *head;
         let (frame, after) = after.split_at_checked(u32::from_be_bytes(len).try_into().ok()?)?;
         if flags & TRAILERS != 0 {
-            let lines =
-                frame.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok()?.split_once(':'));
-            let mut statuses = lines.filter(|(name, _)| name.trim().eq_ignore_ascii_case(STATUS.as_str()));
-            return statuses.next().map(|(_, value)| value.trim().as_bytes().to_vec());
+            return frame
+                .split(|byte| *byte == b'\n')
+                .filter_map(|line| std::str::from_utf8(line).ok()?.split_once(':'))
+                .filter(|(name, _)| name.trim().eq_ignore_ascii_case(STATUS.as_str()))
+                .map(|(_, status)| Ended::with(status.trim().as_bytes()))
+                .reduce(Ended::and);
         }
         rest = after;
     }
@@ -132,12 +145,11 @@ mod tests {
     #[test]
     fn statuses_that_are_answers() {
         let answers: Vec<_> =
-            (0..20).filter(|status: &u8| Ended::with(Some(status.to_string().as_bytes())) == Ended::Answered).collect();
+            (0..20).filter(|status: &u8| Ended::with(status.to_string().as_bytes()) == Ended::Answered).collect();
         assert_eq!(answers, [0, 3, 5, 6, 7, 9, 11, 12, 15, 16]);
         for odd in ["", "-1", "ok", "0x0", "256", "\u{fc}"] {
-            assert_eq!(Ended::with(Some(odd.as_bytes())), Ended::Again, "{odd}");
+            assert_eq!(Ended::with(odd.as_bytes()), Ended::Again, "{odd}");
         }
-        assert_eq!(Ended::with(None), Ended::WithoutStatus);
     }
 
     fn headers(content_type: &'static str) -> HeaderMap {
@@ -170,6 +182,7 @@ mod tests {
         for (trailers, expected) in [
             ("grpc-status:0\r\ngrpc-message:fine\r\n", Ended::Answered),
             ("x: y\r\nGrpc-Status: 14\r\n", Ended::Again),
+            ("grpc-status:0\r\ngrpc-status:14\r\n", Ended::Again),
             ("x: y\r\n", Ended::WithoutStatus),
         ] {
             let body = web(trailers);
@@ -184,6 +197,28 @@ mod tests {
             assert_eq!(ended("application/grpc-web", &whole[..len]), Ended::WithoutStatus);
         }
         assert_eq!(ended("application/grpc-web-text", b"****"), Ended::WithoutStatus);
+    }
+
+    #[test]
+    fn of_two_statuses_both_must_be_an_answer() {
+        let statuses = |statuses: &[&'static str]| {
+            HeaderMap::from_iter(statuses.iter().map(|status| (STATUS, HeaderValue::from_static(status))))
+        };
+        let none = HeaderMap::new();
+        let ended = |headers: &HeaderMap, trailers: &HeaderMap| Ended::of(headers, &Bytes::new(), Some(trailers));
+        for (first, second, expected) in [
+            ("0", "5", Ended::Answered),
+            ("0", "14", Ended::Again),
+            ("14", "0", Ended::Again),
+            ("14", "13", Ended::Again),
+            ("0", "", Ended::Again),
+        ] {
+            let both = statuses(&[first, second]);
+            assert_eq!(ended(&both, &none), expected, "{first} {second} in the headers");
+            assert_eq!(ended(&none, &both), expected, "{first} {second} in the trailers");
+            assert_eq!(ended(&statuses(&[first]), &statuses(&[second])), expected, "{first}, and then {second}");
+        }
+        assert_eq!(ended(&none, &none), Ended::WithoutStatus);
     }
 
     #[test]

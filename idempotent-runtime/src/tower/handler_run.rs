@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header::SET_COOKIE};
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode, header::SET_COOKIE};
 use http_body::{Body, Frame};
 use tokio::{
     sync::{
@@ -159,6 +159,7 @@ struct KeptHead {
     status: StatusCode,
     headers: HeaderMap,
     request_id: Option<String>,
+    is_grpc: bool,
     /// True for a call of gRPC whose status comes at its end, and then decides whether the response is kept.
     awaits_grpc_status: bool,
 }
@@ -170,18 +171,17 @@ impl KeptHead {
         let headers = response.headers();
         // By the response, and not by the request: a client must not choose the rule.
         let is_grpc = grpc::content_type(headers).is_some() || headers.contains_key(grpc::STATUS);
-        let grpc_status = headers.get(grpc::STATUS).map(|status| Ended::with(Some(status.as_bytes())));
-        let is_kept = response.extensions().get::<NotBegun>().is_none()
-            && config.keeps(status)
-            && grpc_status != Some(Ended::Again);
+        let grpc_end = Ended::said_in(headers);
+        let is_kept =
+            response.extensions().get::<NotBegun>().is_none() && config.keeps(status) && grpc_end != Some(Ended::Again);
         let headers = match (is_kept, is_grpc) {
             (false, _) => HeaderMap::new(),
             (true, true) => chosen(headers, is_of_every_response),
             (true, false) => config.kept_headers(status, headers),
         };
         let request_id = config.dialect.name(response.headers_mut(), is_kept, status);
-        let awaits_grpc_status = is_grpc && grpc_status.is_none();
-        is_kept.then_some(Self { status, headers, request_id, awaits_grpc_status })
+        let awaits_grpc_status = is_grpc && grpc_end.is_none();
+        is_kept.then_some(Self { status, headers, request_id, is_grpc, awaits_grpc_status })
     }
 
     /// Decides how a run ends whose response has ended.
@@ -189,7 +189,7 @@ impl KeptHead {
         let outcome = match copied {
             Ok(copied) => {
                 let (body, trailers) = copied.into_parts();
-                if self.awaits_grpc_status
+                if self.is_grpc
                     && let Some(end) = not_answered(Ended::of(&self.headers, &body, trailers.as_ref()))
                 {
                     return end;
@@ -229,7 +229,7 @@ const fn not_answered(ended: Ended) -> Option<RunEnd> {
 /// Waits for the trailers of a call of gRPC whose response is too large to keep, and decides how its run ends.
 async fn end_of_large(trailers: oneshot::Receiver<HeaderMap>) -> RunEnd {
     let trailers = trailers.await.unwrap_or_default();
-    let ended = Ended::with(trailers.get(grpc::STATUS).map(HeaderValue::as_bytes));
+    let ended = Ended::said_in(&trailers).unwrap_or(Ended::WithoutStatus);
     not_answered(ended).unwrap_or(RunEnd::Keep(Outcome::NotKept(NotKept::TooLarge)))
 }
 
