@@ -196,7 +196,8 @@ fn filled(sql: &str) -> SqlStr {
     } else {
         include_str!("../src/store/postgres/asked/completion.sql")
     };
-    let sql = sql.replace("{settings}", &settings).replace("{asked}", asked);
+    let sql =
+        sql.replace("{settings}", &settings).replace("{asked}", asked).replace("{answer}", "SELECT * FROM answer");
     AssertSqlSafe(times::fill(&sql).replace("{table}", "idempotent_records")).into_sql_str()
 }
 
@@ -235,11 +236,11 @@ impl Side for BarePostgres {
             .bind(micros(LEASE))
             .bind(micros(TTL))
             .bind(LONGEST_REST)
-            .bind(None::<&str>)
-            .bind(None::<&[u8]>);
+            .bind(None::<&[u8]>)
+            .bind(None::<&str>);
         let row = claim.fetch_one(&self.pool).await.unwrap();
-        if !row.get::<bool, _>(0) {
-            return serde_json::from_slice(row.get(7)).unwrap();
+        if !row.get::<bool, _>(1) {
+            return serde_json::from_slice(row.get(16)).unwrap();
         }
         let receipt = Receipt::of(key, &self.order);
         let complete = sqlx::query(self.complete.clone())

@@ -9,24 +9,30 @@ use crate::{PostgresDatabase, PostgresServer, support::*};
 /// A statement's file with the types and the values of its parameters.
 type Case = (&'static str, &'static str, &'static str, &'static str);
 
-const CASES: [Case; 18] = [
+const CASES: [Case; 19] = [
     (
         "claim, hit",
         include_str!("../../idempotent-runtime/src/store/postgres/claim.sql"),
-        "text, text, bytea, bytea, bigint, bigint, bigint",
-        "'op', '77', '', '', 1, 1, 1, NULL, NULL, NULL",
+        "text, text, bytea, bytea, bigint, bigint, bigint, bytea, text",
+        "'op', '77', '', '', 1, 1, 1, NULL, NULL",
     ),
     (
         "claim, miss",
         include_str!("../../idempotent-runtime/src/store/postgres/claim.sql"),
-        "text, text, bytea, bytea, bigint, bigint, bigint",
-        "'op', 'new', '', '', 1, 1, 1, NULL, NULL, NULL",
+        "text, text, bytea, bytea, bigint, bigint, bigint, bytea, text",
+        "'op', 'new', '', '', 1, 1, 1, NULL, NULL",
     ),
     (
         "claims",
         include_str!("../../idempotent-runtime/src/store/postgres/claim.sql"),
-        "text[], text[], bytea[], bytea[], bigint[], bigint[], bigint",
-        "'{op,op}', '{77,new}', '{a,a}', '{a,a}', '{1,1}', '{1,1}', 1, NULL, '{a,a}', '{a,a}'",
+        "text[], text[], bytea[], bytea[], bigint[], bigint[], bigint, bytea[], text[]",
+        "'{op,op}', '{77,new}', '{a,a}', '{a,a}', '{1,1}', '{1,1}', 1, '{a,a}', '{a,a}'",
+    ),
+    (
+        "claim in a transaction",
+        include_str!("../../idempotent-runtime/src/store/postgres/claim.sql"),
+        "text, text, bytea, bytea, bigint, bigint, bigint, bytea, text, text",
+        "'op', '77', '', '', 1, 1, 1, NULL, NULL, '1000'",
     ),
     (
         "renew",
@@ -113,12 +119,16 @@ const CASES: [Case; 18] = [
 async fn explain(client: &mut PgConnection, (name, sql, types, values): Case) -> String {
     let settings = include_str!("../../idempotent-runtime/src/store/postgres/settings.sql");
     let asked = match name {
+        "claim in a transaction" => {
+            include_str!("../../idempotent-runtime/src/store/postgres/asked/claim_in_transaction.sql")
+        }
         "claims" => include_str!("../../idempotent-runtime/src/store/postgres/asked/claims.sql"),
         "completes" => include_str!("../../idempotent-runtime/src/store/postgres/asked/completions.sql"),
         "complete" => include_str!("../../idempotent-runtime/src/store/postgres/asked/completion.sql"),
         _ => include_str!("../../idempotent-runtime/src/store/postgres/asked/claim.sql"),
     };
     let sql = sql.replace("{settings}", settings).replace("{asked}", asked).replace("{lock_timeout}", "1000");
+    let sql = sql.replace("{answer}", "SELECT * FROM answer");
     let sql = sql.replace("{table}", "idempotent_records");
     let prepare = format!("PREPARE statement ({types}) AS {sql}");
     sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *client).await.expect(name);

@@ -161,6 +161,7 @@ mod parameters;
 mod row;
 mod sessions;
 pub(crate) mod statements;
+mod timestamp;
 mod transaction;
 mod transitions;
 

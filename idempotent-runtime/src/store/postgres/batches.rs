@@ -58,10 +58,9 @@ impl Request for Claim {
         let statement = &store.statements.claim_all;
         let rows = store.executor.try_rows(User::Anybody, statement, |query| claims(query, &batch)).await;
         answers(batch.len(), rows, |row| {
-            // Of a batch without an answer there is one row, with nothing in it.
-            let place = row::number(row, row::CLAIM_NUMBER)?;
-            let outcome = row::claim_outcome(row, &batch.get(place)?.request).ok()??;
-            Some((place, outcome))
+            let asked_by = row::asked_by(row).ok()??;
+            let place = batch.iter().position(|claim| claim.request.nonce.as_bytes() == asked_by)?;
+            Some((place, row::claim_outcome(row, &batch.get(place)?.request).ok()?))
         })
     }
 }
@@ -129,7 +128,6 @@ fn claims<'q>(query: Bound<'q>, batch: &'q [Claim]) -> Bound<'q> {
         .bind(requests().map(|request| micros(request.lease)).collect::<Vec<_>>())
         .bind(requests().map(|request| micros(request.ttl)).collect::<Vec<_>>())
         .bind(longest_rest)
-        .bind(None::<&str>)
         .bind(requests().map(|request| request.arguments.as_deref()).collect::<Vec<_>>())
         .bind(requests().map(|request| request.context.as_deref()).collect::<Vec<_>>())
 }

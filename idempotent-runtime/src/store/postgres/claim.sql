@@ -1,11 +1,10 @@
--- `asked` has a row for each claim: one, or several of different keys, which travel together (asked/claim.sql, asked/claims.sql)
--- $1 operation  $2 key  $3 fingerprint  $4 nonce  $5 lease in µs  $6 time to live in µs  $9 arguments
--- $10 context
+-- `asked` has a row for each claim: one, or several of different keys, which travel together; `patience` has the time, and sets for
+-- how long to wait for a lock (asked/claim.sql, asked/claims.sql, asked/claim_in_transaction.sql)
+-- $1 operation  $2 key  $3 fingerprint  $4 nonce  $5 lease in µs  $6 time to live in µs
 -- $7 how long in µs an abandoned or lapsed record may still be kept, for this claim to take it over
--- $8 NULL, or in a transaction of the caller's: for how many ms to wait for another transaction that has the key
---    (elsewhere 50: a claim that waits has a connection, which others need)
+-- $8 arguments  $9 context
 --
--- A row for each that is answered, with its number: the claim, or the record that stands against it. A record that answers the
+-- A row for each that is answered, with its nonce: the claim, or the record that stands against it. A record that answers the
 -- claim is only read, so that a hit writes nothing and locks nothing; its answer was true after the claim was sent.
 --
 -- The snapshot only decides whether to try; the row itself decides, under its lock. Two claims that both see a lapsed row
@@ -14,61 +13,48 @@
 -- stands against it: it has no row, and the caller asks again. Several claims lock their rows in the
 -- order of their keys, so that two such statements do not wait for each other in a circle.
 --
--- The caller's own lock_timeout is set aside before anything is locked, and is back when this ends; an error takes the
--- transaction back to where it was set. A claim in a transaction has to be ended in it: see the schema.
-WITH patience AS MATERIALIZED (
+-- There is one look at the clock, before any lock. What had passed by then has passed under the lock, too: a claim that had to wait
+-- may so be refused, never granted too early. And its owner counts its lease from before the wait.
+--
+-- To begin a statement takes the server longer than to run this one. So there are as few columns and calls as do, and what
+-- is computed from times is computed by who reads them.
+WITH {asked}, standing AS MATERIALIZED (
     SELECT
-        callers,
-        set_config('lock_timeout', coalesce($8::text, '50'), true) AS ours,
-        -- An answer means that the claim is on disk. In a transaction of the caller's that is the caller's to say.
-        CASE
-            WHEN $8 IS NULL AND current_setting('synchronous_commit') = 'off'
-            THEN set_config('synchronous_commit', 'on', true)
-        END
-    FROM (SELECT current_setting('lock_timeout') AS callers OFFSET 0) AS setting
-), asked AS MATERIALIZED (
-    {asked}
-), standing AS MATERIALIZED (
-    SELECT
-        asked.number,
+        asked.nonce AS asked_by,
+        false AS is_claimed,
         record.state,
         record.attempt,
         record.fence,
         record.fingerprint = asked.fingerprint AS is_same_request,
         record.nonce = asked.nonce AS is_ours,
-        (extract(epoch FROM record.lease_until - clock.now) * 1000000)::bigint AS lease_left_us,
-        CASE WHEN record.fingerprint = asked.fingerprint THEN record.result END AS result,
-        record.reason,
         coalesce(record.generation, record.nonce) AS generation,
         record.before,
-        (extract(epoch FROM clock.now - record.since) * 1000000)::bigint AS since_us,
+        record.since,
         record.failed,
         record.has_steps,
-        -- NULL where this claim may not take over, however long it waits. The claim of the run that was suspended last is
-        -- never granted again: this is then more than zero, also without a pause.
-        CASE
-            WHEN record.state = 'failed' OR record.expires_at <= clock.now + $7 * interval '1 microsecond'
-            THEN greatest(
-                (extract(epoch FROM record.not_before - clock.now) * 1000000)::bigint,
-                CASE WHEN record.nonce = asked.nonce THEN 1000 END
-            )
-        END AS pause_us
-    FROM (SELECT clock_timestamp() AS now) AS clock
+        patience.now,
+        record.lease_until,
+        record.not_before,
+        -- whether this claim may take over at some time
+        record.state = 'failed' OR record.expires_at <= patience.now + $7 * interval '1 microsecond' AS is_open,
+        CASE WHEN record.fingerprint = asked.fingerprint THEN record.result END AS result,
+        record.reason
+    FROM patience
     CROSS JOIN asked
     -- OFFSET keeps this a look for each, by the index.
     CROSS JOIN LATERAL (
         SELECT * FROM "{table}" AS record WHERE record.operation = asked.operation AND record.key = asked.key OFFSET 0
     ) AS record
-    WHERE record.expires_at > clock.now
+    WHERE record.expires_at > patience.now
         AND NOT (
             record.fingerprint = asked.fingerprint
             AND record.nonce <> asked.nonce
-            AND coalesce(record.not_before <= clock.now, true)
+            AND coalesce(record.not_before <= patience.now, true)
             AND (
                 record.state = 'failed'
                 OR (
-                    record.expires_at <= clock.now + $7 * interval '1 microsecond'
-                    AND (record.state = 'abandoned' OR (record.state = 'running' AND record.lease_until <= clock.now))
+                    record.expires_at <= patience.now + $7 * interval '1 microsecond'
+                    AND (record.state = 'abandoned' OR (record.state = 'running' AND record.lease_until <= patience.now))
                 )
             )
         )
@@ -78,21 +64,21 @@ WITH patience AS MATERIALIZED (
          context)
     SELECT
         asked.operation, asked.key, 'running', asked.fingerprint, asked.nonce, 1,
-        clock_timestamp() + asked.lease * interval '1 microsecond',
-        clock_timestamp() + (asked.lease + asked.ttl) * interval '1 microsecond',
-        clock_timestamp(),
-        CASE WHEN $8 IS NOT NULL THEN 1 END,
+        patience.now + asked.lease * interval '1 microsecond',
+        patience.now + (asked.lease + asked.ttl) * interval '1 microsecond',
+        patience.now,
+        asked.unended,
         asked.arguments,
         asked.context
     FROM patience CROSS JOIN asked
-    WHERE patience.ours IS NOT NULL AND NOT EXISTS (SELECT FROM standing WHERE standing.number = asked.number)
+    WHERE patience.ours IS NOT NULL AND NOT EXISTS (SELECT FROM standing WHERE standing.asked_by = asked.nonce)
     ORDER BY asked.operation, asked.key
+    -- `excluded.life_began_at` is the time. The life goes on as a whole, or begins anew.
     ON CONFLICT (operation, key) DO UPDATE SET
         state = 'running',
         fingerprint = excluded.fingerprint,
         nonce = excluded.nonce,
         fence = NULL,
-        -- Before the wait for the row, if there was one: the owner counts from before that, too.
         lease_until = excluded.lease_until,
         expires_at = excluded.expires_at,
         completed_at = NULL,
@@ -102,59 +88,61 @@ WITH patience AS MATERIALIZED (
         arguments = excluded.arguments,
         context = excluded.context,
         not_before = NULL,
-        -- One look at the clock for all: the life goes on as a whole, or begins anew.
-        (attempt, life_began_at, generation, failed, before, since, has_steps) = (
-            SELECT
-                CASE WHEN is_live THEN least(record.attempt, 2147483646) + 1 ELSE 1 END,
-                CASE WHEN is_live THEN record.life_began_at ELSE now END,
-                CASE WHEN is_live THEN coalesce(record.generation, record.nonce) END,
-                CASE WHEN is_live THEN record.failed ELSE 0 END,
-                CASE WHEN is_live THEN CASE record.state WHEN 'failed' THEN 'failed' ELSE 'abandoned' END END,
-                -- Version 3 did not write when a run was abandoned.
-                CASE WHEN is_live THEN coalesce(record.lease_until, record.since, now) END,
-                is_live AND record.has_steps
-            FROM (
-                SELECT now, record.expires_at > now AS is_live FROM (SELECT clock_timestamp() AS now) AS clock
-            ) AS life
-        )
-    WHERE record.expires_at <= clock_timestamp()
+        attempt =
+            CASE WHEN record.expires_at > excluded.life_began_at THEN least(record.attempt, 2147483646) + 1 ELSE 1 END,
+        life_began_at = CASE
+            WHEN record.expires_at > excluded.life_began_at THEN record.life_began_at ELSE excluded.life_began_at
+        END,
+        generation =
+            CASE WHEN record.expires_at > excluded.life_began_at THEN coalesce(record.generation, record.nonce) END,
+        failed = CASE WHEN record.expires_at > excluded.life_began_at THEN record.failed ELSE 0 END,
+        before = CASE
+            WHEN record.expires_at > excluded.life_began_at
+            THEN CASE record.state WHEN 'failed' THEN 'failed' ELSE 'abandoned' END
+        END,
+        -- Version 3 did not write when a run was abandoned.
+        since = CASE
+            WHEN record.expires_at > excluded.life_began_at
+            THEN coalesce(record.lease_until, record.since, excluded.life_began_at)
+        END,
+        has_steps = record.expires_at > excluded.life_began_at AND record.has_steps
+    WHERE record.expires_at <= excluded.life_began_at
         OR (
             record.fingerprint = excluded.fingerprint
             AND record.nonce <> excluded.nonce
-            AND coalesce(record.not_before <= clock_timestamp(), true)
+            AND coalesce(record.not_before <= excluded.life_began_at, true)
             AND (
                 record.state = 'failed'
                 OR (
-                    record.expires_at <= clock_timestamp() + $7 * interval '1 microsecond'
+                    record.expires_at <= excluded.life_began_at + $7 * interval '1 microsecond'
                     AND (
                         record.state = 'abandoned'
-                        OR (record.state = 'running' AND record.lease_until <= clock_timestamp())
+                        OR (record.state = 'running' AND record.lease_until <= excluded.life_began_at)
                     )
                 )
             )
         )
     RETURNING
-        operation,
-        key,
+        nonce AS asked_by,
+        true AS is_claimed,
+        state,
         attempt,
         -- Under the lock, so that it is higher than those of all claims before. Elsewhere it is drawn on first use.
-        CASE WHEN $8 IS NOT NULL THEN nextval('"{table}_fence"') END AS fence,
+        CASE WHEN unended IS NOT NULL THEN nextval('"{table}_fence"') END AS fence,
+        true AS is_same_request,
+        true AS is_ours,
         coalesce(generation, nonce) AS generation,
         before,
-        (extract(epoch FROM clock_timestamp() - since) * 1000000)::bigint AS since_us,
+        since,
         failed,
-        has_steps
+        has_steps,
+        clock_timestamp() AS now,
+        lease_until,
+        not_before,
+        true AS is_open,
+        result,
+        reason
 ), answer AS (
-    SELECT
-        true AS is_claimed, 'running' AS state, attempt, fence, true AS is_same_request, true AS is_ours,
-        NULL::bigint AS lease_left_us, NULL::bytea AS result, NULL::text AS reason, generation, before, since_us, failed,
-        has_steps, NULL::bigint AS pause_us, asked.number
-    FROM claimed JOIN asked USING (operation, key)
-    UNION ALL
-    SELECT
-        false, state, attempt, fence, is_same_request, is_ours, lease_left_us, result, reason, generation, before, since_us,
-        failed, has_steps, pause_us, number
-    FROM standing
+    SELECT * FROM claimed UNION ALL SELECT * FROM standing
 )
-SELECT answer.*, CASE WHEN $8 IS NOT NULL THEN set_config('lock_timeout', patience.callers, true) END
-FROM patience LEFT JOIN answer ON true
+{answer}

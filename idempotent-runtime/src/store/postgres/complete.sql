@@ -2,9 +2,7 @@
 -- $1 operation  $2 key  $3 nonce  $4 the state that it ends in  $5 result  $6 reason  $7 time to live in µs
 -- $8 what waiters are notified with
 -- A row for each that ended now, with its number. The journal goes with the run, by a trigger: see the schema.
-WITH {settings}, asked AS MATERIALIZED (
-    {asked}
-), ended AS (
+WITH {settings}, {asked}, ended AS (
     UPDATE "{table}" AS record SET
         state = asked.state,
         result = asked.result,

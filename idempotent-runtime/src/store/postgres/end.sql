@@ -26,8 +26,11 @@ WITH settings AS MATERIALIZED (
         expires_at = clock_timestamp() + $7 * interval '1 microsecond'
     FROM settings
     WHERE operation = $1 AND key = $2 AND nonce = $3 AND state = 'running' AND expires_at > clock_timestamp()
-    RETURNING waiters
+    RETURNING 1 AS one, waiters
+), once AS (
+    SELECT
 )
 SELECT
-    1 / (SELECT count(*) FROM ended)::integer,
-    (SELECT CASE WHEN waiters THEN pg_notify('{table}', $8)::text END FROM ended)
+    1 / coalesce(ended.one, 0),
+    CASE WHEN ended.waiters THEN pg_notify('{table}', $8)::text END
+FROM once LEFT JOIN ended ON true

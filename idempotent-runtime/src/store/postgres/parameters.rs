@@ -35,15 +35,18 @@ pub(super) fn claim<'q>(
     request: &'q ClaimRequest,
     wait: Option<Duration>,
 ) -> Bound<'q> {
-    of(query, key)
+    let query = of(query, key)
         .bind(request.fingerprint.as_bytes().as_slice())
         .bind(request.nonce.as_bytes().as_slice())
         .bind(micros(if wait.is_some() { Duration::MAX } else { request.lease }))
         .bind(micros(request.ttl))
         .bind(longest_rest_micros(request))
-        .bind(wait.map(lock_timeout))
         .bind(request.arguments.as_deref())
-        .bind(request.context.as_deref())
+        .bind(request.context.as_deref());
+    match wait {
+        Some(wait) => query.bind(lock_timeout(wait)),
+        None => query,
+    }
 }
 
 pub(super) fn longest_rest_micros(request: &ClaimRequest) -> i64 {

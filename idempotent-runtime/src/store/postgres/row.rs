@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use sqlx::{Row, postgres::PgRow};
 
-use super::fault::{store_error, undecodable};
+use super::{
+    fault::{store_error, undecodable},
+    timestamp::Timestamp,
+};
 use crate::{
     request::fingerprint::Fingerprint,
     store::{
@@ -66,44 +69,58 @@ fn lease_left(row: &PgRow, index: usize) -> StoreResult<Option<Duration>> {
     left(row, index)
 }
 
-/// The column of `claim.sql` with the number of the claim.
-pub(super) const CLAIM_NUMBER: usize = 15;
-
 /// The place of a row's request in its batch; `None` where the row is of none.
 pub(super) fn number(row: &PgRow, index: usize) -> Option<usize> {
     let number = get::<Option<i64>>(row, index).ok()??;
     usize::try_from(number - 1).ok()
 }
 
-/// Reads the answer of `claim.sql`; `None` if it has to be asked again.
-pub(super) fn claim_outcome(row: &PgRow, request: &ClaimRequest) -> StoreResult<Option<ClaimOutcome>> {
-    get::<Option<bool>>(row, 0)?.map(|is_claimed| settled(row, request, is_claimed)).transpose()
+/// Reads a row of `claim.sql`: the nonce of the claim that it answers, if it answers one.
+pub(super) fn asked_by(row: &PgRow) -> StoreResult<Option<&[u8]>> {
+    get(row, 0)
 }
 
-fn settled(row: &PgRow, request: &ClaimRequest, is_claimed: bool) -> StoreResult<ClaimOutcome> {
-    let state = state(row, 1)?;
-    let attempt = attempt(row, 2, state)?;
+/// Reads a row of `claim.sql`: the answer to a claim.
+pub(super) fn claim_outcome(row: &PgRow, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
+    let (is_claimed, is_same_request, is_ours) = (get::<bool>(row, 1)?, get::<bool>(row, 5)?, get::<bool>(row, 6)?);
+    let state = state(row, 2)?;
+    let attempt = attempt(row, 3, state)?;
     Ok(match state {
-        _ if !get::<bool>(row, 4)? => ClaimOutcome::Mismatch,
-        RowState::Running if is_claimed || get::<bool>(row, 5)? => {
-            ClaimOutcome::claimed(Token::new(request.nonce).with_fence(fence(row, 3)?), attempt, past(row)?)
+        _ if !is_same_request => ClaimOutcome::Mismatch,
+        RowState::Running if is_claimed || is_ours => {
+            ClaimOutcome::claimed(Token::new(request.nonce).with_fence(fence(row, 4)?), attempt, past(row)?)
         }
-        RowState::Running => match lease_left(row, 6)? {
-            Some(retry_after) => ClaimOutcome::in_flight(retry_after),
-            None => ClaimOutcome::abandoned(attempt),
-        },
-        RowState::Failed | RowState::Abandoned => match left(row, 14)? {
+        RowState::Running => {
+            let lease_until = get::<Option<Timestamp>>(row, 13)?.ok_or_else(undecodable)?;
+            match lease_until.since(get(row, 12)?) {
+                Some(retry_after) => ClaimOutcome::in_flight(retry_after),
+                None => ClaimOutcome::abandoned(attempt),
+            }
+        }
+        RowState::Failed | RowState::Abandoned => match pause(row, is_ours)? {
             Some(retry_after) => ClaimOutcome::suspended(retry_after, attempt),
             None => ClaimOutcome::abandoned(attempt),
         },
-        RowState::Done => ClaimOutcome::Done(Finished::new(request.fingerprint, attempt, outcome(row, 1, 7, 8)?)),
+        RowState::Done => ClaimOutcome::Done(Finished::new(request.fingerprint, attempt, outcome(row, 2, 16, 17)?)),
     })
 }
 
+/// The time before which no claim takes over; `None` where this claim may not, however long it waits.
+fn pause(row: &PgRow, is_ours: bool) -> StoreResult<Option<Duration>> {
+    /// The claim of the run that was suspended last is never granted again. So it pauses, also where there is no pause.
+    const OURS: Duration = Duration::from_millis(1);
+    if !get::<bool>(row, 15)? {
+        return Ok(None);
+    }
+    let (now, not_before) = (get(row, 12)?, get::<Option<Timestamp>>(row, 14)?);
+    Ok(not_before.and_then(|not_before| not_before.since(now)).max(is_ours.then_some(OURS)))
+}
+
 fn past(row: &PgRow) -> StoreResult<Past> {
-    let since = left(row, 11)?.unwrap_or_default();
-    let before = states::before(get(row, 10)?, since).ok_or_else(undecodable)?;
-    Ok(Past::new(generation(row, 9)?, before, failed(row, 12)?, get(row, 13)?))
+    let (now, since) = (get(row, 12)?, get::<Option<Timestamp>>(row, 9)?);
+    let rest = since.and_then(|since| Timestamp::since(now, since)).unwrap_or_default();
+    let before = states::before(get(row, 8)?, rest).ok_or_else(undecodable)?;
+    Ok(Past::new(generation(row, 7)?, before, failed(row, 10)?, get(row, 11)?))
 }
 
 /// The record that a statement of the owner's did not change.

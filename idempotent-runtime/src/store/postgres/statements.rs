@@ -55,10 +55,16 @@ const AWAIT_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 /// The time that several ends of runs wait for the lock of one of the records, before each is asked alone.
 const BATCH_LOCK_TIMEOUT: Duration = Duration::from_millis(50);
 
+/// The end of `claim.sql`. In a transaction of the caller's it puts the caller's own setting back, whether there is an answer or not.
+const ANSWER: &str = "SELECT * FROM answer";
+const ANSWER_IN_TRANSACTION: &str =
+    "SELECT answer.*, set_config('lock_timeout', patience.callers, true) FROM patience LEFT JOIN answer ON true";
+
 /// The statement of each file, whose top documents the parameters.
 pub(super) struct Statements {
     pub(super) claim: SqlStr,
     pub(super) claim_all: SqlStr,
+    pub(super) claim_in_transaction: SqlStr,
     pub(super) renew: SqlStr,
     pub(super) complete: SqlStr,
     pub(super) complete_all: SqlStr,
@@ -87,12 +93,15 @@ pub(super) struct Statements {
 impl Statements {
     /// `timeout` is the time after which nobody waits for an answer any more.
     pub(super) fn new(table: &Table, timeout: Duration) -> Self {
-        let claim = include_str!("claim.sql");
+        let claim = |asked, answer| {
+            table.fill(&include_str!("claim.sql").replace("{asked}", asked).replace("{answer}", answer))
+        };
         let complete = include_str!("complete.sql");
         let one = complete.replace("{asked}", include_str!("asked/completion.sql"));
         Self {
-            claim: table.fill(&claim.replace("{asked}", include_str!("asked/claim.sql"))),
-            claim_all: table.fill(&claim.replace("{asked}", include_str!("asked/claims.sql"))),
+            claim: claim(include_str!("asked/claim.sql"), ANSWER),
+            claim_all: claim(include_str!("asked/claims.sql"), ANSWER),
+            claim_in_transaction: claim(include_str!("asked/claim_in_transaction.sql"), ANSWER_IN_TRANSACTION),
             renew: table.fill_with(include_str!("renew.sql"), timeout),
             complete: table.fill_with(&one, timeout),
             complete_all: table

@@ -57,15 +57,15 @@ impl PostgresShared {
         let asked = Instant::now();
         for _ in 0..TRIES {
             let left = wait.saturating_sub(asked.elapsed());
-            let query = claim(sqlx::query(self.statements.claim.clone()), key, request, Some(left));
+            let query = claim(sqlx::query(self.statements.claim_in_transaction.clone()), key, request, Some(left));
             let row = match self.one(connection, left, query).await? {
                 Err(error) if is_lock_timeout(&error) => {
                     return Ok(ClaimOutcome::InFlight { retry_after: RETRY_AFTER });
                 }
                 answer => answer.map_err(store_error)?.ok_or_else(undecodable)?,
             };
-            if let Some(outcome) = row::claim_outcome(&row, request)? {
-                return Ok(outcome);
+            if row::asked_by(&row)?.is_some() {
+                return row::claim_outcome(&row, request);
             }
         }
         Err(contended())

@@ -10,7 +10,7 @@ use super::{
     batches::{Claim, End},
     contended,
     executor::{Bound, User},
-    fault::{is_lock_timeout, store_error, timed_out, undecodable},
+    fault::{is_lock_timeout, store_error, timed_out},
     parameters::{append, claim, complete, micros, owned, suspend},
     row::{self, Standing},
 };
@@ -67,10 +67,10 @@ impl PostgresShared {
                     sleep(LOCK_PAUSE).await;
                     continue;
                 }
-                answer => answer.map_err(store_error)?.ok_or_else(undecodable)?,
+                answer => answer.map_err(store_error)?,
             };
-            if let Some(outcome) = row::claim_outcome(&row, request)? {
-                return Ok(outcome);
+            if let Some(row) = row {
+                return row::claim_outcome(&row, request);
             }
         }
         Err(contended())
