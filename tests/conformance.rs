@@ -52,7 +52,7 @@ async fn moved_with(backend: Arc<Backend>, [first, second]: [Arc<dyn Store>; 2])
     let fixture = match &*backend {
         Backend::Postgres { database } => fixture.transactions(PgPool::connect(&database.url()).await.expect("a pool")),
         Backend::Sqlite { file } => fixture.transactions(file.pool(|options| options)),
-        Backend::Memory { .. } | Backend::Redis { .. } => fixture,
+        Backend::Memory { .. } | Backend::Cluster { .. } | Backend::Redis { .. } => fixture,
     };
     fixture.moved(move |by| {
         let backend = Arc::clone(&backend);

@@ -220,6 +220,7 @@ async fn renewal_that_fails_for_a_lease_is_told_once(backend: Backend) {
         Backend::Memory { .. } => "faults.lapse.memory",
         Backend::Postgres { .. } => "faults.lapse.postgres",
         Backend::Redis { server } if server.program() == RedisProgram::Valkey => "faults.lapse.valkey",
+        Backend::Cluster { .. } => "faults.lapse.cluster",
         Backend::Redis { .. } => "faults.lapse.redis",
         Backend::Sqlite { .. } => "faults.lapse.sqlite",
     };

@@ -24,7 +24,7 @@ use crate::{
 };
 
 on_every_store! {
-    without memory:
+    without memory, with a cluster:
     s37_killed_at_every_point_of_three_steps,
     s37_killed_at_every_point_of_three_steps_and_an_error,
     s39_killed_at_every_point_of_a_run_and_its_question,

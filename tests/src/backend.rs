@@ -19,13 +19,14 @@ use idempotent_runtime::{
 use crate::{
     caller::Caller,
     postgres_database::PostgresDatabase,
-    redis_server::{RedisProgram, RedisServer},
+    redis_server::{RedisCluster, RedisProgram, RedisServer},
     sqlite_file::SqliteFile,
 };
 
 /// Makes a test of each `async fn(Backend)` on each store: `s01_…::memory`, `s01_…::postgres`, and so on.
 ///
-/// `only redis:` before the names leaves the other stores out, and `without memory:` leaves that one out. `one_thread:`
+/// `only redis:` before the names leaves the other stores out, and `without memory:` leaves that one out; `with a cluster:`
+/// adds one of Redis. `one_thread:`
 /// makes tests on the memory store and on Redis whose runtime has one thread, so that its time can be stopped.
 #[macro_export]
 macro_rules! on_every_store {
@@ -38,6 +39,15 @@ macro_rules! on_every_store {
     (only $store:ident: $($name:ident),* $(,)?) => {$(
         mod $name {
             $crate::on_every_store!(@ $name $store);
+        }
+    )*};
+    (without memory, with a cluster: $($name:ident),* $(,)?) => {$(
+        mod $name {
+            $crate::on_every_store!(@ $name cluster);
+            $crate::on_every_store!(@ $name postgres);
+            $crate::on_every_store!(@ $name redis);
+            $crate::on_every_store!(@ $name sqlite);
+            $crate::on_every_store!(@ $name valkey);
         }
     )*};
     (without memory: $($name:ident),* $(,)?) => {$(
@@ -96,6 +106,11 @@ pub enum Backend {
         /// The database.
         database: PostgresDatabase,
     },
+    /// A cluster of Redis.
+    Cluster {
+        /// The cluster.
+        cluster: RedisCluster,
+    },
     /// A server of Redis or Valkey that writes every acknowledged change to disk first.
     Redis {
         /// The server.
@@ -118,6 +133,11 @@ impl Backend {
     /// PostgreSQL.
     pub async fn postgres() -> Self {
         Self::Postgres { database: PostgresDatabase::create().await }
+    }
+
+    /// A cluster of Redis.
+    pub async fn cluster() -> Self {
+        Self::Cluster { cluster: RedisCluster::start(RedisProgram::Redis).await }
     }
 
     /// Redis.
@@ -157,6 +177,7 @@ impl Backend {
         match self {
             Self::Memory { store, .. } => Arc::new(store.clone()),
             Self::Postgres { database } => Arc::new(PostgresStore::connect(&database.url()).await.expect("a store")),
+            Self::Cluster { cluster } => Arc::new(RedisStore::connect(&cluster.url()).await.expect("a store")),
             Self::Redis { server } => Arc::new(RedisStore::connect(&server.url()).await.expect("a store")),
             Self::Sqlite { file } => Arc::new(SqliteStore::connect(&file.url()).await.expect("a store")),
         }
@@ -168,6 +189,7 @@ impl Backend {
         match self {
             Self::Memory { .. } => panic!("the memory store is of one process"),
             Self::Postgres { database } => database.url(),
+            Self::Cluster { cluster } => cluster.url(),
             Self::Redis { server } => server.url(),
             Self::Sqlite { file } => file.url(),
         }
@@ -194,6 +216,11 @@ impl Backend {
         match self {
             Self::Memory { clock, .. } => clock.advance(by),
             Self::Postgres { database } => database.advance(by).await,
+            Self::Cluster { cluster } => {
+                for node in &cluster.nodes[..3] {
+                    node.advance(by).await;
+                }
+            }
             Self::Redis { server } => server.advance(by).await,
             Self::Sqlite { file } => file.advance(by).await,
         }
@@ -226,6 +253,7 @@ impl Backend {
                 );
                 database.execute(&sql).await;
             }
+            Self::Cluster { .. } => panic!("no test of a cluster has records that cannot be read"),
             Self::Redis { server } => {
                 server.command::<()>(&["SET", &redis_key(key), "not a record", "PX", "600000"]).await;
             }

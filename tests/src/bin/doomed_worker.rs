@@ -40,7 +40,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 async fn connect(url: &str) -> Result<Arc<dyn Store>, Box<dyn std::error::Error>> {
     Ok(match url.split_once(':').map(|(scheme, _)| scheme) {
-        Some("redis") => Arc::new(RedisStore::connect(url).await?),
+        Some("redis" | "redis+cluster") => Arc::new(RedisStore::connect(url).await?),
         Some("sqlite") => Arc::new(SqliteStore::connect(url).await?),
         _ => Arc::new(PostgresStore::connect(url).await?),
     })
