@@ -25,6 +25,7 @@ mod context;
 mod detached;
 pub(crate) mod disposition;
 pub(crate) mod events;
+mod first_poll;
 mod heartbeat;
 pub(crate) mod journal;
 mod prepare;

@@ -163,9 +163,12 @@ impl CallMachine {
                 scope.insert(BodyScope::of(run.claim()))
             }
         };
+        let watched = run.watch();
         let polled = scope.enter(|| body(cx));
         if polled.is_pending() {
-            run.keep_alive();
+            run.keep_alive(watched);
+        } else {
+            drop(watched);
         }
         let end = ready!(polled);
         self.stage = match run.finish(end) {

@@ -1,6 +1,6 @@
 //! The task that renews a claim while its body runs.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc};
 
 use tokio::{
     runtime::Handle,
@@ -32,9 +32,15 @@ impl Heartbeat {
         #[expect(clippy::expect_used, reason = "documented")]
         let runtime = Handle::try_current().expect("a body that waits needs a Tokio runtime, which renews its claim");
         // Made here: without timers it panics, and the caller has to see that.
-        let first = tokio::time::sleep_until(claim.until() - trusted(claim.context.request.lease) + third(claim));
+        let first = tokio::time::sleep_until(Self::first(claim));
         let renewal = runtime.spawn(renew(Arc::clone(claim), token, first)).abort_handle();
         Some(Self { renewal, runtime })
+    }
+
+    /// The time of the first renewal: a third of the lease after the claim was sent.
+    pub(super) fn first(claim: &Claim) -> Instant {
+        let lease = claim.context.request.lease;
+        claim.until() - trusted(lease) + lease / 3
     }
 }
 
@@ -42,10 +48,6 @@ impl Drop for Heartbeat {
     fn drop(&mut self) {
         self.renewal.abort();
     }
-}
-
-fn third(claim: &Claim) -> Duration {
-    claim.context.request.lease / 3
 }
 
 /// Renews at a third of the lease. Ends when the claim is lost.

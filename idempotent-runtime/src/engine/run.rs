@@ -20,6 +20,7 @@ use super::{
     background::{FinishInBackground, finish_later},
     claim::Claim,
     disposition::Disposition,
+    first_poll::Watched,
     heartbeat::Heartbeat,
     record::{RunEnd, record, record_at_once},
     reply::Answer,
@@ -72,10 +73,15 @@ impl Run {
         self.claim.token.is_some() && Instant::now() >= self.claim.until()
     }
 
+    /// Begins a poll of the body. `None` if its claim is renewed already, or cannot be.
+    pub(super) fn watch(&self) -> Option<Watched> {
+        if self.heartbeat.is_some() { None } else { Watched::begin(&self.claim) }
+    }
+
     /// Renews the claim from now on, and lets duplicates follow: the body has to wait for something.
-    pub(super) fn keep_alive(&mut self) {
+    pub(super) fn keep_alive(&mut self, watched: Option<Watched>) {
         if self.heartbeat.is_none() {
-            self.heartbeat = Heartbeat::start(&self.claim);
+            self.heartbeat = watched.and_then(Watched::end).or_else(|| Heartbeat::start(&self.claim));
         }
         if !self.has_waited {
             self.has_waited = true;

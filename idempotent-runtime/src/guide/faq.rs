@@ -26,8 +26,8 @@
 //!
 //! # My function takes longer than the lock. Will a second one start?
 //!
-//! No, as long as the process lives: a task renews the lease while the body runs, for hours if need be. A body that blocks its thread can
-//! keep that task from running; use `spawn_blocking`. If a claim is lost all the same, the store refuses the late result. See [how
+//! No, as long as the process lives: a task renews the lease while the body runs, for hours if need be. A body that blocks a thread
+//! of the runtime can keep that task from running; use `spawn_blocking` or `block_in_place`. If a claim is lost all the same, the store refuses the late result. See [how
 //! long](super::how_long).
 //!
 //! # Are errors cached? I fixed the problem, and still get the old error.

@@ -67,8 +67,8 @@
 //!   call takes the key over, the result of the first run is refused.
 //! - Longer: such pauses do no harm, and retries wait longer after a kill.
 //!
-//! The renewal needs Tokio's timers. A body that blocks its thread for longer than the lease can lose its claim: put such work into
-//! `spawn_blocking`. The `lease` is 10 ms or more, and not longer than the `ttl`.
+//! The renewal needs Tokio's timers. A body that blocks a thread of the runtime for longer than the lease can hold them up and lose its claim:
+//! put such work into `spawn_blocking` or `block_in_place`. The `lease` is 10 ms or more, and not longer than the `ttl`.
 //!
 //! # `wait`: what a duplicate does meanwhile
 //!

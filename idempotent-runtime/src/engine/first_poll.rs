@@ -1,0 +1,174 @@
+//! Renews the claims of bodies that keep their thread before they have waited for anything.
+//!
+//! A body that waits gets a task that renews its claim, when it has to wait first ([`Heartbeat`]). Most bodies that never wait have ended by
+//! then, and should not pay for one. But a body may also compute, or block its thread, for longer than its lease. So each thread says which
+//! bodies it polls for the first time, and one thread of the process looks for those that take a third of their lease, and starts the task
+//! on the runtime that they run on.
+
+use std::{
+    cell::OnceCell,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::{self, Thread},
+    time::Duration,
+};
+
+use tokio::{runtime::Handle, time::Instant};
+
+use super::{claim::Claim, heartbeat::Heartbeat};
+use crate::lock::lock;
+
+/// The first polls that a thread is in, each within the one before.
+#[derive(Default)]
+struct Polls {
+    under_way: Vec<FirstPoll>,
+    /// True if there was one since the watcher's last look.
+    were_any: bool,
+}
+
+struct FirstPoll {
+    claim: Arc<Claim>,
+    runtime: Handle,
+    /// True once its renewal was due.
+    was_due: bool,
+    renewal: Option<Heartbeat>,
+}
+
+impl FirstPoll {
+    /// Starts the renewal if it is due, and gives the time until then if it is not.
+    fn look(&mut self, now: Instant) -> Option<Duration> {
+        if self.was_due {
+            return None;
+        }
+        let left = Heartbeat::first(&self.claim).saturating_duration_since(now);
+        if left.is_zero() {
+            let _context = self.runtime.enter();
+            // On a runtime without timers it panics. The body will, too, if it waits.
+            let started = catch_unwind(AssertUnwindSafe(|| Heartbeat::start(&self.claim)));
+            (self.was_due, self.renewal) = (true, started.ok().flatten());
+            return None;
+        }
+        Some(left)
+    }
+}
+
+thread_local! {
+    static POLLS: OnceCell<Arc<Mutex<Polls>>> = const { OnceCell::new() };
+}
+
+/// A first poll that is under way. Dropped, it has ended.
+pub(super) struct Watched {
+    polls: Arc<Mutex<Polls>>,
+}
+
+impl Watched {
+    /// Begins the first poll of a body on this thread. `None` where there is no claim to renew, or no runtime to do it.
+    pub(super) fn begin(claim: &Arc<Claim>) -> Option<Self> {
+        if claim.token.is_none() || claim.context.is_exclusive() {
+            return None;
+        }
+        let runtime = Handle::try_current().ok()?;
+        let polls = POLLS.try_with(|polls| Arc::clone(polls.get_or_init(|| WATCHER.register()))).ok()?;
+        {
+            let mut polls = lock(&polls);
+            polls.under_way.push(FirstPoll { claim: Arc::clone(claim), runtime, was_due: false, renewal: None });
+            polls.were_any = true;
+        }
+        WATCHER.look_every(claim.context.request.lease / 3);
+        Some(Self { polls })
+    }
+
+    /// Ends it, and gives the renewal that has begun meanwhile.
+    pub(super) fn end(self) -> Option<Heartbeat> {
+        lock(&self.polls).under_way.last_mut()?.renewal.take()
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let ended = lock(&self.polls).under_way.pop();
+        drop(ended);
+    }
+}
+
+static WATCHER: Watcher =
+    Watcher { period: AtomicU64::new(NEVER), thread: Mutex::new(None), of_threads: Mutex::new(Vec::new()) };
+
+/// Looks at the first polls of all threads.
+struct Watcher {
+    /// The longest time between two looks, in ns. [`NEVER`] while nothing is polled.
+    period: AtomicU64,
+    thread: Mutex<Option<Thread>>,
+    of_threads: Mutex<Vec<Weak<Mutex<Polls>>>>,
+}
+
+const NEVER: u64 = u64::MAX;
+
+impl Watcher {
+    fn register(&self) -> Arc<Mutex<Polls>> {
+        let polls = Arc::default();
+        lock(&self.of_threads).push(Arc::downgrade(&polls));
+        polls
+    }
+
+    fn look_every(&'static self, period: Duration) {
+        let period = u64::try_from(period.as_nanos()).unwrap_or(NEVER - 1);
+        if period < self.period.load(Ordering::SeqCst) {
+            self.hurry(period);
+        }
+    }
+
+    #[cold]
+    fn hurry(&'static self, period: u64) {
+        self.period.fetch_min(period, Ordering::SeqCst);
+        let mut thread = lock(&self.thread);
+        if let Some(thread) = &*thread {
+            return thread.unpark();
+        }
+        let started = thread::Builder::new().name("idempotent-watch".to_owned()).spawn(|| self.watch());
+        match started {
+            Ok(started) => *thread = Some(started.thread().clone()),
+            // Without a thread to spare, the next poll tries again.
+            Err(_) => self.period.store(NEVER, Ordering::SeqCst),
+        }
+    }
+
+    fn watch(&self) {
+        loop {
+            match self.look() {
+                Some(pause) => thread::park_timeout(pause),
+                None => thread::park(),
+            }
+        }
+    }
+
+    /// Looks at all, and gives the time until the next look; `None` if that may wait for a first poll.
+    fn look(&self) -> Option<Duration> {
+        let period = self.period.load(Ordering::SeqCst);
+        if let Some(next) = self.look_at_each(period) {
+            return Some(next);
+        }
+        // A first poll that begins from here on finds this, and unparks the thread. One that has begun before is seen now.
+        self.period.store(NEVER, Ordering::SeqCst);
+        let next = self.look_at_each(period)?;
+        self.period.fetch_min(period, Ordering::SeqCst);
+        Some(next)
+    }
+
+    /// `None` if there was no first poll since the last look.
+    fn look_at_each(&self, period: u64) -> Option<Duration> {
+        let (mut were_any, mut next, now) = (false, Duration::from_nanos(period), Instant::now());
+        lock(&self.of_threads).retain(|polls| {
+            let Some(polls) = polls.upgrade() else { return false };
+            let mut polls = lock(&polls);
+            were_any |= std::mem::take(&mut polls.were_any) || !polls.under_way.is_empty();
+            let lefts = polls.under_way.iter_mut().filter_map(|poll| poll.look(now));
+            next = lefts.fold(next, Duration::min);
+            true
+        });
+        were_any.then_some(next)
+    }
+}
