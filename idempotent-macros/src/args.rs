@@ -278,7 +278,11 @@ fn skip(input: ParseStream<'_>, name: &Ident) -> syn::Result<Vec<Ident>> {
         Ok(TokenTree::Group(group)) if group.delimiter() == Delimiter::Parenthesis => group,
         _ => {
             let rest: TokenStream = input.fork().parse()?;
-            return Err(error_at(name, "`skip` takes its arguments in parentheses", skip_of(rest)));
+            // Up to the next option.
+            let ours = rest
+                .into_iter()
+                .take_while(|token| !matches!(token, TokenTree::Punct(comma) if comma.as_char() == ','));
+            return Err(error_at(name, "`skip` takes its arguments in parentheses", skip_of(ours.collect())));
         }
     };
     input.parse::<TokenTree>()?;
@@ -296,6 +300,7 @@ fn skip(input: ParseStream<'_>, name: &Ident) -> syn::Result<Vec<Ident>> {
 fn skip_of(tokens: TokenStream) -> String {
     let name = tokens.into_iter().find_map(|token| match token {
         TokenTree::Ident(name) => Some(name.to_string()),
+        TokenTree::Group(names) => names.stream().into_iter().next().map(|name| name.to_string()),
         _ => None,
     });
     format!("`skip({})`", name.as_deref().unwrap_or("db"))

@@ -14,6 +14,7 @@
 //! `transaction` hold the code that is generic over the function's types.
 
 mod admit;
+mod ask;
 mod background;
 #[cfg(feature = "consumer")]
 mod bury;

@@ -105,7 +105,10 @@ impl Execution {
         hash.update(record.as_bytes());
         hash.update(b"\0");
         hash.update(label.as_bytes());
-        hash.finalize().into_iter().flat_map(hex::lower).collect()
+        let key = hash.finalize().into_iter().flat_map(hex::lower).collect::<String>();
+        #[cfg(feature = "testing")]
+        crate::testing::probe::made_child_key(self.claim.context().key(), label, &key);
+        key
     }
 }
 

@@ -48,6 +48,28 @@ impl Idempotency {
         Self::new(crate::store::memory::MemoryStore::new())
     }
 
+    /// Makes a handle that runs each body and keeps nothing: for unit tests of bodies alone.
+    ///
+    /// Each call is the first of its key, repeats and calls at once included, also with `transaction = tx`, whose statements are then
+    /// those of the body.
+    ///
+    /// ```
+    /// # use idempotent_runtime::{Error, Idempotency};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
+    /// let idempotency = Idempotency::passthrough();
+    /// for run in 1..=2 {
+    ///     assert_eq!(idempotency.call("mail.send").key("m-1").run(async { Ok::<_, Error>(run) }).await?, run);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn passthrough() -> Self {
+        let mut builder = Self::builder();
+        builder.limits.runs_duplicates = true;
+        builder.build(crate::testing::passthrough::Passthrough)
+    }
+
     /// Makes a handle on the store that the URL names, with the default limits.
     ///
     /// | URL | store | feature |

@@ -1,8 +1,5 @@
 //! The handle of functions that name none.
 
-#[cfg(feature = "testing")]
-pub(crate) mod scoped;
-
 use std::sync::OnceLock;
 
 use crate::{
@@ -39,7 +36,7 @@ pub fn install(idempotency: Idempotency) -> Result<(), SetupError> {
 /// `sqlite`), or the embedded one is not: each process would keep its own records, and duplicates would run.
 pub fn installed() -> Result<&'static Idempotency, Error> {
     #[cfg(feature = "testing")]
-    if let Some(handle) = scoped::handle() {
+    if let Some(handle) = crate::testing::surroundings::handle() {
         return Ok(handle);
     }
     #[cfg(all(feature = "memory", not(any(feature = "redis", feature = "postgres", feature = "sqlite"))))]
@@ -57,7 +54,7 @@ pub(crate) fn handed_on<F>(future: F) -> F {
     future
 }
 #[cfg(feature = "testing")]
-pub(crate) use scoped::handed_on;
+pub(crate) use crate::testing::surroundings::handed_on;
 
 #[cfg(test)]
 mod tests {

@@ -9,8 +9,9 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
+    ask::{ClaimReply, claim},
     background::{FinishInBackground, finish_later},
-    claim::{Claim, ClaimReply, claim, trusted},
+    claim::{Claim, trusted},
     context::{CallContext, OwnTransaction},
     disposition::Disposition,
     events,

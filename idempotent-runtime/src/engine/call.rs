@@ -164,7 +164,11 @@ impl CallMachine {
             }
         };
         let watched = run.watch();
-        let polled = scope.enter(|| body(cx));
+        let polled = scope.enter(|| {
+            #[cfg(all(feature = "testing", feature = "memory"))]
+            crate::testing::interrupt::before_body();
+            body(cx)
+        });
         if polled.is_pending() {
             run.keep_alive(watched);
         } else {

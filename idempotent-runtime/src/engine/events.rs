@@ -35,10 +35,18 @@ pub(crate) enum About<'a> {
 }
 
 impl<'a> About<'a> {
-    fn operation(self) -> &'a str {
+    pub(crate) fn operation(self) -> &'a str {
         match self {
             Self::Operation(name) => name,
             Self::Record(key) => key.operation(),
+        }
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn key(self) -> Option<&'a RecordKey> {
+        match self {
+            Self::Operation(_) => None,
+            Self::Record(key) => Some(key),
         }
     }
 
@@ -68,6 +76,8 @@ impl fmt::Display for Chain<'_> {
 
 /// The span around a body.
 pub(crate) fn run_span(key: &RecordKey, attempt: u32) -> Span {
+    #[cfg(feature = "testing")]
+    crate::testing::probe::began(key, attempt);
     tracing::info_span!("idempotent.run", operation = key.operation(), key_digest = %key.digest(), attempt)
 }
 

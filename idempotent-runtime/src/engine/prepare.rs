@@ -76,6 +76,10 @@ impl<P> Call<P> {
             check_durations(lease, ttl)?;
             check_attempts(attempts, ttl)?;
             let Request { fingerprint, arguments } = request;
+            #[cfg(all(feature = "testing", feature = "memory"))]
+            if crate::testing::fingerprint::capture(fingerprint) {
+                return Err(Error::NotInstalled);
+            }
             match shared.store.at_hand(&key) {
                 Some(finished) if finished.fingerprint == fingerprint => {
                     let answer = Answer::Other(finished.outcome, Disposition::Replayed);

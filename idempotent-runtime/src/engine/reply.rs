@@ -35,12 +35,16 @@ impl<R> Reply<R> {
         own: Option<R>,
         decode: impl FnOnce(Outcome) -> Result<R, Error>,
     ) -> Self {
+        #[cfg(feature = "testing")]
+        let told = crate::testing::probe::Told { about, ran: own.is_some() };
         let (result, disposition) = match answer {
             // A call is answered by its own body only after that body has ended, so that there is an output.
             Ok(Answer::Own(disposition)) => (own.ok_or(Error::ClaimLost), Some(disposition)),
             Ok(Answer::Told) => return Self { result: own.ok_or(Error::ClaimLost), disposition: None },
             Ok(Answer::Refused(reason)) => {
                 events::refused(about, &reason);
+                #[cfg(feature = "testing")]
+                told.refused(reason.code());
                 return Self { result: own.ok_or(Error::ClaimLost), disposition: Some(Disposition::Refused) };
             }
             Ok(Answer::Other(outcome, disposition)) => (decode(outcome), Some(disposition)),
@@ -52,10 +56,14 @@ impl<R> Reply<R> {
                     Scope::note_transaction(TransactionEnd::TryAgain);
                 }
                 events::refused(about, error);
+                #[cfg(feature = "testing")]
+                told.refused(error.code());
                 Self { result, disposition: Some(Disposition::Refused) }
             }
             (Ok(_), Some(answered)) => {
                 events::answered(about, answered);
+                #[cfg(feature = "testing")]
+                told.answered(answered);
                 Self { result, disposition }
             }
             (Ok(_), None) => Self { result, disposition },

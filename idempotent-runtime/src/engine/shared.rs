@@ -56,6 +56,9 @@ pub(crate) struct Limits {
     pub(crate) max_arguments_len: usize,
     pub(crate) max_steps: usize,
     pub(crate) max_steps_len: usize,
+    /// True if each duplicate runs its own body.
+    #[cfg(feature = "testing")]
+    pub(crate) runs_duplicates: bool,
 }
 
 impl Limits {
@@ -76,6 +79,8 @@ impl Default for Limits {
             max_arguments_len: 64 * 1024,
             max_steps: 1_000,
             max_steps_len: 1024 * 1024,
+            #[cfg(feature = "testing")]
+            runs_duplicates: false,
         }
     }
 }

@@ -34,6 +34,49 @@
 //!
 //! Write this test for each function that matters. It fails if the result does not come back the same, or if the key names too much.
 //!
+//! # What each call did
+//!
+//! `Probe` (feature `testing`) notes each call that a test makes, also those that are made deep inside a handler:
+//!
+//! ```
+//! # #[cfg(all(feature = "macros", feature = "memory", feature = "testing"))] mod example {
+//! use idempotent_runtime::{Error, Idempotency, assert_fingerprint, idempotent, testing::{self, Probe}};
+//!
+//! #[idempotent(name = "mail.send", key = message_id)]
+//! async fn send(message_id: &str, text: &str) -> Result<usize, Error> {
+//!     Ok(text.len())
+//! }
+//!
+//! /// The handler of a webhook, which comes twice.
+//! async fn on_event(message_id: &str) -> Result<usize, Error> {
+//!     send(message_id, "hello").await
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # pub async fn main() -> Result<(), Error> {
+//! let probe = Probe::new();
+//! let twice = probe.watch(async { (on_event("m-1").await, on_event("m-1").await) });
+//! testing::with(Idempotency::memory(), twice).await.1?;
+//! probe.assert_ran_once("mail.send", "m-1");
+//! probe.assert_replayed("mail.send", "m-1");
+//!
+//! // A renamed argument, or another type, would turn the retries of live calls into refusals: this line finds it in the review.
+//! assert_fingerprint!(send("m-1", "hello"), "1490976c857c943e2d69f3224e2da82cd35195e451c555e88c85f47d58ff2639");
+//! # Ok(()) }
+//! # }
+//! # #[cfg(all(feature = "macros", feature = "memory", feature = "testing"))] fn main() { example::main().unwrap() }
+//! # #[cfg(not(all(feature = "macros", feature = "memory", feature = "testing")))] fn main() {}
+//! ```
+//!
+//! A unit test of the body alone takes `Idempotency::passthrough()`: each call runs, nothing is kept.
+//!
+//! # A process that dies
+//!
+//! [`testing::interrupt`](crate::testing::interrupt) makes a call again and again, and each time interrupts it at another point: the future
+//! is dropped, the process dies, the body panics, the store's reply is lost. It then has the call made once more, as a retry would be, and
+//! checks what you say must hold. It finds the mail that is sent twice, the child key that changes from attempt to attempt, and the
+//! counter that is raised before the claim. Write it for each function with an effect outside of the store.
+//!
 //! # Time, and a store that fails
 //!
 //! The feature `testing`, as a dev-dependency, has a clock that you set and a store that fails on demand:
@@ -70,6 +113,7 @@
 //!
 //! | to test | use |
 //! |---|---|
+//! | a crash, at each point of a function | [`interrupt`](crate::testing::interrupt) |
 //! | a caller that gives up in mid-run | drop the future: `tokio::time::timeout`, as in [when it fails](super::when_it_fails) |
 //! | two calls at once | `tokio::join!`, as in [five minutes](super::five_minutes) |
 //! | a lost request, a lost reply, a store that hangs | [`FaultyStore`](crate::testing::FaultyStore), [`Gate`](crate::testing::Gate) |

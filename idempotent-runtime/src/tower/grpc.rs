@@ -201,8 +201,8 @@ mod tests {
 
     #[test]
     fn of_two_statuses_both_must_be_an_answer() {
-        let statuses = |statuses: &[&'static str]| {
-            HeaderMap::from_iter(statuses.iter().map(|status| (STATUS, HeaderValue::from_static(status))))
+        let statuses = |statuses: &[&'static str]| -> HeaderMap {
+            statuses.iter().map(|status| (STATUS, HeaderValue::from_static(status))).collect()
         };
         let none = HeaderMap::new();
         let ended = |headers: &HeaderMap, trailers: &HeaderMap| Ended::of(headers, &Bytes::new(), Some(trailers));
