@@ -85,7 +85,8 @@
 //!
 //! # Brokers
 //!
-//! A broker is connected by an implementation of [`Delivery`]. The examples have two, for RabbitMQ (`lapin`) and for Redis Streams.
+//! A broker is connected by an implementation of [`Delivery`]. The examples of the
+//! repository have two to copy: `examples/src/rabbitmq.rs` for RabbitMQ (`lapin`) and `examples/src/redis_streams.rs` for Redis Streams.
 //!
 //! | any broker | why |
 //! |---|---|

@@ -129,7 +129,42 @@ impl Error {
         }
     }
 
+    /// The time after which the same call may get on, where the error knows it: the rest of a lease or of a pause.
+    ///
+    /// The library calls nothing by itself: whoever makes the call makes it again, a queue, a client, or a loop as this one.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use idempotent_runtime::Error;
+    /// # async fn charge() -> Result<u32, Error> { Ok(1) }
+    /// # async fn until_it_is_charged() -> Result<u32, Error> {
+    /// loop {
+    ///     match charge().await {
+    ///         Err(error) if error.is_retryable() => {
+    ///             tokio::time::sleep(error.retry_after().unwrap_or(Duration::from_secs(1))).await;
+    ///         }
+    ///         answer => return answer,
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::InFlight { retry_after } | Self::Suspended { retry_after, .. } => Some(*retry_after),
+            _ => None,
+        }
+    }
+
     /// The HTTP status that says the same to a client.
+    ///
+    /// | status | error |
+    /// |---|---|
+    /// | 400 | [`Key`](Self::Key), [`Arguments`](Self::Arguments) |
+    /// | 409 | [`InFlight`](Self::InFlight), [`Suspended`](Self::Suspended), [`ClaimLost`](Self::ClaimLost), [`Abandoned`](Self::Abandoned) |
+    /// | 422 | [`Mismatch`](Self::Mismatch): the key was used before with another request |
+    /// | 503 | [`TooManyWaiters`](Self::TooManyWaiters), [`CommitUnknown`](Self::CommitUnknown), [`Store`](Self::Store) if it may succeed later |
+    /// | 500 | all others |
     #[must_use]
     pub const fn http_status(&self) -> u16 {
         match self {
@@ -208,7 +243,7 @@ impl fmt::Display for Error {
                 write!(
                     f,
                     "run {attempt} of this idempotency key ended without an outcome, and its operation allows no other \
-                     run; an operator must check its effects and remove its record"
+                     run; an operator must find out whether it happened, and resolve its record"
                 )
             }
             Self::Abandoned { attempt, may_retry: true } => {

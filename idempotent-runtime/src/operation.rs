@@ -129,7 +129,11 @@ impl<P> Operation<P> {
     ///
     /// A run counts also if it only learned that a nested function cannot say yet what became of its own run: so many attempts, with the pauses
     /// of [`retry_after`](Self::retry_after), have to outlast an outage of other systems, and the `lease` and
-    /// [`settle_after`](Self::settle_after) of nested functions. An exhausted key can have recorded steps; they go with its end.
+    /// [`settle_after`](Self::settle_after) of nested functions. For a nested `lease` of 2 s and a `settle_after` of 1 s, the
+    /// pauses have to add up to more than 3 s. An exhausted key can have recorded steps; they go with its end, and run again if an operator
+    /// has the key run again.
+    ///
+    /// The library calls nothing by itself: after each run that failed, somebody makes the same call again.
     ///
     /// With a limit, an `Err` that is not kept leaves a record that counts it, so that other arguments are a mismatch.
     pub const fn max_attempts(mut self, attempts: u32) -> Self {

@@ -59,13 +59,15 @@ use crate::{
 /// A step that is renamed is another step, and runs again. When a run ends with `Ok` and an earlier attempt had recorded steps
 /// that it did not ask for, an error event and the counter `idempotent_steps_not_asked_for_total` say so.
 ///
+/// In an `async` block, name the error: `step("mail", async { Ok::<_, Error>(send().await) })`.
+///
 /// # What is promised
 ///
-/// - A recorded step is not run again in the life of the key: until the function returns a result, its record is forgotten, or no call has
+/// - A recorded step is not run again in the life of the key: until the function returns a result, its record is forgotten, its attempts are exhausted, or no call has
 ///   come for the `ttl` after its last run. Choose the `ttl` longer than the longest retry.
 /// - A step whose process dies before it is recorded runs again. What it did outside may have happened: pass a
 ///   [`child_key`](crate::Execution::child_key) on to systems that take one, or call a nested `#[idempotent]` function, which has
-///   a claim of its own: `step("charge", charge(order_id, cents))` records its result here as well.
+///   a claim of its own: `step("charge", charge(order_id, cents))` records its result here as well. Such a function has steps of its own.
 /// - The body is not polled unless the claim is surely this run's at that moment.
 /// - Once a step is recorded, an `Err` of the function does not free the key: the next call goes on after the last step, with the
 ///   same arguments. Other arguments are a mismatch.

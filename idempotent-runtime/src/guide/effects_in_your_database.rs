@@ -25,7 +25,8 @@
 //! ```
 //!
 //! [`in_transaction`](crate::in_transaction) begins, calls, commits, and begins anew where the database says so. The installed store, or that
-//! of `store = …`, has to be in the pool's database.
+//! of `store = …`, has to be in the pool's database: `Idempotency::connect("postgres://app@db/shop")` beside
+//! `PgPool::connect("postgres://app@db/shop")`. With SQLite, `Transaction<'_, Sqlite>` and the URL of the file, `sqlite://shop.db`, for both.
 //!
 //! # Three promises
 //!

@@ -80,6 +80,13 @@
 //! protect what your code does besides: the row, the mail, the answer to your own caller. Put each into a [`step`](crate::step). See [when
 //! it fails](super::when_it_fails).
 //!
+//! # Why is this call a 422? And who has the key while I get a 409?
+//!
+//! 422 is a [mismatch](crate::Error::Mismatch): the key was used before with another request. `idempotent explain OPERATION KEY --arguments
+//! FILE` says which arguments differ, where they are recorded. 409 says that a run has the key, or that one vanished: `idempotent show
+//! OPERATION KEY` says since when, and who it is, if you have set a [context](crate::IdempotencyBuilder::context). See
+//! [running it](super::running_it).
+//!
 //! # Is the request's body compared byte by byte?
 //!
 //! Function arguments are compared by their values: the order of fields does not matter. The HTTP layer compares the bytes of a body, or

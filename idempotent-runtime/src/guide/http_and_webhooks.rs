@@ -80,6 +80,8 @@
 //!
 //! - **Key**: sender, endpoint, event id. Never the signature, which differs between tries, and never the body, which may.
 //! - **Arguments**: what the function needs of the event, not its bytes.
+//! - **Secrets are rotated** without a lost event: [`Verifier::stripe([new, old])`](crate::webhooks::Verifier) accepts both. Deploy it, then roll
+//!   the secret at the sender, and remove the old one when the sender does not sign with it any more.
 //! - **`ttl`**: by sender. Stripe's events can be sent again for 30 days: see [how long](super::how_long).
 //! - **Not 2xx while it runs.** A duplicate that gets `InFlight` is answered 409. The sender comes again, and finds the result.
 //! - **Order**: events come in any order. Never let an older event overwrite a newer one.

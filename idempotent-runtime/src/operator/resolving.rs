@@ -62,7 +62,8 @@ impl Verdict {
         Self::new(Resolution::Done(outcome), &what, by, reason)
     }
 
-    /// It did not happen: the next call runs it, as the first attempt. The steps that earlier runs recorded are not repeated.
+    /// It did not happen: the next call runs it, as the first attempt. The steps that earlier runs recorded are not repeated,
+    /// but for an exhausted key, whose steps are gone: there each step runs again.
     pub fn never_happened(by: &str, reason: &str) -> Self {
         Self::new(Resolution::Failed, "left to run again", by, reason)
     }

@@ -1,4 +1,4 @@
-//! `skip` in the form of the other options.
+//! `skip` as a list, before another option.
 
 use idempotent_runtime::{Error, idempotent};
 
