@@ -1,6 +1,7 @@
 //! Access for operators: which records there are, and what the next call of a key would get.
 
 mod explanation;
+mod facts;
 mod filter;
 mod next_request;
 mod records;
@@ -12,6 +13,7 @@ use serde::Serialize;
 
 pub use self::{
     explanation::{Explanation, NextCall, RunReason},
+    facts::{facts, printable, time},
     filter::{Filter, StateFilter},
     next_request::{NextRequest, RequestCheck},
     records::Records,

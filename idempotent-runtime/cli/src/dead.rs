@@ -2,6 +2,7 @@
 
 use idempotent_runtime::{
     Idempotency,
+    operator::time,
     store::{DeadLetter, Replay},
 };
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     arguments::DeadCommand,
     failure::{Exit, Failure},
-    output::{Output, ms, table, time},
+    output::{Output, ms, table},
     record_view::revealed,
 };
 

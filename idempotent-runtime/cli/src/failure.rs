@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, process::ExitCode};
 
-use crate::output::printable;
+use idempotent_runtime::operator::printable;
 
 /// The end of a command that has done its work.
 #[derive(Clone, Copy, PartialEq, Eq)]

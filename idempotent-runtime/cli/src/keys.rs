@@ -7,7 +7,7 @@ use std::{
 };
 
 use idempotent_runtime::{
-    Idempotency, OnAbandoned, Record, RecordKey,
+    Idempotency, Record, RecordKey,
     operator::{Filter, NextCall, NextRequest, RequestCheck},
 };
 use serde_json::{Value, json};
@@ -59,9 +59,6 @@ pub(crate) async fn explain(idempotency: &Idempotency, options: &ExplainOptions,
         None => NextRequest::Unknown,
     };
     let explained = idempotency.operator().explain_record(&record_key(&options.key)?, &request).await?;
-    let policies =
-        [("rerun", OnAbandoned::Rerun), ("refuse", OnAbandoned::Refuse), ("reconcile", OnAbandoned::Reconcile)]
-            .map(|(word, policy)| (word, explained.next_call(policy, options.max_attempts)));
     let compared = match (&explained.request, &explained.record) {
         (_, None) => "no-record",
         (RequestCheck::Same, _) => "same",
@@ -69,6 +66,7 @@ pub(crate) async fn explain(idempotency: &Idempotency, options: &ExplainOptions,
         _ => "unknown",
     };
     if out.is_json {
+        let policies = explained.by_policy(options.max_attempts);
         let next: serde_json::Map<_, _> =
             policies.iter().map(|(word, next)| ((*word).to_owned(), answer(next))).collect();
         let record = explained.record.as_ref().map_or(Value::Null, |record| record_view::json(record, false));
@@ -83,12 +81,7 @@ pub(crate) async fn explain(idempotency: &Idempotency, options: &ExplainOptions,
         )?;
         return Ok(Exit::Fine);
     }
-    let [(_, first), rest @ ..] = &policies;
-    let mut lines = if rest.iter().all(|(_, next)| next == first) {
-        vec![first.to_string()]
-    } else {
-        policies.iter().map(|(word, next)| format!("with `abandoned = {word}`: {next}")).collect()
-    };
+    let mut lines = explained.lines(options.max_attempts);
     if compared == "unknown" {
         lines.push(match options.arguments {
             Some(_) => "if its arguments are those of the record, which their JSON does not tell".to_owned(),

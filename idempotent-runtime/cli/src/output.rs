@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use idempotent_runtime::operator::printable;
 use serde_json::Value;
 
 /// The width of a table that is not for a terminal is not limited.
@@ -85,28 +86,11 @@ fn lines(head: &[&str], rows: &[Vec<String>], width: usize) -> Vec<String> {
         .collect()
 }
 
-/// The text without control characters: a terminal would obey them, and an error or a key can be somebody else's text.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
-}
-
 fn fit(cell: &str, width: usize) -> String {
     if cell.chars().count() <= width {
         return cell.to_owned();
     }
     cell.chars().take(width.saturating_sub(1)).chain(['…']).collect()
-}
-
-/// A time in its largest unit, or its two largest.
-pub(crate) fn time(time: Duration) -> String {
-    let seconds = time.as_secs();
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3_600 => format!("{}m{}s", seconds / 60, seconds % 60),
-        3_600..86_400 => format!("{}h{}m", seconds / 3_600, seconds % 3_600 / 60),
-        86_400..1_000_000_000 => format!("{}d{}h", seconds / 86_400, seconds % 86_400 / 3_600),
-        _ => "no end".to_owned(),
-    }
 }
 
 /// A time as milliseconds.

@@ -1,14 +1,12 @@
 //! A record as JSON and as rows of a table.
 
-use idempotent_runtime::{NotKept, Outcome, Record, State, store::ClaimRequest};
+use idempotent_runtime::{
+    NotKept, Outcome, Record, State,
+    operator::{self, time},
+};
 use serde_json::{Map, Value, json};
 
-use crate::output::{ms, time};
-
-/// True where the record has no end in practice, and no outcome.
-pub(crate) fn is_held(record: &Record) -> bool {
-    !matches!(record.state, State::Done(_)) && record.expires_in > ClaimRequest::HELD
-}
+use crate::output::ms;
 
 /// The record; arguments and result only if they may be revealed.
 pub(crate) fn json(record: &Record, reveal: bool) -> Value {
@@ -20,7 +18,7 @@ pub(crate) fn json(record: &Record, reveal: bool) -> Value {
     put("state", record.state.as_str().into());
     put("attempt", record.attempt.into());
     put("failed", record.failed.into());
-    put("held", is_held(record).into());
+    put("held", record.is_held().into());
     put("expires_in_ms", ms(record.expires_in));
     put("not_before_ms", record.not_before.map_or(Value::Null, ms));
     put(
@@ -73,40 +71,7 @@ pub(crate) fn row(record: &Record) -> Vec<String> {
     ]
 }
 
-/// The record, a line for each fact.
+/// The record, a row for each fact.
 pub(crate) fn facts(record: &Record, reveal: bool) -> Vec<Vec<String>> {
-    let mut rows = Vec::new();
-    let mut say = |name: &str, value: String| rows.push(vec![name.to_owned(), value]);
-    say("operation", record.key.operation().to_owned());
-    say("key", record.key.key().to_owned());
-    say("key digest", record.key.digest().to_string());
-    say("state", record.state.as_str().to_owned());
-    say("attempt", record.attempt.to_string());
-    say("failed attempts", record.failed.to_string());
-    if let State::Running { lease_left, .. } = record.state {
-        say("lease ends in", time(lease_left));
-    }
-    if let Some(not_before) = record.not_before {
-        say("next run not before", time(not_before));
-    }
-    if let Some(why) = reason(record) {
-        say("result", format!("not kept: {why}"));
-    }
-    let shown =
-        |bytes: &[u8]| if reveal { revealed(bytes).to_string() } else { format!("{} bytes, hidden", bytes.len()) };
-    if let Some(bytes) = result(record) {
-        say(if record.state.as_str() == "ok" { "result" } else { "error" }, shown(bytes));
-    }
-    say("arguments", record.arguments.as_deref().map_or_else(|| "not recorded".to_owned(), shown));
-    if let Some(context) = &record.context {
-        say("context", context.to_string());
-    }
-    say("expires in", time(record.expires_in));
-    if is_held(record) {
-        say(
-            "held",
-            "yes: no call runs the key again until somebody resolves it, or a `reconcile` function does".to_owned(),
-        );
-    }
-    rows
+    operator::facts(record, reveal).into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect()
 }

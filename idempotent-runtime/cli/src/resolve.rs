@@ -7,7 +7,7 @@ use std::{
 
 use idempotent_runtime::{
     Error, Idempotency, Outcome, Record, RecordKey, StoreErrorKind,
-    operator::{NextRequest, Resolving, Verdict},
+    operator::{NextRequest, Resolving, Verdict, printable, time},
 };
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ use crate::{
     arguments::{ResolveOptions, Said},
     failure::{Exit, Failure},
     keys::{NO_RECORD, record_key},
-    output::{Output, printable, table, time},
+    output::{Output, table},
     record_view,
 };
 

@@ -38,6 +38,41 @@ impl Explanation {
         is_open && !matches!(self.request, RequestCheck::Differs { .. })
     }
 
+    /// The answer for people: one line where it is the same under each policy, and else one for each answer, with the policies
+    /// under which it is given.
+    ///
+    /// ```
+    /// # use idempotent_runtime::{Error, Idempotency, operator::NextRequest};
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Error> {
+    /// let explained = Idempotency::memory().operator().explain("charge", "order-17", &NextRequest::Unknown).await?;
+    /// assert_eq!(explained.lines(None), ["runs as attempt 1: the key has no record"]);
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn lines(&self, max_attempts: Option<u32>) -> Vec<String> {
+        let mut answers: Vec<(NextCall, Vec<&str>)> = Vec::new();
+        for (word, next) in self.by_policy(max_attempts) {
+            match answers.iter_mut().find(|(other, _)| *other == next) {
+                Some((_, words)) => words.push(word),
+                None => answers.push((next, vec![word])),
+            }
+        }
+        match &answers[..] {
+            [(next, _)] => vec![next.to_string()],
+            _ => answers
+                .iter()
+                .map(|(next, words)| format!("with `abandoned = {}`: {next}", words.join("` or `")))
+                .collect(),
+        }
+    }
+
+    /// The answer under each policy for abandoned runs, with the policy's word: `rerun`, `refuse` and `reconcile`.
+    #[must_use]
+    pub fn by_policy(&self, max_attempts: Option<u32>) -> [(&'static str, NextCall); 3] {
+        [("rerun", OnAbandoned::Rerun), ("refuse", OnAbandoned::Refuse), ("reconcile", OnAbandoned::Reconcile)]
+            .map(|(word, policy)| (word, self.next_call(policy, max_attempts)))
+    }
+
     /// The answer that the next call would get from a function with these policies, if its request is that of the record or
     /// [cannot be told](RequestCheck::Unknown) from it.
     ///

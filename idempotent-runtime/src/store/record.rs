@@ -370,6 +370,14 @@ impl Record {
         self
     }
 
+    /// True if it is *held*: it has no end in practice, and no outcome. See [`ClaimRequest::HELD`].
+    ///
+    /// [`ClaimRequest::HELD`]: crate::store::ClaimRequest::HELD
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        !matches!(self.state, State::Done(_)) && self.expires_in > super::ClaimRequest::HELD
+    }
+
     /// Adds the context of the last granted claim, or of the resolution since; `None` for none.
     #[must_use]
     pub fn with_context(mut self, context: impl Into<Option<Arc<str>>>) -> Self {
