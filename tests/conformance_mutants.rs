@@ -221,6 +221,7 @@ caught! { objects_beyond, BeyondBug:
     empty_payload_is_none: EmptyPayloadIsNone by a_letter_comes_back_byte_for_byte
     errors_are_cut: ErrorsAreCut by a_letter_comes_back_byte_for_byte
     letters_are_reversed: LettersAreReversed by pages_are_in_order
+    operations_ignore_their_start: OperationsIgnoreTheirStart by pages_are_in_order
     pages_ignore_their_start: PagesIgnoreTheirStart by pages_are_in_order
     pages_ignore_their_limit: PagesIgnoreTheirLimit by pages_are_in_order
     replaying_shows_the_dead: ReplayingShowsTheDead by pages_are_in_order

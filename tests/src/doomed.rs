@@ -364,6 +364,10 @@ impl DeadLetters for DoomedStore {
         self.doom.call("put", self.letters_inside().put(letter)).await
     }
 
+    async fn operations(&self, after: &str, limit: usize) -> StoreResult<Vec<String>> {
+        self.letters_inside().operations(after, limit).await
+    }
+
     async fn letters(&self, operation: &str, after: i64, limit: usize) -> StoreResult<Vec<DeadLetter>> {
         self.letters_inside().letters(operation, after, limit).await
     }

@@ -116,6 +116,9 @@ pub trait DeadLetters: Send + Sync {
     /// Writes a letter that has no run, unless there is one of this key and fingerprint.
     async fn put(&self, letter: &DeadLetter) -> StoreResult<()>;
 
+    /// The operations that have letters, behind `after` in the order of their names' bytes.
+    async fn operations(&self, after: &str, limit: usize) -> StoreResult<Vec<String>>;
+
     /// Letters of an operation with a number above `after`, in the order of their numbers.
     async fn letters(&self, operation: &str, after: i64, limit: usize) -> StoreResult<Vec<DeadLetter>>;
 

@@ -62,6 +62,7 @@ pub enum BeyondBug {
     EmptyPayloadIsNone,
     ErrorsAreCut,
     LettersAreReversed,
+    OperationsIgnoreTheirStart,
     PagesIgnoreTheirStart,
     PagesIgnoreTheirLimit,
     ReplayingShowsTheDead,

@@ -91,6 +91,14 @@ impl DeadLetters for PostgresShared {
         put.await.map(drop)
     }
 
+    async fn operations(&self, after: &str, limit: usize) -> StoreResult<Vec<String>> {
+        let limit = i64::try_from(limit.clamp(1, MAX_PAGE_LEN)).unwrap_or(i64::MAX);
+        let rows = self
+            .executor
+            .rows(User::Anybody, &self.statements.letter_operations, |query| query.bind(after).bind(limit));
+        rows.await?.iter().map(|row| get(row, 0)).collect()
+    }
+
     async fn letters(&self, operation: &str, after: i64, limit: usize) -> StoreResult<Vec<DeadLetter>> {
         self.page(operation, after, limit, false).await
     }

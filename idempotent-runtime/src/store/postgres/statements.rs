@@ -84,6 +84,7 @@ pub(super) struct Statements {
     pub(super) wait: SqlStr,
     pub(super) bury: SqlStr,
     pub(super) letter: SqlStr,
+    pub(super) letter_operations: SqlStr,
     pub(super) letters: SqlStr,
     pub(super) replay: SqlStr,
     pub(super) remove_letter: SqlStr,
@@ -124,6 +125,7 @@ impl Statements {
             replay: table.fill_with(include_str!("replay.sql"), timeout),
             remove_letter: table.fill_with(include_str!("remove_letter.sql"), timeout),
             dead_again: table.fill_with(include_str!("dead_again.sql"), timeout),
+            letter_operations: table.fill(include_str!("letter_operations.sql")),
             letters: table.fill(include_str!("letters.sql")),
         }
     }

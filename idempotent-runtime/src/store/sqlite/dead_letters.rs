@@ -84,6 +84,17 @@ impl DeadLetters for SqliteStore {
         self.database.write(letter(query.bind(&dead.operation).bind(&dead.key), dead)).await.map(drop)
     }
 
+    async fn operations(&self, after: &str, limit: usize) -> StoreResult<Vec<String>> {
+        let query = sqlx::query(self.database.statements.letter_operations.clone());
+        let limit = signed(limit.clamp(1, MAX_PAGE_LEN));
+        self.database
+            .read(query.bind(after).bind(limit))
+            .await?
+            .iter()
+            .map(|row| row.try_get(0).map_err(|_| corrupt()))
+            .collect()
+    }
+
     async fn letters(&self, operation: &str, after: i64, limit: usize) -> StoreResult<Vec<DeadLetter>> {
         let query = sqlx::query(self.database.statements.letters.clone());
         let limit = signed(limit.clamp(1, MAX_PAGE_LEN));

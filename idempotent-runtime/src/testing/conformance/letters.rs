@@ -336,6 +336,7 @@ pub(super) async fn pages_are_in_order(subject: &Subject) {
         put(subject, &DeadLetter { operation: format!("{}x", subject.operation()), ..letter }).await;
     }
     assert!(ids.is_sorted(), "{ids:?}");
+    operations_are_in_order(subject).await;
     for (is_replaying, expected) in [(false, &ids), (true, &replayed)] {
         for limit in [1, 2, 3, 100] {
             for store in subject.letters() {
@@ -355,6 +356,27 @@ pub(super) async fn pages_are_in_order(subject: &Subject) {
                 }
                 assert_eq!(found, *expected, "{limit} a page");
             }
+        }
+    }
+}
+
+/// Those of other subjects may be there, too.
+async fn operations_are_in_order(subject: &Subject) {
+    let ours = [subject.operation().to_owned(), format!("{}x", subject.operation())];
+    for limit in [1, 2, 100] {
+        for store in subject.letters() {
+            let (mut found, mut after) = (Vec::new(), String::new());
+            loop {
+                let page = store.operations(&after, limit).await.expect("a page");
+                assert!(page.len() <= limit, "{} of at most {limit}", page.len());
+                let Some(last) = page.last() else { break };
+                assert!(*last > after, "a page does not go on");
+                after.clone_from(last);
+                found.extend(page);
+            }
+            assert!(found.is_sorted_by(|one, next| one < next), "{found:?}");
+            found.retain(|operation| ours.contains(operation));
+            assert_eq!(found, ours, "{limit} a page");
         }
     }
 }

@@ -33,6 +33,10 @@ impl<S: Store> DeadLetters for FaultyShared<S> {
         self.call(Method::Put, move |inner| letters_of(inner).put(letter)).await
     }
 
+    async fn operations(&self, after: &str, limit: usize) -> StoreResult<Vec<String>> {
+        self.call(Method::Letters, move |inner| letters_of(inner).operations(after, limit)).await
+    }
+
     async fn letters(&self, operation: &str, after: i64, limit: usize) -> StoreResult<Vec<DeadLetter>> {
         self.call(Method::Letters, move |inner| letters_of(inner).letters(operation, after, limit)).await
     }

@@ -151,6 +151,11 @@ impl DeadLetters for BeyondMutant {
         store.put(&self.spoilt(letter)).await
     }
 
+    async fn operations(&self, after: &str, limit: usize) -> StoreResult<Vec<String>> {
+        let after = if self.is(BeyondBug::OperationsIgnoreTheirStart) { "" } else { after };
+        self.letters_inside().operations(after, limit).await
+    }
+
     async fn letters(&self, operation: &str, mut after: i64, mut limit: usize) -> StoreResult<Vec<DeadLetter>> {
         match self.bug {
             Some(BeyondBug::PagesIgnoreTheirStart) => after = 0,
