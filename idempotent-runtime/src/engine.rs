@@ -30,6 +30,8 @@ mod first_poll;
 mod heartbeat;
 pub(crate) mod journal;
 mod prepare;
+#[cfg(feature = "admin")]
+pub(crate) mod recent;
 mod record;
 mod reply;
 mod rest;

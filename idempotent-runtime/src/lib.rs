@@ -32,6 +32,7 @@
 //! - [`Operation::max_attempts`], [`Operation::retry_after`], [`Reconciled`]: how often a key is run, when, and whether an earlier
 //!   run that vanished has happened.
 //! - [`operator`]: which records there are, and what the next call of a key would get and why.
+//! - `admin`, with the feature of this name: the same as a page in your own service.
 //! - [`with_disposition`]: how a call came to its answer.
 //! - `tower` and `webhooks`, with the features of these names: a layer for HTTP services, and signatures of webhooks.
 //! - [`store`]: the contract of a store, for authors of stores; `testing` has its conformance suite.
@@ -56,6 +57,7 @@
 //! | `local-cache` | | a cache of finished results in this process: `IdempotencyBuilder::local_cache` |
 //! | `tower` | | [`tower`]: a layer for HTTP services (axum, hyper) that takes an `Idempotency-Key` |
 //! | `axum` | | `tower`, with the key as an extractor and [`Error`] as a response |
+//! | `admin` | | [`admin`]: a page for operators, to be nested in an axum router |
 //! | `consumer` | | [`consumer`]: works each message of a broker off once |
 //! | `outbox` | | [`outbox`]: messages that are committed with an effect, and a relay to a broker; with `postgres` or `sqlite` |
 //! | `webhooks` | | [`webhooks`]: signatures of Standard Webhooks, Stripe, GitHub and Shopify |
@@ -97,6 +99,8 @@
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
+#[cfg(feature = "admin")]
+pub mod admin;
 pub mod bounds;
 mod buffer;
 mod call;

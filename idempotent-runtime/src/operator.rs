@@ -11,6 +11,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+#[cfg(feature = "admin")]
+pub(crate) use self::records::Position;
 pub use self::{
     explanation::{Explanation, NextCall, RunReason},
     facts::{facts, printable, time},

@@ -84,6 +84,8 @@ pub(crate) fn run_span(key: &RecordKey, attempt: u32) -> Span {
 /// A call was answered.
 pub(crate) fn answered(about: About<'_>, disposition: Disposition) {
     count!("idempotent_calls_total", about.operation(), "disposition" => disposition.as_str());
+    #[cfg(feature = "admin")]
+    super::recent::count(about.operation(), disposition);
     if disposition == Disposition::TookOver {
         info!(operation = about.operation(), key_digest = about.digest(), %disposition, "idempotent call answered");
     } else {
@@ -95,6 +97,8 @@ pub(crate) fn answered(about: About<'_>, disposition: Disposition) {
 pub(crate) fn refused(about: About<'_>, reason: &Error) {
     let (operation, code) = (about.operation(), reason.code());
     count!("idempotent_calls_total", operation, "disposition" => Disposition::Refused.as_str(), "reason" => code);
+    #[cfg(feature = "admin")]
+    super::recent::count(operation, Disposition::Refused);
     match reason {
         Error::InFlight { .. } | Error::Suspended { .. } | Error::ClaimLost => {
             debug!(operation, key_digest = about.digest(), code, "idempotent call refused");

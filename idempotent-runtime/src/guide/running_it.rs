@@ -73,6 +73,37 @@
 //!
 //! On PostgreSQL, `SELECT * FROM idempotent_records_view` shows the same.
 //!
+//! # A page for operators
+//!
+//! With the feature `admin`, your service serves all of this itself: what needs somebody, each record and what its next call gets, and,
+//! for those whom you name, its resolution. Mount it inside your authentication, and say who may come in:
+//!
+//! ```
+//! # #[cfg(feature = "admin")]
+//! # mod page {
+//! use axum::Router;
+//! use idempotent_runtime::{Idempotency, admin::Admin};
+//!
+//! /// As your authentication leaves it in the extensions of a request.
+//! #[derive(Clone)]
+//! struct Staff { name: String, is_on_call: bool }
+//!
+//! fn operators_page(idempotency: &Idempotency) -> Router {
+//!     Admin::new(idempotency.clone(), |request| request.extensions.get::<Staff>().is_some())
+//!         .who_may_act(|request| {
+//!             let staff = request.extensions.get::<Staff>()?;
+//!             staff.is_on_call.then(|| staff.name.clone())
+//!         })
+//!         .router()
+//! }
+//! # }
+//! # fn main() {}
+//! ```
+//!
+//! and `Router::new().nest("/ops/idempotency", operators_page(&idempotency))`. Without `who_may_act` it only shows, and without `may_reveal`
+//! it hides stored bytes. Where several processes serve it, give them one `secret`. It looks at 5,000 records a view, and links to the
+//! rest. The address of a record has its key: keep the access log of this path as you keep keys.
+//!
 //! # Stop a process
 //!
 //! A kill is safe, and costs: duplicates wait until the lease is over, and `abandoned` decides. So stop taking calls, and then wait:

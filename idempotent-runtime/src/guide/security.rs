@@ -20,6 +20,8 @@
 //! - Encrypt the store's disk, and use TLS to it. `rediss://` verifies; PostgreSQL verifies with `?sslmode=verify-full`.
 //! - The hash hides no argument that can be guessed: who can read the store can hash each of ten thousand PINs. Put such an argument into
 //!   `skip`, or pass a keyed hash of it.
+//! - The [operators' page](super::running_it#a-page-for-operators) shows operations, keys and contexts to whoever may see it, and stored bytes
+//!   to those alone whom you name for that. Its addresses have keys.
 //! - Values in `skip(…)` are neither hashed nor recorded.
 //!
 //! To delete a person's data, [`forget`](crate::Idempotency::forget) the keys. A retry then runs again.

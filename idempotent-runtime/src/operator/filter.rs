@@ -52,7 +52,7 @@ impl Filter {
         self
     }
 
-    pub(super) fn lets_pass(&self, record: &Record) -> bool {
+    pub(crate) fn lets_pass(&self, record: &Record) -> bool {
         self.state.is_none_or(|state| state.lets_pass(record))
             && self.expires_within.is_none_or(|time| record.expires_in <= time)
             && self.digest.is_none_or(|digest| record.key.digest() == digest)

@@ -21,8 +21,9 @@ pub struct Records {
     position: Position,
 }
 
+/// The position of a listing.
 #[derive(Debug)]
-enum Position {
+pub(crate) enum Position {
     Start,
     After(Cursor),
     End,

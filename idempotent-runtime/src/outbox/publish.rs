@@ -166,6 +166,16 @@ impl Outbox {
         Ok(self.rows(pool)?.parked(MAX_PARKED).await?)
     }
 
+    /// The oldest parked messages, up to so many.
+    #[cfg(feature = "admin")]
+    pub(crate) async fn first_parked<DB: OutboxDatabase>(
+        &self,
+        pool: &Pool<DB>,
+        limit: usize,
+    ) -> Result<Vec<Parked>, Error> {
+        Ok(self.rows(pool)?.parked(limit).await?)
+    }
+
     /// Has a parked message published again, in its old place before those that wait; false if there is none with this id. For
     /// operators.
     ///
