@@ -47,7 +47,7 @@ use proc_macro::{Span, TokenStream};
 /// | `errors = keep` | | An `Err` is kept and replayed, like a result. See [Your error type](#your-error-type). |
 /// | `errors = PATH` | | A function `fn(&E) -> bool` decides: `true` keeps the error, `false` frees the key. |
 /// | `abandoned = rerun` | `rerun` | After a run that ended without an outcome (crash, panic, dropped future, lapsed lease), the next call runs the body again. |
-/// | `abandoned = refuse` | | After such a run, every call gets `Error::Abandoned`, however long ago it was and whatever the policy of that call, until an operator resolves the record. |
+/// | `abandoned = refuse` | | After such a run, every call gets `Error::Abandoned`, however long ago it was, also one whose policy is `rerun`, until an operator resolves the record or a function with `reconcile` finds out. |
 /// | `abandoned = reconcile(PATH)` | | After such a run, an async function is asked whether it happened, before the body runs again. See [After a crash](#after-a-crash). |
 /// | `settle_after = "1m"` | the lease | With `reconcile`: believes "not done" only of a run that has been abandoned for this long. |
 /// | `max_attempts = N` | no limit | Runs a key at most this often, crashes included: then calls get `Error::Exhausted`. An expression of type `u32` over the arguments is possible. |
@@ -69,6 +69,10 @@ use proc_macro::{Span, TokenStream};
 /// functions, can have one default name. The second of them that a process calls is refused (`OperationError::NameTaken`), and
 /// nothing is claimed. Two processes that each call only one of them are not noticed. A default name in a generic `impl`, or in a trait, is
 /// refused at the first call (`OperationError::DefaultName`): each type has such a function. A name that is written out at two functions means that they answer for each other, which one event tells.
+///
+/// With a written `name`, a generic function, a function in a generic `impl`, and a trait's provided method are *one* operation for all
+/// types: a call with one type gets the result of a call with another, and no event tells. Put what tells the types apart into the
+/// key, as in `key = (N::NAME, order_id)`.
 ///
 /// # Keys
 ///
@@ -97,7 +101,8 @@ use proc_macro::{Span, TokenStream};
 /// ```
 ///
 /// Tuples and templates are encoded so that two different inputs never share a key: `("a:b", "c")` and `("a", "b:c")` differ. A key
-/// that is `None` or empty, or has a part that is, is refused, because all calls without a key would share one record. A key has up to
+/// that is `None` or empty, or has a part that is, is refused, because all calls without a key would share one record. So is a whole key,
+/// or a whole hole of a template, that is an empty list or a struct without fields. A key has up to
 /// 1,024 bytes as it is encoded (`max_key_len`). In a template, `{argument}` is replaced by the
 /// argument, and `{{` and `}}` are braces. A key may use `?` and skipped arguments. It is evaluated before anything is claimed or moved.
 ///
@@ -197,7 +202,12 @@ use proc_macro::{Span, TokenStream};
 /// result, and repeats get `Error::ResultNotKept` instead of another value; an event tells it at once. The comparison cannot see what
 /// serde does not write: which variant of an untagged enum it was where two of them write the same JSON, `#[serde(skip)]`, the nanoseconds of a time that is written in seconds, the digits that a decimal loses as a
 /// float. A replay has them as serde reads them. Numbers that `serde_json` reads as text (its feature `arbitrary_precision`) are
-/// stored to the digit, and count in keys and hashes as the numbers that they are without that feature.
+/// stored to the digit, and count in keys and hashes as the numbers that they are without that feature. With that feature, which any
+/// dependency may switch on, `serde_json` cannot read floats back in an internally tagged or untagged enum, or through
+/// `#[serde(flatten)]`: on stores that are shared, such results are not kept, and an event tells it.
+///
+/// A type that writes a map in an order of its own, and reads it in another, comes back in that other order: JSON objects that differ
+/// in their order alone count as the same.
 ///
 /// # After a crash
 ///
@@ -282,6 +292,8 @@ use proc_macro::{Span, TokenStream};
 /// - The body must not end the transaction (`COMMIT`, `ROLLBACK`): what it writes afterwards would be outside it. It may set savepoints
 ///   and begin nested transactions of sqlx. Do not cancel a nested `begin` half-way (`timeout(…, tx.begin())`): sqlx 0.9 then rolls back
 ///   the whole transaction.
+/// - On SQLite, the transaction keeps all others from writing to the file, and from renewing their leases: keep it shorter than two thirds
+///   of the shortest lease there. The call overwrites the connection's `last_insert_rowid()` and `changes()`.
 /// - `lease`, `abandoned`, `max_attempts`, `retry_after` and `detach` have no meaning in a transaction, and are refused. So is a `step` in
 ///   the body: the transaction has all of it or nothing.
 ///

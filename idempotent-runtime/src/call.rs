@@ -121,7 +121,8 @@ impl<'i, P> Call<'i, P> {
     /// or not at all. `transaction = …` of the attribute does the same.
     ///
     /// The store has to be in the same database. A duplicate waits there until the other transaction has ended, up to
-    /// the operation's `wait`. An `Err` of the body takes back what the body wrote, however the caller goes on.
+    /// the operation's `wait`. An `Err` of the body takes back what the body wrote, however the caller goes on. On SQLite, the call
+    /// overwrites the connection's `last_insert_rowid()` and `changes()`.
     pub const fn in_transaction<X: OpenTransaction>(self, transaction: &mut X) -> TransactionCall<'i, '_, X, P> {
         TransactionCall { call: self, transaction }
     }
@@ -161,7 +162,8 @@ impl<'i, P> Call<'i, P> {
     /// The body has no [steps](crate::step). A transaction begins READ COMMITTED, and the body leaves it so. On SQLite it begins with
     /// `BEGIN IMMEDIATE` and keeps the file's write lock to its end: the runs of a process take turns, a run has to end within its
     /// lease and ttl, since it is not renewed, and whatever it calls must not wait for a record of the same file outside the
-    /// transaction. Where the commit itself fails, the record is *failed*: other arguments are a mismatch until it expires.
+    /// transaction. Nobody else can renew a lease on that file meanwhile, so a run has to end within two thirds of the shortest lease
+    /// there, of whatever operation and process. Where the commit itself fails, the record is *failed*: other arguments are a mismatch until it expires.
     ///
     /// ```no_run
     /// # use idempotent_runtime::{Error, Idempotency};

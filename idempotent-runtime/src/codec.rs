@@ -36,6 +36,13 @@ pub(crate) fn encode<T: Serialize + DeserializeOwned>(value: &T) -> Result<Vec<u
     if comes_back(value, &json) { Ok(json) } else { Err(NotFaithful::Changed) }
 }
 
+/// Gives the value as JSON, unless JSON would change it. For values that are read by another function than the one that has them.
+pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<Vec<u8>> {
+    let mut json = Vec::new();
+    faithful::write(&mut json, value)?;
+    Ok(json)
+}
+
 /// Gives a value for a record that only this process reads, as [`encode`] does, in the compact form if it has one, and if its JSON
 /// has at most `max_len` bytes.
 pub(crate) fn encode_here<T: Serialize + DeserializeOwned>(value: &T, max_len: usize) -> Result<Bytes, NotFaithful> {

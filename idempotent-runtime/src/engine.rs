@@ -59,6 +59,8 @@ use serde::{Serialize, de::DeserializeOwned};
 pub(crate) use self::commit::{RunTransaction, begin, begin_run};
 #[cfg(feature = "tower")]
 pub(crate) use self::detached::Unanswered;
+#[cfg(any(feature = "consumer", feature = "outbox"))]
+pub(crate) use self::prepare::LONGEST;
 pub(crate) use self::prepare::Prepared;
 #[cfg(feature = "tower")]
 pub(crate) use self::prepare::check_durations;

@@ -37,8 +37,8 @@ pub enum Error {
         arguments: Arc<[String]>,
     },
     /// A run of this key ended without an outcome: its effects may or may not have happened. The body did not run again. Where
-    /// the operation says `abandoned = refuse`, or allows no further run, an operator [resolves](crate::operator::Operator::resolve) it.
-    /// Where it says `abandoned = reconcile(…)`, a later call may find out what happened.
+    /// the operation says `abandoned = refuse`, or allows no further run, an operator [resolves](crate::operator::Operator::resolve) it,
+    /// or a call of the key with `reconcile` finds out. Where it says `abandoned = reconcile(…)`, a later call may find out what happened.
     #[non_exhaustive]
     Abandoned {
         /// The attempt that was abandoned.
@@ -398,7 +398,11 @@ impl fmt::Display for OperationError {
         f.write_str(self.text())?;
         match self {
             Self::NameTaken(conflict) => write!(f, ": {conflict}"),
-            Self::DefaultName(place) => write!(f, ": write `name = \"…\"` in the attribute at {place}"),
+            Self::DefaultName(place) => write!(
+                f,
+                ": write `name = \"…\"` in the attribute at {place}, and put what tells the types apart into the `key`, or they \
+                 answer for each other"
+            ),
             _ => Ok(()),
         }
     }

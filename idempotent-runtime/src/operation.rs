@@ -123,7 +123,7 @@ impl<P> Operation<P> {
     /// that a deployment kills. What counts is the limit of the call that would run the key once more. It gets
     /// [`Error::Exhausted`](crate::Error::Exhausted) instead, and so do its repeats, for the operation's `ttl`. If the last run
     /// vanished, it may have happened: it is reconciled first ([`Call::reconcile`](crate::Call::reconcile)), or the key is held and
-    /// its calls get [`Error::Abandoned`](crate::Error::Abandoned) until an operator resolves it. A last run whose process was killed holds
+    /// its calls get [`Error::Abandoned`](crate::Error::Abandoned) until an operator resolves it or a call with `reconcile` finds out. A last run whose process was killed holds
     /// the key from the next call on, which has to come within the `ttl`. A process that is killed in the moment in which it ends an exhausted
     /// key looks like such a run: the key is held, although its body did not run.
     ///
@@ -231,7 +231,8 @@ pub enum OnAbandoned {
     /// The next call runs the body again, with a higher attempt.
     #[default]
     Rerun,
-    /// No call runs the body again: each gets [`Error::Abandoned`](crate::Error::Abandoned) until an operator resolves it.
+    /// No call runs the body again: each gets [`Error::Abandoned`](crate::Error::Abandoned) until an operator resolves it, or a
+    /// call of the same key with [`reconcile`](crate::Call::reconcile) finds out.
     ///
     /// A run that was begun under [`Rerun`](Self::Rerun) does not hold its key. Calls under this policy refuse it while its record
     /// is there, and run the body once its `ttl` is over.

@@ -25,6 +25,7 @@ on_each_database! {
     t15_a_handler_that_outlives_visibility_and_lease,
     t15_an_extension_that_fails_leads_to_a_duplicate,
     t16_a_drain_ends_what_runs_and_gives_the_rest_back,
+    t16_a_drain_may_be_for_ever,
     t16_what_a_drain_breaks_off_is_not_counted,
     t18_each_partition_is_in_order,
     t18_what_waits_for_its_partition_stays_ours,
@@ -190,6 +191,14 @@ async fn t16_a_drain_ends_what_runs_and_gives_the_rest_back(database: Database) 
     broker.close();
     desk.run(&broker, Limits::new(4), std::future::pending(), |_, _| Box::pin(async { Ok(()) })).await;
     assert_eq!(database.number("SELECT count(*) FROM booked WHERE attempt = 1").await, 50);
+}
+
+async fn t16_a_drain_may_be_for_ever(database: Database) {
+    let (desk, broker) = (Desk::open(&database).await, broker());
+    broker.close();
+    let limits = Limits { drain: Duration::MAX, ..Limits::new(2) };
+    let summary = desk.run(&broker, limits, std::future::pending(), |_, _| Box::pin(async { Ok(()) })).await;
+    assert_eq!((summary.done, summary.broken_off), (1, 0));
 }
 
 async fn t16_what_a_drain_breaks_off_is_not_counted(database: Database) {

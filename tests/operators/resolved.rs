@@ -17,7 +17,7 @@ use idempotent_runtime::{
 };
 use idempotent_tests::{backend::Backend, on_every_store};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{json, value::RawValue};
 use tokio::{sync::Notify, task::JoinSet};
 
 use crate::fixture::{one_of_each, run};
@@ -94,6 +94,23 @@ async fn all_callers_get_what_an_operator_says(backend: Backend) {
             assert!(idempotency.forget("charge", "order-17").await.unwrap());
         }
     }
+}
+
+/// What callers could not read is refused when the operator says it.
+#[test]
+fn what_would_not_come_back_is_no_verdict() {
+    let raw = || Some(RawValue::from_string("null".to_owned()).unwrap());
+    let verdicts = [
+        Verdict::happened(&f64::NAN, "alice", "the bank says so"),
+        Verdict::failed(&[f32::INFINITY], "alice", "the bank says so"),
+        Verdict::happened(&Some(()), "alice", "the bank says so"),
+        Verdict::happened(&raw(), "alice", "the bank says so"),
+        Verdict::failed(&raw(), "alice", "the bank says so"),
+    ];
+    for verdict in verdicts {
+        assert!(verdict.is_err(), "{verdict:?}");
+    }
+    assert!(Verdict::happened("as it is", "alice", "the bank says so").is_ok());
 }
 
 async fn what_has_a_result_stays(backend: Backend) {

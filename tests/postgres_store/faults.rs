@@ -437,3 +437,13 @@ async fn our_own_sessions_are_safe_whatever_the_defaults_are() {
     let behind: bool = value(&database, "SELECT pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn()").await;
     assert!(!behind, "an acknowledged result is not on disk");
 }
+
+#[tokio::test]
+async fn a_timeout_may_be_for_ever() {
+    let database = PostgresDatabase::create().await;
+    let builder = PostgresStore::builder().timeout(Duration::MAX);
+    let store = builder.clone().connect(&database.url()).await.expect("a store");
+    finish(&store, &key("connected")).await;
+    let store = builder.build(PgPoolOptions::new().connect_lazy(&database.url()).expect("a pool")).expect("a store");
+    finish(&store, &key("built")).await;
+}

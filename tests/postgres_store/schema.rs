@@ -211,6 +211,38 @@ async fn urls_and_tables_that_are_wrong_are_refused() {
     assert!(matches!(error, SetupError::Setting(_)), "{error:?}");
 }
 
+/// Each of these is in the way of `CREATE TABLE IF NOT EXISTS`, or goes for the table.
+#[tokio::test]
+async fn a_name_that_something_else_has_is_refused() {
+    let database = PostgresDatabase::create().await;
+    database
+        .execute(
+            "CREATE TABLE things (id integer);
+             CREATE INDEX an_index ON things (id);
+             CREATE SEQUENCE a_sequence;
+             CREATE VIEW a_view AS SELECT 1 AS one;
+             CREATE MATERIALIZED VIEW a_materialized_view AS SELECT 1 AS one;
+             CREATE TYPE a_type AS (one integer);
+             CREATE TYPE an_enum AS ENUM ('one');
+             CREATE FUNCTION texts_json(result bytea) RETURNS jsonb LANGUAGE sql RETURN 'null'::jsonb;
+             CREATE INDEX versions_schema ON things (id);
+             CREATE VIEW parts_view AS SELECT 1 AS one;
+             CREATE TABLE numbers_fence (id integer);
+             CREATE INDEX steps_steps ON things (id);",
+        )
+        .await;
+    let whole = ["an_index", "a_sequence", "a_view", "a_materialized_view", "a_type", "an_enum", "things"];
+    for name in whole.into_iter().chain(["parts", "numbers", "steps", "texts", "versions"]) {
+        match PostgresStore::builder().table(name).connect(&database.url()).await {
+            Err(SetupError::Store(error)) => {
+                assert_eq!(error.kind(), StoreErrorKind::Refused, "{name}: {error:?}");
+                assert!(error.to_string().contains("another name"), "{name}: {error}");
+            }
+            other => panic!("{name}: {:?}", other.err()),
+        }
+    }
+}
+
 #[tokio::test]
 async fn two_tables_are_two_stores() {
     let database = PostgresDatabase::create().await;

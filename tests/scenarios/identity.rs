@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    marker::PhantomData,
     sync::Mutex,
 };
 
@@ -194,7 +195,14 @@ async fn s15_a_missing_key_is_refused(backend: Backend) {
         Some(""),
         ("acme", ""),
         ["a", ""],
-        serde_json::json!("")
+        serde_json::json!(""),
+        [0_u8; 0],
+        Vec::<u32>::new(),
+        Some(Vec::<u32>::new()),
+        serde_json::json!([]),
+        Unit,
+        Fieldless {},
+        PhantomData::<u32>,
     );
     let effects = Effects::new();
     for (tenant, event) in [("", "abc"), ("abc", ""), ("", "")] {
@@ -203,5 +211,30 @@ async fn s15_a_missing_key_is_refused(backend: Backend) {
         let answer = template(&caller.idempotency, &effects, tenant, event).await;
         assert!(matches!(answer, Err(Error::Key(KeyError::Missing))), "{answer:?}");
     }
+    for ids in [vec![], vec![7]] {
+        let is_empty = ids.is_empty();
+        for answer in [of_ids(&caller.idempotency, &ids).await, of_ids_by_template(&caller.idempotency, &ids).await] {
+            match answer {
+                Err(Error::Key(KeyError::Missing)) => assert!(is_empty),
+                answer => assert_eq!((answer.expect("a result"), is_empty), (1, false)),
+            }
+        }
+    }
     assert_eq!(effects.count(), 0);
+}
+
+#[derive(Serialize)]
+struct Unit;
+
+#[derive(Serialize)]
+struct Fieldless {}
+
+#[idempotent(name = "identity.of_ids", key = ids, store = idempotency, skip(idempotency))]
+async fn of_ids(idempotency: &Idempotency, ids: &[u32]) -> Result<usize, Error> {
+    Ok(ids.len())
+}
+
+#[idempotent(name = "identity.of_ids_by_template", key = "order:{ids}", store = idempotency, skip(idempotency))]
+async fn of_ids_by_template(idempotency: &Idempotency, ids: &[u32]) -> Result<usize, Error> {
+    Ok(ids.len())
 }

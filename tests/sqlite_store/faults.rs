@@ -190,3 +190,13 @@ async fn owners_do_not_wait_for_the_pool() {
     assert_eq!(suspended.expect("an end"), Suspension::Applied);
     assert!(asked.elapsed() < Duration::from_secs(2), "took {:?}", asked.elapsed());
 }
+
+#[tokio::test]
+async fn a_wait_may_be_for_ever() {
+    let file = SqliteFile::new();
+    let builder = SqliteStore::builder().busy_timeout(Duration::MAX);
+    let store = builder.clone().connect(&file.url()).await.expect("a store");
+    finish(&store, &key("connected")).await;
+    let store = builder.build(file.pool(|options| options)).expect("a store");
+    finish(&store, &key("built")).await;
+}

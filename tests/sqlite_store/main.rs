@@ -9,6 +9,7 @@ mod clocks;
 mod durability;
 mod faults;
 mod journal;
+mod locked_out;
 mod processes;
 mod schema;
 mod support;

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     Execution, StoreError,
-    engine::events,
+    engine::{LONGEST, events},
     install::handed_on,
     store::{BoxFuture, DeadLetter, Store},
 };
@@ -409,7 +409,7 @@ where
     }
 
     async fn shut_down(mut self) -> Summary {
-        let deadline = Instant::now() + self.limits.drain;
+        let deadline = Instant::now() + self.limits.drain.min(LONGEST);
         self.drain.send_replace(true);
         while let Ok(Some(end)) = timeout_at(deadline, self.tasks.join_next()).await {
             self.ended(end);

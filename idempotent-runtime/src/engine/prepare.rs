@@ -19,7 +19,7 @@ use crate::{
 
 /// Five hundred years: never. A longer time would overflow the clock of some store. So much longer than
 /// [`ClaimRequest::HELD`] that a key stays held although the store's clock was decades off when it was claimed.
-pub(super) const LONGEST: Duration = Duration::from_secs(500 * 365 * 24 * 60 * 60);
+pub(crate) const LONGEST: Duration = Duration::from_secs(500 * 365 * 24 * 60 * 60);
 
 /// A call that is identified: its key, and the fingerprint of its arguments.
 pub(crate) struct Prepared<'h> {

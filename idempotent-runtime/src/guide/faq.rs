@@ -21,8 +21,8 @@
 //! # The process crashed, and every retry gets 409. How do I get the key back?
 //!
 //! Wait for the lease, by default 30 seconds: then the next call takes the key over. It does not stay locked for the whole `ttl`. With
-//! `abandoned = refuse`, or after the last attempt, it does stay locked, on purpose: look what happened, and
-//! [resolve](super::running_it#resolve-an-abandoned-key) it. See [when it fails](super::when_it_fails).
+//! `abandoned = refuse`, or after the last attempt, it does stay locked, on purpose, until an operator resolves it or a
+//! function with `reconcile` finds out: look what happened, and [resolve](super::running_it#resolve-an-abandoned-key) it. See [when it fails](super::when_it_fails).
 //!
 //! # My function takes longer than the lock. Will a second one start?
 //!

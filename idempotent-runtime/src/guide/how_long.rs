@@ -54,7 +54,7 @@
 //! - A run that **vanished** under `abandoned = rerun` may be taken over: at once after a panic or a drop, once its lease is over after a
 //!   kill. If no call comes for the `ttl`, it is forgotten.
 //! - Under `refuse` and `reconcile`, a vanished run **holds** its key with no end: time alone never licenses a second run. An operator or
-//!   the `reconcile` function ends it.
+//!   a function with `reconcile` ends it, also one of another release.
 //!
 //! The stores remove what has expired by themselves.
 //!

@@ -79,5 +79,5 @@
 //! # What can be a key
 //!
 //! Strings, integers, booleans, UUIDs, tuples and structs of these, or a template `"order:{order_id}"`. A key that is `None` or empty, or
-//! has such a part, is refused: otherwise all calls without an id would be one. Floats and maps are refused. Parts do not run into each
+//! has such a part, is refused: otherwise all calls without an id would be one. So is an empty list or a struct without fields, as a whole key. Floats and maps are refused. Parts do not run into each
 //! other: `("a:b", "c")` and `("a", "b:c")` are two keys. The attribute's page has [the rules](macro@crate::idempotent#keys).

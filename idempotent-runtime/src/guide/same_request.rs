@@ -51,6 +51,7 @@
 //! | add an argument, or a field | other, unless it is left out while it has no value (below) |
 //! | rename a type, wrap a field in a newtype, widen `u32` to `u64` | is recognised |
 //! | turn an integer into a float or a string | other |
+//! | have a dependency switch on `serde_json`'s feature `arbitrary_precision`, with an argument that is a `Value` made from an `f32` | other: it then has the digits of the `f32` (`0.1`), and was widened before. Make such a `Value` from an `f64` |
 //! | put an argument into `skip`, or take it out | other |
 //! | add a field to the result, with `#[serde(default)]` | gets the old result |
 //! | change the result so that the old JSON does not fit | gets [`Undecodable`](crate::Error::Undecodable); the body does not run |

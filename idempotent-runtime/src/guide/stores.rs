@@ -17,6 +17,9 @@
 //! | [PostgreSQL](crate::store::postgres) | in a failover to an asynchronous standby | all that reach it | as the database |
 //! | [SQLite](crate::store::sqlite) | with its file; not in a crash or a power cut | the processes of one machine | refuses new keys, still answers repeats |
 //!
+//! On SQLite, a write transaction keeps all others from writing, and so from renewing their leases: keep each one on that file, of this
+//! program or another, shorter than two thirds of the shortest lease. [Why](crate::store::sqlite#how-long-a-transaction-may-be).
+//!
 //! Each store's page says what its promises rest on, which settings it refuses, which privileges it needs, and how it takes certificates.
 //!
 //! # What it costs

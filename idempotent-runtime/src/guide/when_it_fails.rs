@@ -32,7 +32,7 @@
 //! | is in the store's own database | `transaction = tx`: it happens once, whatever is killed. See [effects in your database](super::effects_in_your_database) |
 //! | goes to a system that takes an idempotency key | `rerun`, and pass [`child_key`](crate::Execution::child_key): that system recognises the repeat, as long as it keeps the key |
 //! | goes to a system that can be asked | `reconcile(f)`, where `f` asks |
-//! | can be neither recognised nor asked, and twice is worse than never | `refuse`, and an alert: see [running it](super::running_it) |
+//! | can be neither recognised nor asked, and twice is worse than never | `refuse`, and an alert: see [running it](super::running_it). The key is held until an operator resolves it or a function with `reconcile` finds out |
 //! | does no harm twice | `rerun` |
 //!
 //! The policy of the call that *began* the run decides whether its key is held. So a run that vanished under `rerun` does not become safe

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serde::Serialize;
 
 use crate::{
+    codec,
     engine::events,
     error::Error,
     idempotency::Idempotency,
@@ -41,9 +42,10 @@ impl Verdict {
     ///
     /// # Errors
     ///
-    /// Those of JSON, for a value that it cannot hold.
+    /// Those of JSON, for a value that it cannot hold, or from which another one would come back: a float that is not finite, a
+    /// `Some` of what is null.
     pub fn happened<T: Serialize + ?Sized>(result: &T, by: &str, reason: &str) -> Result<Self, serde_json::Error> {
-        Ok(Self::happened_as(Outcome::Ok(serde_json::to_vec(result)?.into()), by, reason))
+        Ok(Self::happened_as(Outcome::Ok(codec::json(result)?.into()), by, reason))
     }
 
     /// It did fail for good, with this error: all further calls get it, from now on for a day. For functions that keep their
@@ -53,7 +55,7 @@ impl Verdict {
     ///
     /// As [`happened`](Self::happened).
     pub fn failed<E: Serialize + ?Sized>(error: &E, by: &str, reason: &str) -> Result<Self, serde_json::Error> {
-        Ok(Self::happened_as(Outcome::Err(serde_json::to_vec(error)?.into()), by, reason))
+        Ok(Self::happened_as(Outcome::Err(codec::json(error)?.into()), by, reason))
     }
 
     /// It ended as an [`Outcome`] says, which has its result as JSON.

@@ -18,7 +18,11 @@ use super::{
     publisher::Publisher,
     rows::{Lease, Rows},
 };
-use crate::{Backoff, SetupError, engine::events, store::Nonce};
+use crate::{
+    Backoff, SetupError,
+    engine::{LONGEST, events},
+    store::Nonce,
+};
 
 mod lanes;
 mod leader;
@@ -93,7 +97,7 @@ impl<P: Publisher> Relay<P> {
     /// database's clock.
     #[must_use]
     pub fn lease(mut self, lease: Duration) -> Self {
-        self.lease = lease.max(Duration::from_millis(30));
+        self.lease = lease.clamp(Duration::from_millis(30), LONGEST);
         self
     }
 

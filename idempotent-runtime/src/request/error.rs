@@ -6,8 +6,8 @@ use std::{error::Error as StdError, fmt};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// The key, or a part of it, is `None`, `()`, null or an empty string: calls without a key would all share one
-    /// record.
+    /// The key, or a part of it, is `None`, `()`, null or an empty string, or the whole key is an empty sequence or a struct
+    /// without fields: calls without a key would all share one record.
     Missing,
     /// The encoded key is longer than the limit.
     #[non_exhaustive]
@@ -26,7 +26,7 @@ pub enum KeyError {
 impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing => f.write_str("it is missing: `None`, null or empty"),
+            Self::Missing => f.write_str("it is missing: `None`, null, empty, or without fields"),
             Self::TooLong { len, max } => {
                 write!(f, "it has at least {len} bytes, and the limit is {max} (`max_key_len`)")
             }

@@ -13,8 +13,8 @@
 //! | `"order:{id}"` with an `id` of 17 | `order:(~17)` |
 //! | none named: the hash of all arguments | `#` and 64 hexadecimal digits |
 //!
-//! A key that is `None`, or has a part that is, is [`KeyError::Missing`]: calls without a key
-//! would all share one record. [`Fingerprint`] has the grammar.
+//! A key that is `None`, or has a part that is, or that is an empty sequence or a struct without fields as a whole, is
+//! [`KeyError::Missing`]: calls without a key would all share one record. [`Fingerprint`] has the grammar.
 
 mod serializer;
 #[cfg(test)]

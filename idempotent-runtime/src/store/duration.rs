@@ -5,6 +5,12 @@ use std::time::Duration;
 /// A thousand years, far from the end of any store's time.
 const MAX: Duration = Duration::from_secs(1_000 * 366 * 24 * 60 * 60);
 
+/// The duration as one that can be added to any time.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(super) const fn bounded(duration: Duration) -> Duration {
+    if duration.as_secs() < MAX.as_secs() { duration } else { MAX }
+}
+
 /// [`MAX`] in milliseconds.
 #[cfg(feature = "redis")]
 pub(super) const MAX_MILLIS: u64 = MAX.as_secs() * 1000;

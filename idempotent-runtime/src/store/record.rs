@@ -207,6 +207,9 @@ pub enum NotKept {
     TooLarge,
     /// It could not be serialized so that it would come back the same: it was decoded and compared. What serde does not
     /// write, such as a skipped field, cannot be compared.
+    ///
+    /// With `serde_json`'s feature `arbitrary_precision`, which any dependency may switch on, floats in internally tagged or
+    /// untagged enums and in flattened fields cannot be read back from JSON, so that shared stores do not keep such results.
     NotSerializable,
 }
 

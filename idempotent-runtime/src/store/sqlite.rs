@@ -46,6 +46,19 @@
 //! of runs: each is decided for itself and answered after the commit, and if one fails, each is written alone. A single caller
 //! waits for no company.
 //!
+//! # How long a transaction may be
+//!
+//! **Keep every write transaction on the file shorter than two thirds of the shortest lease that is used on it**: the caller's own, also
+//! those of [`commit`](crate::Call::commit), of `transaction = tx`, and of other programs. While one is open, nobody can renew a
+//! lease, which owners do after a third of it. A claim that had to wait for the lock gives way to the owner, so that one longer
+//! transaction ends no lease: what lapsed during the wait is not taken over, and what had lapsed before is not until the lock was
+//! free for a sixth of the lease, at most the [busy timeout](SqliteStoreBuilder::busy_timeout), and the owner has not renewed.
+//! But a claim that comes just when the lock is free, before the owner has tried again, cannot know that the owner was locked out,
+//! nor can a claim in a transaction that has the lock already: they take over, and a second body runs beside the first one. An owner tries
+//! again within 16 ms, and after a wait of more than the busy timeout within a sixth of its lease.
+//!
+//! # Waking
+//!
 //! The end of a run wakes waiters in its own process at once, and those in other processes within about 20 ms: while
 //! somebody waits, one task of the store looks at the records of all waiters.
 //!
@@ -56,7 +69,11 @@
 //! the lock of other writers for the operation's `wait`. SQLite cannot tell whether those have the same key, so the error
 //! is then [`Error::Store`](crate::Error::Store). Begin with `BEGIN IMMEDIATE`, or call before you read: a transaction
 //! that has read what another one changed meanwhile cannot write any more, and is told to begin anew. The transaction holds
-//! the lock until the caller commits. If it is rolled back, a fence that it gave out may be given out again.
+//! the lock until the caller commits: see [how long it may be](#how-long-a-transaction-may-be). If it is rolled back, a fence that it
+//! gave out may be given out again.
+//!
+//! The call's own statements overwrite the connection's `last_insert_rowid()` and `changes()`. Read those of a statement of yours before
+//! the next call, or use `RETURNING` or sqlx's `SqliteQueryResult`.
 //!
 //! # Migration
 //!

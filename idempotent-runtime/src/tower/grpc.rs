@@ -95,7 +95,7 @@ fn starts_with(value: &HeaderValue, prefix: &str) -> bool {
     value.as_bytes().get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))
 }
 
-/// The end in the last frame of a body of gRPC-Web: <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-WEB.md>
+/// The end in the frames of trailers of a gRPC-Web body, of which there should be one, the last: <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-WEB.md>
 fn web_end(content_type: &HeaderValue, body: &[u8]) -> Option<Ended> {
     const TRAILERS: u8 = 0x80;
     if !is_web(content_type) {
@@ -108,20 +108,20 @@ fn web_end(content_type: &HeaderValue, body: &[u8]) -> Option<Ended> {
         rest = decoded.ok()?.concat().into();
     }
     let mut rest = &*rest;
-    loop {
+    let frames = std::iter::from_fn(|| {
         let (head, after) = rest.split_first_chunk::<5>()?;
         let [flags, len @ ..] = *head;
         let (frame, after) = after.split_at_checked(u32::from_be_bytes(len).try_into().ok()?)?;
-        if flags & TRAILERS != 0 {
-            return frame
-                .split(|byte| *byte == b'\n')
-                .filter_map(|line| std::str::from_utf8(line).ok()?.split_once(':'))
-                .filter(|(name, _)| name.trim().eq_ignore_ascii_case(STATUS.as_str()))
-                .map(|(_, status)| Ended::with(status.trim().as_bytes()))
-                .reduce(Ended::and);
-        }
         rest = after;
-    }
+        Some((flags, frame))
+    });
+    frames
+        .filter(|(flags, _)| flags & TRAILERS != 0)
+        .flat_map(|(_, frame)| frame.split(|byte| *byte == b'\n'))
+        .filter_map(|line| std::str::from_utf8(line).ok()?.split_once(':'))
+        .filter(|(name, _)| name.trim().eq_ignore_ascii_case(STATUS.as_str()))
+        .map(|(_, status)| Ended::with(status.trim().as_bytes()))
+        .reduce(Ended::and)
 }
 
 /// Text as a `grpc-message`: percent-encoded, but for printable ASCII.
@@ -191,6 +191,13 @@ mod tests {
             let text = [BASE64_STANDARD.encode(&body[..7]), BASE64_STANDARD.encode(&body[7..])].concat();
             assert_eq!(ended("application/grpc-web-text+proto", text.as_bytes()), expected);
             assert_eq!(ended("application/grpc", &body), Ended::WithoutStatus);
+        }
+        // All frames of trailers count, also before a message.
+        for (first, second, expected) in
+            [("0", "0", Ended::Answered), ("14", "0", Ended::Again), ("0", "14", Ended::Again)]
+        {
+            let body = [web(&format!("grpc-status:{first}\r\n")), web(&format!("grpc-status:{second}\r\n"))].concat();
+            assert_eq!(ended("application/grpc-web", &body), expected, "{first}, and then {second}");
         }
         let whole = web("grpc-status:0\r\n");
         for len in 0..whole.len() {

@@ -192,6 +192,16 @@ async fn a_relay_that_lost_its_lease_stops_at_once() {
     is_empty(&target).await;
 }
 
+#[tokio::test]
+async fn a_lease_may_be_for_ever() {
+    let (target, broker) = (Target::create().await, Broker::new());
+    let relay = relay(&target, &broker).lease(Duration::MAX).publish_timeout(Duration::MAX).backoff(Duration::MAX);
+    let _relay = Running::start(relay);
+    publish(&target, &[("a", "a1")]).await;
+    broker.arrivals(1).await;
+    is_empty(&target).await;
+}
+
 /// The clock was wrong when a relay took the lease that is gone now.
 #[tokio::test]
 async fn a_lease_from_the_future_holds_up_nobody() {

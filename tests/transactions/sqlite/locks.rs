@@ -1,6 +1,9 @@
 //! SQLite's one writer, its settings and its snapshots.
 
-use idempotent_runtime::{Error, StoreErrorKind};
+use std::{future::pending, time::Duration};
+
+use idempotent_runtime::{Error, Idempotency, Operation, StoreErrorKind};
+use tokio::{sync::oneshot, time::sleep};
 
 use super::{
     support::Bank,
@@ -90,4 +93,52 @@ async fn s48_the_callers_own_busy_timeout_stays_though_the_call_is_dropped() {
         let after: i64 = sqlx::query_scalar("PRAGMA busy_timeout").fetch_one(&mut *tx).await.unwrap();
         assert_eq!((after, runs.count()), (20_000, 0), "dropped after {times}");
     }
+}
+
+/// Claims a key as a process does that is then killed: nobody renews or ends the run.
+fn killed(url: String, operation: Operation) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async move {
+        let idempotency = Idempotency::connect(&url).await.unwrap();
+        let (begun, has_begun) = oneshot::channel();
+        let mut call = Box::pin(idempotency.call(operation).key("a").run(async move {
+            begun.send(()).unwrap();
+            pending::<Result<i32, Failure>>().await
+        }));
+        tokio::select! {
+            _ = &mut call => unreachable!("it is pending"),
+            begun = has_begun => begun.unwrap(),
+        }
+        std::mem::forget(call);
+    });
+}
+
+/// While the transaction waited for the lock, the owner of the run may have done so, too, and is to come first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s48_what_lapses_while_a_transaction_waits_is_in_flight() {
+    let (bank, lease) = (Bank::open().await, Duration::from_millis(600));
+    let operation = move || Operation::new("mail").lease(lease).ttl(Duration::from_secs(60));
+    let url = bank.file.url();
+    tokio::task::spawn_blocking(move || killed(url, operation())).await.unwrap();
+    let mut other = bank.begin().await;
+    effect(&mut other, "other", 1).await.unwrap();
+    let call = |bank: &Bank| {
+        let (pool, idempotency) = (bank.pool.clone(), bank.idempotency.clone());
+        tokio::spawn(async move {
+            let mut tx = pool.begin().await.unwrap();
+            let call = idempotency.call(operation()).key("a").in_transaction(&mut tx);
+            let answer = call.run(|_| Box::pin(async { Ok::<_, Failure>(2) })).await;
+            tx.commit().await.unwrap();
+            answer
+        })
+    };
+    let waits = call(&bank);
+    sleep(lease * 3 / 2).await;
+    assert!(!waits.is_finished());
+    other.rollback().await.unwrap();
+    match waits.await.unwrap() {
+        Err(Failure::Idempotency(Error::InFlight { .. })) => {}
+        answer => panic!("{answer:?}"),
+    }
+    assert_eq!(call(&bank).await.unwrap().unwrap(), 2, "the lock is free, and nobody has renewed");
 }

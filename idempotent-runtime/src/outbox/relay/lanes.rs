@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::{
     Backoff,
+    engine::LONGEST,
     outbox::{OutboxMessage, rows::OutboxRow},
 };
 
@@ -175,7 +176,7 @@ impl Lanes {
         }
         let rest = self.resting.entry(sent.lane).or_insert(Rest { failures: 0, until: now, is_over: false });
         rest.failures = rest.failures.saturating_add(1);
-        rest.until = now + backoff.after(rest.failures);
+        rest.until = now + backoff.after(rest.failures).min(LONGEST);
         rest.is_over = false;
     }
 
@@ -272,6 +273,17 @@ mod tests {
         }
         assert!(lanes.is_tired(now));
         assert!(!lanes.is_tired(now + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn a_pause_may_be_for_ever() {
+        let (mut lanes, now) = (Lanes::default(), Instant::now());
+        lanes.add(rows(&[(1, "a")]), true);
+        for sent in lanes.batch(10).0 {
+            lanes.failed(sent, now, &Backoff::constant(Duration::MAX));
+        }
+        let a_century = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+        assert_eq!(lanes.left_out(now + a_century).1, ["a"]);
     }
 
     #[test]

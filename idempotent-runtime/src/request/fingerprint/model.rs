@@ -212,13 +212,18 @@ fn fields(value: impl Strategy<Value = Model>) -> impl Strategy<Value = Vec<(&'s
 
 /// Any value that can be a key.
 pub(crate) fn any_key() -> impl Strategy<Value = Model> {
-    key_leaf().prop_recursive(4, 24, 4, |value| {
+    let any = key_leaf().prop_recursive(4, 24, 4, |value| {
         prop_oneof![
             1 => value.clone().prop_map(|value| Model::Some(Box::new(value))),
             3 => prop::collection::vec(value.clone(), 0..4).prop_map(Model::Sequence),
             1 => fields(value.clone()).prop_map(Model::Struct),
             1 => (name(), value).prop_map(|(name, value)| Model::Variant(name, Box::new(value))),
         ]
+    });
+    any.prop_filter("it says something", |key| match key.as_key() {
+        Model::Sequence(elements) => !elements.is_empty(),
+        Model::Struct(fields) => !fields.is_empty(),
+        _ => true,
     })
 }
 

@@ -44,18 +44,35 @@ const fn missing() -> Result<(), Failure> {
     Err(Failure(KeyError::Missing))
 }
 
+/// What a value is for a key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// All of a key or of a hole: it must say something.
+    Key,
+    /// All of a variant.
+    Variant,
+    /// One of several.
+    Part,
+}
+
+impl Place {
+    /// True if the value ends where its enclosure ends. Then the elements of a sequence of two or more need no parentheses of
+    /// their own.
+    fn is_whole(self) -> bool {
+        self != Self::Part
+    }
+}
+
 /// Writes one value.
 pub(super) struct Writer<'a> {
     text: &'a mut Text,
-    /// True if the value ends where its enclosure ends: a whole key, a hole, a variant. Then the elements of a
-    /// sequence of two or more need no parentheses of their own.
-    whole: bool,
+    place: Place,
     depth: u8,
 }
 
 impl<'a> Writer<'a> {
     pub(super) const fn whole(text: &'a mut Text) -> Self {
-        Self { text, whole: true, depth: 0 }
+        Self { text, place: Place::Key, depth: 0 }
     }
 
     fn integer(self, value: impl fmt::Display) -> Result<(), Failure> {
@@ -69,17 +86,18 @@ impl<'a> Writer<'a> {
     }
 
     fn sequence(self, depth: u8, closing: &'static str) -> Result<Sequence<'a>, Failure> {
-        let Self { text, whole, .. } = self;
-        if !whole {
+        let Self { text, place, .. } = self;
+        if !place.is_whole() {
             text.raw("(")?;
         }
-        Ok(Sequence { start: text.position(), text, whole, depth, len: 0, closing })
+        Ok(Sequence { start: text.position(), text, place, depth, len: 0, closing })
     }
 
     fn fields(self, depth: u8, closing: &'static str) -> Result<Fields<'a>, Failure> {
-        self.text.raw("~(")?;
-        let start = self.text.position();
-        Ok(Fields { start, text: self.text, depth, written: Vec::new(), closing, is_number: false })
+        let Self { text, place, .. } = self;
+        text.raw("~(")?;
+        let start = text.position();
+        Ok(Fields { start, text, place, depth, written: Vec::new(), closing, is_number: false })
     }
 
     fn deeper(&self) -> Result<u8, Failure> {
@@ -161,7 +179,7 @@ impl<'a> ser::Serializer for Writer<'a> {
     }
 
     fn serialize_unit_struct(mut self, name: &'static str) -> Result<(), Failure> {
-        self.variant(name)
+        if self.place == Place::Key { missing() } else { self.variant(name) }
     }
 
     fn serialize_unit_variant(mut self, _: &'static str, _: u32, variant: &'static str) -> Result<(), Failure> {
@@ -182,7 +200,7 @@ impl<'a> ser::Serializer for Writer<'a> {
         let depth = self.deeper()?;
         self.variant(variant)?;
         self.text.raw("(")?;
-        value.serialize(Writer { text: &mut *self.text, whole: true, depth })?;
+        value.serialize(Writer { text: &mut *self.text, place: Place::Variant, depth })?;
         Ok(self.text.raw(")")?)
     }
 
@@ -209,7 +227,7 @@ impl<'a> ser::Serializer for Writer<'a> {
         let depth = self.deeper()?;
         self.variant(variant)?;
         self.text.raw("(")?;
-        Self { whole: true, ..self }.sequence(depth, ")")
+        Self { place: Place::Variant, ..self }.sequence(depth, ")")
     }
 
     fn serialize_map(self, _: Option<usize>) -> Result<Self::SerializeMap, Failure> {
@@ -219,8 +237,9 @@ impl<'a> ser::Serializer for Writer<'a> {
     fn serialize_struct(self, name: &'static str, _: usize) -> Result<Fields<'a>, Failure> {
         let depth = self.deeper()?;
         if name == number::NAME {
-            let start = self.text.position();
-            return Ok(Fields { start, text: self.text, depth, written: Vec::new(), closing: "", is_number: true });
+            let Self { text, place, .. } = self;
+            let start = text.position();
+            return Ok(Fields { start, text, place, depth, written: Vec::new(), closing: "", is_number: true });
         }
         self.fields(depth, "")
     }
@@ -235,7 +254,7 @@ impl<'a> ser::Serializer for Writer<'a> {
         let depth = self.deeper()?;
         self.variant(variant)?;
         self.text.raw("(")?;
-        self.fields(depth, ")")
+        Self { place: Place::Variant, ..self }.fields(depth, ")")
     }
 
     fn collect_seq<I>(self, iter: I) -> Result<(), Failure>
@@ -256,14 +275,14 @@ impl<'a> ser::Serializer for Writer<'a> {
 /// Writes a part of a value, and does not forget it if that fails.
 fn part<T: Serialize + ?Sized>(text: &mut Text, depth: u8, value: &T) -> Result<(), Failure> {
     value
-        .serialize(Writer { text: &mut *text, whole: false, depth })
+        .serialize(Writer { text: &mut *text, place: Place::Part, depth })
         .map_err(|Failure(error)| Failure(text.fail(error)))
 }
 
 /// A sequence or tuple that is being written.
 pub(super) struct Sequence<'a> {
     text: &'a mut Text,
-    whole: bool,
+    place: Place,
     depth: u8,
     start: usize,
     len: usize,
@@ -280,7 +299,10 @@ impl Sequence<'_> {
     }
 
     fn finish(self) -> Result<(), Failure> {
-        if !self.whole {
+        if self.len == 0 && self.place == Place::Key {
+            return missing();
+        }
+        if !self.place.is_whole() {
             self.text.raw(")")?;
         } else if self.len < 2 {
             // Without the comma of a pair it would look like its only element, or like nothing.
@@ -293,6 +315,7 @@ impl Sequence<'_> {
 /// A struct that is being written.
 pub(super) struct Fields<'a> {
     text: &'a mut Text,
+    place: Place,
     depth: u8,
     start: usize,
     written: Vec<(&'static str, Range<usize>)>,
@@ -321,6 +344,9 @@ impl Fields<'_> {
     fn finish(mut self) -> Result<(), Failure> {
         if self.is_number {
             return Ok(());
+        }
+        if self.written.is_empty() && self.place == Place::Key {
+            return missing();
         }
         if !self.written.is_sorted_by_key(|(name, _)| *name) {
             self.written.sort_by_key(|(name, _)| *name);

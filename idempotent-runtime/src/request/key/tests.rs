@@ -247,7 +247,7 @@ fn simple_keys_look_simple() {
 
 #[test]
 fn zero_and_false_are_keys_of_their_own() {
-    let texts = [text(&0_u64), text(&false), text("0"), text("false"), text(&["0"; 1]), text(&["0"; 0])];
+    let texts = [text(&0_u64), text(&false), text("0"), text("false"), text(&["0"; 1]), text(&[["0"; 0]])];
     assert_eq!(texts.iter().collect::<HashSet<_>>().len(), texts.len());
     assert!(texts.iter().all(|text| !text.is_empty()));
     let composite = [text(&("a:b", "c")), text(&("a", "b:c")), text(&("a,b", "c")), text(&("a", "b,c")), text(&("a",))];
@@ -281,6 +281,44 @@ fn what_is_missing_is_refused() {
         [error(""), error(&Some("")), error(&("acme", "")), error(&[""]), error(&json!("")), error(&format_args!(""))];
     assert!(empty.iter().all(|error| *error == KeyError::Missing));
     assert_eq!(error(&Model::Bytes(Vec::new())), KeyError::Missing);
+}
+
+/// All calls would share a key of one of these types. Beside another part, or named by a variant, they say nothing, and harm nothing.
+#[test]
+fn a_whole_key_says_something() {
+    #[derive(Serialize)]
+    struct Unit;
+    #[derive(Serialize)]
+    struct Fieldless {}
+    #[derive(Serialize)]
+    struct Ids(Vec<u32>);
+    #[derive(Serialize)]
+    enum Of {
+        Ids(Vec<u32>),
+        Tuple(),
+        Struct {},
+        Unit(Unit),
+    }
+    let none = Vec::<u32>::new();
+    let errors = [
+        error(&none),
+        error(&[0_u8; 0]),
+        error(&BTreeSet::<u32>::new()),
+        error(&json!([])),
+        error(&Ids(Vec::new())),
+        error(&Some(&none)),
+        error(&Unit),
+        error(&Some(Unit)),
+        error(&Fieldless {}),
+        error(&PhantomData::<u32>),
+        write(|writer| writer.literal("order:").and_then(|()| writer.hole(&none))).unwrap_err(),
+        write(|writer| writer.literal("order:").and_then(|()| writer.hole(&Unit))).unwrap_err(),
+    ];
+    assert!(errors.iter().all(|error| *error == KeyError::Missing), "{errors:?}");
+    let beside = [text(&("acme", &none)), text(&("acme", Unit)), text(&("acme", Fieldless {})), text(&Ids(vec![7]))];
+    assert_eq!(beside, ["acme,()", "acme,~:Unit", "acme,~()", "(~7)"]);
+    let named = [text(&Of::Ids(Vec::new())), text(&Of::Tuple()), text(&Of::Struct {}), text(&Of::Unit(Unit))];
+    assert_eq!(named, ["~:Ids(())", "~:Tuple(())", "~:Struct(~())", "~:Unit(~:Unit)"]);
 }
 
 #[test]

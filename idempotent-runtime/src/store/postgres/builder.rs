@@ -25,6 +25,7 @@ use crate::{
     error::SetupError,
     store::{
         StoreResult,
+        duration::bounded,
         sql::{
             connections::{Aging, Connections},
             sweep::{self, Sweep},
@@ -80,7 +81,7 @@ impl PostgresStoreBuilder {
     ///
     /// Keep it well below the lease, so that a claim whose answer is lost can be asked again in time.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.timeout = bounded(timeout);
         self
     }
 

@@ -125,6 +125,16 @@ fn meaning(code: &str) -> (StoreErrorKind, &'static str) {
             Refused,
             "the PostgreSQL table is of another version of this library (older: call `migrate`; newer: update this process), or not this library's",
         ),
+        "42P07" | "42710" | "42723" | "42809" => (
+            Refused,
+            "something else in the PostgreSQL schema has the name of the store's table, or one that begins with it and that the \
+             store needs: choose another name (`table`), or another schema",
+        ),
+        "42P16" | "42701" | "42804" => (
+            Refused,
+            "a PostgreSQL table or view with a name of this store is not this library's: choose another name (`table`), or \
+             another schema",
+        ),
         "23503" => {
             (Refused, "the transaction checks constraints at once: `SET CONSTRAINTS ALL DEFERRED` before the call")
         }
@@ -177,6 +187,11 @@ mod tests {
     fn server_errors_have_a_kind_each() {
         let cases = [
             ("42P01", StoreErrorKind::Refused),
+            ("42P07", StoreErrorKind::Refused),
+            ("42P16", StoreErrorKind::Refused),
+            ("42710", StoreErrorKind::Refused),
+            ("42723", StoreErrorKind::Refused),
+            ("42809", StoreErrorKind::Refused),
             ("08P01", StoreErrorKind::Refused),
             ("26000", StoreErrorKind::Refused),
             ("3F000", StoreErrorKind::Refused),

@@ -10,7 +10,10 @@ use sqlx::{
 use super::{SqliteStore, database::Database, statements::TableName};
 use crate::{
     error::SetupError,
-    store::sql::{connections::Connections, sweep},
+    store::{
+        duration::bounded,
+        sql::{connections::Connections, sweep},
+    },
 };
 
 /// The number of connections that read, besides the one that writes. Each has a thread of its own.
@@ -48,7 +51,7 @@ impl SqliteStoreBuilder {
     ///
     /// Keep it well below the lease, so that a claim that was answered late can be asked again in time.
     pub const fn busy_timeout(mut self, timeout: Duration) -> Self {
-        self.busy_timeout = timeout;
+        self.busy_timeout = bounded(timeout);
         self
     }
 

@@ -5,6 +5,8 @@
 -- ?7 how long in ms an abandoned or lapsed record may still be kept, for this claim to take it over
 -- ?8 NULL, or 1 in a transaction of the caller's: the claim has to be ended in it (see the schema)
 -- ?9 arguments, ?10 context
+-- ?11 the time before the claim began to wait for the lock, in ms since 1970. A lease that has ended since is not over:
+-- its owner could not renew it either.
 -- A row if the claim was granted.
 INSERT INTO {table} AS old
   (operation, key, state, fingerprint, nonce, fence, attempt, lease_until, expires_at, life_began_at, unended,
@@ -41,7 +43,7 @@ ON CONFLICT (operation, key) DO UPDATE SET
   has_steps     = old.has_steps AND old.expires_at > {now}
 WHERE old.expires_at <= {now}
    OR (old.fingerprint = excluded.fingerprint AND old.nonce <> excluded.nonce
-       AND coalesce({held_until} <= {now}, lease_until IS NULL AND not_before IS NULL)
+       AND coalesce({held_until} <= min({now}, ?11), lease_until IS NULL AND not_before IS NULL)
        AND (old.state = 'failed'
             OR (old.expires_at <= {clock} + ?7 AND old.state IN ('abandoned', 'running'))))
 RETURNING fence, attempt, coalesce(generation, nonce) AS generation, before, {now} - since AS since_ms, failed, has_steps

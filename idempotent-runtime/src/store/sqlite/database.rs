@@ -234,6 +234,28 @@ impl Database {
         Ok(rows.await?.pop().unwrap_or_default())
     }
 
+    /// Runs a statement that writes as [`write`](Self::write) does, unless another writer is before it: then nothing is done.
+    pub(super) async fn write_at_once(self: &Arc<Self>, query: Bound<'_>) -> StoreResult<Option<Vec<SqliteRow>>> {
+        let (database, statement) = (Arc::clone(self), Statement::of(query)?);
+        on_task(async move {
+            let file = database.opened().await?;
+            let Ok(_turn) = database.turn.try_acquire() else { return Ok(None) };
+            file.check()?;
+            match Self::try_run(&database.writer, &[statement]).await {
+                Err(error) if is_busy(&error) => Ok(None),
+                answer => Ok(Some(answer.map_err(|error| store_error(&error))?.pop().unwrap_or_default())),
+            }
+        })
+        .await
+    }
+
+    /// Waits until the file's lock is free. Until the time that it returns, owners with this lease may need to renew: they have
+    /// waited for the lock, too, or pause before they ask again.
+    pub(super) async fn lock_was_free(self: &Arc<Self>, lease: Duration) -> StoreResult<Instant> {
+        self.write_all(Vec::new()).await?;
+        Ok(Instant::now() + (lease / 6).min(self.patience) + 2 * Duration::from_millis(*PAUSE_MS.end()))
+    }
+
     /// Runs statements that write, in one transaction, and returns the rows of each.
     pub(super) async fn write_all(self: &Arc<Self>, queries: Vec<Bound<'_>>) -> StoreResult<Vec<Vec<SqliteRow>>> {
         let database = Arc::clone(self);

@@ -1,6 +1,6 @@
 //! The statements with their inputs, in the order in which each file documents them.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sqlx::SqlStr;
 
@@ -20,12 +20,13 @@ pub(super) fn owned<'q>(sql: &SqlStr, key: &'q RecordKey, token: &'q Token) -> B
     named(sql, key).bind(token.nonce.as_bytes().as_slice())
 }
 
-/// The statement that claims.
+/// The statement that claims: not what has lapsed only after `asked`, in ms since 1970.
 pub(super) fn claim<'q>(
     statements: &Statements,
     key: &'q RecordKey,
     request: &'q ClaimRequest,
     in_transaction: bool,
+    asked: i64,
 ) -> Bound<'q> {
     named(&statements.claim, key)
         .bind(request.fingerprint.as_bytes().as_slice())
@@ -36,6 +37,7 @@ pub(super) fn claim<'q>(
         .bind(in_transaction.then_some(1))
         .bind(request.arguments.as_deref())
         .bind(request.context.as_deref())
+        .bind(asked)
 }
 
 /// The statement that ends a run with an outcome.
@@ -112,6 +114,13 @@ pub(super) fn append<'q>(
         owned(&statements.append, key, token).bind(&step.name).bind(result).bind(reason),
         owned(&statements.step, key, token).bind(&step.name),
     ]
+}
+
+/// The time now, in ms since 1970: by the machine's clock, which SQLite reads, too.
+#[expect(clippy::disallowed_methods, reason = "a statement that waits for the lock cannot read the clock before it")]
+pub(super) fn now() -> i64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)
 }
 
 pub(super) fn millis(duration: Duration) -> i64 {

@@ -165,6 +165,11 @@ fn milliseconds(left: i64) -> Duration {
 }
 
 impl SqliteRecord {
+    /// True for a run whose lease is over, and which its owner may not have been able to renew.
+    pub(super) fn has_lapsed(&self) -> bool {
+        matches!(self.state, SqliteState::Running(left) if left.is_zero())
+    }
+
     /// The answer of this record to a claim; `None` where the claim may take the key.
     pub(super) fn answer(self, request: &ClaimRequest) -> Option<ClaimOutcome> {
         let Self { fingerprint, attempt, left, pause, .. } = self;

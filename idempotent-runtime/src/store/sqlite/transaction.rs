@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{
     database::{Database, Tries},
     fault::{is_busy, is_outdated, store_error},
-    inputs::{claim, complete, named},
+    inputs::{claim, complete, named, now},
     row::{self, SqliteRecord, SqliteState},
     transitions::TRIES,
 };
@@ -46,6 +46,9 @@ const RELEASE_RUN: &str = "RELEASE SAVEPOINT idempotent_run";
 async fn check(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
     query_scalar("PRAGMA foreign_keys").fetch_one(connection).await
 }
+
+/// The pause before a caller is to ask again whether the owner of a run has renewed.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The caller's connection with a `busy_timeout` no longer than what is left of the claim's wait.
 struct Patient<'c> {
@@ -120,6 +123,7 @@ impl Database {
         deadline: Instant,
     ) -> StoreResult<ClaimOutcome> {
         let mut tries = Tries::until(deadline);
+        let mut asked = now();
         for _ in 0..TRIES {
             // The claim writes before it reads. If it read first, another writer could commit between the read and the
             // lock. SQLite would then refuse the write for ever (BUSY_SNAPSHOT), since this transaction's snapshot is
@@ -127,7 +131,7 @@ impl Database {
             let claimed = loop {
                 let left = deadline.saturating_duration_since(Instant::now());
                 patient.at_most(left).await.map_err(|error| store_error(&error))?;
-                match claim(&self.statements, key, request, true).fetch_all(&mut *patient.connection).await {
+                match claim(&self.statements, key, request, true, asked).fetch_all(&mut *patient.connection).await {
                     Err(error) if is_busy(&error) && !is_outdated(&error) && tries.another().await => {}
                     answer => break answer.map_err(|error| store_error(&error))?,
                 }
@@ -135,10 +139,14 @@ impl Database {
             if let Some(row) = claimed.first() {
                 return row::granted(row, request);
             }
-            if let Some(outcome) =
-                self.look_in(&mut *patient.connection, key).await?.and_then(|found| found.answer(request))
-            {
-                return Ok(outcome);
+            let found = self.look_in(&mut *patient.connection, key).await?;
+            let has_lapsed = found.as_ref().is_some_and(SqliteRecord::has_lapsed);
+            match found.and_then(|stored| stored.answer(request)) {
+                Some(outcome) => return Ok(outcome),
+                // It lapsed while this claim waited for the lock, which its owner now waits for.
+                None if has_lapsed => return Ok(ClaimOutcome::in_flight(request.lease.min(RETRY_AFTER))),
+                // A pause that ended meanwhile.
+                None => asked = now(),
             }
         }
         Err(super::changing())

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use tokio::time::{Instant, sleep};
+
 use super::{
     SqliteStore, changing,
     database::Bound,
-    inputs::{append, claim, complete, millis, named, owned, release, resolve, suspend},
+    inputs::{append, claim, complete, millis, named, now, owned, release, resolve, suspend},
     row::{self, SqliteRecord, SqliteState},
 };
 use crate::store::{
@@ -16,6 +18,10 @@ use crate::store::{
 
 /// The number of tries of a step whose record changes between its read and its write.
 pub(super) const TRIES: usize = 8;
+
+/// The pauses between two looks for an owner that may renew.
+const LEAST_LOOK: Duration = Duration::from_millis(10);
+const LONGEST_LOOK: Duration = Duration::from_millis(160);
 
 impl SqliteStore {
     pub(super) async fn look(&self, key: &RecordKey) -> StoreResult<Option<SqliteRecord>> {
@@ -28,7 +34,20 @@ impl SqliteStore {
         Ok(!self.database.write(named(&self.database.statements.behind, key)).await?.is_empty())
     }
 
+    /// Waits until the owner of a run that has lapsed has renewed, or has had the time to.
+    async fn give_way(&self, key: &RecordKey, lease: Duration) -> StoreResult<()> {
+        let until = self.database.lock_was_free(lease).await?;
+        let mut pause = LEAST_LOOK;
+        while self.look(key).await?.is_some_and(|stored| stored.has_lapsed()) && Instant::now() < until {
+            sleep(pause.min(until.saturating_duration_since(Instant::now()))).await;
+            pause = (pause * 2).min(LONGEST_LOOK);
+        }
+        Ok(())
+    }
+
     pub(super) async fn try_claim(&self, key: &RecordKey, request: &ClaimRequest) -> StoreResult<ClaimOutcome> {
+        let mut has_waited = false;
+        let mut has_given_way = false;
         for _ in 0..TRIES {
             // A hit ends here. Anything else that this read finds decides nothing: another process may change the
             // record before the write, and the write looks again, under the lock. If it then grants nothing, the next
@@ -39,14 +58,29 @@ impl SqliteStore {
             {
                 continue;
             }
+            let has_lapsed = found.as_ref().is_some_and(SqliteRecord::has_lapsed);
             if let Some(outcome) = found.and_then(|stored| stored.answer(request)) {
                 return Ok(outcome);
             }
-            let claim = claim(&self.database.statements, key, request, false);
-            let weight = request.arguments.as_ref().map_or(0, bytes::Bytes::len);
-            if let Some(row) = self.database.write_with_others(&self.database.claims, claim, weight).await?.first() {
+            let claim = claim(&self.database.statements, key, request, false, now());
+            let rows = if has_lapsed && !has_given_way {
+                // While another has the lock, an owner that is alive cannot renew: it is to come first. But once: others may
+                // have the lock at each try, and the owner may be gone.
+                let at_once = if has_waited { None } else { self.database.write_at_once(claim).await? };
+                let Some(rows) = at_once else {
+                    self.give_way(key, request.lease).await?;
+                    has_given_way = true;
+                    continue;
+                };
+                rows
+            } else {
+                let weight = request.arguments.as_ref().map_or(0, bytes::Bytes::len);
+                self.database.write_with_others(&self.database.claims, claim, weight).await?
+            };
+            if let Some(row) = rows.first() {
                 return row::granted(row, request);
             }
+            has_waited = true;
         }
         Err(changing())
     }
