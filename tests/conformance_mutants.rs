@@ -136,6 +136,7 @@ caught! {
     failures_are_not_counted: FailuresAreNotCounted by a_claim_tells_what_was_before
     generation_is_of_the_claim: GenerationIsOfTheClaim by a_generation_is_kept_by_takeovers_only
     release_forgets_steps: ReleaseForgetsSteps by a_key_with_steps_is_not_released
+    exhaustion_forgets_steps: ExhaustionForgetsSteps by a_resolution_ends_the_journal_or_keeps_it
     steps_are_hidden: StepsAreHidden by steps_stay_through_takeovers
     steps_are_cut: StepsAreCut by steps_come_back_in_order
     steps_are_sorted: StepsAreSorted by steps_come_back_in_order

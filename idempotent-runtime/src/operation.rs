@@ -130,8 +130,9 @@ impl<P> Operation<P> {
     /// A run counts also if it only learned that a nested function cannot say yet what became of its own run: so many attempts, with the pauses
     /// of [`retry_after`](Self::retry_after), have to outlast an outage of other systems, and the `lease` and
     /// [`settle_after`](Self::settle_after) of nested functions. For a nested `lease` of 2 s and a `settle_after` of 1 s, the
-    /// pauses have to add up to more than 3 s. An exhausted key can have recorded steps; they go with its end, and run again if an operator
-    /// has the key run again.
+    /// pauses have to add up to more than 3 s.
+    ///
+    /// The recorded steps of an exhausted key stay with it: if an operator has it run again, it goes on after them.
     ///
     /// The library calls nothing by itself: after each run that failed, somebody makes the same call again.
     ///

@@ -63,7 +63,7 @@ use crate::{
 ///
 /// # What is promised
 ///
-/// - A recorded step is not run again in the life of the key: until the function returns a result, its record is forgotten, its attempts are exhausted, or no call has
+/// - A recorded step is not run again in the life of the key: until the function returns a result, its record is forgotten, or no call has
 ///   come for the `ttl` after its last run. Choose the `ttl` longer than the longest retry.
 /// - A step whose process dies before it is recorded runs again. What it did outside may have happened: pass a
 ///   [`child_key`](crate::Execution::child_key) on to systems that take one, or call a nested `#[idempotent]` function, which has

@@ -38,7 +38,7 @@
 //! 8. A claim looks at a record in this order: another request, a result, a live lease, an abandoned run that it may not take
 //!    over, a time before which nobody may. A claim that takes over tells what was before, also when it is repeated.
 //! 9. The journal of steps is the life's: takeovers keep it, and it goes in the same step as the record, or when the run is
-//!    completed. A record with a journal is never released, but suspended as failed.
+//!    completed, but not as exhausted: an operator may have that key run again. A record with a journal is never released, but suspended as failed.
 //! 10. A [`resolve`](Store::resolve) changes only the record that was seen, and no run that is alive unless it says so. To the
 //!     owner before it is a takeover.
 

@@ -5,7 +5,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
     },
     task::Poll,
     time::Duration,
@@ -211,12 +211,43 @@ async fn what_did_not_happen_goes_on_after_its_steps(backend: Backend) {
     assert_eq!(mails.load(SeqCst), 1);
 }
 
+/// Its attempts are used up. An operator mends the cause, and has it run again.
+async fn an_exhausted_key_goes_on_after_its_steps(backend: Backend) {
+    let idempotency = Idempotency::new(backend.store().await);
+    let (mails, mended) = (AtomicU32::new(0), AtomicBool::new(false));
+    let charge = async || {
+        let body = async {
+            let mailed = idempotent_runtime::step("mail", async {
+                mails.fetch_add(1, SeqCst);
+                Ok::<_, Failed>(5)
+            });
+            let number: u32 = mailed.await?;
+            if mended.load(SeqCst) { Ok(number) } else { Err(Failed::Declined) }
+        };
+        let operation = Operation::new("charge").ttl(TTL).max_attempts(2);
+        idempotency.call(operation).key("order-17").run(body).await
+    };
+    for _ in 0..2 {
+        assert_eq!(charge().await, Err(Failed::Declined));
+    }
+    for _ in 0..2 {
+        assert_eq!(charge().await, Err(Failed::Refused("exhausted".to_owned())));
+    }
+    let verdict = Verdict::never_happened("alice", "the cause is mended");
+    let seen = seen(&idempotency).await;
+    assert_eq!(idempotency.operator().resolve(&seen, verdict).await.unwrap(), Resolving::Applied);
+    mended.store(true, SeqCst);
+    assert_eq!(charge().await, Ok(5));
+    assert_eq!(mails.load(SeqCst), 1, "by the first run of all");
+}
+
 on_every_store!(
     all_callers_get_what_an_operator_says,
     what_has_a_result_stays,
     an_owner_that_is_resolved_away_is_told,
     of_many_operators_one_wins,
     what_did_not_happen_goes_on_after_its_steps,
+    an_exhausted_key_goes_on_after_its_steps,
 );
 
 fn resolve<'a>(key: &'a str, more: &[&'a str]) -> Vec<&'a str> {

@@ -39,6 +39,7 @@ struct Seen {
     completions: HashSet<Nonce>,
     suspensions: HashSet<Nonce>,
     journals: HashMap<RecordKey, Vec<Step>>,
+    exhausted: HashSet<RecordKey>,
     results: HashMap<RecordKey, Finished>,
     /// The number from which the fences of a key are counted.
     fence_base: HashMap<RecordKey, u64>,
@@ -292,6 +293,9 @@ impl Mutant {
             Some(Bug::DoneKeptTooLong) => ttl += TICK,
             _ => {}
         }
+        if *outcome == Outcome::Exhausted {
+            self.seen().exhausted.insert(key.clone());
+        }
         let answer = self.store.complete(key, token, outcome, ttl).await?;
         let record = self.record(key).await?;
         let Some((record, owner)) = record.zip(self.owner(key)) else { return Ok(answer) };
@@ -426,6 +430,7 @@ impl Mutant {
         let key = &self.place(key);
         let steps = self.store.steps(key, token).await?;
         Ok(match self.bug {
+            Some(Bug::ExhaustionForgetsSteps) if self.seen().exhausted.contains(key) => steps.map(|_| Vec::new()),
             Some(Bug::StepsAreSorted) => steps.map(|mut steps| {
                 steps.sort_by(|one, other| one.name.cmp(&other.name));
                 steps

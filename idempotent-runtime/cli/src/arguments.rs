@@ -159,7 +159,7 @@ pub(crate) struct Said {
     /// It failed for good, with this error, as JSON, for a function that keeps its errors: all further calls get it.
     #[arg(long, value_name = "JSON")]
     pub(crate) error: Option<String>,
-    /// It did not happen: the next call runs it, as the first attempt. Recorded steps are not repeated, but for an exhausted key.
+    /// It did not happen: the next call runs it, as the first attempt. Recorded steps are not repeated.
     #[arg(long)]
     pub(crate) rerun: bool,
     /// Nothing is known of it any more: the record is removed, and the next call runs.

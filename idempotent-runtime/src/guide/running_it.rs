@@ -19,7 +19,7 @@
 //! | counter | says | do this |
 //! |---|---|---|
 //! | `idempotent_calls_total{reason="abandoned"}` | a run vanished, and nobody may run it again | Resolve it: below. |
-//! | `{reason="exhausted"}` | a key has failed as often as it may | Mend the cause, then have the key run again: below. Its recorded steps are gone, so each runs again: check first what they did. |
+//! | `{reason="exhausted"}` | a key has failed as often as it may | Mend the cause, then have the key run again: below. |
 //! | `{reason="mismatch"}` | one key for two requests | A client's mistake, or a deploy that changed an argument: see [same request](super::same_request). |
 //! | `{reason="undecodable"}` | a release cannot read the results of an older one | Let the type read the old JSON. |
 //! | `{reason="result-not-kept"}`, `idempotent_steps_not_kept_total` | a result is too large, or does not come back the same | Return an id instead; see the warning at the first call. |
@@ -42,7 +42,7 @@
 //!
 //! With `--result`, all further calls get that result: it is the JSON that serde writes of what the function returns (in a program
 //! [`Verdict::happened`](crate::operator::Verdict::happened)). With `--rerun`, the
-//! next call runs the body, as its first attempt, and goes on after recorded [steps](crate::step()); those of an exhausted key are gone, and run again. A record that has changed since it
+//! next call runs the body, as its first attempt, and goes on after recorded [steps](crate::step()). A record that has changed since it
 //! was shown is left alone, and so is a run that is alive. Records of the layer for HTTP have whole responses, which are not to be
 //! written by hand: leave them to run again, or forget them. The command is in the crate `idempotent-cli`; its `doctor` looks at the server's
 //! settings. Where you can ask the bank by program, let [`reconcile`](crate::Reconciled) do it.

@@ -64,8 +64,7 @@ impl Verdict {
         Self::new(Resolution::Done(outcome), &what, by, reason)
     }
 
-    /// It did not happen: the next call runs it, as the first attempt. The steps that earlier runs recorded are not repeated,
-    /// but for an exhausted key, whose steps are gone: there each step runs again.
+    /// It did not happen: the next call runs it, as the first attempt. The steps that earlier runs recorded are not repeated.
     pub fn never_happened(by: &str, reason: &str) -> Self {
         Self::new(Resolution::Failed, "left to run again", by, reason)
     }

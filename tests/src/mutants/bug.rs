@@ -59,6 +59,7 @@ pub enum Bug {
     FailuresAreNotCounted,
     GenerationIsOfTheClaim,
     ReleaseForgetsSteps,
+    ExhaustionForgetsSteps,
     StepsAreHidden,
     StepsAreCut,
     StepsAreSorted,

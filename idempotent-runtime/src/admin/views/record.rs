@@ -175,11 +175,7 @@ fn verdicts(record: &Record) -> &'static [(&'static str, &'static str, &'static 
             "It failed for good",
             "All further calls get this error, as JSON: for a function that keeps its errors.",
         ),
-        (
-            "rerun",
-            "It did not happen",
-            "The next call runs it, as the first attempt. Recorded steps are not repeated, but for an exhausted key.",
-        ),
+        ("rerun", "It did not happen", "The next call runs it, as the first attempt. Recorded steps are not repeated."),
         (
             "forget",
             "Forget it",

@@ -134,6 +134,13 @@ impl MemoryEntry {
         }
         self.phase = EntryState::Done(kept.kind);
         self.expires = expires;
+        // An operator may have an exhausted key run again, after its last step.
+        if !matches!(kept.kind, OutcomeKind::Exhausted) {
+            self.forget_steps();
+        }
+    }
+
+    fn forget_steps(&mut self) {
         if let Some(life) = &mut self.life {
             life.forget_steps();
         }
@@ -172,6 +179,7 @@ impl MemoryEntry {
         let expires = now.plus(request.keep);
         if let Some(kept) = kept {
             self.finish(kept, expires);
+            self.forget_steps();
             return;
         }
         let life = self.life_mut();

@@ -14,17 +14,21 @@ local version, state, flags = string.byte(header, 1, 3)
 if state ~= 82 then -- 'R'
   return (state == 65 or state == 70) and 0 or 1 -- 'A', 'F'
 end
-local start, rest = ARGV[2], string.sub(header, 4)
+local start, rest, journal = ARGV[2], string.sub(header, 4), ''
 if version == 50 or flags >= 50 then -- "IDM2", or '2': with something beside
-  -- The life so far and what lies beside stay. The journal goes.
+  -- The life so far and what lies beside stay. The journal goes, but that of an exhausted key: an operator may have it run
+  -- again, after its last step.
   local last = -1
   if version == 50 then
     last = flags < 50 and 102 or 106 + struct.unpack('>I4', call('GETRANGE', key, 103, 106))
   end
   start = 'IDM' .. string.char(version) .. string.sub(start, 5, 5) .. string.char(flags - flags % 2)
   rest = call('GETRANGE', key, 6, last)
+  if version == 50 and string.byte(start, 5) == 88 then -- 'X'
+    journal = call('GETRANGE', key, last + 1, -1)
+  end
 end
-call('SET', key, start .. rest .. ARGV[3], 'PX', ARGV[4])
+call('SET', key, start .. rest .. ARGV[3] .. journal, 'PX', ARGV[4])
 if flags % 2 == 1 then
   call('PUBLISH', key, '')
 end

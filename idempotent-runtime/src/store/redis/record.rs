@@ -310,7 +310,8 @@ fn outcome(state: u8, payload: &[u8], bytes: &Bytes) -> Option<Outcome> {
         (b'O', _) => Outcome::Ok(bytes.slice_ref(payload)),
         (b'E', _) => Outcome::Err(bytes.slice_ref(payload)),
         (b'U', [reason]) => Outcome::NotKept(not_kept(*reason)?),
-        (b'X', []) => Outcome::Exhausted,
+        // Behind it is the journal.
+        (b'X', _) => Outcome::Exhausted,
         (b'D', []) => Outcome::Dead,
         _ => return None,
     })

@@ -46,9 +46,9 @@ else
   end
   local attempt, failed, payload = string.sub(record, 31, 34), string.sub(life, 17, 20), ARGV[6]
   if to == 'F' then
-    -- As before its first run. The journal of a run that is not done stays.
+    -- As before its first run. The journal stays: that of a run that is not done, or of an exhausted key.
     attempt, failed = string.rep('\0', 4), string.rep('\0', 4)
-    payload = (state == 'R' or state == 'F' or state == 'A') and behind or ''
+    payload = (state == 'R' or state == 'F' or state == 'A' or state == 'X') and behind or ''
   end
   local beside, now = ARGV[7] .. arguments, redis.call('TIME')
   record = 'IDM2' .. to .. kind .. ARGV[4] .. string.sub(record, 23, 30) .. attempt .. ARGV[8] .. string.sub(record, 43, 74)

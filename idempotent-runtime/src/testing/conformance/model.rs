@@ -459,7 +459,7 @@ impl<'a> Run<'a> {
                 entry.steps.clear();
             }
             Resolution::Failed => {
-                if matches!(entry.phase, ModelState::Done(_)) {
+                if matches!(&entry.phase, ModelState::Done(outcome) if *outcome != Outcome::Exhausted) {
                     entry.steps.clear();
                 }
                 entry.phase = ModelState::Suspended(ModelBefore::Failed { since: now });

@@ -139,7 +139,7 @@ pub(super) async fn fences_rise_across_a_resolution(subject: &Subject) {
 pub(super) async fn a_resolution_ends_the_journal_or_keeps_it(subject: &Subject) {
     let step = Step::new("mail".to_owned(), Ok(Bytes::from_static(b"\"sent\"")));
     for (number, resolution) in resolutions().into_iter().enumerate() {
-        for stage in [Stage::Lapsed, Stage::Failed, Stage::Abandoned] {
+        for stage in [Stage::Lapsed, Stage::Failed, Stage::Abandoned, Stage::DoneExhausted] {
             let key = subject.key(format_args!("{number}-{stage:?}"));
             let lease = subject.short_lease();
             let first = ClaimRequest { lease: LONG, ..request() };
@@ -149,6 +149,10 @@ pub(super) async fn a_resolution_ends_the_journal_or_keeps_it(subject: &Subject)
             match stage {
                 Stage::Failed => suspended(suspend(subject.a(), &key, &token, Why::Failed).await),
                 Stage::Abandoned => suspended(suspend(subject.a(), &key, &token, Why::Abandoned).await),
+                // The journal of a run that is exhausted stays for this.
+                Stage::DoneExhausted => {
+                    applied(subject.a().complete(&key, &token, &Outcome::Exhausted, LONG).await);
+                }
                 _ => subject.advance(lease).await,
             }
             let before = seen(subject, &key).await;
