@@ -40,6 +40,8 @@
 //!
 //! - **A message is published if its transaction is committed, and only then.** The table is `idempotent_records_outbox`, in the
 //!   store's schema, made by the store's `migrate`.
+//! - **An outbox is of one service.** A relay hands all messages of its table to its own broker. Two services in one database need a table
+//!   each: [`Outbox::table`] and [`Relay::table`].
 //! - **It reaches the broker at least once.** A relay that is killed between the broker's confirmation and the row's removal leaves it
 //!   to the next one, which publishes it again. No outbox can publish exactly once: let the next consumer be an inbox (the feature
 //!   `consumer`), with the message's id as its key.

@@ -87,7 +87,8 @@
 //!
 //! A replay has the messages, the status, and all metadata and trailers of the first response, but for Set-Cookie, Date and hop-by-hop
 //! headers. A stream that is too large to keep is followed to its status, which decides in the same way: with an answer, the record is
-//! done without a result.
+//! done without a result. That of a gRPC-Web response is in its body: too large to keep, the record is done without a result, whatever the
+//! status. Choose `max_response_body` above the largest answer.
 //!
 //! A request is read to its end before the handler runs. So a call whose client waits for answers between its messages can have no key:
 //! let it pass with [`optional`](IdempotencyLayerBuilder::optional). Messages are compared byte by byte: a client that encodes its

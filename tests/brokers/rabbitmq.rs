@@ -6,7 +6,10 @@ use idempotent_tests::{proxy::Proxy, rabbitmq_server::RabbitmqServer};
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties, Consumer,
     message::Delivery,
-    options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
+    options::{
+        BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
+        QueueDeclareOptions,
+    },
     types::{AMQPValue, FieldTable},
 };
 use tokio::time::timeout;
@@ -39,6 +42,8 @@ async fn publish(connection: &Connection, texts: &[&str]) {
 async fn consume(connection: &Connection) -> (Channel, Consumer) {
     let channel = connection.create_channel().await.unwrap();
     declare(&channel).await;
+    // So that the next delivery says that the acknowledgement of the one before has come.
+    channel.basic_qos(1, BasicQosOptions::default()).await.unwrap();
     let options = BasicConsumeOptions::default();
     let consumer = channel.basic_consume(QUEUE.into(), "".into(), options, FieldTable::default()).await.unwrap();
     (channel, consumer)

@@ -32,7 +32,6 @@ idempotent_tests::on_every_store!(
     a24_what_is_not_begun_is_not_kept,
     a24_a_client_does_not_choose_the_rule,
     a24_of_two_statuses_that_differ_the_failure_counts,
-    a24_a_status_in_the_trailers_alone_decides,
 );
 
 fn text<'m>(metadata: &'m MetadataMap, name: &str) -> Option<&'m str> {
@@ -278,35 +277,5 @@ async fn a24_of_two_statuses_that_differ_the_failure_counts(backend: Backend) {
     for runs in [1, 2, 2] {
         server.client_of_http2().send(Method::POST, "/charges", &[("idempotency-key", b"k")], "amount=1").await;
         assert_eq!(server.runs.count(), runs);
-    }
-}
-
-/// A response that has no content type, and whose trailers have a status, is one of gRPC, as one with a status in its headers.
-async fn a24_a_status_in_the_trailers_alone_decides(backend: Backend) {
-    for (size, last) in [(4, StatusCode::OK), (40, StatusCode::INTERNAL_SERVER_ERROR)] {
-        for (statuses, expected) in [([Some("14"), Some("0")], 2), ([Some("0"), None], 1), ([None, None], 1)] {
-            let answer = move |run: u64, _| async move {
-                let status = statuses.get(usize::try_from(run).unwrap() - 1).copied().flatten();
-                let trailers: HeaderMap = status
-                    .map(|status| ("grpc-status".parse().unwrap(), HeaderValue::from_static(status)))
-                    .into_iter()
-                    .collect();
-                let body = Full::new(Bytes::from(vec![b'x'; size])).with_trailers(ready(Some(Ok(trailers))));
-                http::Response::new(Body::new(body))
-            };
-            // A larger response is not kept.
-            let server = HttpServer::start(&backend, |builder| builder.max_response_body(20), answer).await;
-            let key = format!("{size}-{}", statuses.map(|status| status.unwrap_or("none")).join("-"));
-            let headers: [(&str, &[u8]); 1] = [("idempotency-key", key.as_bytes())];
-            let mut statuses = Vec::new();
-            while statuses.len() < 3 {
-                let reply = server.client_of_http2().send(Method::POST, "/charges", &headers, "amount=1").await;
-                // What becomes of a large response is on record a moment after its client has it.
-                if reply.status != StatusCode::CONFLICT {
-                    statuses.push(reply.status);
-                }
-            }
-            assert_eq!((server.runs.count(), statuses[2]), (expected, last), "{key}: {statuses:?}");
-        }
     }
 }

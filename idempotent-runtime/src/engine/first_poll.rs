@@ -2,12 +2,11 @@
 //!
 //! A body that waits gets a task that renews its claim, when it has to wait first ([`Heartbeat`]). Most bodies that never wait have ended by
 //! then, and should not pay for one. But a body may also compute, or block its thread, for longer than its lease. So each thread says which
-//! bodies it polls for the first time, and one thread of the process looks for those that take a third of their lease, and starts the task
-//! on the runtime that they run on.
+//! bodies it polls for the first time, and one thread of the process looks for those that take a third of their lease, and renews their claims
+//! on the runtime that they run on. It needs no timers there.
 
 use std::{
     cell::OnceCell,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, Weak,
         atomic::{AtomicU64, Ordering},
@@ -16,9 +15,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::{runtime::Handle, time::Instant};
+use tokio::{runtime::Handle, task::AbortHandle, time::Instant};
 
-use super::{claim::Claim, heartbeat::Heartbeat};
+use super::{
+    claim::Claim,
+    heartbeat::{Heartbeat, renew_once},
+};
 use crate::lock::lock;
 
 /// The first polls that a thread is in, each within the one before.
@@ -32,26 +34,39 @@ struct Polls {
 struct FirstPoll {
     claim: Arc<Claim>,
     runtime: Handle,
-    /// True once its renewal was due.
-    was_due: bool,
-    renewal: Option<Heartbeat>,
+    /// A renewal that was sent, and the time before which there is no further one.
+    sent: Option<(AbortHandle, Instant)>,
 }
 
 impl FirstPoll {
-    /// Starts the renewal if it is due, and gives the time until then if it is not.
+    /// Sends a renewal if one is due, and gives the time until the next one.
     fn look(&mut self, now: Instant) -> Option<Duration> {
-        if self.was_due {
+        if self.claim.is_lost() {
             return None;
         }
-        let left = Heartbeat::first(&self.claim).saturating_duration_since(now);
-        if left.is_zero() {
-            let _context = self.runtime.enter();
-            // On a runtime without timers it panics. The body will, too, if it waits.
-            let started = catch_unwind(AssertUnwindSafe(|| Heartbeat::start(&self.claim)));
-            (self.was_due, self.renewal) = (true, started.ok().flatten());
-            return None;
+        let due = Heartbeat::first(&self.claim);
+        let next = self.sent.as_ref().map_or(due, |(_, next)| due.max(*next));
+        let left = next.saturating_duration_since(now);
+        if !left.is_zero() {
+            return Some(left);
         }
-        Some(left)
+        // Its answer moves the time at which the next one is due. Without an answer it is asked again.
+        let pause = (self.claim.context.request.lease / 30).max(Duration::from_millis(1));
+        if self.sent.as_ref().is_none_or(|(renewal, _)| renewal.is_finished()) {
+            let renewal = self.runtime.spawn(renew_once(Arc::clone(&self.claim)));
+            self.sent = Some((renewal.abort_handle(), now + pause));
+        } else if let Some((_, next)) = &mut self.sent {
+            *next = now + pause;
+        }
+        Some(pause)
+    }
+}
+
+impl Drop for FirstPoll {
+    fn drop(&mut self) {
+        if let Some((renewal, _)) = &self.sent {
+            renewal.abort();
+        }
     }
 }
 
@@ -74,16 +89,11 @@ impl Watched {
         let polls = POLLS.try_with(|polls| Arc::clone(polls.get_or_init(|| WATCHER.register()))).ok()?;
         {
             let mut polls = lock(&polls);
-            polls.under_way.push(FirstPoll { claim: Arc::clone(claim), runtime, was_due: false, renewal: None });
+            polls.under_way.push(FirstPoll { claim: Arc::clone(claim), runtime, sent: None });
             polls.were_any = true;
         }
         WATCHER.look_every(claim.context.request.lease / 3);
         Some(Self { polls })
-    }
-
-    /// Ends it, and gives the renewal that has begun meanwhile.
-    pub(super) fn end(self) -> Option<Heartbeat> {
-        lock(&self.polls).under_way.last_mut()?.renewal.take()
     }
 }
 
@@ -170,5 +180,73 @@ impl Watcher {
             true
         });
         were_any.then_some(next)
+    }
+}
+
+#[cfg(all(test, feature = "memory"))]
+#[expect(clippy::unwrap_used, reason = "a test fails so")]
+mod tests {
+    use std::{
+        future::{Future, pending},
+        pin::pin,
+        task::{Context, Poll, Waker},
+    };
+
+    use tokio::runtime::Builder;
+
+    use super::*;
+    use crate::{
+        Error, Idempotency, Operation,
+        store::memory::MemoryStore,
+        testing::{FaultyStore, Method},
+    };
+
+    const LEASE: Duration = Duration::from_millis(600);
+
+    fn operation() -> Operation {
+        Operation::new("charge").lease(LEASE).wait(Duration::ZERO)
+    }
+
+    fn poll_once<F: Future>(future: F) -> Option<F::Output> {
+        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => None,
+        }
+    }
+
+    /// Where nothing can wait, a body that never does is renewed all the same, and nothing panics.
+    #[test]
+    fn a_runtime_needs_no_timers() {
+        let store = MemoryStore::new();
+        let (ours, theirs) = (Idempotency::new(store.clone()), Idempotency::new(store));
+        let body = async {
+            thread::sleep(LEASE * 3);
+            let other = theirs.call(operation()).key("key").run(async { Ok::<_, Error>(2) });
+            assert!(matches!(poll_once(other), Some(Err(Error::InFlight { .. }))));
+            Ok::<_, Error>(1)
+        };
+        let runtime = Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        assert_eq!(runtime.block_on(ours.call(operation()).key("key").run(body)).unwrap(), 1);
+    }
+
+    /// The task that renews goes with the runtime that it was started on.
+    #[test]
+    fn a_call_that_goes_on_in_another_runtime_is_renewed_there() {
+        let store = FaultyStore::new(MemoryStore::new());
+        let idempotency = Idempotency::new(store.clone());
+        let mut call = pin!(idempotency.call(operation()).key("key").run(pending::<Result<u32, Error>>()));
+        let runtime = || Builder::new_current_thread().enable_all().build().unwrap();
+        let first = runtime();
+        {
+            let _context = first.enter();
+            assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        drop(first);
+        runtime().block_on(async {
+            tokio::select! {
+                _ = call => unreachable!("it waits"),
+                () = store.called(Method::Renew, 3) => {}
+            }
+        });
     }
 }

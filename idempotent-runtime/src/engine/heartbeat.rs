@@ -37,6 +37,11 @@ impl Heartbeat {
         Some(Self { renewal, runtime })
     }
 
+    /// True if it renews no more: the claim is lost, or the runtime has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.renewal.is_finished()
+    }
+
     /// The time of the first renewal: a third of the lease after the claim was sent.
     pub(super) fn first(claim: &Claim) -> Instant {
         let lease = claim.context.request.lease;
@@ -47,6 +52,18 @@ impl Heartbeat {
 impl Drop for Heartbeat {
     fn drop(&mut self) {
         self.renewal.abort();
+    }
+}
+
+/// Renews once.
+pub(super) async fn renew_once(claim: Arc<Claim>) {
+    let Some(token) = claim.token else { return };
+    let (context, sent) = (&claim.context, Instant::now());
+    match context.store().renew(&context.key, &token, context.request.lease, context.request.ttl).await {
+        Ok(Transition::Applied) => claim.renewed_at(sent),
+        Ok(Transition::Lost) => claim.tell_lost(),
+        // It is asked again.
+        Err(_) => {}
     }
 }
 

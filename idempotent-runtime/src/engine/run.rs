@@ -80,8 +80,10 @@ impl Run {
 
     /// Renews the claim from now on, and lets duplicates follow: the body has to wait for something.
     pub(super) fn keep_alive(&mut self, watched: Option<Watched>) {
-        if self.heartbeat.is_none() {
-            self.heartbeat = watched.and_then(Watched::end).or_else(|| Heartbeat::start(&self.claim));
+        drop(watched);
+        // A runtime that has ended takes its tasks along. The body may go on in another one.
+        if self.heartbeat.as_ref().is_none_or(Heartbeat::has_ended) && !self.claim.is_lost() {
+            self.heartbeat = Heartbeat::start(&self.claim);
         }
         if !self.has_waited {
             self.has_waited = true;

@@ -231,7 +231,7 @@ impl TransactionRun {
         recorded?;
         if failed {
             Scope::note_transaction(TransactionEnd::Recorded);
-            watch_commit(Arc::clone(&self.claim.context), self.claim.attempt);
+            watch_commit(Arc::clone(&self.claim));
         }
         Ok(())
     }
@@ -258,16 +258,20 @@ impl TransactionRun {
 }
 
 /// Tells the operator of a kept error that its caller did not commit: a `?` before the commit loses it without a word.
-fn watch_commit(context: Arc<CallContext>, attempt: u32) {
+fn watch_commit(claim: Arc<Claim>) {
     let Ok(runtime) = Handle::try_current() else { return };
     drop(runtime.spawn(async move {
+        let context = &claim.context;
         for pause in COMMIT_CHECKS {
             tokio::time::sleep(pause).await;
-            if !matches!(context.store().inspect(&context.key).await, Ok(None)) {
+            // What the transaction has taken over is there again if it was rolled back.
+            if let Ok(Some(record)) = context.store().inspect(&context.key).await
+                && claim.token.is_some_and(|token| token.nonce == record.owner)
+            {
                 return;
             }
         }
-        events::not_committed(&context.key, attempt);
+        events::not_committed(&context.key, claim.attempt);
     }));
 }
 

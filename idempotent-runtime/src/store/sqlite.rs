@@ -53,7 +53,12 @@
 //! lease, which owners do after a third of it. A claim that had to wait for the lock gives way to the owner, so that one longer
 //! transaction ends no lease: what lapsed during the wait is not taken over, and what had lapsed before is not until the lock was
 //! free for a sixth of the lease, at most the [busy timeout](SqliteStoreBuilder::busy_timeout), and the owner has not renewed.
-//! But a claim that comes just when the lock is free, before the owner has tried again, cannot know that the owner was locked out,
+//!
+//! Shorter transactions one after the other do the same: an owner that waits tries again at pauses of up to 16 ms, and can miss the moments in
+//! between. Leave the lock free for 20 ms now and then, as after each batch of an import, or give the functions on such a file leases that
+//! are longer than the whole import.
+//!
+//! A claim that comes just when the lock is free, before the owner has tried again, cannot know that the owner was locked out,
 //! nor can a claim in a transaction that has the lock already: they take over, and a second body runs beside the first one. An owner tries
 //! again within 16 ms, and after a wait of more than the busy timeout within a sixth of its lease.
 //!

@@ -11,10 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, Request, Response, StatusCode,
-    header::{CONTENT_TYPE, SET_COOKIE},
-};
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode, header::SET_COOKIE};
 use http_body::{Body, Frame};
 use tokio::{
     sync::{
@@ -163,8 +160,6 @@ struct KeptHead {
     headers: HeaderMap,
     request_id: Option<String>,
     is_grpc: bool,
-    /// True for a response without a content type, which is one of gRPC if its trailers have a status.
-    may_be_grpc: bool,
     /// True for a call of gRPC whose status comes at its end, and then decides whether the response is kept.
     awaits_grpc_status: bool,
 }
@@ -176,7 +171,6 @@ impl KeptHead {
         let headers = response.headers();
         // By the response, and not by the request: a client must not choose the rule.
         let is_grpc = grpc::content_type(headers).is_some() || headers.contains_key(grpc::STATUS);
-        let may_be_grpc = !is_grpc && !headers.contains_key(CONTENT_TYPE);
         let grpc_end = Ended::said_in(headers);
         let is_kept =
             response.extensions().get::<NotBegun>().is_none() && config.keeps(status) && grpc_end != Some(Ended::Again);
@@ -187,7 +181,7 @@ impl KeptHead {
         };
         let request_id = config.dialect.name(response.headers_mut(), is_kept, status);
         let awaits_grpc_status = is_grpc && grpc_end.is_none();
-        is_kept.then_some(Self { status, headers, request_id, is_grpc, may_be_grpc, awaits_grpc_status })
+        is_kept.then_some(Self { status, headers, request_id, is_grpc, awaits_grpc_status })
     }
 
     /// Decides how a run ends whose response has ended.
@@ -195,7 +189,7 @@ impl KeptHead {
         let outcome = match copied {
             Ok(copied) => {
                 let (body, trailers) = copied.into_parts();
-                if (self.is_grpc || self.is_grpc_by(trailers.as_ref()))
+                if self.is_grpc
                     && let Some(end) = not_answered(Ended::of(&self.headers, &body, trailers.as_ref()))
                 {
                     return end;
@@ -211,25 +205,9 @@ impl KeptHead {
         RunEnd::Keep(outcome.unwrap_or_else(Outcome::NotKept))
     }
 
-    /// True if the trailers say that the response is one of gRPC.
-    fn is_grpc_by(&self, trailers: Option<&HeaderMap>) -> bool {
-        self.may_be_grpc && trailers.is_some_and(|trailers| trailers.contains_key(grpc::STATUS))
-    }
-
     /// True if the end of a body that is too large to keep decides how its run ends.
     fn follows_large_bodies(&self) -> bool {
-        self.may_be_grpc || self.awaits_grpc_status && !grpc::content_type(&self.headers).is_some_and(grpc::is_web)
-    }
-
-    /// Waits for the trailers of a response that is too large to keep, and decides how its run ends.
-    async fn end_of_large(self, trailers: oneshot::Receiver<HeaderMap>) -> RunEnd {
-        let trailers = trailers.await.unwrap_or_default();
-        let ended = if self.is_grpc || self.is_grpc_by(Some(&trailers)) {
-            not_answered(Ended::said_in(&trailers).unwrap_or(Ended::WithoutStatus))
-        } else {
-            None
-        };
-        ended.unwrap_or(RunEnd::Keep(Outcome::NotKept(NotKept::TooLarge)))
+        self.awaits_grpc_status && !grpc::content_type(&self.headers).is_some_and(grpc::is_web)
     }
 }
 
@@ -246,6 +224,13 @@ const fn not_answered(ended: Ended) -> Option<RunEnd> {
         // The call broke off, as a handler does that panics.
         Ended::WithoutStatus => Some(RunEnd::Abandon),
     }
+}
+
+/// Waits for the trailers of a call of gRPC whose response is too large to keep, and decides how its run ends.
+async fn end_of_large(trailers: oneshot::Receiver<HeaderMap>) -> RunEnd {
+    let trailers = trailers.await.unwrap_or_default();
+    let ended = Ended::said_in(&trailers).unwrap_or(Ended::WithoutStatus);
+    not_answered(ended).unwrap_or(RunEnd::Keep(Outcome::NotKept(NotKept::TooLarge)))
 }
 
 /// Passes a response on to the client, and returns how the run ends.
@@ -293,7 +278,7 @@ where
                 return ControlFlow::Continue(Box::pin(async move {
                     match copy_rest(body, copy, client, limit).await {
                         (Err(NotCopied::TooLarge(trailers)), withheld) if head.follows_large_bodies() => {
-                            (head.end_of_large(trailers).await, withheld)
+                            (end_of_large(trailers).await, withheld)
                         }
                         (copied, withheld) => (head.run_end(copied), withheld),
                     }
@@ -314,7 +299,7 @@ where
     match copied {
         Err(NotCopied::TooLarge(trailers)) if head.follows_large_bodies() => {
             send(Response::from_parts(parts, ResponseBody::new(at_hand, then)), true);
-            ControlFlow::Continue(Box::pin(async move { (head.end_of_large(trailers).await, None) }))
+            ControlFlow::Continue(Box::pin(async move { (end_of_large(trailers).await, None) }))
         }
         copied => {
             send(Response::from_parts(parts, ResponseBody::new(at_hand, then)), false);

@@ -75,6 +75,29 @@ async fn a_kept_error_that_is_rolled_back_is_told() {
     assert!(!is_told(), "they are committed");
 }
 
+/// The record of the run that vanished is there again, and is none of this call.
+#[tokio::test]
+async fn a_kept_error_that_had_taken_over_and_is_rolled_back_is_told() {
+    let (bank, runs) = (Bank::open().await, Runs::default());
+    let call = in_transaction(&bank.pool, |tx| Box::pin(withdraw(tx.0, &bank, "a", 5, Then::Decline, &runs)));
+    assert!(call.await.is_err());
+    let vanish = "UPDATE idempotent_records SET state = 'abandoned', result = NULL";
+    sqlx::query(vanish).execute(&bank.pool).await.unwrap();
+
+    let (told, _guard) = warnings::listen();
+    let mut tx = bank.begin().await;
+    assert!(matches!(withdraw(&mut tx, &bank, "a", 5, Then::Decline, &runs).await, Err(Failure::Declined)));
+    assert_eq!(runs.count(), 2);
+    tx.rollback().await.unwrap();
+    tokio::time::timeout(std::time::Duration::from_secs(60), async {
+        while !told.lock().unwrap().iter().any(|text| text.contains("withdraw") && text.contains("rolled back")) {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("an event");
+}
+
 /// Of a service that spawns its handlers.
 #[tokio::test]
 async fn it_runs_on_any_task() {

@@ -41,6 +41,7 @@ use std::{io, num::NonZeroU64, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
+use super::journal;
 use crate::{
     request::fingerprint::Fingerprint,
     store::{
@@ -288,6 +289,10 @@ fn parse(bytes: &Bytes) -> Option<RedisRecord> {
         (b'R', _) if life.is_some() => (RedisState::Running, true),
         (b'A', _) if life.is_some() => (RedisState::Abandoned, true),
         (b'F', _) if life.is_some() => (RedisState::Failed, true),
+        // Behind it is the journal, for when an operator has the key run again.
+        (b'X', _) if life.is_some() && journal::decode(&bytes.slice_ref(payload)).is_some() => {
+            (RedisState::Done(Outcome::Exhausted), false)
+        }
         _ => (RedisState::Done(outcome(state, payload, bytes)?), false),
     };
     let life = match life {
@@ -310,8 +315,7 @@ fn outcome(state: u8, payload: &[u8], bytes: &Bytes) -> Option<Outcome> {
         (b'O', _) => Outcome::Ok(bytes.slice_ref(payload)),
         (b'E', _) => Outcome::Err(bytes.slice_ref(payload)),
         (b'U', [reason]) => Outcome::NotKept(not_kept(*reason)?),
-        // Behind it is the journal.
-        (b'X', _) => Outcome::Exhausted,
+        (b'X', []) => Outcome::Exhausted,
         (b'D', []) => Outcome::Dead,
         _ => return None,
     })
