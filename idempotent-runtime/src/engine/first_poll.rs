@@ -184,7 +184,6 @@ impl Watcher {
 }
 
 #[cfg(all(test, feature = "memory"))]
-#[expect(clippy::unwrap_used, reason = "a test fails so")]
 mod tests {
     use std::{
         future::{Future, pending},
@@ -216,6 +215,7 @@ mod tests {
 
     /// Where nothing can wait, a body that never does is renewed all the same, and nothing panics.
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a body that keeps its thread")]
     fn a_runtime_needs_no_timers() {
         let store = MemoryStore::new();
         let (ours, theirs) = (Idempotency::new(store.clone()), Idempotency::new(store));
