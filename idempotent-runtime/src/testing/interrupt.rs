@@ -5,7 +5,7 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex},
     task::Poll,
     time::Duration,
@@ -253,11 +253,7 @@ where
         let call = around.around(with(handle.clone(), (self.call)(world)));
         let mut call = Box::pin(call);
         let last = if let Place::Await(number) = at.place { number } else { usize::MAX };
-        let end = tokio::select! {
-            biased;
-            end = until(call.as_mut(), last) => end,
-            () = dying.reached(1) => End::Interrupted,
-        };
+        let end = until(call.as_mut(), last, pin!(dying.reached(1))).await;
         if at.kind == Kind::Killed && matches!(end, End::Interrupted) {
             // What its destructors and its background still want from the store comes too late.
             let dead = Gate::new();
@@ -335,14 +331,15 @@ enum End {
     Interrupted,
 }
 
-/// Polls a future until it ends, panics as the trap has it, or has to wait for the nth time.
-async fn until<F: Future>(mut future: Pin<&mut F>, number: usize) -> End {
+/// Polls a future until it ends, panics as the trap has it, has to wait for the nth time, or its process dies.
+async fn until<F: Future>(mut future: Pin<&mut F>, number: usize, mut dies: Pin<&mut impl Future<Output = ()>>) -> End {
     let mut waits = 0;
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(Poll::Ready(_)) => Poll::Ready(End::Ended),
         Ok(Poll::Pending) => {
             waits += 1;
-            if waits == number { Poll::Ready(End::Interrupted) } else { Poll::Pending }
+            let is_dead = dies.as_mut().poll(cx).is_ready();
+            if is_dead || waits == number { Poll::Ready(End::Interrupted) } else { Poll::Pending }
         }
         Err(panic) if panic.is::<Trapped>() => Poll::Ready(End::Interrupted),
         Err(panic) => resume_unwind(panic),
