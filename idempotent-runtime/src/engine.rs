@@ -59,7 +59,7 @@ use serde::{Serialize, de::DeserializeOwned};
 pub(crate) use self::commit::{RunTransaction, begin, begin_run};
 #[cfg(feature = "tower")]
 pub(crate) use self::detached::Unanswered;
-#[cfg(feature = "consumer")]
+#[cfg(any(feature = "consumer", all(feature = "outbox", any(feature = "postgres", feature = "sqlite"))))]
 pub(crate) use self::prepare::LONGEST;
 pub(crate) use self::prepare::Prepared;
 #[cfg(feature = "tower")]
