@@ -89,7 +89,7 @@ pub struct Admin {
     parked: Option<ParkedHook>,
 }
 
-/// What all requests share.
+/// The parts that all requests share.
 struct Page {
     idempotency: Idempotency,
     access: Access,

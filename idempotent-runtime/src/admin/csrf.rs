@@ -13,7 +13,7 @@ use sha2::Sha256;
 
 use crate::store::{Record, RecordKey};
 
-/// What a form carries beside what the operator says.
+/// The seals that a form carries beside what the operator says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sealed {
     pub(super) seen: String,

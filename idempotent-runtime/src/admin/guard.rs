@@ -28,7 +28,7 @@ pub(super) struct Access {
     pub(super) may_reveal: Option<MayHook>,
 }
 
-/// What the hooks say of a request that may see the page.
+/// The rights of a request that may see the page, as the hooks say.
 #[derive(Clone, Debug)]
 pub(super) struct Rights {
     /// The name of whoever may act.

@@ -118,7 +118,7 @@ pub(super) struct Group {
     pub(super) first: Vec<Line>,
 }
 
-/// What the start view says of the records.
+/// The records, as the start view shows them.
 #[derive(Default)]
 pub(super) struct Overview {
     /// By operation and state.
@@ -214,7 +214,7 @@ pub(super) struct LetterGroup {
     pub(super) first: Vec<DeadLetter>,
 }
 
-/// What the start view says of dead letters.
+/// The dead letters, as the start view shows them.
 #[derive(Default)]
 pub(super) struct Letters {
     /// By operation and reason.

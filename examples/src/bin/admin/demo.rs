@@ -18,12 +18,12 @@ tokio::task_local! {
     static REQUEST: String;
 }
 
-/// What each record says of its caller.
+/// Each record says this of its caller.
 pub(crate) fn caller() -> Option<String> {
     REQUEST.try_with(Clone::clone).ok()
 }
 
-/// How the other side behaves.
+/// The behaviour of the other side.
 #[derive(Clone, Copy)]
 enum Other {
     Answers,

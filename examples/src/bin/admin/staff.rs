@@ -16,7 +16,7 @@ pub(crate) struct Login {
     pub(crate) password: String,
 }
 
-/// Whoever has come in, in the extensions of a request.
+/// The person who has come in, in the extensions of a request.
 #[derive(Clone)]
 pub(crate) struct Staff {
     pub(crate) name: String,
